@@ -1,0 +1,67 @@
+# make run      index a directory tree under supervision (TREE=path; the Python standard library by default)
+# make test     the tests, in their default selection
+# make check    what CI runs: lint, types, architecture, tests with branch coverage, docs
+# make fix      mends what can be mended
+# make slow     the long campaigns
+# make bench    the benchmarks
+# make docs     the documentation, into docs/_build/html
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+VENV ?= .venv
+BIN = $(VENV)/bin
+TREE ?=
+
+.PHONY: run test check lint types imports cover fix slow bench docs clean
+
+run: $(VENV)/run.done
+	@$(BIN)/python examples/index_tree.py $(TREE)
+
+test: $(VENV)/test.done
+	$(BIN)/python $(if $(COVER),-m coverage run) -m pytest
+
+check: lint types imports cover docs
+
+lint: $(VENV)/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.done
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+imports: $(VENV)/dev.done
+	$(BIN)/lint-imports
+
+# Python 3.11 hangs where a tracer is active while an exception waits for a blocked thread: there, without coverage.
+cover: $(VENV)/dev.done
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then \
+		$(BIN)/coverage erase && $(MAKE) test COVER=1 && $(BIN)/coverage report; \
+	else $(MAKE) test; fi
+
+fix: $(VENV)/dev.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+slow: $(VENV)/test.done
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+bench: $(VENV)/bench.done
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/dev.done
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf .venv .venv-* docs/_build build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/pip.done:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+# One rule for each dependency group of pyproject.toml.
+$(VENV)/%.done: $(VENV)/pip.done pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable . --group $*
+	@touch $@

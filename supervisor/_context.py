@@ -1,0 +1,345 @@
+"""What a worker's function sees of its supervisor: the stop Event, `on_stop`, `shield`, and the time it has left.
+
+Nothing here knows how a worker is run. A kind gives the context a `Host` and calls `_notify` when a stop is asked.
+"""
+
+from __future__ import annotations
+
+import threading
+from _thread import allocate_lock, get_ident
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ._errors import StopRequested
+from ._policy import Kind, checked_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+__all__ = ["Chain", "Host", "Registration", "StopEvent", "WorkerContext", "current_context", "entered"]
+
+
+class Host(Protocol):
+    """What a kind does for the context of one run."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def reason(self) -> str | None: ...
+
+    def shield(self) -> AbstractContextManager[None]: ...
+    def own_shield(self) -> AbstractContextManager[None]:
+        """A shield where the calling thread is the worker's own, and nothing where it is not."""
+        ...
+
+    def extend(self, seconds: float) -> float: ...
+    def remaining(self) -> float: ...
+    def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None: ...
+
+
+class Chain:
+    """Wakes many waiting workers without a stampede.
+
+    Releasing a thousand threads at once makes them all fight for the interpreter, and the caller with them. Here a stop
+    sets each flag by a plain store and releases `links` waiters; each that leaves its wait releases the next. A link
+    breaks where a waiter left at the same moment for another reason, so `release_all` is called a little later.
+    """
+
+    LINKS = 64
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: deque[Any] = deque()  # locks; only appended to by the thread that stops
+
+    def add(self, waiter: Any) -> None:
+        self._waiting.append(waiter)
+
+    def start(self) -> bool:
+        """Releases the first waiters; returns whether any are left for the chain."""
+        for _ in range(self.LINKS):
+            if not self.release_next():
+                return False
+        return bool(self._waiting)
+
+    def release_next(self) -> bool:
+        try:
+            waiter = self._waiting.popleft()
+        except IndexError:
+            return False
+        waiter.release()
+        return True
+
+    def release_all(self) -> None:
+        while self.release_next():
+            pass
+
+
+class StopEvent:
+    """The Event by which a worker is asked to stop: set once, never cleared.
+
+    Any thread may read it and wait for it, so a worker can hand it to helpers. Waiting costs no lock and no Condition
+    until somebody waits; `set` takes no lock at all, so it cannot deadlock with a frame that a signal interrupted.
+
+    Example:
+        >>> event = StopEvent()
+        >>> event.is_set(), event.wait(0.001)
+        (False, False)
+    """
+
+    __slots__ = ("_chain", "_set", "_waiters")
+
+    def __init__(self, chain: Chain | None = None) -> None:
+        self._set = False
+        self._chain = chain or Chain()
+        self._waiters: list[Any] = []
+
+    def is_set(self) -> bool:
+        """Returns whether a stop was asked."""
+        return self._set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until a stop is asked, at most `timeout` seconds; returns whether it was.
+
+        None waits without end; 0 or less does not wait. Safe from any thread.
+        """
+        if self._set:
+            return True
+        waiter = allocate_lock()
+        waiter.acquire()
+        # Each side first writes and then reads what the other wrote, so one of them sees the other: either this thread
+        # sees the flag, or `set` sees this waiter. An exception that is injected in between leaves a lock that nobody
+        # waits for, and costs another worker at most the delay until `Chain.release_all`.
+        self._waiters.append(waiter)
+        if not self._set:
+            waiter.acquire(True, -1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+        if not self._set:
+            try:
+                self._waiters.remove(waiter)
+            except ValueError:
+                pass  # `set` has taken it and is about to finish
+            if not self._set:
+                return False
+        self._chain.release_next()
+        return True
+
+    def set(self) -> None:
+        """Sets the flag and puts whoever waits into the chain; `Chain.start` wakes them."""
+        self._set = True
+        while self._waiters:
+            try:
+                waiter = self._waiters.pop()
+            except IndexError:
+                return
+            self._chain.add(waiter)
+
+    def __repr__(self) -> str:
+        return f"<StopEvent: {'set' if self._set else 'not set'}>"
+
+
+class Registration:
+    """One callback of `WorkerContext.on_stop`, and the block in which it may run. It runs at most once."""
+
+    __slots__ = ("_claim", "_finished", "_host", "_runner", "callback", "registrations")
+
+    def __init__(self, callback: Callable[[], object], host: Host, registrations: list[Registration]) -> None:
+        self.callback = callback
+        self._host = host
+        self.registrations = registrations
+        self._claim = allocate_lock()  # taken once: by who runs the callback, or by who leaves the block before
+        self._finished = allocate_lock()
+        self._finished.acquire()
+        self._runner = 0
+
+    @property
+    def running(self) -> bool:
+        return self._runner != 0 and self._finished.locked()
+
+    def fire(self) -> None:
+        """Runs the callback, unless it has run or its block was left; an Exception of it is reported, not raised."""
+        if not self._claim.acquire(False):
+            return
+        self._runner = get_ident()
+        try:
+            self.callback()
+        except Exception as error:
+            self._host.callback_failed(self.callback, error)
+        finally:
+            self._finished.release()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._host.own_shield():
+            if not self._claim.acquire(False) and self._runner != get_ident():
+                self._finished.acquire()
+                self._finished.release()
+            if self in self.registrations:
+                self.registrations.remove(self)
+
+
+class WorkerContext:
+    """What a worker's function sees of its supervisor.
+
+    `start()` passes it as the first argument; a call of `run()` gets it from `current_context`. It belongs to one run.
+    `stop`, `check`, `sleep`, `reason`, `remaining` and `extend` may be used from any thread, `shield` only from the
+    worker's own.
+
+    Attributes:
+        stop: The worker's stop Event, with `is_set()` and `wait(timeout=None) -> bool`.
+
+    Example:
+        >>> def poll(ctx, source):
+        ...     while not ctx.stop.wait(1.0):
+        ...         for row in source:
+        ...             ctx.check()
+    """
+
+    __slots__ = ("_host", "registrations", "stop")
+
+    def __init__(self, host: Host, stop: StopEvent) -> None:
+        self._host = host
+        self.registrations: list[Registration] = []
+        self.stop = stop
+
+    @property
+    def name(self) -> str:
+        """The worker's name."""
+        return self._host.name
+
+    @property
+    def kind(self) -> Kind:
+        """How it runs: "thread" or "process"."""
+        return self._host.kind
+
+    @property
+    def attempt(self) -> int:
+        """Which run of the worker this is, from 1."""
+        return self._host.attempt
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was asked to stop; None until then."""
+        return self._host.reason
+
+    def check(self) -> None:
+        """Raises StopRequested once a stop was asked; else does nothing, in some tens of nanoseconds.
+
+        Raises:
+            StopRequested: A stop was asked. Let it pass: it unwinds `finally` and `with`.
+        """
+        if self._host.reason is not None:
+            raise StopRequested
+
+    def sleep(self, seconds: float) -> None:
+        """Sleeps for `seconds`, or until a stop is asked.
+
+        Raises:
+            StopRequested: A stop was asked, before or during the sleep.
+            ValueError: `seconds` is negative or NaN.
+            TypeError: `seconds` is not a number.
+        """
+        if self.stop.wait(checked_seconds("sleep(seconds={!r})", seconds)):
+            raise StopRequested
+
+    def on_stop(self, callback: Callable[[], object]) -> AbstractContextManager[None]:
+        """Has `callback()` called once when a stop is asked, to wake what blocks: `sock.shutdown`, `conn.interrupt`.
+
+        It is called on a helper thread of this worker, before anything is injected, the callbacks of one worker in the
+        order of their registration. If a stop was asked already, it is called at once, here. As a context manager it
+        is in force until the block is left, which waits for a callback that is running then, though never for itself;
+        without `with` it stays for the rest of the run. An error of the callback is logged and stops nothing; a
+        callback that blocks is logged, and the ladder goes on.
+
+        Raises:
+            TypeError: `callback` is not callable.
+
+        Example:
+            >>> def receive(ctx, sock):
+            ...     with ctx.on_stop(lambda: sock.shutdown(2)):
+            ...         return sock.recv(1024)
+        """
+        if not callable(callback):
+            raise TypeError(f"on_stop(callback={callback!r}): must be callable without arguments")
+        registration = Registration(callback, self._host, self.registrations)
+        # First register, then look: a stop that comes in between is seen here, or sees the registration, or both, and
+        # the registration's claim lets one of them run it.
+        self.registrations.append(registration)
+        if self._host.reason is not None:
+            registration.fire()
+        return registration
+
+    def shield(self) -> AbstractContextManager[None]:
+        """Holds an injected exception back inside the block, and raises it on leaving.
+
+        For what must not be cut in half: taking a lock and its `try`, writing to a store, cleaning up. Nests. It holds
+        back Inject alone: a stop Event is set all the same, and later steps come in their time.
+
+        Raises:
+            RuntimeError: On entering, where the calling thread is not the worker's own.
+            StopInjected: On leaving, where one was held back.
+        """
+        return self._host.shield()
+
+    def extend(self, seconds: float) -> float:
+        """Asks for more time on the present step of the ladder; returns the seconds that were granted.
+
+        Outside a stop there is nothing to extend, and the answer is 0.0. The graces of later steps are never used up,
+        and the end of the whole ladder stays within the shutdown's deadline; outside a shutdown, within
+        `shutdown_timeout` from the beginning of the stop.
+
+        Raises:
+            ValueError: `seconds` is negative or NaN.
+            TypeError: `seconds` is not a number.
+        """
+        wanted = checked_seconds("extend(seconds={!r})", seconds)
+        with self._host.own_shield():
+            return self._host.extend(wanted)
+
+    def remaining(self) -> float:
+        """Returns the seconds until the next step of the ladder; `math.inf` while nothing stops the worker."""
+        return self._host.remaining()
+
+    def __repr__(self) -> str:
+        stopping = "" if self.reason is None else f", stopping: {self.reason}"
+        return f"<WorkerContext of {self.kind} worker {self.name!r}, run {self.attempt}{stopping}>"
+
+
+class _Current(threading.local):
+    source: Callable[[], WorkerContext] | None = None
+
+
+_current = _Current()
+
+
+def entered(source: Callable[[], WorkerContext] | None) -> None:
+    """Says whose run this thread carries out from now on; None: nobody's."""
+    _current.source = source
+
+
+def current_context() -> WorkerContext:
+    """Returns the context of the worker in whose thread this is called.
+
+    Raises:
+        LookupError: This thread carries out no worker. Threads that a worker starts are not its own: hand them the
+            context, or its `stop`.
+
+    Example:
+        >>> current_context()
+        Traceback (most recent call last):
+            ...
+        LookupError: current_context(): this thread carries out no worker of a Supervisor
+    """
+    source = _current.source
+    if source is None:
+        raise LookupError("current_context(): this thread carries out no worker of a Supervisor")
+    return source()

@@ -1,0 +1,189 @@
+"""The errors a user can meet. Each says what happened to whom, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._outcome import Outcome
+
+__all__ = [
+    "PolicyError",
+    "RemoteError",
+    "StopInjected",
+    "StopRequested",
+    "SupervisorBusy",
+    "SupervisorClosed",
+    "SupervisorError",
+    "SupervisorMisused",
+    "WorkerExit",
+    "WorkerFailed",
+    "WorkerStopped",
+    "WorkerTimeout",
+]
+
+
+class StopRequested(BaseException):
+    """Unwinds a worker that was asked to stop; let it pass.
+
+    `WorkerContext.check` and `WorkerContext.sleep` raise it inside the worker's function once a stop was asked. It is
+    a `BaseException`, so that `except Exception` in the worker's own retry loops does not eat it; `finally` and `with`
+    blocks run as for any exception. It never reaches the event loop.
+
+    Example:
+        >>> issubclass(StopRequested, Exception)
+        False
+    """
+
+
+class StopInjected(StopRequested):
+    """The same, raised in the worker's thread from outside because asking had not ended it.
+
+    It can appear between any two bytecodes of the worker's function, except inside `WorkerContext.shield`.
+
+    Example:
+        >>> issubclass(StopInjected, StopRequested)
+        True
+    """
+
+
+class SupervisorError(Exception):
+    """The base of every error that the supervisor raises to its callers.
+
+    Example:
+        >>> issubclass(WorkerStopped, SupervisorError)
+        True
+    """
+
+
+class SupervisorMisused(SupervisorError, RuntimeError):
+    """The supervisor was used where it cannot work: in another event loop, after a fork, under trio."""
+
+
+class SupervisorClosed(SupervisorError, RuntimeError):
+    """The supervisor is shutting down, or has shut down, and takes no new work.
+
+    Example:
+        >>> issubclass(SupervisorClosed, RuntimeError)
+        True
+    """
+
+
+class SupervisorBusy(SupervisorError):
+    """As many calls wait as `max_queued` allows; this one was refused and nothing of it has started.
+
+    Example:
+        >>> str(SupervisorBusy("busy: try later"))
+        'busy: try later'
+    """
+
+
+class PolicyError(SupervisorError, ValueError):
+    """A step or a ladder that cannot be: the message names the field.
+
+    Example:
+        >>> from supervisor import Ask
+        >>> Ask(-1)
+        Traceback (most recent call last):
+            ...
+        supervisor._errors.PolicyError: Ask(grace=-1): must be 0 or more seconds
+    """
+
+
+class WorkerStopped(SupervisorError):
+    """A call was ended by `Worker.stop` or by a shutdown before it had a result.
+
+    What it still produced, if anything, is in `outcome`; an error that it raised is also the `__cause__`.
+
+    Attributes:
+        outcome: How the run ended.
+
+    Example:
+        >>> from supervisor import Outcome
+        >>> print(WorkerStopped(Outcome("load-1", "thread", ended="injected", step="inject", stop_seconds=5.2)))
+        worker 'load-1' was stopped: it ended as 'injected' 5.2 s after it was asked to stop
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        return f"worker {self.outcome.worker!r} was stopped: {_ending(self.outcome)}"
+
+
+class WorkerTimeout(WorkerStopped, TimeoutError):
+    """The `timeout` of a call passed, so its ladder was climbed.
+
+    Raised when the work has ended or was abandoned, not before; `outcome.ended` tells which.
+
+    Attributes:
+        outcome: How the run ended.
+
+    Example:
+        >>> issubclass(WorkerTimeout, TimeoutError)
+        True
+    """
+
+    def __str__(self) -> str:
+        return f"worker {self.outcome.worker!r} ran out of time: {_ending(self.outcome)}"
+
+
+class WorkerExit(SupervisorError):
+    """The function called `sys.exit` with a code other than 0 or None; this ended that worker alone.
+
+    Attributes:
+        worker: The worker's name.
+        code: What `sys.exit` was given.
+
+    Example:
+        >>> print(WorkerExit("load-1", 3))
+        worker 'load-1' called sys.exit(3)
+    """
+
+    def __init__(self, worker: str, code: object) -> None:
+        super().__init__(worker, code)
+        self.worker = worker
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"worker {self.worker!r} called sys.exit({self.code!r})"
+
+
+class WorkerFailed(SupervisorError):
+    """The function raised a `BaseException` that is no `Exception`, which must not reach the event loop as it is.
+
+    Attributes:
+        worker: The worker's name.
+        error: What was raised; also the `__cause__`.
+
+    Example:
+        >>> print(WorkerFailed("load-1", KeyboardInterrupt()))
+        worker 'load-1' raised KeyboardInterrupt()
+    """
+
+    def __init__(self, worker: str, error: BaseException) -> None:
+        super().__init__(worker, error)
+        self.worker = worker
+        self.error = error
+
+    def __str__(self) -> str:
+        return f"worker {self.worker!r} raised {self.error!r}"
+
+
+class RemoteError(SupervisorError):
+    """Stands in for an error that cannot be pickled: its type and its text.
+
+    Example:
+        >>> print(RemoteError("socket.timeout: timed out"))
+        socket.timeout: timed out
+    """
+
+
+def _ending(outcome: Outcome) -> str:
+    if outcome.ended == "cancelled":
+        return "it had not started, and will not"
+    since = f"{outcome.stop_seconds:.1f} s after it was asked to stop"
+    if outcome.ended == "abandoned":
+        return f"it was abandoned {since} and still runs; outcome.stack shows where"
+    return f"it ended as {outcome.ended!r} {since}"

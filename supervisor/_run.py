@@ -1,0 +1,301 @@
+"""One run of a worker: the record that travels from the caller to a thread or process and back."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from _thread import allocate_lock
+from collections import deque
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from ._machine import EndedState, Queued, Running, Starting, State, Stopping
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable
+
+    from ._context import WorkerContext
+    from ._machine import Cause, Command, Rules
+    from ._outcome import WorkerState
+    from ._policy import EscalationPolicy, Kind
+    from ._worker import Worker
+
+__all__ = ["CallFuture", "Ladder", "Run", "Stopper", "WorkerKind", "qualname"]
+
+
+class Stopper(Protocol):
+    """What a run knows of the supervisor that owns it."""
+
+    def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
+        """Begins to stop a run. On the loop's thread."""
+        ...
+
+    def extend(self, run: Run, seconds: float) -> float:
+        """Grants more time on the present step. Any thread."""
+        ...
+
+    def remaining(self, run: Run) -> float:
+        """Returns the seconds until the next step. Any thread."""
+        ...
+
+    def entered(self, run: Run) -> None:
+        """The function is about to be entered. On the loop's thread."""
+        ...
+
+    def callback_failed(self, run: Run, callback: object, error: BaseException) -> None:
+        """A callback of `on_stop` raised. Any thread."""
+        ...
+
+
+class WorkerKind(Protocol):
+    """How a kind starts a run and performs each step on it. All but `stack` on the loop's thread; nothing blocks."""
+
+    name: Kind
+    calls: dict[int, Run]
+    """The calls of the pool that have not concluded, by their number."""
+
+    def submit(self, run: Run) -> None:
+        """Runs it on the pool."""
+        ...
+
+    def launch(self, run: Run) -> None:
+        """Runs it on a thread or process of its own."""
+        ...
+
+    def ask(self, run: Run) -> None:
+        """Performs Ask."""
+        ...
+
+    def inject(self, run: Run) -> str:
+        """Performs Inject; returns what became of it."""
+        ...
+
+    def abandon(self, run: Run) -> bool:
+        """Gives the run up; False where it has ended meanwhile, and its completion is in the inbox."""
+        ...
+
+    def came_back(self, run: Run) -> None:
+        """A run that was given up has ended after all."""
+        ...
+
+    def stack(self, run: Run) -> str | None:
+        """Where it stands now, as a traceback's text. Any thread."""
+        ...
+
+
+class CallFuture(asyncio.Future[Any]):
+    """What `run()` waits for. Cancelling it really cancels the waiter, and begins to stop the work."""
+
+    __slots__ = ("run",)
+
+    run: Run
+
+    def cancel(self, msg: Any = None) -> bool:
+        if super().cancel(msg=msg):
+            self.run.owner.stop(self.run, "cancel")
+            return True
+        return False
+
+
+class Ladder:
+    """What a run carries from the moment at which somebody wants it stopped.
+
+    Attributes:
+        state: Where on the ladder it is. Changed under `lock`: by the loop's thread, and by `extend` in the worker's.
+        cause: Why, for the machine; the first cause stays.
+        reason: Why, for people.
+        began_at: When, on the loop's clock.
+        rules: What the machine is told of the run.
+        left: The worker's thread has posted its completion and is free. Under `lock`.
+        abandoned: The run was given up before that; its thread takes no other work. Under `lock`.
+        stack: Where it stood at the first step past Ask.
+        injected: An exception was injected.
+        busy: Its commands are being carried out.
+        todo: What the machine has commanded and nobody has carried out yet.
+        waiters: Futures of those who wait for the end of the run, whatever becomes of the call.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "began_at",
+        "busy",
+        "cause",
+        "injected",
+        "left",
+        "lock",
+        "reason",
+        "rules",
+        "stack",
+        "state",
+        "todo",
+        "waiters",
+    )
+
+    def __init__(self, state: State, cause: Cause, reason: str, began_at: float, rules: Rules) -> None:
+        self.lock = allocate_lock()
+        self.state = state
+        self.cause = cause
+        self.reason = reason
+        self.began_at = began_at
+        self.rules = rules
+        self.left = False
+        self.abandoned = False
+        self.stack: str | None = None
+        self.injected = False
+        self.busy = False
+        self.todo: deque[Command] = deque()
+        self.waiters: list[asyncio.Future[None]] = []
+
+
+class Run:
+    """One run: what is called, who waits for it, and where it stands. Also the stop token of its worker.
+
+    The path of a call that nobody stops touches nothing but this record; the state machine is woken when a stop begins
+    and lives in `ladder`.
+
+    Attributes:
+        owner: The shell of the supervisor.
+        kind: How it runs.
+        number: Counts the runs of a supervisor, from 1.
+        own: It has a thread or process of its own: a worker of `start()`, not a call of `run()`.
+        fn, args, context: What is called, with what, and with which context variables.
+        given_name: The name that the user gave, if any.
+        policy: The ladder that the user named for it, if any.
+        future: Who waits for its value; None for a worker of `start()`.
+        entry: Done once the function has been entered or has ended, where somebody waits for that.
+        worker: Its handle, once somebody asked for one.
+        claim: Taken once: by the thread that carries it out, or by who makes sure that none will.
+        watched: The loop wants to know when the function is entered.
+        submitted_at: On the loop's clock.
+        expires_at: On the loop's clock, where it has a timeout.
+        carrier: What its kind keeps of it; not None once it has been claimed.
+        ident: The thread that carries it out.
+        ctx: Its context, once the worker's function asked for it.
+        started_at, ended_at: When the function was entered and left, on the monotonic clock.
+        value, error: What came of it; `returned` tells which.
+        reason: Why it was asked to stop; None until then.
+        ladder: Where it stands on its ladder; None until a stop begins.
+        over: It has concluded.
+    """
+
+    __slots__ = (
+        "args",
+        "carrier",
+        "claim",
+        "context",
+        "ctx",
+        "ended_at",
+        "entry",
+        "error",
+        "expires_at",
+        "fn",
+        "future",
+        "given_name",
+        "ident",
+        "kind",
+        "ladder",
+        "number",
+        "over",
+        "own",
+        "owner",
+        "policy",
+        "reason",
+        "started_at",
+        "submitted_at",
+        "value",
+        "watched",
+        "worker",
+    )
+
+    attempt: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        owner: Stopper,
+        kind: WorkerKind,
+        number: int,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        submitted_at: float,
+        *,
+        own: bool = False,
+        future: CallFuture | None = None,
+        name: str | None = None,
+        policy: EscalationPolicy | None = None,
+    ) -> None:
+        self.owner = owner
+        self.kind = kind
+        self.number = number
+        self.fn = fn
+        self.args = args
+        self.context: contextvars.Context | None = copy_context()
+        self.submitted_at = submitted_at
+        self.own = self.watched = own
+        self.future = future
+        self.given_name = name
+        self.policy = policy
+        self.claim = allocate_lock()
+        self.entry: asyncio.Future[None] | None = None
+        self.worker: Worker | None = None
+        self.expires_at: float | None = None
+        self.carrier: Any = None
+        self.ident: int | None = None
+        self.ctx: WorkerContext | None = None
+        self.started_at = self.ended_at = 0.0
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.reason: str | None = None
+        self.ladder: Ladder | None = None
+        self.over = False
+
+    @property
+    def name(self) -> str:
+        return self.given_name or f"{qualname(self.fn)}-{self.number}"
+
+    @property
+    def state(self) -> State:
+        """Where it stands, as the machine says it."""
+        if self.ladder is not None:
+            return self.ladder.state
+        if self.carrier is not None:
+            return Running()
+        return Starting() if self.own else Queued()
+
+    @property
+    def state_name(self) -> WorkerState:
+        return "ended" if self.over else STATE_NAMES[type(self.state)]
+
+    @property
+    def returned(self) -> bool:
+        return self.error is None
+
+    def let_go(self) -> None:
+        """Drops what it held: alarms, and those who waited for it, may hold it for longer."""
+        self.future = self.worker = self.entry = self.value = self.error = None
+        if self.expires_at is not None:
+            self.fn = let_go
+
+    def __repr__(self) -> str:
+        return f"<Run {self.name!r} {self.state_name}>"
+
+
+STATE_NAMES: dict[type[State], WorkerState] = {
+    Queued: "queued",
+    Starting: "starting",
+    Running: "running",
+    Stopping: "stopping",
+    EndedState: "ended",
+}
+
+
+def qualname(fn: Callable[..., Any]) -> str:
+    """Returns how a function is called in names and messages: through partials, and for callable objects too."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    return str(name).replace("/", "_")
+
+
+def let_go() -> None:
+    """Stands in for the function of a run that is over."""

@@ -1,0 +1,700 @@
+"""The shell: what happens goes into the machine as events, and the machine's commands are carried out.
+
+One shell belongs to one supervisor and one event loop. Everything here runs on the loop's thread unless it says
+otherwise; other threads come in through the inbox. A KeyboardInterrupt may strike between any two lines, so what was
+begun is done again rather than left undone: each command can be carried out twice.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import math
+import os
+import sys
+import time
+from _thread import allocate_lock
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never
+
+from ._context import Chain
+from ._errors import StopRequested, SupervisorBusy, SupervisorClosed, WorkerStopped, WorkerTimeout
+from ._log import Log
+from ._loop import Alarms, Inbox, clock_of
+from ._machine import (
+    Abandon,
+    Abandoned,
+    Command,
+    Conclude,
+    Entered,
+    Event,
+    Exited,
+    GraceAsked,
+    NoteLateEnd,
+    Perform,
+    Queued,
+    Rules,
+    Starting,
+    StopAsked,
+    Stopping,
+    TimePassed,
+    WakeAt,
+    decide,
+)
+from ._outcome import Outcome, ShutdownReport, Transition, WorkerState
+from ._policy import Ask, EscalationPolicy, Inject, Kill
+from ._run import CallFuture, Ladder, Run
+from ._worker import Worker
+from .threads import Threads, injection_missing
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from ._machine import Cause
+    from ._outcome import Ended
+    from ._policy import Step, StepName
+
+__all__ = ["OnAbandoned", "Settings", "Shell"]
+
+OnAbandoned: TypeAlias = Literal["report", "exit"]
+
+CHAIN_SLACK = 0.05
+"""Seconds after which a stop releases whoever the chain of waiters has not reached."""
+
+JOIN_SLACK = 0.05
+"""Seconds at most that a shutdown waits for threads that are past their last line."""
+
+QUIET_SLACK = 0.1
+"""Seconds that a shutdown gives idle threads to end, beyond its deadline if need be."""
+
+WATCHDOG_SLACK = 1.0
+"""Seconds past its deadline after which a shutdown that cannot get the GIL is ended by the watchdog."""
+
+EXIT_STATUS = 1
+"""The process's exit status where `on_abandoned="exit"` ends it; faulthandler's watchdog knows no other."""
+
+REASONS: dict[Cause, str] = {
+    "cancel": "cancelled",
+    "timeout": "timeout",
+    "stop": "stop",
+    "shutdown": "shutdown",
+}
+"""What `ctx.reason` says where nobody gave a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user has said once and for all; checked by the Supervisor."""
+
+    name: str
+    policy: EscalationPolicy | None
+    shutdown_timeout: float
+    max_threads: int
+    max_queued: int | None
+    on_abandoned: OnAbandoned
+    logger: Any
+
+
+@dataclass(slots=True)
+class Closing:
+    """A shutdown under way."""
+
+    reason: str
+    began_at: float
+    deadline: float
+    outcomes: dict[int, Outcome] = field(default_factory=dict[int, Outcome])
+    withdrawn: set[int] = field(default_factory=set[int])
+    """The calls that were still queued, by their number."""
+    begun: bool = False
+    """Everybody has been told."""
+    quiet: bool = False
+    """No worker is left, and the pool's threads are ending."""
+
+
+class Shell:
+    """Runs workers and climbs their ladders, on one event loop.
+
+    Attributes:
+        own: The workers of `start()` that have not concluded, by their number.
+        names: The runs that were given a name and have not concluded.
+        abandoned: The runs that were given up and have not come back.
+        closing: The shutdown, once it has begun.
+        report: The report, once it has ended.
+        closed: Done when the report is there.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
+        self.loop = loop
+        self.settings = settings
+        self.clock = clock_of(loop)
+        self.log = Log(settings.name, settings.logger, loop)
+        self.own: dict[int, Run] = {}
+        self.names: dict[str, Run] = {}
+        self.abandoned: dict[int, Run] = {}
+        self.closing: Closing | None = None
+        self.report: ShutdownReport | None = None
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self._numbers = count(1)
+        self._handles = allocate_lock()
+        self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
+        self._alarms: Alarms[Run] = Alarms(loop, self.clock, self._rung)
+        self._chain = Chain()
+        self._chain_due = False
+        self._told_no_injection = False
+        self.threads = Threads(settings.name, settings.max_threads, self._inbox, self._chain)
+
+    # ------------------------------------------------------------------------------------ work comes in
+
+    def call(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        timeout: float | None = None,
+        policy: EscalationPolicy | None = None,
+        name: str | None = None,
+    ) -> CallFuture:
+        """Submits a call to the pool; returns the future that `run()` waits for."""
+        self._refuse_if_closing()
+        threads = self.threads
+        if self.settings.max_queued is not None:
+            self._refuse_if_busy(self.settings.max_queued)
+        future = CallFuture(loop=self.loop)
+        now = self.clock()
+        run = Run(self, threads, next(self._numbers), fn, args, now, future=future, name=name, policy=policy)
+        future.run = run
+        if self.names or name is not None:
+            self._register_name(run)
+        threads.calls[run.number] = run
+        if timeout is not None:
+            run.expires_at = now + timeout
+            self._alarms.set(run.expires_at, run)
+        if self.log.debug is not None:
+            run.watched = True
+            self._announce(run, None, "queued")
+        if timeout == 0:
+            self.stop(run, "timeout")  # it has passed: the call never starts
+        else:
+            threads.submit(run)
+        return future
+
+    def start(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], policy: EscalationPolicy | None, name: str | None
+    ) -> tuple[Worker, asyncio.Future[None]]:
+        """Starts a worker; returns its handle and a future that is done once it has been entered or has ended."""
+        self._refuse_if_closing()
+        self.log.refresh()
+        run = Run(self, self.threads, next(self._numbers), fn, args, self.clock(), own=True, name=name, policy=policy)
+        self._register_name(run)
+        run.entry = self.loop.create_future()
+        worker = run.worker = Worker(run)
+        self.own[run.number] = run
+        self.threads.launch(run)
+        return worker, run.entry
+
+    def _refuse_if_closing(self) -> None:
+        if self.closing is not None:
+            how = "is shutting down" if self.report is None else "has shut down"
+            raise SupervisorClosed(f"supervisor {self.settings.name!r} {how} and takes no new work")
+
+    def _refuse_if_busy(self, max_queued: int) -> None:
+        room = self.threads.capacity + max_queued
+        if len(self.threads.calls) >= room:
+            raise SupervisorBusy(
+                f"supervisor {self.settings.name!r} has {len(self.threads.calls)} calls running or queued and takes "
+                f"{room} (max_queued={max_queued}): try again later, or raise max_queued"
+            )
+
+    def _register_name(self, run: Run) -> None:
+        """Refuses a name that a live worker has; a generated name goes out of its way, to the next number."""
+        if run.given_name is None:
+            while run.name in self.names:
+                run.number = next(self._numbers)
+            return
+        stem, _, number = run.given_name.rpartition("-")
+        if run.given_name in self.names or (
+            stem and number.isdecimal() and self._generated(run.given_name, int(number))
+        ):
+            raise ValueError(
+                f"name={run.given_name!r}: a live worker of supervisor {self.settings.name!r} has this name; "
+                "it is free again when that one has ended"
+            )
+        self.names[run.given_name] = run
+
+    def _generated(self, name: str, number: int) -> bool:
+        run = self.own.get(number) or self.threads.calls.get(number)
+        return run is not None and run.name == name
+
+    # ------------------------------------------------------------------------------------ what is there
+
+    def live(self) -> list[Run]:
+        """Returns the runs that have not concluded, oldest first. Any thread."""
+        runs = [*list(self.own.values()), *list(self.threads.calls.values())]
+        return sorted(runs, key=lambda run: run.number)
+
+    def handle(self, run: Run) -> Worker | None:
+        """Returns the handle of a run; None where it has concluded. Any thread."""
+        with self._handles:
+            if run.worker is None:
+                run.worker = Worker(run)
+        # `_conclude` first sets `over` and then looks for a handle: one of the two sees the other.
+        return None if run.over else run.worker
+
+    # ------------------------------------------------------------------------------------ stopping
+
+    def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
+        """Begins to stop a run; to one that is being stopped it changes nothing."""
+        if run.watched and run.ladder is None:
+            self._inbox.drain()  # it may have been entered unheard
+        if not run.over and run.ladder is None:
+            self.log.refresh()
+            self._give_ladder(run, cause, reason)
+            self._feed(run, StopAsked(cause))
+
+    def _give_ladder(self, run: Run, cause: Cause, reason: str) -> None:
+        """From here on the machine decides about the run; if it has not been entered, it never will be."""
+        run.ladder = Ladder(
+            Starting() if run.own else Queued(), cause, reason or REASONS[cause], self.clock(), self._rules(run)
+        )
+        if not run.claim.acquire(False):
+            self._feed(run, Entered())
+
+    def _rules(self, run: Run) -> Rules:
+        named = run.policy or self.settings.policy
+        steps = (named or EscalationPolicy()).for_kind(run.kind.name)
+        own_steps = steps
+        if named is None and not run.own and run.kind.name == "thread":
+            own_steps = tuple(step for step in steps if not isinstance(step, Inject))
+        return Rules(steps, own_steps, self.settings.shutdown_timeout)
+
+    def extend(self, run: Run, seconds: float) -> float:
+        """Grants more time on the present step. Any thread: the alarm rings too early then, which hurts nobody."""
+        ladder = run.ladder
+        if ladder is None:
+            return 0.0
+        with ladder.lock:
+            before = ladder.state
+            after, _ = decide(before, GraceAsked(seconds), self.clock(), ladder.rules)
+            ladder.state = after
+        if not (isinstance(before, Stopping) and isinstance(after, Stopping)):
+            return 0.0
+        return seconds if math.isinf(before.ends_at) else after.ends_at - before.ends_at
+
+    def remaining(self, run: Run) -> float:
+        """Returns the seconds until the next step. Any thread."""
+        state = run.ladder.state if run.ladder is not None else None
+        return max(0.0, state.ends_at - self.clock()) if isinstance(state, Stopping) else math.inf
+
+    # ------------------------------------------------------------------------------------ what happens
+
+    def _arrived(self, item: Run | Callable[[], object]) -> None:
+        if isinstance(item, Run):
+            self._settle(item)
+        else:
+            item()
+
+    def _settle(self, run: Run) -> None:
+        """A run has ended. The path of a call that nobody stopped, and that nobody watches, is this function."""
+        if run.ladder is not None or run.worker is not None or run.watched:
+            self._feed(run, Exited(run.returned))
+            return
+        future = run.future
+        if future is not None and not future.done():
+            if run.error is None:
+                future.set_result(run.value)
+            else:
+                future.set_exception(run.error)
+        self._forget(run)
+        if run.worker is not None:  # asked for meanwhile, by another thread
+            self._conclude(run, "returned" if run.returned else "failed", None)
+        run.let_go()
+
+    def entered(self, run: Run) -> None:
+        if run.over:
+            return
+        if run.reason is None:
+            self._announce(run, "starting" if run.own else "queued", "running")
+        if run.entry is not None and not run.entry.done():
+            run.entry.set_result(None)
+
+    def _rung(self, run: Run) -> None:
+        """A moment has come for which a run had set an alarm."""
+        self._inbox.drain(Inbox.CAP)  # what has ended by now need not be stopped
+        if run.over:
+            return
+        if run.ladder is not None:
+            self._feed(run, TimePassed())
+        elif run.expires_at is not None and self.clock() >= run.expires_at:
+            self.stop(run, "timeout")
+        elif run.expires_at is not None:
+            self._alarms.set(run.expires_at, run)
+
+    def callback_failed(self, run: Run, callback: object, error: BaseException) -> None:
+        """Any thread."""
+        self._inbox.post(
+            partial(
+                self.log.write,
+                logging.ERROR,
+                "worker.callback_failed",
+                worker=run.name,
+                callback=repr(callback),
+                exc_info=error,
+            )
+        )
+
+    # ------------------------------------------------------------------------------------ the machine
+
+    def end_of(self, run: Run) -> asyncio.Future[None]:
+        """Returns a future that is done once a run that is being stopped has concluded."""
+        end = self.loop.create_future()
+        if run.over or run.ladder is None:
+            end.set_result(None)
+        else:
+            run.ladder.waiters.append(end)
+        return end
+
+    def _feed(self, run: Run, event: Event) -> None:
+        """Tells the machine, and carries out what it commands, with what an interrupt has left undone before."""
+        ladder = run.ladder
+        if ladder is None:
+            _, commands = decide(run.state, event, self.clock(), NO_RULES)
+            for command in commands:
+                self._carry_out(run, command)
+            return
+        with ladder.lock:
+            state, commands = decide(ladder.state, event, self.clock(), ladder.rules)
+            ladder.todo.extend(commands)
+            ladder.state = state
+        if ladder.busy:
+            return  # a command has led here: the loop below, further down the stack, goes on with the rest
+        try:
+            ladder.busy = True
+            while ladder.todo:
+                self._carry_out(run, ladder.todo[0])
+                ladder.todo.popleft()  # only now: a command that was interrupted is carried out again
+        except Exception:
+            ladder.todo.popleft()
+            raise
+        finally:
+            ladder.busy = False
+
+    def _carry_out(self, run: Run, command: Command) -> None:
+        match command:
+            case Perform(step=step, again=again):
+                self._perform(run, step, again)
+            case WakeAt(at=at):
+                self._alarms.set(at, run)
+            case Abandon(inject=inject):
+                self._abandon(run, inject)
+            case Conclude(ended=ended, step=step_name):
+                self._conclude(run, ended, step_name)
+            case NoteLateEnd():
+                self._note_late_end(run)
+            case _:
+                assert_never(command)
+
+    def _perform(self, run: Run, step: Step, again: bool) -> None:
+        ladder = run.ladder
+        assert ladder is not None
+        first = run.reason is None
+        run.reason = ladder.reason
+        if step.name == "ask":
+            run.kind.ask(run)
+            self._wake_waiters()
+        else:
+            ladder.stack = ladder.stack or run.kind.stack(run)
+            self._inject(run)
+        if not again:
+            self._announce(run, "running" if first else "stopping", "stopping", step=step.name)
+            if not first:
+                self._note_blocked_callbacks(run)
+
+    def _inject(self, run: Run) -> None:
+        missing = injection_missing()
+        if missing is None:
+            run.kind.inject(run)
+            if run.ladder is not None:
+                run.ladder.injected = True
+        elif not self._told_no_injection:
+            self._told_no_injection = True
+            self.log.write(logging.WARNING, "supervisor.injection_missing", reason=missing)
+
+    def _remind_abandoned(self) -> None:
+        """Before Python 3.13 one exception that is delivered keeps the others from being noticed: set them anew."""
+        for run in self.abandoned.values():
+            if run.ladder is not None and run.ladder.injected:
+                self._inject(run)
+
+    def _wake_waiters(self) -> None:
+        """Wakes the workers that wait for their stop Event, those of this turn of the loop together."""
+        if not self._chain_due:
+            self._chain_due = True
+            self.loop.call_soon(self._start_chain)
+
+    def _start_chain(self) -> None:
+        self._chain_due = False
+        if self._chain.start():
+            self.loop.call_later(CHAIN_SLACK, self._chain.release_all)
+
+    def _abandon(self, run: Run, inject: bool) -> None:
+        self._inbox.drain(Inbox.CAP)
+        if run.over:
+            return
+        ladder = run.ladder
+        assert ladder is not None
+        ladder.stack = ladder.stack or run.kind.stack(run)
+        self._note_blocked_callbacks(run)
+        if inject:
+            self._inject(run)
+        if run.kind.abandon(run):
+            self.abandoned[run.number] = run
+            self._feed(run, Abandoned())
+
+    def _note_blocked_callbacks(self, run: Run) -> None:
+        blocked = [] if run.ctx is None else [item for item in run.ctx.registrations if item.running]
+        for registration in blocked:
+            self.log.write(
+                logging.WARNING, "worker.callback_blocked", worker=run.name, callback=repr(registration.callback)
+            )
+
+    def _note_late_end(self, run: Run) -> None:
+        if self.abandoned.pop(run.number, None) is None:
+            return
+        run.kind.came_back(run)
+        self.log.write(
+            logging.WARNING,
+            "worker.late_end",
+            worker=run.name,
+            kind=run.kind.name,
+            attempt=run.attempt,
+            elapsed=round(self.clock() - run.submitted_at, 6),
+        )
+        self._close_inbox()
+
+    # ------------------------------------------------------------------------------------ the end of a run
+
+    def _conclude(self, run: Run, ended: Ended, step: StepName | None) -> None:
+        """Tells everybody who waits. Each part bears to be done twice."""
+        if run.given_name is None:
+            run.given_name = run.name  # it outlives the function
+        outcome = self._outcome(run, ended, step)
+        self._deliver(run, outcome)
+        self._forget(run)
+        if run.entry is not None and not run.entry.done():
+            run.entry.set_result(None)
+        if run.worker is not None:
+            run.worker.conclude(outcome)
+        if run.ladder is not None:
+            for waiter in run.ladder.waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        if self.closing is not None:
+            if ended == "cancelled" and not run.own:
+                self.closing.withdrawn.add(run.number)
+            else:
+                self.closing.outcomes[run.number] = outcome
+        self._announce(run, _before_the_end(run, outcome), "ended", outcome=outcome)
+        run.let_go()
+        if ended == "injected":
+            self._remind_abandoned()
+        self._finish_if_quiet()
+
+    def _outcome(self, run: Run, ended: Ended, step: StepName | None) -> Outcome:
+        ladder = run.ladder
+        finished = ended not in ("abandoned", "cancelled")
+        ended_at = run.ended_at if finished else time.monotonic()
+        return Outcome(
+            run.name,
+            run.kind.name,
+            run.attempt,
+            ended,
+            step,
+            value=run.value if finished else None,
+            error=run.error if finished and not isinstance(run.error, StopRequested) else None,
+            seconds=ended_at - run.started_at if run.started_at else 0.0,
+            stop_seconds=0.0 if ladder is None else self.clock() - ladder.began_at,
+            stack=None if ladder is None else ladder.stack,
+        )
+
+    def _deliver(self, run: Run, outcome: Outcome) -> None:
+        """Resolves a call: by what it made of itself, or by what stopped it."""
+        future = run.future
+        if future is None or future.done():
+            return
+        cause = None if run.ladder is None else run.ladder.cause
+        if cause is None:
+            error = run.error
+        elif cause == "timeout":
+            error = WorkerTimeout(outcome)
+        elif outcome.ended not in ("abandoned", "cancelled") and run.returned:
+            error = None  # work in flight may finish in its grace
+        else:
+            error = WorkerStopped(outcome)
+        if error is None:
+            future.set_result(run.value)
+            return
+        if cause is not None:
+            error.__cause__ = outcome.error
+        future.set_exception(error)
+
+    def _forget(self, run: Run) -> None:
+        """Lets go of a run: alarms may still hold it, so it lets go of what it held."""
+        run.over = True
+        if run.own:
+            self.own.pop(run.number, None)
+        else:
+            run.kind.calls.pop(run.number, None)
+        if run.given_name is not None and self.names.get(run.given_name) is run:
+            del self.names[run.given_name]
+        if run.expires_at is not None or run.ladder is not None:
+            self._alarms.forget()
+
+    # ------------------------------------------------------------------------------------ telling
+
+    def _announce(
+        self,
+        run: Run,
+        old: WorkerState | None,
+        new: WorkerState,
+        *,
+        step: StepName | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Logs a transition."""
+        level = _level(run, step, outcome)
+        if level == logging.DEBUG and self.log.debug is None:
+            return
+        now = self.clock()
+        transition = Transition(
+            self.settings.name,
+            run.name,
+            run.kind.name,
+            run.attempt,
+            old,
+            new,
+            step=step if outcome is None else outcome.step,
+            reason=run.reason if run.ladder is None else run.ladder.reason,
+            ended=None if outcome is None else outcome.ended,
+            at=now,
+            elapsed=now - run.submitted_at,
+            ident=run.ident,
+        )
+        past_ask = level >= logging.WARNING and run.ladder is not None
+        self.log.transition(
+            level,
+            transition,
+            stack=run.ladder.stack if past_ask and run.ladder is not None else None,
+            error=outcome.error if outcome is not None and level >= logging.ERROR else None,
+        )
+
+    # ------------------------------------------------------------------------------------ shutdown
+
+    def begin_shutdown(self, timeout: float | None = None, reason: str = "") -> None:
+        """Stops everything, or shortens the shutdown that is under way."""
+        now = self.clock()
+        closing = self.closing
+        announce = closing is None
+        if closing is None:
+            seconds = self.settings.shutdown_timeout if timeout is None else timeout
+            self._inbox.drain()  # what has ended by now was not stopped
+            self.log.refresh()
+            closing = self.closing = Closing(reason, now, now + seconds)
+            self._begin_watch(seconds)
+        elif self.report is None and timeout is not None and now + timeout < closing.deadline:
+            closing.deadline = now + timeout
+            self._begin_watch(timeout)
+        elif closing.begun:
+            return
+        self.threads.retire()
+        live = self.live()
+        for run in live:  # first all of this, or threads that become free would take calls that are queued
+            if run.ladder is None:
+                self._give_ladder(run, "shutdown", reason)
+        if announce:
+            queued = sum(run.carrier is None for run in live)
+            self.log.stopping(closing.reason, closing.deadline - now, len(live) - queued, queued)
+        for run in live:
+            self._feed(run, StopAsked("shutdown", closing.deadline))
+        closing.begun = True
+        self._finish_if_quiet()
+
+    def _finish_if_quiet(self) -> None:
+        """Once no worker is left, waits for the pool's idle threads, for a moment at most."""
+        closing = self.closing
+        if closing is None or closing.quiet or self.own or self.threads.calls:
+            return
+        closing.quiet = True
+        self.loop.call_later(QUIET_SLACK, self._finish)
+        self.threads.when_gone(self._finish)
+
+    def _finish(self) -> None:
+        closing = self.closing
+        if closing is None or self.report is not None:
+            return
+        self._end_watch()
+        self._alarms.close()
+        self.threads.join(JOIN_SLACK, {run.ident for run in self.abandoned.values()})
+        self.report = ShutdownReport(
+            closing.reason,
+            tuple(closing.outcomes.values()),
+            self.clock() - closing.began_at,
+            never_started=len(closing.withdrawn),
+        )
+        self.log.stopped(self.report)
+        if self.report.abandoned and self.settings.on_abandoned == "exit":
+            self._exit()
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._close_inbox()
+
+    def _close_inbox(self) -> None:
+        """Listens until the last abandoned thread has come back, so that its late end is logged."""
+        if self.report is not None and not self.abandoned:
+            self._inbox.close()
+
+    def _exit(self) -> None:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(EXIT_STATUS)
+
+    def _begin_watch(self, seconds: float) -> None:
+        """Arms a watchdog that needs no GIL, for C code that never gives it back.
+
+        There is one in a process, and no way to ask whether the application uses it: a timer of its own is replaced.
+        """
+        if self.settings.on_abandoned == "exit" and seconds < math.inf:
+            try:
+                faulthandler.dump_traceback_later(seconds + WATCHDOG_SLACK, exit=True)
+            except Exception as error:  # stderr is no real file
+                self.log.write(logging.WARNING, "supervisor.watchdog_missing", reason=str(error))
+
+    def _end_watch(self) -> None:
+        if self.settings.on_abandoned == "exit":
+            faulthandler.cancel_dump_traceback_later()
+
+
+NO_RULES = Rules((), (), 0.0)
+"""For runs that nobody stops: the machine does not look at them."""
+
+
+def _level(run: Run, step: StepName | None, outcome: Outcome | None) -> int:
+    if outcome is not None and (outcome.ended in ("abandoned", "died") or (outcome.ended == "failed" and run.own)):
+        return logging.ERROR
+    if outcome is None and step == Kill.name:
+        return logging.ERROR
+    if outcome is None and step is not None and step != Ask.name:
+        return logging.WARNING
+    return logging.INFO if run.own else logging.DEBUG
+
+
+def _before_the_end(run: Run, outcome: Outcome) -> WorkerState:
+    if outcome.step is not None:
+        return "stopping"
+    if run.started_at:
+        return "running"
+    return "starting" if run.own else "queued"

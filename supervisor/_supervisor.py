@@ -1,0 +1,488 @@
+"""The Supervisor: the public face of the shell. It checks what it is given and waits; the shell does the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import os
+import sys
+import weakref
+from concurrent.futures import Executor
+from functools import partial
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from ._errors import SupervisorClosed, SupervisorMisused, WorkerStopped
+from ._loop import outlast
+from ._policy import EscalationPolicy, checked_reason, checked_seconds
+from ._run import CallFuture, qualname
+from ._shell import Settings, Shell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from ._outcome import ShutdownReport
+    from ._worker import Worker
+
+__all__ = ["Supervisor"]
+
+T = TypeVar("T")
+
+
+class Supervisor:
+    """Runs blocking work for an async service, and stops it in a time that is known beforehand.
+
+    May be built before any event loop runs; it binds to the loop that first uses it, and lives once: after its shutdown
+    it takes no more work. Use it as an async context manager, or await `shutdown()` in the app's teardown. Its methods
+    belong to its event loop's thread; `workers`, `stacks` and `request_shutdown` may be called from any.
+
+    Args:
+        name: For logs, thread names and messages; not empty, without "/".
+        policy: The ladder of its workers. None is `EscalationPolicy()`, except that a call's own cancellation or
+            timeout then injects nothing: a client that disconnects must not have an exception raised inside the
+            connection pool of a service that lives on.
+        shutdown_timeout: Seconds within which a shutdown ends everything, 0 or more; longer ladders are shrunk.
+        max_threads: Calls that run at once, 1 or more. None: the number of CPUs + 4, at most 32. Workers of `start()`
+            have threads of their own.
+        max_queued: Calls that may wait beyond those, 0 or more; None: without bound.
+        on_abandoned: What follows where a shutdown had to abandon a worker: "report" says so; "exit" ends the process
+            with status 1 when the report is logged, and also where the shutdown cannot get the interpreter (GIL) back.
+            For that it uses `faulthandler.dump_traceback_later`, which replaces a timer that the application has set.
+        logger: A structlog logger; None: `structlog.get_logger()` as the application has configured it.
+
+    Raises:
+        TypeError, ValueError: An argument is wrong; the message names it.
+
+    Example:
+        >>> import asyncio
+        >>> async def main():
+        ...     async with Supervisor("doc") as sup:
+        ...         return await sup.run(sum, [1, 2, 3])
+        >>> asyncio.run(main())
+        6
+    """
+
+    def __init__(
+        self,
+        name: str = "supervisor",
+        *,
+        policy: EscalationPolicy | None = None,
+        shutdown_timeout: float = 20.0,
+        max_threads: int | None = None,
+        max_queued: int | None = None,
+        on_abandoned: Literal["report", "exit"] = "report",
+        logger: Any = None,
+    ) -> None:
+        if on_abandoned not in ("report", "exit"):
+            raise ValueError(f'on_abandoned={on_abandoned!r}: must be "report" or "exit"')
+        if logger is not None and not all(callable(getattr(logger, method, None)) for method in LOG_METHODS):
+            raise TypeError(f"logger={logger!r}: must have the methods {', '.join(LOG_METHODS)}")
+        self._settings = Settings(
+            name=_checked_name(name),
+            policy=_checked_policy(policy),
+            shutdown_timeout=checked_seconds("shutdown_timeout={!r}", shutdown_timeout),
+            max_threads=_checked_count("max_threads", max_threads, least=1) or min(32, (os.cpu_count() or 1) + 4),
+            max_queued=_checked_count("max_queued", max_queued, least=0),
+            on_abandoned=on_abandoned,
+            logger=logger,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._shell: Shell | None = None
+        self._view: LoopView | None = None
+        self._requested: str | None = None
+        self._lost: str | None = None
+        _everyone.add(self)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._settings.name
+
+    @property
+    def report(self) -> ShutdownReport | None:
+        """What the shutdown met; None until it has ended. Any thread."""
+        return None if self._shell is None else self._shell.report
+
+    # ------------------------------------------------------------------------------------ work
+
+    async def run(
+        self,
+        fn: Callable[..., T],
+        /,
+        *args: Any,
+        kind: Literal["thread"] = "thread",
+        timeout: float | None = None,
+        policy: EscalationPolicy | None = None,
+        name: str | None = None,
+    ) -> T:
+        """Calls `fn(*args)` on a thread of the pool and returns its result; never leaves it behind unsaid.
+
+        It returns or raises when the function has ended, or was abandoned after the last step of its ladder. Inside,
+        `current_context()` gives the WorkerContext. The caller's context variables are visible there. Keyword
+        arguments go through `functools.partial`.
+
+        Cancelling it stops the work: a queued call never starts, a running one climbs its ladder, and then the
+        CancelledError is raised. Further cancellations meanwhile change nothing.
+
+        Args:
+            fn: A blocking function.
+            *args: Its arguments.
+            kind: "thread".
+            timeout: Seconds from now, queueing included, after which it is stopped; None or `math.inf`: none.
+            policy: Its ladder, followed as it stands; None: the supervisor's.
+            name: Its name; None: the function's name and a number.
+
+        Raises:
+            Exception: What the function raised, as it is. StopIteration comes as RuntimeError.
+            WorkerTimeout: The timeout passed, whatever the function then did.
+            WorkerStopped: `Worker.stop` or a shutdown ended it before it had a value. A value that it still returns
+                in its grace is delivered.
+            WorkerExit: It called `sys.exit` with a code other than 0 or None, which are a return of None.
+            WorkerFailed: It raised a BaseException that is no Exception.
+            SupervisorBusy: As many calls wait as `max_queued` allows.
+            SupervisorClosed: The supervisor is shutting down, or has shut down.
+            TypeError, ValueError: An argument is wrong; nothing has started.
+            RuntimeError: It was called in another event loop than its own, in another process, or under trio.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         return await sup.run(divmod, 17, 5, timeout=1)
+            >>> asyncio.run(main())
+            (3, 2)
+        """
+        loop = self._attach()
+        _check_function("run", fn)
+        view = self._view
+        if timeout is not None or policy is not None or name is not None or kind != "thread":
+            _check_kind(kind)
+            view = LoopView(
+                self._attached(), _checked_timeout(timeout), _checked_policy(policy), _checked_name(name, optional=True)
+            )
+        future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
+        try:
+            return cast("T", await future)
+        except asyncio.CancelledError:
+            if not future.run.over:
+                await outlast(self._attached().end_of(future.run), cancelled=True)
+            raise
+        finally:
+            del future  # it holds the error whose traceback holds this frame
+
+    async def start(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        kind: Literal["thread"] = "thread",
+        name: str | None = None,
+        policy: EscalationPolicy | None = None,
+    ) -> Worker:
+        """Starts a worker: `fn(ctx, *args)` on a thread of its own. Returns when the function has been entered.
+
+        The worker lives until its function ends, `Worker.stop` is called, or the supervisor shuts down. How it ended
+        is in `Worker.outcome` and in the log; an error of its function does not touch the supervisor.
+
+        Cancelling `start` stops the worker by its ladder, then raises the CancelledError.
+
+        Args:
+            fn: A blocking function; its first argument is the WorkerContext.
+            *args: Its other arguments.
+            kind: "thread".
+            name: Its name, unlike that of any live worker and without "/"; None: the function's name and a number.
+            policy: Its ladder; None: the supervisor's.
+
+        Raises:
+            WorkerStopped: It was stopped before it was entered.
+            SupervisorClosed: The supervisor is shutting down, or has shut down.
+            TypeError, ValueError: An argument is wrong, or a live worker has this name; nothing has started.
+            RuntimeError: The system has no more threads; or it was called in another event loop than its own, in
+                another process, or under trio.
+
+        Example:
+            >>> import asyncio
+            >>> def poll(ctx, source):
+            ...     while not ctx.stop.wait(0.01):
+            ...         source.append(ctx.name)
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         await sup.start(poll, [], name="poller")
+            ...     return sup.report.counts()
+            >>> asyncio.run(main())
+            {'stopped': 1}
+        """
+        self._attach()
+        _check_function("start", fn)
+        _check_kind(kind)
+        worker, entry = self._attached().start(fn, args, _checked_policy(policy), _checked_name(name, optional=True))
+        try:
+            await asyncio.wait((entry,))
+        except asyncio.CancelledError:
+            await worker.stop("start() was cancelled")
+            raise
+        outcome = worker.outcome
+        if outcome is not None and outcome.seconds == 0.0:  # it has never been entered
+            if outcome.error is not None:
+                raise outcome.error
+            raise WorkerStopped(outcome)
+        return worker
+
+    # ------------------------------------------------------------------------------------ what is there
+
+    def workers(self) -> tuple[Worker, ...]:
+        """Returns the workers that have not ended, the oldest first; calls of `run()` are among them. Any thread.
+
+        Example:
+            >>> Supervisor().workers()
+            ()
+        """
+        shell = self._shell
+        if shell is None:
+            return ()
+        handles = (shell.handle(run) for run in shell.live())
+        return tuple(worker for worker in handles if worker is not None)
+
+    def stacks(self) -> dict[str, str]:
+        """Returns where each worker that runs stands now, by its name, as the text of a traceback. Any thread.
+
+        Example:
+            >>> Supervisor().stacks()
+            {}
+        """
+        return {worker.name: stack for worker in self.workers() if (stack := worker.stack())}
+
+    # ------------------------------------------------------------------------------------ the end
+
+    def request_shutdown(self, reason: str = "") -> None:
+        """Begins the shutdown soon, and returns at once. Any thread, and signal handlers: it takes no lock.
+
+        Before the first use it is remembered: the supervisor then shuts down when it is first used. Await
+        `wait_closed()` or `shutdown()` for the end.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         sup.request_shutdown("enough")
+            ...         return await sup.wait_closed()
+            >>> asyncio.run(main()).reason
+            'enough'
+        """
+        checked_reason(reason)
+        # First written, then looked: a first use that comes in between sees the one or is seen.
+        self._requested = reason
+        shell = self._shell
+        if shell is not None:
+            try:
+                shell.loop.call_soon_threadsafe(shell.begin_shutdown, None, reason)
+            except RuntimeError:
+                if not shell.loop.is_closed():
+                    raise
+
+    async def wait_closed(self) -> ShutdownReport:
+        """Waits until a shutdown that somebody else begins has ended. Cancelling it stops only the waiting.
+
+        Raises:
+            RuntimeError: It was called in another event loop than its own, in another process, or under trio.
+        """
+        if self.report is None:
+            self._attach()
+            await asyncio.wait((self._attached().closed,))
+        return self._reported()
+
+    async def shutdown(self, *, timeout: float | None = None, reason: str = "") -> ShutdownReport:
+        """Stops everything and returns what became of it, within `timeout` + 0.25 s, whatever the workers do.
+
+        That holds whenever the event loop gets the interpreter (GIL); C code that never gives it back holds everything.
+        Queued calls never start; all ladders are climbed side by side, and shrunk where they would not end in time. A
+        second call shares the report of the first, and can only shorten it.
+
+        Cancelling it does not stop the ladders: they are climbed to their end, then the CancelledError is raised, and
+        the report is in `report`.
+
+        Args:
+            timeout: Seconds from now, 0 or more; None: `shutdown_timeout`.
+            reason: Why, for `ctx.reason`, the log and the report.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong; nothing was stopped.
+            RuntimeError: It was called in another event loop than its own, in another process, or under trio.
+        """
+        seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
+        checked_reason(reason)
+        if self.report is None:
+            self._attach()
+            shell = self._attached()
+            shell.begin_shutdown(seconds, reason)
+            if cancelled := await outlast(shell.closed):
+                raise cancelled
+        return self._reported()
+
+    async def __aenter__(self) -> Self:
+        closed = self.report is not None
+        self._attach()
+        if closed:
+            raise SupervisorClosed(
+                f"supervisor {self.name!r} has shut down and cannot be entered again; build a new one"
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.shutdown()
+
+    def __repr__(self) -> str:
+        if self._shell is None:
+            return f"<Supervisor {self.name!r}: not used yet>"
+        if self._shell.report is not None:
+            return f"<Supervisor {self.name!r}: shut down>"
+        how = "running" if self._shell.closing is None else "shutting down"
+        return f"<Supervisor {self.name!r}: {how}, {len(self._shell.live())} workers>"
+
+    # ------------------------------------------------------------------------------------ its event loop
+
+    def _attach(self) -> asyncio.AbstractEventLoop:
+        """Returns the running loop, which is the supervisor's own from its first use on."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise self._misused(_why_no_loop()) from None
+        if loop is self._loop:
+            return loop
+        if self._lost is not None:
+            raise self._misused(self._lost)
+        if self._loop is not None:
+            raise self._misused("is bound to another event loop: build one in each loop, where it is used")
+        shell = Shell(loop, self._settings)
+        self._loop, self._shell, self._view = loop, shell, LoopView(shell)
+        if self._requested is not None:
+            shell.begin_shutdown(None, self._requested)
+        return loop
+
+    def _attached(self) -> Shell:
+        assert self._shell is not None
+        return self._shell
+
+    def _reported(self) -> ShutdownReport:
+        assert self.report is not None
+        return self.report
+
+    def _misused(self, how: str) -> SupervisorMisused:
+        return SupervisorMisused(f"supervisor {self.name!r} {how}")
+
+    def _forked(self) -> None:
+        """This process is a copy: the threads and the loop have stayed behind."""
+        if self._loop is not None:
+            self._loop = self._shell = self._view = None
+            self._lost = f"was used in process {os.getppid()} before the fork: build one in this process"
+
+
+class LoopView(Executor):
+    """The pool as `loop.run_in_executor` takes it, with the options of a call.
+
+    Its `submit` gives an asyncio future, which `run_in_executor` passes on as it is: no future of concurrent.futures is
+    made, and none is wrapped. On the loop's thread only.
+    """
+
+    def __init__(
+        self,
+        shell: Shell,
+        timeout: float | None = None,
+        policy: EscalationPolicy | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._shell = shell
+        self._timeout = timeout
+        self._policy = policy
+        self._name = name
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
+        return self._shell.call(fn, args, self._timeout, self._policy, self._name)
+
+
+# ------------------------------------------------------------------------------------------------ after a fork
+
+_everyone: weakref.WeakSet[Supervisor] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for supervisor in _everyone:
+        supervisor._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+# ------------------------------------------------------------------------------------------------ checks
+
+LOG_METHODS = ("debug", "info", "warning", "error")
+
+NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+def _check_function(where: str, fn: object) -> None:
+    if type(fn) is FunctionType:
+        is_async = fn.__code__.co_flags & NOT_BLOCKING
+    else:
+        if not callable(fn):
+            raise TypeError(f"{where}(fn={fn!r}): must be callable")
+        inner: Any = fn
+        while isinstance(inner, partial):
+            inner = inner.func
+        is_async = any(
+            inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
+            for candidate in (inner, getattr(inner, "__call__", None))  # noqa: B004  # not whether, but which
+        )
+    if is_async:
+        raise TypeError(
+            f"{where}(fn={qualname(cast('Any', fn))}): is a coroutine function; await it, "
+            f"and give {where}() the blocking function that it calls"
+        )
+
+
+def _check_kind(kind: object) -> None:
+    if kind != "thread":
+        raise ValueError(f'kind={kind!r}: must be "thread"')
+
+
+def _checked_name(name: str | None, *, optional: bool = False) -> Any:
+    if name is None and optional:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r}: must be a string")
+    if not name or "/" in name:
+        raise ValueError(f'name={name!r}: must not be empty, nor contain "/"')
+    return name
+
+
+def _checked_policy(policy: object) -> EscalationPolicy | None:
+    if policy is not None and not isinstance(policy, EscalationPolicy):
+        raise TypeError(f"policy={policy!r}: must be an EscalationPolicy or None")
+    return policy
+
+
+def _checked_timeout(timeout: object) -> float | None:
+    seconds = None if timeout is None else checked_seconds("timeout={!r}", timeout)
+    return None if seconds == math.inf else seconds
+
+
+def _checked_count(field: str, value: object, *, least: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{field}={value!r}: must be an integer or None")
+    if value < least:
+        raise ValueError(f"{field}={value!r}: must be {least} or more")
+    return value
+
+
+def _why_no_loop() -> str:
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return "works on asyncio only: under trio, use it through asyncio, or trio's own threads"
+    return "needs a running asyncio event loop: use it inside asyncio.run(...)"

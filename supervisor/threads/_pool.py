@@ -1,0 +1,340 @@
+"""Workers on OS threads: the pool of calls, the threads of long-lived workers, and how each step reaches them.
+
+All threads are daemons of our own. Those of the standard pools are joined when the interpreter exits, which is exactly
+what a stuck one must not hold up.
+"""
+
+from __future__ import annotations
+
+import threading
+from _thread import allocate_lock, get_ident
+from collections import deque
+from contextlib import nullcontext
+from functools import partial
+from queue import SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from .._context import StopEvent, WorkerContext, entered
+from .._errors import StopRequested, WorkerExit, WorkerFailed
+from .._run import qualname
+from ._gate import Gate, Injection, Shield
+from ._stack import stack_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from .._context import Chain
+    from .._loop import Inbox
+    from .._policy import Kind
+    from .._run import Run
+
+__all__ = ["Threads"]
+
+
+class Host:
+    """What a thread's run does for its context."""
+
+    __slots__ = ("_gate", "_run", "attempt", "kind", "name")
+
+    def __init__(self, run: Run, gate: Gate) -> None:
+        self._run = run
+        self._gate = gate
+        self.name = run.name
+        self.kind: Kind = "thread"
+        self.attempt = run.attempt
+
+    @property
+    def reason(self) -> str | None:
+        return self._run.reason
+
+    def shield(self) -> AbstractContextManager[None]:
+        return Shield(self._gate)
+
+    def own_shield(self) -> AbstractContextManager[None]:
+        return Shield(self._gate) if self._gate.ident == get_ident() else nullcontext()
+
+    def extend(self, seconds: float) -> float:
+        return self._run.owner.extend(self._run, seconds)
+
+    def remaining(self) -> float:
+        return self._run.owner.remaining(self._run)
+
+    def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
+        self._run.owner.callback_failed(self._run, callback, error)
+
+
+class Launcher:
+    """Starts threads, each by the one before it: the caller is held up for the first alone."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._waiting: deque[tuple[threading.Thread, Callable[[RuntimeError], object]]] = deque()
+        self._busy = False
+
+    def start(self, thread: threading.Thread, failed: Callable[[RuntimeError], object]) -> None:
+        """Starts the thread now or soon; it must call `next` first of all. `failed` is called where it cannot start."""
+        with self._lock:
+            self._waiting.append((thread, failed))
+            if self._busy:
+                return
+            self._busy = True
+        self.next()
+
+    def next(self) -> None:
+        """Starts the next thread that waits for it."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._busy = False
+                    return
+                thread, failed = self._waiting.popleft()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no more threads, or the interpreter is going down
+                failed(error)
+            else:
+                return
+
+
+class Threads:
+    """The kind "thread".
+
+    Attributes:
+        calls: The calls of the pool that have not concluded, by their number.
+        size: Threads of the pool that take calls, or are being started.
+        stuck: Threads of the pool that were abandoned and have not come back.
+    """
+
+    name: Kind = "thread"
+
+    def __init__(self, supervisor: str, max_threads: int, inbox: Inbox[Any], chain: Chain) -> None:
+        self._supervisor = supervisor
+        self._max_threads = max_threads
+        self._inbox = inbox
+        self._chain = chain
+        self._queue: SimpleQueue[Run | None] = SimpleQueue()
+        self._launcher = Launcher()
+        self._named = 0
+        self._members: set[threading.Thread] = set()
+        self.calls: dict[int, Run] = {}
+        self.size = 0
+        self.stuck = 0
+        self._retired = False
+        self._gone: Callable[[], object] | None = None
+
+    # -------------------------------------------------------------------------------- starting a run
+
+    @property
+    def capacity(self) -> int:
+        """How many calls can run at once: abandoned threads are replaced, up to as many as there may be."""
+        return max(0, min(self._max_threads, 2 * self._max_threads - self.stuck))
+
+    def submit(self, run: Run) -> None:
+        """Runs a call on the next thread of the pool that is free."""
+        self._queue.put(run)
+        if len(self.calls) > self.size < self.capacity:
+            self._grow()
+
+    def launch(self, run: Run) -> None:
+        """Runs a worker on a thread of its own."""
+        self._start(
+            run.name,
+            target=lambda: self._carry_out(run),
+            failed=lambda error: self._unstarted(run, error),
+        )
+
+    def _grow(self) -> None:
+        self.size += 1
+        self._named += 1
+        self._start(f"thread-{self._named}", self._serve, self._unserved)
+
+    def _start(self, name: str, target: Callable[[], object], failed: Callable[[RuntimeError], object]) -> None:
+        thread = threading.Thread(name=f"{self._supervisor}/{name}", daemon=True, target=self._begin, args=(target,))
+        self._launcher.start(thread, failed)
+
+    def _unstarted(self, run: Run, error: RuntimeError) -> None:
+        if run.claim.acquire(False):
+            run.error = error
+            self._inbox.post(run)
+
+    def _unserved(self, error: RuntimeError) -> None:
+        """A thread of the pool cannot be started: the others serve its call, or all calls that wait fail."""
+        self._inbox.post(lambda: self._shrunk(error))
+
+    def _shrunk(self, error: RuntimeError) -> None:
+        self._left()
+        if self.size > 0:
+            return
+        while not self._queue.empty():
+            run = self._queue.get()
+            if run is not None:
+                self._unstarted(run, error)
+
+    def _left(self) -> None:
+        self.size -= 1
+        if self.size == 0 and self._gone is not None:
+            self._gone()
+
+    # -------------------------------------------------------------------------------- the steps
+
+    def ask(self, run: Run) -> None:
+        """Sets the stop Event, which `Chain.start` announces, and has the callbacks run on a thread of their own."""
+        ctx = run.ctx
+        if ctx is None:
+            return  # whoever makes it sees `run.reason`
+        ctx.stop.set()
+        if ctx.registrations:
+            self._start(
+                f"{run.name}/on_stop",
+                target=lambda: _fire(ctx, run),
+                failed=lambda error: run.owner.callback_failed(run, "all of them", error),
+            )
+
+    def inject(self, run: Run) -> Injection:
+        gate: Gate = run.carrier
+        return gate.inject()
+
+    def abandon(self, run: Run) -> bool:
+        """Gives the thread up, and replaces it; False where the run has ended and its completion is in the inbox."""
+        ladder = run.ladder
+        assert ladder is not None
+        with ladder.lock:
+            if ladder.left or ladder.abandoned:
+                return ladder.abandoned
+            ladder.abandoned = True
+        if not run.own:
+            self.size -= 1
+            self.stuck += 1
+            self._replace()
+        return True
+
+    def came_back(self, run: Run) -> None:
+        """An abandoned thread has ended after all."""
+        if not run.own:
+            self.stuck -= 1
+            self._replace()
+
+    def _replace(self) -> None:
+        if len(self.calls) > self.size < self.capacity and not self._retired:
+            self._grow()
+
+    def stack(self, run: Run) -> str | None:
+        stack = None if run.ident is None else stack_of(run.ident)
+        if stack == "":
+            return f"  in {qualname(run.fn)}(), which is no Python code\n"
+        return stack
+
+    # -------------------------------------------------------------------------------- the end
+
+    def retire(self) -> None:
+        """Lets each thread of the pool end after its present call."""
+        if not self._retired:
+            self._retired = True
+            for _ in range(self.size):
+                self._queue.put(None)
+
+    def when_gone(self, gone: Callable[[], object]) -> None:
+        """Calls `gone` once the pool's threads have ended, but for those that were abandoned."""
+        self._gone = gone
+        if self.size == 0:
+            gone()
+
+    def join(self, seconds: float, but: set[int | None]) -> None:
+        """Waits for threads that are past their last line, so that none is seen alive after a shutdown."""
+        until = monotonic() + seconds
+        for thread in tuple(self._members):
+            if thread.ident not in but:
+                thread.join(max(0.0, until - monotonic()))
+
+    # -------------------------------------------------------------------------------- in the threads
+
+    def _begin(self, target: Callable[[], object]) -> None:
+        self._launcher.next()
+        thread = threading.current_thread()
+        self._members.add(thread)
+        target()
+        self._members.discard(thread)
+
+    def _serve(self) -> None:
+        get = self._queue.get
+        while True:
+            run = get()
+            if run is None:
+                break
+            if self._carry_out(run):
+                return  # abandoned: it has been replaced, and does not count
+            del run  # or it would live on while this thread waits
+        self._inbox.post(self._left)
+
+    def _carry_out(self, run: Run) -> bool:
+        """Carries out a run, unless it was withdrawn; returns whether this thread was abandoned over it."""
+        if not run.claim.acquire(False):
+            return False
+        run.ident = get_ident()
+        gate = run.carrier = Gate()
+        context, fn, args = run.context, run.fn, run.args
+        assert context is not None
+        entered(lambda: self._context_of(run, gate))
+        if run.own:
+            args = (self._context_of(run, gate), *args)
+        if run.watched:
+            self._inbox.post(partial(run.owner.entered, run))
+        run.started_at = monotonic()
+        value, error = gate.run(context.run, (fn, *args))
+        run.ended_at = monotonic()
+        entered(None)
+        run.context = run.ctx = None
+        run.args = ()
+        if error is None:
+            run.value = value
+        else:
+            run.error = _converted(run, error)
+        del value, error, fn, args, context
+        self._inbox.post(run)
+        # Only after the completion is in the inbox does this thread look whether it was given up. So if the loop finds
+        # no completion and no `left`, this thread is certain to see `abandoned`.
+        ladder = run.ladder
+        if ladder is None:
+            return False
+        with ladder.lock:
+            ladder.left = True
+            return ladder.abandoned
+
+    def _context_of(self, run: Run, gate: Gate) -> WorkerContext:
+        """Returns the run's context, made when it is first asked for, by the worker's thread."""
+        if run.ctx is None:
+            with Shield(gate) if gate.ident else nullcontext():
+                stop = StopEvent(self._chain)
+                run.ctx = WorkerContext(Host(run, gate), stop)
+                if run.reason is not None:  # asked while nobody could hear it
+                    stop.set()
+        return run.ctx
+
+
+def _fire(ctx: WorkerContext, run: Run) -> None:
+    for registration in tuple(ctx.registrations):
+        try:
+            registration.fire()
+        except BaseException as error:  # sys.exit() in a callback, say: this thread is a helper, the worker goes on
+            run.owner.callback_failed(run, registration.callback, error)
+
+
+def _converted(run: Run, error: BaseException) -> BaseException | None:
+    """Returns what may reach the event loop in place of what the function raised; None where that was a success."""
+    match error:
+        case StopIteration():  # a future refuses it
+            converted: BaseException = RuntimeError(f"worker {run.name!r} raised StopIteration")
+        case Exception():
+            return error
+        case SystemExit(code=None | 0):
+            return None
+        case SystemExit(code=code):
+            converted = WorkerExit(run.name, code)
+        case StopRequested() if run.ladder is not None:
+            return error  # never delivered: the machine calls this a stop
+        case _:
+            converted = WorkerFailed(run.name, error)
+    converted.__cause__ = error
+    return converted

@@ -1,0 +1,59 @@
+"""The exported names, and what importing the package costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+import supervisor
+
+NAMES = {
+    "Ask",
+    "EscalationPolicy",
+    "Inject",
+    "Kill",
+    "Outcome",
+    "PolicyError",
+    "RemoteError",
+    "ShutdownReport",
+    "StopEvent",
+    "StopInjected",
+    "StopRequested",
+    "Supervisor",
+    "SupervisorBusy",
+    "SupervisorClosed",
+    "SupervisorError",
+    "Terminate",
+    "Transition",
+    "Worker",
+    "WorkerContext",
+    "WorkerExit",
+    "WorkerFailed",
+    "WorkerStopped",
+    "WorkerTimeout",
+    "current_context",
+}
+
+
+def test_exactly_the_public_names_are_exported():
+    assert set(supervisor.__all__) == NAMES
+    assert set(dir(supervisor)) >= NAMES
+    for name in NAMES:
+        assert getattr(supervisor, name).__doc__, f"{name} has no docstring"
+    with pytest.raises(AttributeError, match="no attribute 'Superviser'"):
+        _ = supervisor.Superviser
+
+
+def test_every_public_name_has_an_example():
+    missing = [name for name in NAMES if ">>>" not in (getattr(supervisor, name).__doc__ or "")]
+    assert missing == []
+
+
+def test_what_a_worker_function_needs_is_imported_without_the_rest():
+    script = """if True:
+        import sys
+        from supervisor import StopRequested, WorkerContext, current_context
+        print([name for name in ("asyncio", "structlog", "anyio", "ctypes") if name in sys.modules])
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == "[]\n"

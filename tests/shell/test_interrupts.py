@@ -1,0 +1,113 @@
+"""A KeyboardInterrupt in the loop, at every line of the supervisor's own code, loses no completion."""
+
+import asyncio
+import linecache
+import re
+import sys
+import threading
+
+import pytest
+
+from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped, _loop, _shell, _worker
+
+FILES = {module.__file__ for module in (_loop, _shell, _worker)}
+
+
+# The interpreter looks for signals after calls, at a function's entry and on a loop's back edge. A tracer strikes
+# elsewhere too: at the `try` itself, at plain stores, and on leaving a `with` before its lock is released.
+DEAF = re.compile(r"(with |try:|[\w.]+ = (True|False|None|[\w.]+)$)")
+
+
+class Striker:
+    """Raises KeyboardInterrupt at the n-th line that the loop's thread executes in the supervisor's callbacks."""
+
+    def __init__(self, strike_at, names):
+        self.strike_at = strike_at
+        self.names = names
+        self.lines = 0
+        self.struck = None
+
+    def trace(self, frame, event, arg):
+        code = frame.f_code
+        if code.co_filename not in FILES or code.co_name not in self.names:
+            return None
+        return self.trace_line
+
+    def trace_line(self, frame, event, arg):
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and self.struck is None and not DEAF.match(line):
+            self.lines += 1
+            if self.lines == self.strike_at:
+                self.struck = f"{frame.f_code.co_name}:{frame.f_lineno}"
+                raise KeyboardInterrupt
+        return self.trace_line
+
+
+def run_struck(strike_at, names, scenario):
+    """Runs a scenario on a loop that goes on after the interrupt, as asyncio.run does for its own teardown."""
+    loop = asyncio.new_event_loop()
+    striker = Striker(strike_at, names)
+    try:
+        task = loop.create_task(scenario(striker))
+        while not task.done():
+            try:
+                loop.run_until_complete(task)
+            except KeyboardInterrupt:
+                sys.settrace(None)
+        return striker, task.result()
+    finally:
+        sys.settrace(None)
+        loop.close()
+
+
+async def calls_end(striker):
+    sup = Supervisor(max_threads=2)
+    await sup.run(int)
+    release = threading.Event()
+    calls = [asyncio.create_task(sup.run(lambda n=n: release.wait(5) and n)) for n in range(4)]
+    worker = await sup.start(lambda ctx: release.wait(5))
+    sys.settrace(striker.trace)
+    release.set()
+    done, pending = await asyncio.wait([*calls, asyncio.create_task(worker.wait())], timeout=0.5)
+    sys.settrace(None)
+    assert not pending, f"struck in {striker.struck}: {len(pending)} never resolved"
+    report = await sup.shutdown()
+    assert report.seconds < 1
+    return len(done)
+
+
+async def a_stop_ends(striker):
+    sup = Supervisor(policy=EscalationPolicy(Ask(5)))
+    worker = await sup.start(lambda ctx: ctx.stop.wait())
+    call = asyncio.create_task(sup.run(lambda: hold.wait(5), timeout=0.005, policy=EscalationPolicy(Ask(0.005))))
+    hold = threading.Event()
+    await asyncio.sleep(0)
+    sys.settrace(striker.trace)
+    await asyncio.wait([call], timeout=0.05)
+    sys.settrace(None)
+    # An alarm that was struck as it began to ring is heard at the latest when something else is stopped.
+    assert (await worker.stop()).ended == "stopped"
+    await sup.shutdown(timeout=0.05)
+    done, pending = await asyncio.wait([call], timeout=1)
+    assert not pending, f"struck in {striker.struck}: the call never resolved"
+    assert isinstance(call.exception(), WorkerStopped)
+    hold.set()
+    while sup._attached().abandoned:
+        await asyncio.sleep(0.001)
+    return len(done)
+
+
+INBOX = {"_rung", "_called", "drain", "_arrived", "_settle", "_forget", "_feed", "_carry_out", "conclude"}
+ALARMS = {"_rung", "_feed", "_carry_out", "_conclude", "_deliver", "_forget"}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("scenario", "names"), [(calls_end, INBOX), (a_stop_ends, ALARMS)])
+def test_an_interrupt_at_any_line_loses_nothing(scenario, names):
+    strike_at, missed, where = 0, 0, set()
+    while missed < 2 and strike_at < 400:
+        strike_at += 1
+        striker, _ = run_struck(strike_at, names, scenario)
+        missed += striker.struck is None
+        where.add(striker.struck)
+    assert len(where) > 20, "the interrupts did not strike"

@@ -1,0 +1,170 @@
+"""One structlog event for each transition: which, at which level, with which fields; and a logger that misbehaves."""
+
+import asyncio
+import logging
+
+import pytest
+import structlog
+
+from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerTimeout
+
+
+def spin():
+    while True:
+        pass
+
+
+def told(events, worker=None):
+    return [
+        (event["level"], event["event"], event.get("step"), event.get("ended"))
+        for event in events
+        if event.get("worker") == worker
+    ]
+
+
+async def test_a_call_is_told_at_debug(events):
+    async with Supervisor("app") as sup:
+        await sup.run(int, name="call")
+        with pytest.raises(ValueError):
+            await sup.run(int, "x", name="fails")
+    assert told(events, "call") == [
+        ("debug", "worker.queued", None, None),
+        ("debug", "worker.running", None, None),
+        ("debug", "worker.ended", None, "returned"),
+    ]
+    assert told(events, "fails")[-1] == ("debug", "worker.ended", None, "failed")
+    queued, running, ended = (event for event in events if event.get("worker") == "call")
+    assert queued.keys() == {"supervisor", "worker", "kind", "attempt", "new", "elapsed", "event", "level"}
+    assert (queued["supervisor"], queued["kind"], queued["attempt"], queued["new"]) == ("app", "thread", 1, "queued")
+    assert (running["old"], running["new"]) == ("queued", "running")
+    assert isinstance(running["ident"], int)
+    assert (ended["old"], ended["new"]) == ("running", "ended")
+
+
+async def test_a_long_lived_worker_is_told_at_info(events):
+    async with Supervisor() as sup:
+        worker = await sup.start(lambda ctx: ctx.stop.wait(), name="w")
+        await worker.stop("why")
+    assert told(events, "w") == [
+        ("info", "worker.running", None, None),
+        ("info", "worker.stopping", "ask", None),
+        ("info", "worker.ended", "ask", "stopped"),
+    ]
+    assert [event.get("reason") for event in events if event.get("worker") == "w"] == [None, "why", "why"]
+
+
+async def test_a_long_lived_worker_that_fails_is_told_as_an_error_with_its_traceback(events):
+    async with Supervisor() as sup:
+        await (await sup.start(lambda ctx: 1 / 0, name="w")).wait()
+    assert told(events, "w")[-1] == ("error", "worker.ended", None, "failed")
+    assert isinstance(events[-3]["exc_info"], ZeroDivisionError)
+
+
+async def test_escalation_is_told_as_a_warning_with_the_stack_and_abandonment_as_an_error(events, leftovers):
+    sup = Supervisor(policy=EscalationPolicy(Ask(0.02), Inject(0.05, every=0.01)))
+    await sup.start(leftovers.block, name="w")
+    report = await sup.shutdown(reason="deploy")
+    assert told(events, "w") == [
+        ("info", "worker.running", None, None),
+        ("info", "worker.stopping", "ask", None),
+        ("warning", "worker.escalated", "inject", None),
+        ("error", "worker.ended", "inject", "abandoned"),
+    ]
+    escalated, ended = (event for event in events if "stack" in event)
+    assert "in block" in escalated["stack"]
+    assert escalated["stack"] == ended["stack"] == report.outcomes[0].stack
+    stopping, stopped = (event for event in events if event["event"].startswith("supervisor."))
+    assert (stopping["level"], stopping["reason"], stopping["workers"]) == ("info", "deploy", 1)
+    assert (stopped["level"], stopped["clean"], stopped["counts"]) == ("warning", False, {"abandoned": 1})
+
+
+async def test_nothing_is_printed_by_a_newcomers_first_run(capfd):
+    structlog.reset_defaults()
+    async with Supervisor() as sup:
+        await sup.start(lambda ctx: ctx.stop.wait())
+        await sup.run(int)
+    assert capfd.readouterr().out == ""
+
+
+async def test_a_warning_is_printed_though_nobody_configured_anything(capfd):
+    structlog.reset_defaults()
+    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(5))) as sup:
+        await (await sup.start(lambda ctx: spin())).stop()
+    out = capfd.readouterr().out
+    assert "worker.escalated" in out
+    assert "in spin" in out
+
+
+async def test_a_configuration_that_comes_later_is_honoured():
+    seen = []
+
+    def capture(logger, method, event):
+        seen.append(event["event"])
+        raise structlog.DropEvent
+
+    async with Supervisor() as sup:
+        await sup.run(int)
+        structlog.configure(processors=[capture])
+        try:
+            await (await sup.start(lambda ctx: ctx.stop.wait())).stop()
+            await sup.run(int)
+        finally:
+            structlog.reset_defaults()
+    assert seen == [
+        "worker.running",
+        "worker.stopping",
+        "worker.ended",
+        "worker.queued",
+        "worker.running",
+        "worker.ended",
+    ]
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
+async def test_debug_costs_nothing_where_it_is_filtered_out(level):
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    try:
+        async with Supervisor() as sup:
+            assert sup._attached().log.debug is None
+    finally:
+        structlog.reset_defaults()
+
+
+async def test_a_logger_of_the_users_own_is_used(events):
+    entries = []
+    logger = structlog.wrap_logger(None, processors=[lambda _, method, event: entries.append((method, event)) or ""])
+    logger = logger.bind(service="mine")
+
+    class Sink:
+        def __getattr__(self, name):
+            return lambda *args, **kwargs: None
+
+    logger = structlog.wrap_logger(
+        Sink(), processors=[lambda _, method, event: entries.append((method, dict(event))) or ""], service="mine"
+    )
+    async with Supervisor(logger=logger) as sup:
+        await sup.run(int)
+    assert events == []
+    assert {event["service"] for _, event in entries} == {"mine"}
+    assert [event["event"] for _, event in entries][:3] == ["worker.queued", "worker.running", "worker.ended"]
+
+
+async def test_a_logger_that_raises_harms_nobody_and_is_reported_once():
+    class Broken:
+        def fail(self, *args, **kwargs):
+            raise RuntimeError("disk full")
+
+        debug = info = warning = error = fail
+
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
+    async with Supervisor("app", logger=Broken(), policy=EscalationPolicy(Ask(0.02), Inject(0.5))) as sup:
+        assert await sup.run(int, "5") == 5
+        worker = await sup.start(lambda ctx: spin())
+        with pytest.raises(WorkerTimeout):
+            await sup.run(spin, timeout=0.01)
+        assert (await worker.stop()).ended == "injected"
+    assert sup.report is not None
+    (report,) = reports
+    assert "supervisor 'app': its logger raised" in report["message"]
+    assert str(report["exception"]) == "disk full"

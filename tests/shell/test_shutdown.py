@@ -1,0 +1,448 @@
+"""`await sup.shutdown()`: bounded, shared, deaf to cancellation, and told in a report."""
+
+import asyncio
+import math
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import anyio
+import pytest
+
+from supervisor import (
+    Ask,
+    EscalationPolicy,
+    Inject,
+    ShutdownReport,
+    Supervisor,
+    SupervisorClosed,
+    WorkerStopped,
+    current_context,
+)
+
+QUICK = EscalationPolicy(Ask(0.05), Inject(0.1, every=0.02))
+
+
+def wait_for_stop(ctx):
+    return ctx.stop.wait()
+
+
+def spin():
+    while True:
+        pass
+
+
+async def test_an_unused_supervisor_shuts_down():
+    sup = Supervisor()
+    assert sup.report is None
+    report = await sup.shutdown(reason="nothing to do")
+    assert report == ShutdownReport("nothing to do", (), report.seconds)
+    assert sup.report is report
+    assert report.clean
+
+
+async def test_the_report_has_one_outcome_for_each_worker_that_had_not_ended(leftovers):
+    sup = Supervisor(policy=QUICK)
+    await (await sup.start(wait_for_stop, name="gone before")).stop()
+    await sup.start(wait_for_stop, name="obeys")
+    await sup.start(lambda ctx: spin(), name="spins")
+    await sup.start(leftovers.block, name="stuck")
+    call = asyncio.create_task(sup.run(lambda: current_context().stop.wait(), name="call"))
+    await asyncio.sleep(0.02)
+    report = await sup.shutdown(reason="deploy")
+    assert {outcome.worker: outcome.ended for outcome in report.outcomes} == {
+        "obeys": "stopped",
+        "spins": "injected",
+        "stuck": "abandoned",
+        "call": "stopped",
+    }
+    assert [outcome.worker for outcome in report.abandoned] == ["stuck"]
+    assert "in block" in (report.abandoned[0].stack or "")
+    assert not report.clean
+    assert report.reason == "deploy"
+    assert 0.15 <= report.seconds < 2
+    assert await call is True
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05, 0.3])
+async def test_it_returns_in_time_whatever_the_workers_do(leftovers, timeout):
+    sup = Supervisor(policy=EscalationPolicy(Ask(math.inf), Inject(60)), shutdown_timeout=60)
+    for _ in range(10):
+        await sup.start(leftovers.block)
+    calls = [asyncio.create_task(sup.run(leftovers.block)) for _ in range(100)]
+    await asyncio.sleep(0.02)
+    began = time.monotonic()
+    report = await sup.shutdown(timeout=timeout)
+    assert time.monotonic() - began < timeout + 0.25
+    assert len(report.abandoned) == 10 + min(32, len(calls), sup._settings.max_threads)
+    assert all(isinstance(error, WorkerStopped) for error in await asyncio.gather(*calls, return_exceptions=True))
+
+
+def test_every_step_still_happens_within_a_short_deadline(virtual, events, leftovers):
+    async def main(loop):
+        sup = Supervisor(policy=EscalationPolicy(Ask(60), Inject(20, every=100)), shutdown_timeout=8)
+        await sup.start(leftovers.block, name="stuck")
+        closing = asyncio.create_task(sup.shutdown())
+        await loop.advance(0)
+        await loop.advance(5.9)
+        assert [event["step"] for event in events if event.get("worker") == "stuck" and "step" in event] == ["ask"]
+        await loop.advance(0.2)
+        assert sup.workers()[0].state == "stopping"
+        await loop.advance(2)
+        return await closing
+
+    report = virtual(main)
+    assert report.counts() == {"abandoned": 1}
+    steps = [event["step"] for event in events if event.get("worker") == "stuck" and "step" in event]
+    assert steps == ["ask", "inject", "inject"]
+
+
+def test_a_second_call_shares_the_report_and_only_shortens(virtual, leftovers):
+    async def main(loop):
+        sup = Supervisor(policy=EscalationPolicy(Ask(math.inf)), shutdown_timeout=100)
+        await sup.start(leftovers.block)
+        first = asyncio.create_task(sup.shutdown(reason="first"))
+        await loop.advance(1)
+        second = asyncio.create_task(sup.shutdown(timeout=1000, reason="second"))
+        await loop.advance(50)
+        assert not first.done()
+        third = asyncio.create_task(sup.shutdown(timeout=10))
+        await loop.advance(0)
+        await loop.advance(9)
+        assert not first.done()
+        await loop.advance(1.5)
+        reports = [await task for task in (first, second, third)]
+        assert reports[0] is reports[1] is reports[2] is sup.report
+        assert await sup.shutdown() is reports[0]
+        return reports[0]
+
+    report = virtual(main)
+    assert report.reason == "first"
+    assert report.seconds == pytest.approx(61.5, abs=1)
+
+
+async def test_fifty_concurrent_shutdowns():
+    async with Supervisor() as sup:
+        for _ in range(10):
+            await sup.start(wait_for_stop)
+        reports = await asyncio.gather(*(sup.shutdown() for _ in range(50)))
+    assert {id(report) for report in reports} == {id(sup.report)}
+    assert reports[0].counts() == {"stopped": 10}
+
+
+async def test_a_shutdown_cancelled_five_times_finishes_and_then_raises_the_first():
+    release = threading.Event()
+
+    def slow_to_obey(ctx):
+        ctx.stop.wait()
+        release.wait(10)
+
+    sup = Supervisor()
+    await sup.start(slow_to_obey)
+    closing = asyncio.create_task(sup.shutdown())
+    await asyncio.sleep(0)
+    for number in range(5):
+        closing.cancel(f"cancellation {number}")
+        await asyncio.sleep(0.01)
+    assert not closing.done()
+    release.set()
+    with pytest.raises(asyncio.CancelledError, match="cancellation 0"):
+        await closing
+    assert sup.report is not None
+    assert sup.report.counts() == {"stopped": 1}
+
+
+async def test_leaving_the_block_under_cancellation_still_shuts_down():
+    ended = []
+
+    def work(ctx):
+        ctx.stop.wait()
+        time.sleep(0.05)
+        ended.append(ctx.reason)
+
+    async def service():
+        async with Supervisor() as sup:
+            await sup.start(work)
+            await asyncio.sleep(100)
+
+    for cancel in ("native", "anyio"):
+        if cancel == "native":
+            task = asyncio.create_task(service())
+            await asyncio.sleep(0.02)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            with anyio.move_on_after(0.02) as scope:
+                await service()
+            assert scope.cancelled_caught
+    assert ended == ["shutdown", "shutdown"]
+
+
+async def test_the_bodys_own_error_passes_through():
+    with pytest.raises(ZeroDivisionError):
+        async with Supervisor() as sup:
+            await sup.start(wait_for_stop)
+            _ = 1 / 0
+    assert sup.report is not None
+    assert sup.report.clean
+
+
+@pytest.mark.parametrize("what", ["run", "stop", "shutdown"])
+async def test_waiting_out_a_ladder_under_anyio_burns_no_cpu(what):
+    """anyio delivers a cancellation anew on each turn of the loop to whoever waits unshielded."""
+    release = threading.Event()
+
+    def slow_to_obey(*_):
+        current_context().stop.wait()
+        release.wait(20)
+
+    sup = Supervisor(policy=EscalationPolicy(Ask(30)), shutdown_timeout=60)
+    worker = None if what == "run" else await sup.start(slow_to_obey)
+    timer = threading.Timer(2.0, release.set)
+    turns = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0.01)
+
+    counting = asyncio.create_task(count_turns())
+    began, burned = time.monotonic(), time.process_time()
+    with anyio.move_on_after(0.05) as scope:
+        timer.start()
+        if what == "run":
+            await sup.run(slow_to_obey)
+        elif what == "stop":
+            assert worker is not None
+            await worker.stop()
+        else:
+            await sup.shutdown()
+    assert scope.cancelled_caught
+    assert time.monotonic() - began >= 1.9
+    assert time.process_time() - burned < 0.5, "the loop spun"
+    assert turns < 400
+    counting.cancel()
+    timer.join()
+    await sup.shutdown()
+
+
+async def test_request_shutdown_from_the_loop_and_from_a_thread():
+    for where in ("loop", "thread"):
+        async with Supervisor() as sup:
+            await sup.start(wait_for_stop)
+            if where == "loop":
+                sup.request_shutdown("asked")
+            else:
+                thread = threading.Thread(target=sup.request_shutdown, args=("asked",))
+                thread.start()
+                thread.join()
+            report = await sup.wait_closed()
+            assert report.reason == "asked"
+            assert report.counts() == {"stopped": 1}
+            with pytest.raises(SupervisorClosed):
+                await sup.run(int)
+
+
+async def test_request_shutdown_before_the_first_use_is_remembered():
+    sup = Supervisor()
+    sup.request_shutdown("early")
+    async with sup:
+        with pytest.raises(SupervisorClosed):
+            await sup.start(wait_for_stop)
+    assert sup.report is not None
+    assert sup.report.reason == "early"
+
+
+def test_request_shutdown_after_the_loop_has_gone_is_quiet():
+    sup = Supervisor()
+
+    async def main():
+        await sup.run(int)
+
+    asyncio.run(main())
+    sup.request_shutdown("too late")
+    sup._attached().threads.retire()  # nobody else ends its idle thread
+
+
+async def test_request_shutdown_in_a_signal_handler_that_interrupts_anything():
+    """The handler strikes wherever the loop's thread is, a thousand times, also inside the supervisor's own code."""
+    struck = 0
+    previous = signal.signal(signal.SIGALRM, lambda *_: None)
+    try:
+        for _ in range(20):
+            sup = Supervisor()
+
+            def handler(*_, sup=sup):
+                nonlocal struck
+                struck += 1
+                sup.request_shutdown("signal")
+
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.002, 0.0005)
+            try:
+                async with sup:
+                    while True:
+                        await sup.run(int)
+                        await sup.start(wait_for_stop)
+            except (SupervisorClosed, WorkerStopped):
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert sup.report is not None
+            assert sup.report.clean, str(sup.report)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert struck >= 20
+
+
+async def test_cancelling_wait_closed_stops_only_the_waiting():
+    async with Supervisor() as sup:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sup.wait_closed(), 0.01)
+        assert await sup.run(int, "5") == 5
+
+
+async def test_one_life_for_each_supervisor():
+    async with Supervisor(name="once") as sup:
+        pass
+    with pytest.raises(SupervisorClosed, match="'once' has shut down"):
+        async with sup:
+            pass
+    with pytest.raises(SupervisorClosed):
+        await sup.run(int)
+
+
+async def test_an_idle_pool_leaves_no_thread_behind():
+    before = threading.active_count()
+    async with Supervisor(max_threads=8) as sup:
+        barrier = threading.Barrier(8)
+        await asyncio.gather(*(sup.run(barrier.wait, 5) for _ in range(8)))
+        await sup.start(wait_for_stop)
+        assert threading.active_count() == before + 9
+    assert threading.active_count() == before
+
+
+async def test_cancelled_calls_are_given_the_whole_ladder_by_a_shutdown():
+    unwound = []
+
+    def work():
+        try:
+            spin()
+        finally:
+            unwound.append(True)
+
+    async with Supervisor() as sup:
+        task = asyncio.create_task(sup.run(work))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.sleep(0.02)
+        report = await sup.shutdown(timeout=0.5)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert report.counts() == {"injected": 1}
+    assert unwound == [True]
+
+
+def script(body, *, timeout=30):
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(body)], capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return done, time.monotonic() - began
+
+
+def test_a_script_whose_worker_sleeps_for_an_hour_exits_within_its_ladder():
+    done, seconds = script("""
+        import asyncio, time
+        from supervisor import Ask, EscalationPolicy, Inject, Supervisor
+
+        def sleeper(ctx):
+            time.sleep(3600)
+
+        async def main():
+            async with Supervisor(policy=EscalationPolicy(Ask(0.5), Inject(0.5))) as sup:
+                await sup.start(sleeper)
+            return sup.report
+
+        print(asyncio.run(main()))
+    """)
+    assert done.returncode == 0, done.stderr
+    assert "1 abandoned" in done.stdout
+    assert "in sleeper" in done.stdout
+    assert done.stderr == ""
+    assert 1.0 <= seconds < 4
+
+
+def test_on_abandoned_exit_ends_the_process():
+    done, _ = script("""
+        import asyncio, time
+        from supervisor import Ask, EscalationPolicy, Supervisor
+
+        async def main():
+            async with Supervisor(policy=EscalationPolicy(Ask(0.1)), on_abandoned="exit") as sup:
+                await sup.start(lambda ctx: time.sleep(3600))
+            print("not reached")
+
+        print("flushed", end="")
+        asyncio.run(main())
+    """)
+    assert done.returncode == 1
+    assert "flushed" in done.stdout
+    assert "supervisor.stopped" in done.stdout
+    assert "not reached" not in done.stdout
+
+
+def test_on_abandoned_exit_lets_a_clean_shutdown_return():
+    done, _ = script("""
+        import asyncio, faulthandler, time
+        from supervisor import Supervisor
+
+        async def main():
+            async with Supervisor(on_abandoned="exit", shutdown_timeout=0.2) as sup:
+                await sup.start(lambda ctx: ctx.stop.wait())
+            await asyncio.sleep(1.5)  # the watchdog has been called off
+            print("reached")
+
+        asyncio.run(main())
+    """)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "reached\n"
+
+
+def test_the_watchdog_ends_a_process_whose_interpreter_is_held_by_c_code():
+    done, seconds = script("""
+        import asyncio, re
+        from supervisor import Ask, EscalationPolicy, Supervisor
+
+        async def main():
+            async with Supervisor(policy=EscalationPolicy(Ask(0.1)), on_abandoned="exit", shutdown_timeout=0.2) as sup:
+                await sup.start(lambda ctx: ctx.stop.wait() and re.match(r"(a*)*b", "a" * 40))
+            print("not reached")
+
+        asyncio.run(main())
+    """)
+    assert done.returncode == 1
+    assert "not reached" not in done.stdout
+    assert "Timeout" in done.stderr
+    assert seconds < 15
+
+
+def test_a_shutdown_that_nobody_awaited_holds_nothing_up():
+    done, seconds = script("""
+        import asyncio, time
+        from supervisor import Supervisor
+
+        async def main():
+            sup = Supervisor()
+            await sup.start(lambda ctx: time.sleep(3600))
+            print((await sup.run(divmod, 7, 2)))
+
+        asyncio.run(main())
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(3, 1)\n", "")
+    assert seconds < 5

@@ -1,0 +1,56 @@
+"""The public interface as a type checker sees it: checked by mypy and pyright, never run."""
+
+from functools import partial
+from typing import Literal, assert_type
+
+from supervisor import (
+    Ask,
+    EscalationPolicy,
+    Inject,
+    Outcome,
+    ShutdownReport,
+    Supervisor,
+    Worker,
+    WorkerContext,
+    WorkerTimeout,
+    current_context,
+)
+
+
+def poll(ctx: WorkerContext, source: str, *, every: float = 1.0) -> int:
+    while not ctx.stop.wait(every):
+        ctx.check()
+        with ctx.shield():
+            pass
+        with ctx.on_stop(lambda: None):
+            ctx.sleep(0.5)
+    assert_type(ctx.extend(1), float)
+    assert_type(ctx.remaining(), float)
+    assert_type(ctx.reason, str | None)
+    assert_type(ctx.kind, Literal["thread", "process"])
+    return len(source)
+
+
+def parse(blob: bytes) -> dict[str, int]:
+    assert_type(current_context(), WorkerContext)
+    return {"bytes": len(blob)}
+
+
+async def main() -> None:
+    policy = EscalationPolicy(Ask(10), Inject(2, every=0.5))
+    async with Supervisor("app", policy=policy, max_threads=4) as sup:
+        assert_type(sup, Supervisor)
+        worker = await sup.start(poll, "rows", name="poller")
+        assert_type(worker, Worker)
+        await sup.start(partial(poll, every=0.1), "rows")
+        assert_type(await sup.run(parse, b"x", timeout=10), dict[str, int])
+        assert_type(await sup.run(lambda: 5), int)
+        assert_type(await worker.stop("enough"), Outcome)
+        try:
+            await sup.run(parse, b"x", timeout=0.1)
+        except WorkerTimeout as error:
+            assert_type(error.outcome, Outcome)
+        assert_type(sup.workers(), tuple[Worker, ...])
+        assert_type(sup.stacks(), dict[str, str])
+        assert_type(await sup.shutdown(timeout=5), ShutdownReport)
+    assert_type(sup.report, ShutdownReport | None)
