@@ -7,18 +7,14 @@ begun is done again rather than left undone: each command can be carried out twi
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import math
-import os
-import sys
 import time
 from _thread import allocate_lock
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from ._context import Chain
 from ._errors import StopRequested, SupervisorBusy, SupervisorClosed, WorkerStopped, WorkerTimeout
@@ -44,9 +40,10 @@ from ._machine import (
     WakeAt,
     decide,
 )
-from ._outcome import Outcome, ShutdownReport, Transition, WorkerState
+from ._outcome import Outcome, Transition, WorkerState
 from ._policy import Ask, EscalationPolicy, Inject, Kill
 from ._run import CallFuture, Ladder, Run
+from ._shutdown import OnAbandoned, Shutdown
 from ._worker import Worker
 from .threads import Threads, injection_missing
 
@@ -55,12 +52,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._machine import Cause
-    from ._outcome import Ended
+    from ._outcome import Ended, ShutdownReport
     from ._policy import Step, StepName
 
-__all__ = ["OnAbandoned", "Settings", "Shell"]
-
-OnAbandoned: TypeAlias = Literal["report", "exit"]
+__all__ = ["Settings", "Shell"]
 
 CHAIN_SLACK = 0.05
 """Seconds after which a stop releases whoever the chain of waiters has not reached."""
@@ -70,12 +65,6 @@ JOIN_SLACK = 0.05
 
 QUIET_SLACK = 0.1
 """Seconds that a shutdown gives idle threads to end, beyond its deadline if need be."""
-
-WATCHDOG_SLACK = 1.0
-"""Seconds past its deadline after which a shutdown that cannot get the GIL is ended by the watchdog."""
-
-EXIT_STATUS = 1
-"""The process's exit status where `on_abandoned="exit"` ends it; faulthandler's watchdog knows no other."""
 
 REASONS: dict[Cause, str] = {
     "cancel": "cancelled",
@@ -99,22 +88,6 @@ class Settings:
     logger: Any
 
 
-@dataclass(slots=True)
-class Closing:
-    """A shutdown under way."""
-
-    reason: str
-    began_at: float
-    deadline: float
-    outcomes: dict[int, Outcome] = field(default_factory=dict[int, Outcome])
-    withdrawn: set[int] = field(default_factory=set[int])
-    """The calls that were still queued, by their number."""
-    begun: bool = False
-    """Everybody has been told."""
-    quiet: bool = False
-    """No worker is left, and the pool's threads are ending."""
-
-
 class Shell:
     """Runs workers and climbs their ladders, on one event loop.
 
@@ -135,7 +108,7 @@ class Shell:
         self.own: dict[int, Run] = {}
         self.names: dict[str, Run] = {}
         self.abandoned: dict[int, Run] = {}
-        self.closing: Closing | None = None
+        self.closing: Shutdown | None = None
         self.report: ShutdownReport | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
         self._numbers = count(1)
@@ -472,7 +445,7 @@ class Shell:
             attempt=run.attempt,
             elapsed=round(self.clock() - run.submitted_at, 6),
         )
-        self._close_inbox()
+        self._inbox_may_close()
 
     # ------------------------------------------------------------------------------------ the end of a run
 
@@ -492,10 +465,7 @@ class Shell:
                 if not waiter.done():
                     waiter.set_result(None)
         if self.closing is not None:
-            if ended == "cancelled" and not run.own:
-                self.closing.withdrawn.add(run.number)
-            else:
-                self.closing.outcomes[run.number] = outcome
+            self.closing.note(run, outcome)
         self._announce(run, _before_the_end(run, outcome), "ended", outcome=outcome)
         run.let_go()
         if ended == "injected":
@@ -596,24 +566,20 @@ class Shell:
         """Stops everything, or shortens the shutdown that is under way."""
         now = self.clock()
         closing = self.closing
-        announce = closing is None
+        first = closing is None
         if closing is None:
             seconds = self.settings.shutdown_timeout if timeout is None else timeout
             self._inbox.drain()  # what has ended by now was not stopped
             self.log.refresh()
-            closing = self.closing = Closing(reason, now, now + seconds)
-            self._begin_watch(seconds)
-        elif self.report is None and timeout is not None and now + timeout < closing.deadline:
-            closing.deadline = now + timeout
-            self._begin_watch(timeout)
-        elif closing.begun:
+            closing = self.closing = Shutdown(reason, now, seconds, self.settings.on_abandoned, self.log)
+        elif self.report is not None or not closing.shorten(now, timeout):
             return
         self.threads.retire()
         live = self.live()
         for run in live:  # first all of this, or threads that become free would take calls that are queued
             if run.ladder is None:
                 self._give_ladder(run, "shutdown", reason)
-        if announce:
+        if first:
             queued = sum(run.carrier is None for run in live)
             self.log.stopping(closing.reason, closing.deadline - now, len(live) - queued, queued)
         for run in live:
@@ -634,48 +600,17 @@ class Shell:
         closing = self.closing
         if closing is None or self.report is not None:
             return
-        self._end_watch()
         self._alarms.close()
         self.threads.join(JOIN_SLACK, {run.ident for run in self.abandoned.values()})
-        self.report = ShutdownReport(
-            closing.reason,
-            tuple(closing.outcomes.values()),
-            self.clock() - closing.began_at,
-            never_started=len(closing.withdrawn),
-        )
-        self.log.stopped(self.report)
-        if self.report.abandoned and self.settings.on_abandoned == "exit":
-            self._exit()
+        self.report = closing.end(self.clock())
+        self._inbox_may_close()
         if not self.closed.done():
             self.closed.set_result(None)
-        self._close_inbox()
 
-    def _close_inbox(self) -> None:
+    def _inbox_may_close(self) -> None:
         """Listens until the last abandoned thread has come back, so that its late end is logged."""
         if self.report is not None and not self.abandoned:
             self._inbox.close()
-
-    def _exit(self) -> None:
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):
-                stream.flush()
-        os._exit(EXIT_STATUS)
-
-    def _begin_watch(self, seconds: float) -> None:
-        """Arms a watchdog that needs no GIL, for C code that never gives it back.
-
-        There is one in a process, and no way to ask whether the application uses it: a timer of its own is replaced.
-        """
-        if self.settings.on_abandoned == "exit" and seconds < math.inf:
-            try:
-                faulthandler.dump_traceback_later(seconds + WATCHDOG_SLACK, exit=True)
-            except Exception as error:  # stderr is no real file
-                self.log.write(logging.WARNING, "supervisor.watchdog_missing", reason=str(error))
-
-    def _end_watch(self) -> None:
-        if self.settings.on_abandoned == "exit":
-            faulthandler.cancel_dump_traceback_later()
 
 
 NO_RULES = Rules((), (), 0.0)

@@ -47,6 +47,7 @@ def run_struck(strike_at, names, scenario):
     """Runs a scenario on a loop that goes on after the interrupt, as asyncio.run does for its own teardown."""
     loop = asyncio.new_event_loop()
     striker = Striker(strike_at, names)
+    previous = sys.gettrace()  # that of coverage
     try:
         task = loop.create_task(scenario(striker))
         while not task.done():
@@ -56,7 +57,7 @@ def run_struck(strike_at, names, scenario):
                 sys.settrace(None)
         return striker, task.result()
     finally:
-        sys.settrace(None)
+        sys.settrace(previous)
         loop.close()
 
 

@@ -1,0 +1,222 @@
+"""The inbox and the alarms by themselves."""
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from supervisor import Ask, EscalationPolicy, Inject, Supervisor
+from supervisor._loop import Alarms, Inbox, outlast
+
+
+class Target:
+    over = False
+
+
+@pytest.fixture(params=[True, False], ids=["eventfd", "call_soon_threadsafe"])
+def eventfd(request, monkeypatch):
+    if not request.param:
+        monkeypatch.delattr(os, "eventfd")
+    return request.param
+
+
+async def test_what_is_posted_from_many_threads_arrives_once_and_in_order(eventfd):
+    seen, done = [], asyncio.Event()
+    inbox = Inbox(asyncio.get_running_loop(), lambda item: (seen.append(item), len(seen) == 8000 and done.set()))
+    threads = [
+        threading.Thread(target=lambda name=name: [inbox.post((name, n)) for n in range(1000)]) for name in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    await done.wait()
+    for thread in threads:
+        thread.join()
+    for name in range(8):
+        assert [n for who, n in seen if who == name] == list(range(1000))
+    inbox.close()
+
+
+async def test_a_burst_is_handled_in_several_turns(eventfd):
+    seen, turns = [], 0
+    loop = asyncio.get_running_loop()
+    inbox = Inbox(loop, seen.append)
+    for n in range(3 * Inbox.CAP):
+        inbox.post(n)
+    while len(seen) < 3 * Inbox.CAP:
+        turns += 1
+        await asyncio.sleep(0)
+        assert len(seen) <= turns * Inbox.CAP
+    assert turns >= 3
+    inbox.close()
+
+
+async def test_an_item_whose_handling_fails_is_reported_and_the_next_is_handled(eventfd):
+    reports, seen, done = [], [], asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: reports.append(context["exception"]))
+
+    def handle(item):
+        if item == "bad":
+            raise ValueError(item)
+        seen.append(item)
+        done.set()
+
+    inbox = Inbox(loop, handle)
+    inbox.post("bad")
+    inbox.post("good")
+    await done.wait()
+    assert seen == ["good"]
+    assert [str(error) for error in reports] == ["bad"]
+    inbox.close()
+
+
+async def test_what_reaches_a_closed_inbox_is_dropped(eventfd):
+    seen = []
+    inbox = Inbox(asyncio.get_running_loop(), seen.append)
+    inbox.close()
+    inbox.post(1)
+    await asyncio.sleep(0.01)
+    assert seen == []
+
+
+def test_alarms_ring_in_order_whatever_is_set_while_they_ring(virtual):
+    """An alarm that is set while another rings must not keep an earlier one waiting."""
+    rang = []
+
+    async def main(loop):
+        first, second = Target(), Target()
+
+        def ring(target):
+            rang.append((round(loop.time() - 1000, 3), "first" if target is first else "second"))
+            if target is first and len(rang) == 1:
+                alarms.set(1001.0, first)
+
+        alarms = Alarms(loop, loop.time, ring)
+        alarms.set(1000.10, first)
+        alarms.set(1000.11, second)
+        for _ in range(12):
+            await loop.advance(0.1)
+        alarms.close()
+
+    virtual(main)
+    assert rang == [(0.1, "first"), (0.2, "second"), (1.0, "first")]
+
+
+def test_alarms_of_what_is_over_do_not_ring_and_are_forgotten(virtual):
+    rang = []
+
+    async def main(loop):
+        alarms = Alarms(loop, loop.time, rang.append)
+        targets = [Target() for _ in range(1000)]
+        for target in targets:
+            alarms.set(2000.0, target)
+        for target in targets[:-1]:
+            target.over = True
+            alarms.forget()
+        assert len(alarms._heap) < 200
+        await loop.advance(1500)
+        return targets[-1]
+
+    last = virtual(main)
+    assert rang == [last]
+
+
+def test_an_alarm_whose_ringing_was_interrupted_rings_again(virtual):
+    rang = []
+
+    async def main(loop):
+        target = Target()
+
+        def ring(target):
+            rang.append(target)
+            if len(rang) == 1:
+                raise KeyboardInterrupt
+
+        alarms = Alarms(loop, loop.time, ring)
+        alarms.set(1000.0, target)
+        loop._virtual_now += 1
+        with pytest.raises(KeyboardInterrupt):
+            alarms._rung()
+        await loop.advance(0)
+
+    virtual(main)
+    assert len(rang) == 2
+
+
+async def test_outlast_returns_none_where_nobody_cancelled():
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.01, future.set_result, None)
+    assert await outlast(future) is None
+
+
+async def test_no_queued_call_starts_once_a_shutdown_has_begun_and_each_is_in_the_report():
+    """Also where the logger is slow, so that telling everybody takes long."""
+    release, started = threading.Event(), []
+
+    class SlowLogger:
+        def slow(self, *args, **kwargs):
+            release.wait(0.002)
+
+        debug = info = warning = error = slow
+
+    def work(n):
+        started.append(n)
+        release.wait(0.001)
+
+    sup = Supervisor(logger=SlowLogger(), max_threads=4)
+    for _ in range(10):
+        await sup.start(lambda ctx: ctx.stop.wait())
+    calls = [asyncio.create_task(sup.run(work, n)) for n in range(200)]
+    await asyncio.sleep(0)
+    live = len(sup._attached().live())
+    begun = asyncio.create_task(sup.shutdown())
+    await asyncio.sleep(0)
+    at_the_beginning = len(started)
+    report = await begun
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert len(started) - at_the_beginning <= 4
+    assert sum(report.counts().values()) >= live - at_the_beginning
+
+
+async def test_two_ladders_side_by_side_escalate_each_in_its_time():
+    def spin():
+        while True:
+            pass
+
+    async with Supervisor(policy=EscalationPolicy(Ask(0.1), Inject(5, every=1.0))) as sup:
+        for _ in range(3):
+            await sup.start(lambda ctx: spin())
+        report = await sup.shutdown()
+    assert report.counts() == {"injected": 3}
+    assert max(outcome.stop_seconds for outcome in report.outcomes) < 0.9
+
+
+async def test_the_repr_says_where_it_is_in_its_life():
+    sup = Supervisor("app")
+    assert repr(sup) == "<Supervisor 'app': not used yet>"
+    worker = await sup.start(lambda ctx: ctx.stop.wait(), name="w")
+    assert repr(sup) == "<Supervisor 'app': running, 1 workers>"
+    assert repr(worker) == "<Worker 'w' on a thread: running>"
+    assert "<Run 'w' running>" in repr(sup._attached().live())
+    closing = asyncio.create_task(sup.shutdown())
+    await asyncio.sleep(0)
+    assert repr(sup) == "<Supervisor 'app': shutting down, 1 workers>"
+    await closing
+    assert repr(sup) == "<Supervisor 'app': shut down>"
+    assert repr(worker) == "<Worker 'w' on a thread: stopped>"
+
+
+async def test_a_copy_of_a_process_lets_go_of_what_it_has_not():
+    used, unused = Supervisor("used"), Supervisor("unused")
+    await used.run(int)
+    shell = used._attached()
+    for sup in (used, unused):
+        sup._forked()
+    with pytest.raises(RuntimeError, match="before the fork"):
+        await used.run(int)
+    assert await unused.run(int, "5") == 5
+    await unused.shutdown()
+    shell.begin_shutdown()
+    while shell.report is None:
+        await asyncio.sleep(0)
