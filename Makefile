@@ -15,7 +15,7 @@ TREE ?=
 .PHONY: run test check lint types imports cover fix slow bench docs clean
 
 run: $(VENV)/run.done
-	@$(BIN)/python examples/index_tree.py $(TREE)
+	@$(BIN)/python examples/index_tree.py $(if $(TREE),"$(TREE)")
 
 test: $(VENV)/test.done
 	$(BIN)/python $(if $(COVER),-m coverage run) -m pytest

@@ -17,6 +17,7 @@ import asyncio
 import hashlib
 import io
 import logging
+import math
 import os
 import signal
 import sqlite3
@@ -337,12 +338,19 @@ def configure_log() -> None:
     )
 
 
+def seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise ValueError(text)
+    return number
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Indexes a directory tree under supervision.")
     parser.add_argument("tree", nargs="?", default=sysconfig.get_path("stdlib"), metavar="PATH")
     parser.add_argument("--store", default=".index.sqlite3", help="the SQLite file (default: %(default)s)")
-    parser.add_argument("--grace", type=float, default=1.0, help="seconds for each step of the ladder (default: 1)")
-    parser.add_argument("--hold", type=float, default=0.0, help="seconds to dwell on each file, for those who watch")
+    parser.add_argument("--grace", type=seconds, default=1.0, help="seconds for each step of the ladder (default: 1)")
+    parser.add_argument("--hold", type=seconds, default=0.0, help="seconds to dwell on each file, for those who watch")
     options = parser.parse_args()
     if not Path(options.tree).is_dir():
         parser.error(f"no such directory: {options.tree}")
@@ -361,7 +369,7 @@ def main(options: argparse.Namespace) -> int:
     try:
         asyncio.run(index.serve())
     except* (WorkerStopped, SupervisorClosed):  # what a shutdown does to those who wait
-        status = 128 + signals[0]
+        status = 128 + signals[0] if signals else 1
     except* sqlite3.Error as errors:
         status = 2
         print(f"cannot use the store {index.store_path}: {errors.exceptions[0]}", file=sys.stderr)

@@ -162,13 +162,15 @@ class Registration:
         return self._runner != 0 and self._finished.locked()
 
     def fire(self) -> None:
-        """Runs the callback, unless it has run or its block was left; an Exception of it is reported, not raised."""
+        """Runs the callback, unless it has run or its block was left; an error of it is reported, not raised."""
         if not self._claim.acquire(False):
             return
         self._runner = get_ident()
         try:
             self.callback()
-        except Exception as error:
+        except StopRequested:
+            raise  # an injection, or a check of the worker's own
+        except BaseException as error:
             self._host.callback_failed(self.callback, error)
         finally:
             self._finished.release()

@@ -160,7 +160,7 @@ class EscalationPolicy:
         ranks: list[int] = []
         for position, step in enumerate(steps, start=1):
             if type(step) not in LADDER:
-                raise PolicyError(f"EscalationPolicy: argument {position} is {step!r}, not a step; {_KNOWN_STEPS}")
+                raise PolicyError(f"EscalationPolicy: argument {position} is {step!r}, not a step such as Ask(5)")
             ranks.append(LADDER.index(type(step)))
             if len(ranks) > 1 and ranks[-2] >= ranks[-1]:
                 raise PolicyError(

@@ -27,6 +27,8 @@ __all__ = ["CallFuture", "Ladder", "Run", "Stopper", "WorkerKind", "qualname"]
 class Stopper(Protocol):
     """What a run knows of the supervisor that owns it."""
 
+    loop: asyncio.AbstractEventLoop
+
     def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
         """Begins to stop a run. On the loop's thread."""
         ...
@@ -43,7 +45,7 @@ class Stopper(Protocol):
         """The function is about to be entered. On the loop's thread."""
         ...
 
-    def callback_failed(self, run: Run, callback: object, error: BaseException) -> None:
+    def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
         """A callback of `on_stop` raised. Any thread."""
         ...
 
@@ -273,8 +275,8 @@ class Run:
     def let_go(self) -> None:
         """Drops what it held: alarms, and those who waited for it, may hold it for longer."""
         self.future = self.worker = self.entry = self.value = self.error = None
-        if self.expires_at is not None:
-            self.fn = let_go
+        if self.expires_at is not None or self.carrier is None:  # an alarm holds it, or the queue of the pool
+            self.fn, self.args, self.context = let_go, (), None
 
     def __repr__(self) -> str:
         return f"<Run {self.name!r} {self.state_name}>"
@@ -293,8 +295,11 @@ def qualname(fn: Callable[..., Any]) -> str:
     """Returns how a function is called in names and messages: through partials, and for callable objects too."""
     while isinstance(fn, functools.partial):
         fn = fn.func
-    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
-    return str(name).replace("/", "_")
+    try:
+        name = fn.__qualname__
+    except Exception:  # what a user's object does there is its own affair
+        name = None
+    return (name if isinstance(name, str) and name else type(fn).__qualname__).replace("/", "_")
 
 
 def let_go() -> None:

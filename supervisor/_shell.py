@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from _thread import allocate_lock
+from _thread import RLock
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -25,6 +25,7 @@ from ._machine import (
     Abandoned,
     Command,
     Conclude,
+    EndedState,
     Entered,
     Event,
     Exited,
@@ -42,7 +43,7 @@ from ._machine import (
 )
 from ._outcome import Outcome, Transition, WorkerState
 from ._policy import Ask, EscalationPolicy, Inject, Kill
-from ._run import CallFuture, Ladder, Run
+from ._run import CallFuture, Ladder, Run, qualname
 from ._shutdown import OnAbandoned, Shutdown
 from ._worker import Worker
 from .threads import Threads, injection_missing
@@ -112,7 +113,7 @@ class Shell:
         self.report: ShutdownReport | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
         self._numbers = count(1)
-        self._handles = allocate_lock()
+        self._handles = RLock()  # a signal handler may come in between
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
         self._alarms: Alarms[Run] = Alarms(loop, self.clock, self._rung)
         self._chain = Chain()
@@ -176,9 +177,11 @@ class Shell:
     def _refuse_if_busy(self, max_queued: int) -> None:
         room = self.threads.capacity + max_queued
         if len(self.threads.calls) >= room:
+            self._inbox.drain()  # what has ended makes room
+        if len(self.threads.calls) >= room:
             raise SupervisorBusy(
-                f"supervisor {self.settings.name!r} has {len(self.threads.calls)} calls running or queued and takes "
-                f"{room} (max_queued={max_queued}): try again later, or raise max_queued"
+                f"supervisor {self.settings.name!r} takes {room} calls, running or queued (max_queued={max_queued}), "
+                f"and has as many: try again later, or raise max_queued"
             )
 
     def _register_name(self, run: Run) -> None:
@@ -189,7 +192,7 @@ class Shell:
             return
         stem, _, number = run.given_name.rpartition("-")
         if run.given_name in self.names or (
-            stem and number.isdecimal() and self._generated(run.given_name, int(number))
+            stem and number.isdecimal() and len(number) < 19 and self._generated(run.given_name, int(number))
         ):
             raise ValueError(
                 f"name={run.given_name!r}: a live worker of supervisor {self.settings.name!r} has this name; "
@@ -220,8 +223,8 @@ class Shell:
 
     def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
         """Begins to stop a run; to one that is being stopped it changes nothing."""
-        if run.watched and run.ladder is None:
-            self._inbox.drain()  # it may have been entered unheard
+        if run.ladder is None:
+            self._inbox.drain()  # it may have been entered, or have ended, unheard
         if not run.over and run.ladder is None:
             self.log.refresh()
             self._give_ladder(run, cause, reason)
@@ -295,7 +298,7 @@ class Shell:
 
     def _rung(self, run: Run) -> None:
         """A moment has come for which a run had set an alarm."""
-        self._inbox.drain(Inbox.CAP)  # what has ended by now need not be stopped
+        self._inbox.drain()  # what has ended by now need not be stopped
         if run.over:
             return
         if run.ladder is not None:
@@ -305,7 +308,7 @@ class Shell:
         elif run.expires_at is not None:
             self._alarms.set(run.expires_at, run)
 
-    def callback_failed(self, run: Run, callback: object, error: BaseException) -> None:
+    def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
         """Any thread."""
         self._inbox.post(
             partial(
@@ -313,7 +316,7 @@ class Shell:
                 logging.ERROR,
                 "worker.callback_failed",
                 worker=run.name,
-                callback=repr(callback),
+                callback=callback,
                 exc_info=error,
             )
         )
@@ -346,11 +349,13 @@ class Shell:
         try:
             ladder.busy = True
             while ladder.todo:
-                self._carry_out(run, ladder.todo[0])
+                try:
+                    self._carry_out(run, ladder.todo[0])
+                except Exception as error:  # no single failure may keep the ladder from going on
+                    self.loop.call_exception_handler(
+                        {"message": f"supervisor: {ladder.todo[0]} of {run!r} failed", "exception": error}
+                    )
                 ladder.todo.popleft()  # only now: a command that was interrupted is carried out again
-        except Exception:
-            ladder.todo.popleft()
-            raise
         finally:
             ladder.busy = False
 
@@ -413,11 +418,11 @@ class Shell:
             self.loop.call_later(CHAIN_SLACK, self._chain.release_all)
 
     def _abandon(self, run: Run, inject: bool) -> None:
-        self._inbox.drain(Inbox.CAP)
-        if run.over:
-            return
+        self._inbox.drain()
         ladder = run.ladder
         assert ladder is not None
+        if isinstance(ladder.state, EndedState):
+            return  # it has ended meanwhile, and is about to be concluded
         ladder.stack = ladder.stack or run.kind.stack(run)
         self._note_blocked_callbacks(run)
         if inject:
@@ -427,16 +432,21 @@ class Shell:
             self._feed(run, Abandoned())
 
     def _note_blocked_callbacks(self, run: Run) -> None:
-        blocked = [] if run.ctx is None else [item for item in run.ctx.registrations if item.running]
-        for registration in blocked:
-            self.log.write(
-                logging.WARNING, "worker.callback_blocked", worker=run.name, callback=repr(registration.callback)
-            )
+        ctx = run.ctx
+        for registration in () if ctx is None else tuple(ctx.registrations):
+            if registration.running:
+                self.log.write(
+                    logging.WARNING,
+                    "worker.callback_blocked",
+                    worker=run.name,
+                    callback=qualname(registration.callback),
+                )
 
     def _note_late_end(self, run: Run) -> None:
         if self.abandoned.pop(run.number, None) is None:
             return
         run.kind.came_back(run)
+        run.let_go()
         self.log.write(
             logging.WARNING,
             "worker.late_end",

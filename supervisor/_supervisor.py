@@ -94,6 +94,7 @@ class Supervisor:
         self._view: LoopView | None = None
         self._requested: str | None = None
         self._lost: str | None = None
+        self._entered = False
         _everyone.add(self)
 
     @property
@@ -217,6 +218,8 @@ class Supervisor:
         """
         self._attach()
         _check_function("start", fn)
+        if inspect.isgeneratorfunction(fn):
+            raise TypeError(f"start(fn={qualname(fn)}): is a generator function, whose body nobody would run")
         _check_kind(kind)
         worker, entry = self._attached().start(fn, args, _checked_policy(policy), _checked_name(name, optional=True))
         try:
@@ -225,7 +228,7 @@ class Supervisor:
             await worker.stop("start() was cancelled")
             raise
         outcome = worker.outcome
-        if outcome is not None and outcome.seconds == 0.0:  # it has never been entered
+        if outcome is not None and not worker.entered:
             if outcome.error is not None:
                 raise outcome.error
             raise WorkerStopped(outcome)
@@ -325,6 +328,9 @@ class Supervisor:
     async def __aenter__(self) -> Self:
         closed = self.report is not None
         self._attach()
+        if self._entered and not closed:
+            raise self._misused("has been entered already: `async with` it once")
+        self._entered = True
         if closed:
             raise SupervisorClosed(
                 f"supervisor {self.name!r} has shut down and cannot be entered again; build a new one"
@@ -338,7 +344,7 @@ class Supervisor:
 
     def __repr__(self) -> str:
         if self._shell is None:
-            return f"<Supervisor {self.name!r}: not used yet>"
+            return f"<Supervisor {self.name!r}: {'lost in a fork' if self._lost else 'not used yet'}>"
         if self._shell.report is not None:
             return f"<Supervisor {self.name!r}: shut down>"
         how = "running" if self._shell.closing is None else "shutting down"
@@ -351,13 +357,13 @@ class Supervisor:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise self._misused(_why_no_loop()) from None
+            raise self._misused(self._lost or (_why_no_loop() if self._loop is None else ANOTHER_LOOP)) from None
         if loop is self._loop:
             return loop
         if self._lost is not None:
             raise self._misused(self._lost)
         if self._loop is not None:
-            raise self._misused("is bound to another event loop: build one in each loop, where it is used")
+            raise self._misused(ANOTHER_LOOP)
         shell = Shell(loop, self._settings)
         self._loop, self._shell, self._view = loop, shell, LoopView(shell)
         if self._requested is not None:
@@ -420,6 +426,11 @@ if hasattr(os, "register_at_fork"):
 
 # ------------------------------------------------------------------------------------------------ checks
 
+ANOTHER_LOOP = (
+    "is bound to another event loop: build one in each loop, where it is used, or go through its own with "
+    "asyncio.run_coroutine_threadsafe(...)"
+)
+
 LOG_METHODS = ("debug", "info", "warning", "error")
 
 NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
@@ -447,7 +458,7 @@ def _check_function(where: str, fn: object) -> None:
 
 def _check_kind(kind: object) -> None:
     if kind != "thread":
-        raise ValueError(f'kind={kind!r}: must be "thread"')
+        raise ValueError(f'kind={kind!r}: must be "thread", the one kind that there is so far')
 
 
 def _checked_name(name: str | None, *, optional: bool = False) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from ._errors import SupervisorMisused
 from ._loop import outlast
 from ._policy import checked_reason
 
@@ -53,6 +54,11 @@ class Worker:
         return None if self._run.over else self._run.ident
 
     @property
+    def entered(self) -> bool:
+        """Whether the function has ever been entered."""
+        return self._run.carrier is not None
+
+    @property
     def outcome(self) -> Outcome | None:
         """How it ended; None until then."""
         return self._outcome
@@ -61,7 +67,11 @@ class Worker:
         """Waits until the worker has ended, or was abandoned, and returns its outcome.
 
         Never raises what the worker raised: that is in `outcome.error`. Cancelling it stops only the waiting.
+
+        Raises:
+            RuntimeError: It was called in another event loop than the supervisor's.
         """
+        self._check_loop("wait")
         if self._outcome is None:
             await asyncio.wait((self._end(),))
         return self._ended()
@@ -77,8 +87,10 @@ class Worker:
 
         Raises:
             TypeError: `reason` is not a string.
+            RuntimeError: It was called in another event loop than the supervisor's.
         """
         checked_reason(reason)
+        self._check_loop("stop")
         if self._outcome is None:
             self._run.owner.stop(self._run, "stop", reason)
             if cancelled := await outlast(self._end()):
@@ -94,6 +106,13 @@ class Worker:
         self._outcome = outcome
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
+
+    def _check_loop(self, method: str) -> None:
+        if asyncio.get_running_loop() is not self._run.owner.loop:
+            raise SupervisorMisused(
+                f"worker {self.name!r} belongs to another event loop: from here, use "
+                f"asyncio.run_coroutine_threadsafe(worker.{method}(), loop)"
+            )
 
     def _end(self) -> asyncio.Future[None]:
         if self._done is None:

@@ -150,13 +150,19 @@ class Gate:
             _clear_pending(ident, None)
             if CLEARING_SIGNALS:
                 _unsignal(ident)
+        self.ident = 0  # what is left of the run, a context that somebody kept, meets a gate that is nobody's
+        self._deferred.clear()
         if value is not MISSING:
             return value, None
-        error = error or late
+        if error is None:
+            error = late
         if error is not None and error.__traceback__ is not None:
-            # Without this frame, which would hold the error that holds it, and which tells the reader nothing.
-            error.__traceback__ = error.__traceback__.tb_next
-        return value, error
+            # Without this frame, which tells the reader nothing. Set past the error's own class, which may refuse.
+            BaseException.with_traceback(error, error.__traceback__.tb_next)
+        try:
+            return value, error
+        finally:
+            error = late = None  # the frame of the function still knows this one
 
 
 def _unsignal(ident: int) -> None:

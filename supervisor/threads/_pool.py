@@ -62,7 +62,7 @@ class Host:
         return self._run.owner.remaining(self._run)
 
     def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
-        self._run.owner.callback_failed(self._run, callback, error)
+        self._run.owner.callback_failed(self._run, qualname(callback), error)
 
 
 class Launcher:
@@ -94,6 +94,10 @@ class Launcher:
                 thread.start()
             except RuntimeError as error:  # the system has no more threads, or the interpreter is going down
                 failed(error)
+            except BaseException:  # a signal handler raised it: the thread may have been started, or not
+                with self._lock:
+                    self._busy = False
+                raise
             else:
                 return
 
@@ -193,8 +197,8 @@ class Threads:
             )
 
     def inject(self, run: Run) -> Injection:
-        gate: Gate = run.carrier
-        return gate.inject()
+        gate: Gate | None = run.carrier
+        return "unstarted" if gate is None else gate.inject()  # claimed this very moment
 
     def abandon(self, run: Run) -> bool:
         """Gives the thread up, and replaces it; False where the run has ended and its completion is in the inbox."""
@@ -254,8 +258,10 @@ class Threads:
         self._launcher.next()
         thread = threading.current_thread()
         self._members.add(thread)
-        target()
-        self._members.discard(thread)
+        try:
+            target()
+        finally:
+            self._members.discard(thread)
 
     def _serve(self) -> None:
         get = self._queue.get
@@ -290,7 +296,10 @@ class Threads:
         if error is None:
             run.value = value
         else:
-            run.error = _converted(run, error)
+            try:
+                run.error = _converted(run, error)
+            except Exception as broken:  # an error whose own code fails is still an error of this run alone
+                run.error = broken
         del value, error, fn, args, context
         self._inbox.post(run)
         # Only after the completion is in the inbox does this thread look whether it was given up. So if the loop finds
@@ -318,7 +327,7 @@ def _fire(ctx: WorkerContext, run: Run) -> None:
         try:
             registration.fire()
         except BaseException as error:  # sys.exit() in a callback, say: this thread is a helper, the worker goes on
-            run.owner.callback_failed(run, registration.callback, error)
+            run.owner.callback_failed(run, qualname(registration.callback), error)
 
 
 def _converted(run: Run, error: BaseException) -> BaseException | None:
@@ -328,7 +337,9 @@ def _converted(run: Run, error: BaseException) -> BaseException | None:
             converted: BaseException = RuntimeError(f"worker {run.name!r} raised StopIteration")
         case Exception():
             return error
-        case SystemExit(code=None | 0):
+        case SystemExit(code=None):
+            return None
+        case SystemExit(code=int(code)) if code == 0:
             return None
         case SystemExit(code=code):
             converted = WorkerExit(run.name, code)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["stack_of"]
 
 
+INNERMOST = 30
+"""Frames that are told; a stuck worker is told of by its innermost ones, and the loop waits for their text."""
+
+
 def stack_of(ident: int) -> str | None:
     """Returns the frames of a thread below the pool's own, the innermost last; None where it has none. Any thread."""
     frame = sys._current_frames().get(ident)
@@ -23,4 +27,4 @@ def stack_of(ident: int) -> str | None:
         frame = frame.f_back
     if frame is None:
         return None  # the thread is not in a run: before it, past it, or gone
-    return "".join(traceback.StackSummary.extract(reversed(frames)).format())
+    return "".join(traceback.StackSummary.extract(reversed(frames[:INNERMOST])).format())

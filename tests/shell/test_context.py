@@ -244,14 +244,16 @@ async def test_errors_of_callbacks_are_logged_and_stop_nothing(events):
         registered.set()
         ctx.stop.wait()
         ctx.on_stop(broken)  # late
+        ctx.on_stop(exits)
+        return "went on"
 
     registered = threading.Event()
     async with Supervisor() as sup:
         worker = await sup.start(work, name="w")
         while not registered.is_set():
             await asyncio.sleep(0)
-        assert (await worker.stop()).ended == "stopped"
-        while len(failed := [event for event in events if event["event"] == "worker.callback_failed"]) < 3:
+        assert (await worker.stop()).value == "went on"
+        while len(failed := [event for event in events if event["event"] == "worker.callback_failed"]) < 4:
             await asyncio.sleep(0.001)
         while not ran:
             await asyncio.sleep(0.001)
@@ -271,6 +273,29 @@ async def test_a_callback_that_blocks_is_logged_and_the_ladder_goes_on(events, l
     assert outcome.ended == "injected"
     (blocked,) = (event for event in events if event["event"] == "worker.callback_blocked")
     assert "block" in blocked["callback"]
+
+
+async def test_a_callback_without_a_decent_repr_harms_nobody(events):
+    class Broken:
+        def __repr__(self):
+            raise RuntimeError("no repr")
+
+        def __call__(self):
+            raise ValueError
+
+        def method(self):
+            raise ValueError
+
+    def work(ctx):
+        ctx.on_stop(Broken())
+        ctx.on_stop(Broken().method)
+        registered.set()
+        ctx.stop.wait()
+
+    registered = threading.Event()
+    assert (await stopped(work, after=registered)).ended == "stopped"
+    names = {event["callback"].rpartition(".")[2] for event in events if event["event"] == "worker.callback_failed"}
+    assert names <= {"Broken", "method"}
 
 
 async def test_on_stop_wants_a_callable():

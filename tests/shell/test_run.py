@@ -21,6 +21,7 @@ from supervisor import (
     WorkerTimeout,
     current_context,
 )
+from supervisor._machine import StopAsked
 
 BRIEF = EscalationPolicy(Ask(0.05))
 
@@ -511,5 +512,133 @@ async def test_a_call_leaves_no_garbage_cycle():
                 with pytest.raises(ValueError):
                     await sup.run(int, "x")
             assert gc.collect() < 50
+        finally:
+            gc.enable()
+
+
+async def test_errors_that_are_odd_objects_end_their_call_alone():
+    import dataclasses
+
+    @dataclasses.dataclass(frozen=True)
+    class Frozen(Exception):
+        code: int
+
+    class Falsy(Exception):
+        def __bool__(self):
+            return False
+
+    class Unequal:
+        def __eq__(self, other):
+            raise RuntimeError("cannot be compared")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    async with Supervisor(max_threads=1) as sup:
+        for error in (Frozen(5), Falsy()):
+            with pytest.raises(type(error)) as caught:
+                await sup.run(fail, error)
+            assert caught.value is error
+        with pytest.raises(WorkerExit):
+            await sup.run(fail, SystemExit(Unequal()))
+        assert await sup.run(int, "5") == 5
+
+
+async def test_a_context_that_was_kept_cannot_reach_the_next_call_on_its_thread():
+    kept = []
+    async with Supervisor(max_threads=1) as sup:
+        await sup.run(lambda: kept.append(current_context()))
+
+        def next_call():
+            kept[0].extend(0)
+            with pytest.raises(RuntimeError), kept[0].shield():
+                pass
+            return "untouched"
+
+        assert await sup.run(next_call) == "untouched"
+
+
+async def test_an_error_that_came_before_the_stop_comes_as_it_is():
+    async with Supervisor() as sup:
+        ended = threading.Event()
+
+        def work():
+            try:
+                raise ValueError("mine")
+            finally:
+                ended.set()
+
+        task = asyncio.create_task(sup.run(work))
+        await asyncio.sleep(0)
+        (worker,) = sup.workers()
+        ended.wait(5)
+        while not sup._attached()._inbox._items:
+            pass
+        outcome = await worker.stop()
+        assert outcome.ended == "failed"
+        with pytest.raises(ValueError, match="mine"):
+            await task
+
+
+async def test_a_run_that_has_ended_when_its_time_is_up_is_not_abandoned(monkeypatch):
+    """Its completion is found at the last moment, while the ladder is about to give it up."""
+    async with Supervisor(max_threads=2, policy=EscalationPolicy(Ask(0))) as sup:
+        shell = sup._attached()
+        for _ in range(5):
+            release, entered = threading.Event(), threading.Event()
+            task = await held(sup, entered=entered, release=release)
+            drain = shell._inbox.drain
+
+            def late(limit=None, release=release, drain=drain):
+                release.set()
+                while not shell._inbox._items:
+                    pass
+                drain(limit)
+
+            run = shell.live()[0]
+            shell._give_ladder(run, "stop", "")
+            with monkeypatch.context() as patch:
+                patch.setattr(shell._inbox, "drain", late)
+                shell._feed(run, StopAsked("stop"))
+            assert await task == "value"
+        assert (shell.threads.stuck, shell.abandoned) == (0, {})
+
+
+async def test_withdrawn_calls_let_go_of_what_they_held(entered, release):
+    async with Supervisor(max_threads=1) as sup:
+        first = await held(sup, entered=entered, release=release)
+        queued = asyncio.create_task(sup.run(id, object()))
+        await asyncio.sleep(0)
+        run = sup._attached().live()[1]
+        assert run.args
+        queued.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await queued
+        assert (run.args, run.context, run.fn.__name__) == ((), None, "let_go")
+        release.set()
+        await first
+
+
+async def test_a_failed_call_lets_its_arguments_go_without_the_collector():
+    import gc
+    import weakref
+
+    class Thing:
+        pass
+
+    def boom(thing):
+        raise ValueError
+
+    async with Supervisor() as sup:
+        gc.disable()
+        try:
+            thing = Thing()
+            gone = weakref.ref(thing)
+            try:
+                await sup.run(boom, thing)
+            except ValueError:
+                pass
+            del thing
+            await sup.run(int)
+            assert gone() is None
         finally:
             gc.enable()

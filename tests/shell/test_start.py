@@ -192,11 +192,14 @@ async def test_a_system_without_threads_makes_start_and_run_raise(monkeypatch):
 
 async def test_where_it_stands_can_be_seen_from_any_thread():
     def waits_here(ctx):
+        there.set()
         ctx.stop.wait()
 
-    seen = []
+    there, seen = threading.Event(), []
     async with Supervisor() as sup:
         worker = await sup.start(waits_here, name="w")
+        while not there.is_set():
+            await asyncio.sleep(0)
 
         def look():
             seen.extend([sup.stacks(), worker.stack(), [worker.name for worker in sup.workers()]])
@@ -290,3 +293,54 @@ async def test_a_value_computed_as_the_exception_was_on_its_way_is_kept():
     async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(5))) as sup:
         outcome = await (await sup.start(work)).stop()
     assert (outcome.ended, outcome.value) == ("injected", "saved")
+
+
+async def test_a_handle_belongs_to_its_supervisors_loop():
+    errors = []
+
+    def elsewhere(call):
+        try:
+            asyncio.run(call())
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    async with Supervisor() as sup:
+        worker = await sup.start(wait_for_stop, name="w")
+        for call in (worker.wait, worker.stop):
+            await asyncio.to_thread(elsewhere, call)
+        assert worker.state == "running"
+    assert len(errors) == 2
+    assert all("'w' belongs to another event loop" in error for error in errors)
+
+
+async def test_a_generator_function_is_refused_as_a_worker():
+    def poll(ctx):
+        yield
+
+    async with Supervisor() as sup:
+        with pytest.raises(TypeError, match=r"poll\): is a generator function"):
+            await sup.start(poll)
+
+
+async def test_a_supervisor_is_entered_once():
+    async with Supervisor() as sup:
+        with pytest.raises(RuntimeError, match="entered already"):
+            async with sup:
+                pass
+        assert await sup.run(int, "5") == 5
+
+
+def test_in_a_worker_without_a_loop_the_error_says_how_to_get_there():
+    async def main():
+        async with Supervisor() as sup:
+
+            def work():
+                call = sup.run(int)
+                try:
+                    call.send(None)
+                except RuntimeError as error:
+                    return str(error)
+
+            return await sup.run(work)
+
+    assert "run_coroutine_threadsafe" in asyncio.run(main())

@@ -93,7 +93,7 @@ def test_after_the_end_nothing_is_injected() -> None:
 
     running = InThread(two_runs)
     running.end()
-    assert running.gate.inject() == "deferred"
+    assert running.gate.inject() == "unstarted"
 
     # The same thread goes on with another run: the old gate cannot reach it.
     old = Gate()
@@ -107,7 +107,7 @@ def test_after_the_end_nothing_is_injected() -> None:
     worker = threading.Thread(target=thread)
     worker.start()
     assert entered.wait(5)
-    assert old.inject() == "deferred"
+    assert old.inject() == "unstarted"
     again.set()
     worker.join(5)
     assert results[0][1] is None
