@@ -1,0 +1,46 @@
+"""`python -m benchmarks [NAME ...]`: runs all benchmarks, or those that are named, and prints a table."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from .calls import bytes_queued, latency, logging_off, throughput
+from .measure import machine, table
+from .stops import injection, last_end, waiters, waiters_busy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .measure import Row
+
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
+    "latency": latency,
+    "throughput": throughput,
+    "bytes": bytes_queued,
+    "logging": logging_off,
+    "waiters": waiters,
+    "waiters-busy": waiters_busy,
+    "last-end": last_end,
+    "injection": injection,
+}
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; the benchmarks are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    print(machine(), end="\n\n", flush=True)
+    rows: list[Row] = []
+    for name in names or BENCHMARKS:
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        rows += BENCHMARKS[name]()
+    print(table(rows))
+    missed = sum(row.missed for row in rows)
+    print(f"\n{missed} targets missed" if missed else "\nall targets met")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
