@@ -20,7 +20,8 @@ class Log:
     """Writes the events of one supervisor with the structlog that the application configured.
 
     Nothing is configured here, and what the application configures later is honoured: a logger is made anew for each
-    event, except for the debug events of calls, whose logger is kept until the next `refresh`. Where nobody has
+    event, except for the debug events of calls, whose logger is kept until the next `refresh`; that is also when levels
+    are looked up. A worker's start, a stop and a shutdown refresh. Where nobody has
     configured structlog, it would print everything to stdout; then only warnings and errors are written, as the
     standard library's logging does.
 
@@ -35,20 +36,27 @@ class Log:
         self._logger = logger
         self._loop = loop
         self._broken = False
+        self._info = False
         self.debug: Callable[..., Any] | None = None
         self.refresh()
 
     def refresh(self) -> None:
         """Looks again at how structlog is configured."""
         self.debug = None
+        self._info = False
         try:
             if self._configured():
                 logger = self._bound()
                 enabled = getattr(logger, "is_enabled_for", None) or getattr(logger, "isEnabledFor", None)
+                self._info = enabled is None or enabled(logging.INFO)
                 if enabled is None or enabled(logging.DEBUG):
                     self.debug = logger.debug
         except Exception as error:
             self._failed(error)
+
+    def wants(self, level: int) -> bool:
+        """Returns whether anybody would see an event of this level, as of the last `refresh`."""
+        return level >= logging.WARNING or (self._info if level >= logging.INFO else self.debug is not None)
 
     def transition(
         self, level: int, transition: Transition, *, stack: str | None = None, error: BaseException | None = None

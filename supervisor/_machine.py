@@ -320,6 +320,8 @@ def _fit(state: Stopping, now: float) -> Stopping:
     if math.isinf(state.deadline):
         return state
     left = max(0.0, state.deadline - now)
+    if math.fsum(_remaining(state, now)) <= left:
+        return state
     graces = [min(grace, left) if math.isinf(grace) else grace for grace in _remaining(state, now)]
     total = math.fsum(graces)
     factor = left / total if total > left else 1.0

@@ -113,6 +113,7 @@ class Shell:
         self.report: ShutdownReport | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
         self._numbers = count(1)
+        self._known_rules: dict[bool, Rules] = {}  # for whoever has no policy of its own
         self._handles = RLock()  # a signal handler may come in between
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
         self._alarms: Alarms[Run] = Alarms(loop, self.clock, self._rung)
@@ -239,6 +240,13 @@ class Shell:
             self._feed(run, Entered())
 
     def _rules(self, run: Run) -> Rules:
+        if run.policy is not None:
+            return self._make_rules(run)
+        if run.own not in self._known_rules:
+            self._known_rules[run.own] = self._make_rules(run)
+        return self._known_rules[run.own]
+
+    def _make_rules(self, run: Run) -> Rules:
         named = run.policy or self.settings.policy
         steps = (named or EscalationPolicy()).for_kind(run.kind.name)
         own_steps = steps
@@ -545,7 +553,7 @@ class Shell:
     ) -> None:
         """Logs a transition."""
         level = _level(run, step, outcome)
-        if level == logging.DEBUG and self.log.debug is None:
+        if not self.log.wants(level):
             return
         now = self.clock()
         transition = Transition(
