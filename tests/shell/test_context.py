@@ -41,10 +41,11 @@ async def stopped(fn, *args, policy=None, reason="", after=None):
 
 
 async def test_check_raises_once_a_stop_is_asked():
-    turns = []
+    turns, checked = [], threading.Event()
 
     def work(ctx):
         ctx.check()
+        checked.set()
         try:
             while True:
                 turns.append(1)
@@ -52,7 +53,7 @@ async def test_check_raises_once_a_stop_is_asked():
         finally:
             turns.append("unwound")
 
-    outcome = await stopped(work)
+    outcome = await stopped(work, after=checked)
     assert (outcome.ended, outcome.step, outcome.value, outcome.error) == ("stopped", "ask", None, None)
     assert turns[-1] == "unwound"
 
