@@ -446,3 +446,22 @@ def test_a_shutdown_that_nobody_awaited_holds_nothing_up():
     """)
     assert (done.returncode, done.stdout, done.stderr) == (0, "(3, 1)\n", "")
     assert seconds < 5
+
+
+@pytest.mark.parametrize("real_stderr", [True, False])
+async def test_on_abandoned_exit_step_by_step(monkeypatch, leftovers, events, real_stderr):
+    ended = []
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setattr("logging.shutdown", lambda: ended.append("logs are flushed"))
+    if not real_stderr:
+        monkeypatch.setattr("sys.stderr", None)
+    sup = Supervisor(policy=EscalationPolicy(Ask(5)), on_abandoned="exit")
+    await sup.start(leftovers.block)
+    closing = asyncio.create_task(sup.shutdown())
+    await asyncio.sleep(0)
+    await sup.shutdown(timeout=0.02)
+    await closing
+    assert ended == ["logs are flushed", 1]
+    names = [event["event"] for event in events]
+    assert ("supervisor.watchdog_missing" in names) is not real_stderr
+    assert names[-1] == "supervisor.stopped"
