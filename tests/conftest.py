@@ -15,6 +15,8 @@ import structlog
 import uvloop
 from hypothesis import settings
 
+from .docs.catalogue import contradictions
+
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 
@@ -64,7 +66,7 @@ def virtual() -> Iterator[Callable[[Callable[[VirtualLoop], Coroutine[Any, Any, 
 
 @pytest.fixture
 def events() -> Iterator[Events]:
-    """The structlog events of the test, debug included, as the application sees them."""
+    """The structlog events of the test, debug included, as the application sees them; the docs must have them all."""
     captured: Events = []
 
     def capture(logger: object, method: str, event: dict[str, Any]) -> Any:
@@ -74,6 +76,8 @@ def events() -> Iterator[Events]:
     structlog.configure(processors=[capture])
     yield captured
     structlog.reset_defaults()
+    undocumented = list(contradictions(captured))
+    assert not undocumented, f"logged otherwise than docs/logs.md says: {undocumented}"
 
 
 class Leftovers:

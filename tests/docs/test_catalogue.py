@@ -1,0 +1,51 @@
+"""The table of log events in the docs has exactly the events of the code. Fields and levels are checked by `events`."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import supervisor
+from supervisor import Transition
+
+from .catalogue import catalogue, contradictions
+
+CODE = [
+    path for path in Path(supervisor.__file__).parent.rglob("*.py") if path.name not in ("_outcome.py", "__init__.py")
+]
+
+
+def literals():
+    """Names of events that stand in calls in the code."""
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                for argument in node.args:
+                    if isinstance(argument, ast.Constant) and re.fullmatch(
+                        r"(worker|supervisor)\.[a-z_]+", str(argument.value)
+                    ):
+                        yield argument.value
+
+
+def of_transitions():
+    states = ("queued", "running", "stopping", "ended")
+    yield from (Transition("app", "w", "thread", old=None, new=new).event for new in states)
+    yield Transition("app", "w", "thread", old="stopping", new="stopping").event
+
+
+def test_the_docs_have_exactly_the_events_of_the_code():
+    assert set(catalogue()) == {*literals(), *of_transitions()}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "worker.queued", "level": "info"},
+        {"event": "worker.queued", "level": "debug", "pid": 3},
+        {"event": "worker.gone", "level": "info"},
+    ],
+)
+def test_what_the_docs_do_not_have_is_found(event):
+    assert list(contradictions([event])) == [event]
+    assert list(contradictions([{"event": "worker.queued", "level": "debug", "worker": "w"}])) == []
