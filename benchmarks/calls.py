@@ -53,18 +53,20 @@ async def _latency() -> list[Row]:
         with patch("supervisor._shell.Inbox", PipeInbox):
             piped._attach()
         async with Supervisor("ours", logger=SILENT) as sup, piped:
-            view = _view(sup)
+            view, executor = _view(sup), sup.executor()
             calls["sup.run"] = lambda: sup.run(noop)
             calls["sup.run, timeout"] = lambda: sup.run(noop, timeout=60)
             calls["sup.run, no eventfd"] = lambda: piped.run(noop)
             calls["view"] = lambda: loop.run_in_executor(view, noop)
+            calls["executor"] = lambda: loop.run_in_executor(executor, noop)
             took = await in_turns({name: _in_sequence(call) for name, call in calls.items()}, rounds=15)
-    own = ("sup.run", "sup.run, timeout", "sup.run, no eventfd", "view")
+    own = ("sup.run", "sup.run, timeout", "sup.run, no eventfd", "view", "executor")
     return [
         Row("one sup.run", "µs", took["sup.run"], RIE, took[RIE], at_most=0.75),
         Row("one sup.run without eventfd", "µs", took["sup.run, no eventfd"], RIE, took[RIE], at_most=0.85),
         Row("one sup.run with a timeout", "µs", took["sup.run, timeout"], RIE, took[RIE]),
         Row("one run_in_executor(view)", "µs", took["view"], RIE, took[RIE]),
+        Row("one run_in_executor(executor())", "µs", took["executor"], RIE, took[RIE], at_most=1.0),
         *(Row("one sup.run", "µs", took["sup.run"], peer, took[peer]) for peer in took if peer not in (*own, RIE)),
     ]
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._errors import WorkerTimeout as WorkerTimeout
     from ._outcome import Outcome as Outcome
     from ._outcome import ShutdownReport as ShutdownReport
+    from ._outcome import Statistics as Statistics
     from ._outcome import Transition as Transition
     from ._policy import Ask as Ask
     from ._policy import EscalationPolicy as EscalationPolicy
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ._policy import Kill as Kill
     from ._policy import Terminate as Terminate
     from ._supervisor import Supervisor as Supervisor
+    from ._transitions import Transitions as Transitions
     from ._worker import Worker as Worker
 
 _HOMES = {
@@ -44,6 +46,7 @@ _HOMES = {
     "PolicyError": "_errors",
     "RemoteError": "_errors",
     "ShutdownReport": "_outcome",
+    "Statistics": "_outcome",
     "StopEvent": "_context",
     "StopInjected": "_errors",
     "StopRequested": "_errors",
@@ -53,6 +56,7 @@ _HOMES = {
     "SupervisorError": "_errors",
     "Terminate": "_policy",
     "Transition": "_outcome",
+    "Transitions": "_transitions",
     "Worker": "_worker",
     "WorkerContext": "_context",
     "WorkerExit": "_errors",

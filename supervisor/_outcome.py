@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from ._errors import RemoteError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ._policy import Kind, StepName
 
-__all__ = ["Ended", "Outcome", "ShutdownReport", "Transition", "WorkerState"]
+__all__ = ["Ended", "Outcome", "ShutdownReport", "Statistics", "Transition", "WorkerState"]
 
 WorkerState: TypeAlias = Literal["queued", "starting", "running", "stopping", "backing_off", "ended"]
 Ended: TypeAlias = Literal[
@@ -212,6 +214,31 @@ class ShutdownReport:
             if outcome.stack
         )
         return "\n".join((head, *lines, *stacks))
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a supervisor has at one moment. Immutable.
+
+    Attributes:
+        supervisor: The supervisor's name.
+        workers: How many workers that have not ended are in which state, calls included.
+        queued: Calls that wait for a thread.
+        threads: Threads that are alive: of the pool, idle or not, of workers, those that were abandoned, and helpers.
+        abandoned: Workers that were given up and have not come back.
+        stopping: Whether a shutdown has begun, or has ended.
+
+    Example:
+        >>> Statistics("app", {"running": 2}).workers["running"]
+        2
+    """
+
+    supervisor: str
+    workers: Mapping[WorkerState, int] = field(default_factory=dict[WorkerState, int])
+    queued: int = 0
+    threads: int = 0
+    abandoned: int = 0
+    stopping: bool = False
 
 
 def described(error: BaseException) -> str:

@@ -262,6 +262,18 @@ def checked_seconds(field: str, value: object, *, error: type[ValueError] | None
         raise (error or ValueError)(f"{field.format(value)}: is too large; math.inf has no end") from None
 
 
+def checked_count(field: str, value: object, *, least: int) -> int:
+    """Returns `value` as an integer, `least` or more; refuses anything else with an error that names `field`.
+
+    `field` is a format string that is given the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{field.format(value)}: must be an integer")
+    if value < least:
+        raise ValueError(f"{field.format(value)}: must be {least} or more")
+    return value
+
+
 def checked_reason(reason: object) -> str:
     if not isinstance(reason, str):
         raise TypeError(f"reason={reason!r}: must be a string")

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from ._machine import EndedState, Queued, Running, Starting, State, Stopping
 
 if TYPE_CHECKING:
+    import concurrent.futures
     import contextvars
+    from _thread import RLock
     from collections.abc import Callable
 
     from ._context import WorkerContext
@@ -45,8 +47,16 @@ class Stopper(Protocol):
         """The function is about to be entered. On the loop's thread."""
         ...
 
+    def taken(self, run: Run) -> None:
+        """A thread is about to enter an executor's call. Any thread."""
+        ...
+
+    def settle(self, run: Run) -> None:
+        """An executor's call has ended: resolves it, or has the loop do so. Any thread."""
+        ...
+
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
-        """A callback of `on_stop` raised. Any thread."""
+        """A callback of `on_stop`, or of an executor's future, raised. Any thread."""
         ...
 
 
@@ -165,6 +175,8 @@ class Run:
         given_name: The name that the user gave, if any.
         policy: The ladder that the user named for it, if any.
         future: Who waits for its value; None for a worker of `start()`.
+        settle: Of an executor's call: taken once, by the thread that ran it, which then resolves the future by itself,
+            or by the loop, which is then told of the end as it is of any other run. None for all others.
         entry: Done once the function has been entered or has ended, where somebody waits for that.
         worker: Its handle, once somebody asked for one.
         claim: Taken once: by the thread that carries it out, or by who makes sure that none will.
@@ -203,6 +215,7 @@ class Run:
         "owner",
         "policy",
         "reason",
+        "settle",
         "started_at",
         "submitted_at",
         "value",
@@ -222,7 +235,7 @@ class Run:
         submitted_at: float,
         *,
         own: bool = False,
-        future: CallFuture | None = None,
+        future: asyncio.Future[Any] | concurrent.futures.Future[Any] | None = None,
         name: str | None = None,
         policy: EscalationPolicy | None = None,
     ) -> None:
@@ -238,6 +251,7 @@ class Run:
         self.given_name = name
         self.policy = policy
         self.claim = allocate_lock()
+        self.settle: RLock | None = None
         self.entry: asyncio.Future[None] | None = None
         self.worker: Worker | None = None
         self.expires_at: float | None = None

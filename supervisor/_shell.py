@@ -7,10 +7,12 @@ begun is done again rather than left undone: each command can be carried out twi
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import math
 import time
-from _thread import RLock
+from _thread import RLock, get_ident
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -41,20 +43,24 @@ from ._machine import (
     WakeAt,
     decide,
 )
-from ._outcome import Outcome, Transition, WorkerState
+from ._outcome import Outcome, Statistics, Transition, WorkerState
 from ._policy import Ask, EscalationPolicy, Inject, Kill
 from ._run import CallFuture, Ladder, Run, qualname
 from ._shutdown import OnAbandoned, Shutdown
+from ._signals import SECOND_TIMEOUT, Signals
 from ._worker import Worker
 from .threads import Threads, injection_missing
 
 if TYPE_CHECKING:
     import asyncio
+    import signal
     from collections.abc import Callable
 
+    from ._executor import WorkFuture
     from ._machine import Cause
     from ._outcome import Ended, ShutdownReport
     from ._policy import Step, StepName
+    from ._transitions import Listeners
 
 __all__ = ["Settings", "Shell"]
 
@@ -96,12 +102,13 @@ class Shell:
         own: The workers of `start()` that have not concluded, by their number.
         names: The runs that were given a name and have not concluded.
         abandoned: The runs that were given up and have not come back.
+        thread: The thread of the loop.
         closing: The shutdown, once it has begun.
         report: The report, once it has ended.
         closed: Done when the report is there.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, listeners: Listeners) -> None:
         self.loop = loop
         self.settings = settings
         self.clock = clock_of(loop)
@@ -112,14 +119,17 @@ class Shell:
         self.closing: Shutdown | None = None
         self.report: ShutdownReport | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
+        self._listeners = listeners
         self._numbers = count(1)
         self._known_rules: dict[bool, Rules] = {}  # for whoever has no policy of its own
+        self.thread = get_ident()
         self._handles = RLock()  # a signal handler may come in between
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
         self._alarms: Alarms[Run] = Alarms(loop, self.clock, self._rung)
         self._chain = Chain()
         self._chain_due = False
         self._told_no_injection = False
+        self._signals: Signals | None = None
         self.threads = Threads(settings.name, settings.max_threads, self._inbox, self._chain)
 
     # ------------------------------------------------------------------------------------ work comes in
@@ -133,7 +143,7 @@ class Shell:
         name: str | None = None,
     ) -> CallFuture:
         """Submits a call to the pool; returns the future that `run()` waits for."""
-        self._refuse_if_closing()
+        self.refuse_if_closing()
         threads = self.threads
         if self.settings.max_queued is not None:
             self._refuse_if_busy(self.settings.max_queued)
@@ -147,7 +157,7 @@ class Shell:
         if timeout is not None:
             run.expires_at = now + timeout
             self._alarms.set(run.expires_at, run)
-        if self.log.debug is not None:
+        if self.log.debug is not None or self._listeners:
             run.watched = True
             self._announce(run, None, "queued")
         if timeout == 0:
@@ -156,11 +166,33 @@ class Shell:
             threads.submit(run)
         return future
 
+    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], future: WorkFuture) -> None:
+        """Submits an executor's call to the pool. Any thread."""
+        if self.closing is not None:
+            self.refuse_if_closing()
+        threads = self.threads
+        if self.settings.max_queued is not None:
+            self._refuse_if_busy(self.settings.max_queued)
+        run = Run(self, threads, next(self._numbers), fn, args, self.clock(), future=future)
+        run.settle = RLock()
+        future.run, future.shell = run, self
+        if self.names:
+            self._register_name(run)
+        threads.calls[run.number] = run
+        if self.log.debug is not None or self._listeners:
+            run.watched = True
+            self._inbox.post(partial(self._announce, run, None, "queued"))
+        # A shutdown first says that it has begun, and then looks for calls: either it sees this one, or is seen here.
+        if self.closing is not None and run.claim.acquire(False):
+            threads.calls.pop(run.number, None)
+            self.refuse_if_closing()
+        threads.submit(run)
+
     def start(
         self, fn: Callable[..., Any], args: tuple[Any, ...], policy: EscalationPolicy | None, name: str | None
     ) -> tuple[Worker, asyncio.Future[None]]:
         """Starts a worker; returns its handle and a future that is done once it has been entered or has ended."""
-        self._refuse_if_closing()
+        self.refuse_if_closing()
         self.log.refresh()
         run = Run(self, self.threads, next(self._numbers), fn, args, self.clock(), own=True, name=name, policy=policy)
         self._register_name(run)
@@ -170,14 +202,14 @@ class Shell:
         self.threads.launch(run)
         return worker, run.entry
 
-    def _refuse_if_closing(self) -> None:
+    def refuse_if_closing(self) -> None:
         if self.closing is not None:
             how = "is shutting down" if self.report is None else "has shut down"
             raise SupervisorClosed(f"supervisor {self.settings.name!r} {how} and takes no new work")
 
     def _refuse_if_busy(self, max_queued: int) -> None:
         room = self.threads.capacity + max_queued
-        if len(self.threads.calls) >= room:
+        if len(self.threads.calls) >= room and get_ident() == self.thread:
             self._inbox.drain()  # what has ended makes room
         if len(self.threads.calls) >= room:
             raise SupervisorBusy(
@@ -212,6 +244,19 @@ class Shell:
         runs = [*list(self.own.values()), *list(self.threads.calls.values())]
         return sorted(runs, key=lambda run: run.number)
 
+    def statistics(self) -> Statistics:
+        """Counts. Any thread."""
+        states = Counter[WorkerState](run.state_name for run in self.live())
+        states.pop("ended", None)
+        return Statistics(
+            self.settings.name,
+            workers=dict(states),
+            queued=states["queued"],
+            threads=self.threads.alive,
+            abandoned=len(self.abandoned),
+            stopping=self.closing is not None,
+        )
+
     def handle(self, run: Run) -> Worker | None:
         """Returns the handle of a run; None where it has concluded. Any thread."""
         with self._handles:
@@ -228,16 +273,27 @@ class Shell:
             self._inbox.drain()  # it may have been entered, or have ended, unheard
         if not run.over and run.ladder is None:
             self.log.refresh()
-            self._give_ladder(run, cause, reason)
-            self._feed(run, StopAsked(cause))
+            if self._give_ladder(run, cause, reason):
+                self._feed(run, StopAsked(cause))
 
-    def _give_ladder(self, run: Run, cause: Cause, reason: str) -> None:
-        """From here on the machine decides about the run; if it has not been entered, it never will be."""
+    def stop_soon(self, run: Run) -> None:
+        """Begins to stop a run that its caller has cancelled. Any thread."""
+        # Through the loop, as `stop` itself handles what is in the inbox, and this is in there until it is done.
+        self._inbox.post(lambda: self.loop.call_soon(self.stop, run, "cancel"))
+
+    def _give_ladder(self, run: Run, cause: Cause, reason: str) -> bool:
+        """From here on the machine decides about the run; if it has not been entered, it never will be.
+
+        False where the thread that ran an executor's call is just now ending it by itself.
+        """
+        if run.settle is not None and not run.settle.acquire(False):
+            return False
         run.ladder = Ladder(
             Starting() if run.own else Queued(), cause, reason or REASONS[cause], self.clock(), self._rules(run)
         )
         if not run.claim.acquire(False):
             self._feed(run, Entered())
+        return True
 
     def _rules(self, run: Run) -> Rules:
         if run.policy is not None:
@@ -282,7 +338,7 @@ class Shell:
 
     def _settle(self, run: Run) -> None:
         """A run has ended. The path of a call that nobody stopped, and that nobody watches, is this function."""
-        if run.ladder is not None or run.worker is not None or run.watched:
+        if run.ladder is not None or run.worker is not None or run.watched or self._listeners:
             self._feed(run, Exited(run.returned))
             return
         future = run.future
@@ -295,6 +351,56 @@ class Shell:
         if run.worker is not None:  # asked for meanwhile, by another thread
             self._conclude(run, "returned" if run.returned else "failed", None)
         run.let_go()
+
+    def taken(self, run: Run) -> None:
+        """A thread is about to enter an executor's call, which can no longer be withdrawn. Any thread."""
+        future = run.future
+        if isinstance(future, concurrent.futures.Future):
+            future.set_running_or_notify_cancel()
+
+    def settle(self, run: Run) -> None:
+        """An executor's call has ended; its own thread resolves it, unless the loop is stopping it. Any thread."""
+        assert run.settle is not None
+        if not run.settle.acquire(False):
+            self._inbox.post(run)
+            return
+        future = run.future
+        assert future is not None
+        try:
+            if run.error is None:
+                future.set_result(run.value)
+            else:
+                future.set_exception(run.error)
+        except BaseException as error:  # sys.exit() in a done callback, say, must not end the pool's thread
+            self.callback_failed(run, "add_done_callback", error)
+        self._end_unseen(run, run)
+
+    def withdrawn(self, run: Run) -> None:
+        """An executor's call was cancelled before a thread had taken it. Any thread."""
+        assert run.settle is not None
+        tell = partial(self._withdraw, run)
+        if run.settle.acquire(False):
+            self._end_unseen(run, tell)
+        else:
+            self._inbox.post(tell)
+
+    def _withdraw(self, run: Run) -> None:
+        self._feed(run, StopAsked("cancel") if run.ladder is None else Exited(returned=False))
+
+    def _end_unseen(self, run: Run, otherwise: Run | Callable[[], object]) -> None:
+        """Concludes an executor's call here, where nobody but its future is to be told; else has the loop do it."""
+        if not run.watched and run.worker is None:
+            run.over = True
+            self.threads.calls.pop(run.number, None)
+            if run.worker is None:  # or else another thread has asked for its handle meanwhile
+                run.let_go()
+                return
+        self._inbox.post(otherwise)
+
+    def _forget_unseen(self, run: Run) -> None:
+        """Forgets a call that ends this very moment, as its thread is about to do, without telling anybody."""
+        if not run.watched and run.worker is None:
+            self.threads.calls.pop(run.number, None)
 
     def entered(self, run: Run) -> None:
         if run.over:
@@ -551,9 +657,10 @@ class Shell:
         step: StepName | None = None,
         outcome: Outcome | None = None,
     ) -> None:
-        """Logs a transition."""
+        """Logs a transition, and tells whoever listens."""
         level = _level(run, step, outcome)
-        if not self.log.wants(level):
+        logged = self.log.wants(level)
+        if not logged and not self._listeners:
             return
         now = self.clock()
         transition = Transition(
@@ -568,8 +675,12 @@ class Shell:
             ended=None if outcome is None else outcome.ended,
             at=now,
             elapsed=now - run.submitted_at,
-            ident=run.ident,
+            ident=None if new == "queued" else run.ident,  # a thread may have taken it before this is told
         )
+        for listener in self._listeners.each():
+            listener.tell(transition)
+        if not logged:
+            return
         past_ask = level >= logging.WARNING and run.ladder is not None
         self.log.transition(
             level,
@@ -579,6 +690,13 @@ class Shell:
         )
 
     # ------------------------------------------------------------------------------------ shutdown
+
+    async def wait_for_signal(self, wanted: tuple[signal.Signals, ...]) -> signal.Signals | None:
+        if self.closing is not None:
+            return None if self._signals is None else self._signals.first
+        if self._signals is None:
+            self._signals = Signals(self.loop, lambda again: self.begin_shutdown(SECOND_TIMEOUT, f"{again.name} again"))
+        return await self._signals.wait(wanted)
 
     def begin_shutdown(self, timeout: float | None = None, reason: str = "") -> None:
         """Stops everything, or shortens the shutdown that is under way."""
@@ -595,14 +713,17 @@ class Shell:
         self.threads.retire()
         live = self.live()
         for run in live:  # first all of this, or threads that become free would take calls that are queued
-            if run.ladder is None:
-                self._give_ladder(run, "shutdown", reason)
+            if run.ladder is None and not self._give_ladder(run, "shutdown", reason):
+                self._forget_unseen(run)
+        live = [run for run in live if run.ladder is not None]
         if first:
             queued = sum(run.carrier is None for run in live)
             self.log.stopping(closing.reason, closing.deadline - now, len(live) - queued, queued)
         for run in live:
             self._feed(run, StopAsked("shutdown", closing.deadline))
         closing.begun = True
+        if self._signals is not None:
+            self._signals.give_up()
         self._finish_if_quiet()
 
     def _finish_if_quiet(self) -> None:
@@ -620,8 +741,13 @@ class Shell:
             return
         self._alarms.close()
         self.threads.join(JOIN_SLACK, {run.ident for run in self.abandoned.values()})
+        self._inbox.drain()
         self.report = closing.end(self.clock())
         self._inbox_may_close()
+        if self._signals is not None:
+            self._signals.restore()
+        for listener in self._listeners.each():
+            listener.end()
         if not self.closed.done():
             self.closed.set_result(None)
 

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import os
 import sys
 import weakref
 from concurrent.futures import Executor
-from functools import partial
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+from ._checks import (
+    check_function,
+    check_kind,
+    checked_name,
+    checked_optional_count,
+    checked_policy,
+    checked_timeout,
+)
 from ._errors import SupervisorClosed, SupervisorMisused, WorkerStopped
+from ._executor import PoolExecutor
 from ._loop import outlast
-from ._policy import EscalationPolicy, checked_reason, checked_seconds
+from ._outcome import Statistics
+from ._policy import EscalationPolicy, checked_count, checked_reason, checked_seconds
 from ._run import CallFuture, qualname
 from ._shell import Settings, Shell
+from ._signals import checked_signals
+from ._transitions import Listeners, Transitions
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
@@ -81,16 +91,18 @@ class Supervisor:
         if logger is not None and not all(callable(getattr(logger, method, None)) for method in LOG_METHODS):
             raise TypeError(f"logger={logger!r}: must have the methods {', '.join(LOG_METHODS)}")
         self._settings = Settings(
-            name=_checked_name(name),
-            policy=_checked_policy(policy),
+            name=checked_name(name),
+            policy=checked_policy(policy),
             shutdown_timeout=checked_seconds("shutdown_timeout={!r}", shutdown_timeout),
-            max_threads=_checked_count("max_threads", max_threads, least=1) or min(32, (os.cpu_count() or 1) + 4),
-            max_queued=_checked_count("max_queued", max_queued, least=0),
+            max_threads=checked_optional_count("max_threads", max_threads, least=1)
+            or min(32, (os.cpu_count() or 1) + 4),
+            max_queued=checked_optional_count("max_queued", max_queued, least=0),
             on_abandoned=on_abandoned,
             logger=logger,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shell: Shell | None = None
+        self._listeners = Listeners()
         self._view: LoopView | None = None
         self._requested: str | None = None
         self._lost: str | None = None
@@ -157,12 +169,12 @@ class Supervisor:
             (3, 2)
         """
         loop = self._attach()
-        _check_function("run", fn)
+        check_function("run", fn)
         view = self._view
         if timeout is not None or policy is not None or name is not None or kind != "thread":
-            _check_kind(kind)
+            check_kind(kind)
             view = LoopView(
-                self._attached(), _checked_timeout(timeout), _checked_policy(policy), _checked_name(name, optional=True)
+                self._attached(), checked_timeout(timeout), checked_policy(policy), checked_name(name, optional=True)
             )
         future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
         try:
@@ -217,11 +229,11 @@ class Supervisor:
             {'stopped': 1}
         """
         self._attach()
-        _check_function("start", fn)
+        check_function("start", fn)
         if inspect.isgeneratorfunction(fn):
             raise TypeError(f"start(fn={qualname(fn)}): is a generator function, whose body nobody would run")
-        _check_kind(kind)
-        worker, entry = self._attached().start(fn, args, _checked_policy(policy), _checked_name(name, optional=True))
+        check_kind(kind)
+        worker, entry = self._attached().start(fn, args, checked_policy(policy), checked_name(name, optional=True))
         try:
             await asyncio.wait((entry,))
         except asyncio.CancelledError:
@@ -233,6 +245,40 @@ class Supervisor:
                 raise outcome.error
             raise WorkerStopped(outcome)
         return worker
+
+    def executor(self, kind: Literal["thread"] = "thread") -> Executor:
+        """Returns the pool as a `concurrent.futures.Executor`, for `loop.run_in_executor` and libraries that take one.
+
+        Each call gives an executor of its own: its `shutdown()` closes that one alone. Any thread may use it. It
+        differs from a `ThreadPoolExecutor` in these points:
+
+        - `cancel()` of a running call returns False, as there, and begins to stop it by its ladder. Its future ends
+          with WorkerStopped once the work has ended or was abandoned, or with the value if there still was one.
+        - `shutdown(wait=True)` with calls under way, in the supervisor's own event loop's thread, raises RuntimeError
+          where it would block the loop; so does `result()` of a call that is being stopped.
+        - When the supervisor shuts down, calls that wait, and running ones that have no value by then, end with
+          WorkerStopped; new ones are refused with SupervisorClosed.
+        - The interpreter's exit does not wait for calls.
+        - The submitter's context variables are visible to the function.
+        - `map` with a `chunksize` gives so many items to one call.
+
+        Args:
+            kind: "thread".
+
+        Raises:
+            ValueError: There is no such kind.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         loop = asyncio.get_running_loop()
+            ...         return await loop.run_in_executor(sup.executor(), pow, 2, 10)
+            >>> asyncio.run(main())
+            1024
+        """
+        check_kind(kind)
+        return PoolExecutor(self.name, self._any_thread)
 
     # ------------------------------------------------------------------------------------ what is there
 
@@ -258,7 +304,66 @@ class Supervisor:
         """
         return {worker.name: stack for worker in self.workers() if (stack := worker.stack())}
 
+    def statistics(self) -> Statistics:
+        """Returns how many workers, threads and queued calls there are now. Any thread.
+
+        Example:
+            >>> Supervisor("app").statistics().queued
+            0
+        """
+        return Statistics(self.name) if self._shell is None else self._shell.statistics()
+
+    def transitions(self, *, buffer: int = 1000) -> Transitions:
+        """Opens an async iterator over the transitions of all workers from now on, calls included.
+
+        It ends when the supervisor has shut down. May be opened before the first use. Calls that were submitted before
+        it was opened may be missing.
+
+        Args:
+            buffer: How many transitions wait for a slow reader, 1 or more; beyond them the oldest is lost, and counted
+                in `dropped`.
+
+        Raises:
+            TypeError, ValueError: `buffer` is wrong.
+        """
+        size = checked_count("transitions(buffer={!r})", buffer, least=1)
+        transitions = Transitions(size, self._attach, self._listeners)
+        if self.report is not None:
+            transitions.end()
+        return transitions
+
     # ------------------------------------------------------------------------------------ the end
+
+    async def wait_for_signal(self, *signals: int) -> signal.Signals | None:
+        """Waits for the signal that ends the service, and returns it; None when the supervisor shuts down otherwise.
+
+        The handlers stay until the supervisor has closed: a second signal is `shutdown(timeout=1)`. Then those that
+        were there before are put back. A handler that the application had installed, such as a web server's, is
+        called as well; that of `asyncio.run` for Ctrl-C, which cancels the main task, is not.
+
+        It does not shut down by itself: leave the `async with` block, or call `shutdown()`. Called again, it returns
+        the same signal. Cancelling it stops only the waiting.
+
+        Args:
+            *signals: Which; none: SIGTERM and SIGINT.
+
+        Raises:
+            TypeError, ValueError: One of them is no signal, or none that can be handled.
+            RuntimeError: The loop does not run in the main thread; or it was called in another event loop than its
+                own, in another process, or under trio.
+
+        Example:
+            >>> import asyncio, signal
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         asyncio.get_running_loop().call_later(0.01, signal.raise_signal, signal.SIGTERM)
+            ...         return await sup.wait_for_signal()
+            >>> asyncio.run(main()).name
+            'SIGTERM'
+        """
+        wanted = checked_signals(self.name, signals)
+        self._attach()
+        return await self._attached().wait_for_signal(wanted)
 
     def request_shutdown(self, reason: str = "") -> None:
         """Begins the shutdown soon, and returns at once. Any thread, and signal handlers: it takes no lock.
@@ -364,11 +469,17 @@ class Supervisor:
             raise self._misused(self._lost)
         if self._loop is not None:
             raise self._misused(ANOTHER_LOOP)
-        shell = Shell(loop, self._settings)
+        shell = Shell(loop, self._settings, self._listeners)
         self._loop, self._shell, self._view = loop, shell, LoopView(shell)
         if self._requested is not None:
             shell.begin_shutdown(None, self._requested)
         return loop
+
+    def _any_thread(self) -> Shell:
+        """Returns the shell; binds to the running loop where that has not been done yet."""
+        if self._shell is None:
+            self._attach()
+        return self._attached()
 
     def _attached(self) -> Shell:
         assert self._shell is not None
@@ -433,63 +544,9 @@ ANOTHER_LOOP = (
 
 LOG_METHODS = ("debug", "info", "warning", "error")
 
-NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
-
-def _check_function(where: str, fn: object) -> None:
-    if type(fn) is FunctionType:
-        is_async = fn.__code__.co_flags & NOT_BLOCKING
-    else:
-        if not callable(fn):
-            raise TypeError(f"{where}(fn={fn!r}): must be callable")
-        inner: Any = fn
-        while isinstance(inner, partial):
-            inner = inner.func
-        is_async = any(
-            inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
-            for candidate in (inner, getattr(inner, "__call__", None))  # noqa: B004  # not whether, but which
-        )
-    if is_async:
-        raise TypeError(
-            f"{where}(fn={qualname(cast('Any', fn))}): is a coroutine function; await it, "
-            f"and give {where}() the blocking function that it calls"
-        )
-
-
-def _check_kind(kind: object) -> None:
-    if kind != "thread":
-        raise ValueError(f'kind={kind!r}: must be "thread", the one kind that there is so far')
-
-
-def _checked_name(name: str | None, *, optional: bool = False) -> Any:
-    if name is None and optional:
-        return None
-    if not isinstance(name, str):
-        raise TypeError(f"name={name!r}: must be a string")
-    if not name or "/" in name:
-        raise ValueError(f'name={name!r}: must not be empty, nor contain "/"')
-    return name
-
-
-def _checked_policy(policy: object) -> EscalationPolicy | None:
-    if policy is not None and not isinstance(policy, EscalationPolicy):
-        raise TypeError(f"policy={policy!r}: must be an EscalationPolicy or None")
-    return policy
-
-
-def _checked_timeout(timeout: object) -> float | None:
-    seconds = None if timeout is None else checked_seconds("timeout={!r}", timeout)
-    return None if seconds == math.inf else seconds
-
-
-def _checked_count(field: str, value: object, *, least: int) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{field}={value!r}: must be an integer or None")
-    if value < least:
-        raise ValueError(f"{field}={value!r}: must be {least} or more")
-    return value
+def default_threads() -> int:
+    return min(32, (os.cpu_count() or 1) + 4)
 
 
 def _why_no_loop() -> str:

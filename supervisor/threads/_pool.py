@@ -7,7 +7,7 @@ what a stuck one must not hold up.
 from __future__ import annotations
 
 import threading
-from _thread import allocate_lock, get_ident
+from _thread import RLock, allocate_lock, get_ident
 from collections import deque
 from contextlib import nullcontext
 from functools import partial
@@ -123,6 +123,7 @@ class Threads:
         self._named = 0
         self._members: set[threading.Thread] = set()
         self.calls: dict[int, Run] = {}
+        self._counting = RLock()  # executors grow the pool from any thread, and a signal handler may come in between
         self.size = 0
         self.stuck = 0
         self._retired = False
@@ -135,8 +136,13 @@ class Threads:
         """How many calls can run at once: abandoned threads are replaced, up to as many as there may be."""
         return max(0, min(self._max_threads, 2 * self._max_threads - self.stuck))
 
+    @property
+    def alive(self) -> int:
+        """How many threads there are: of the pool, of workers, those that were abandoned, and helpers."""
+        return len(self._members)
+
     def submit(self, run: Run) -> None:
-        """Runs a call on the next thread of the pool that is free."""
+        """Runs a call on the next thread of the pool that is free. Any thread."""
         self._queue.put(run)
         if len(self.calls) > self.size < self.capacity:
             self._grow()
@@ -150,8 +156,11 @@ class Threads:
         )
 
     def _grow(self) -> None:
-        self.size += 1
-        self._named += 1
+        with self._counting:
+            if self._retired or not len(self.calls) > self.size < self.capacity:
+                return
+            self.size += 1
+            self._named += 1
         self._start(f"thread-{self._named}", self._serve, self._unserved)
 
     def _start(self, name: str, target: Callable[[], object], failed: Callable[[RuntimeError], object]) -> None:
@@ -177,7 +186,8 @@ class Threads:
                 self._unstarted(run, error)
 
     def _left(self) -> None:
-        self.size -= 1
+        with self._counting:
+            self.size -= 1
         if self.size == 0 and self._gone is not None:
             self._gone()
 
@@ -209,19 +219,21 @@ class Threads:
                 return ladder.abandoned
             ladder.abandoned = True
         if not run.own:
-            self.size -= 1
-            self.stuck += 1
+            with self._counting:
+                self.size -= 1
+                self.stuck += 1
             self._replace()
         return True
 
     def came_back(self, run: Run) -> None:
         """An abandoned thread has ended after all."""
         if not run.own:
-            self.stuck -= 1
+            with self._counting:
+                self.stuck -= 1
             self._replace()
 
     def _replace(self) -> None:
-        if len(self.calls) > self.size < self.capacity and not self._retired:
+        if len(self.calls) > self.size < self.capacity:
             self._grow()
 
     def stack(self, run: Run) -> str | None:
@@ -234,10 +246,11 @@ class Threads:
 
     def retire(self) -> None:
         """Lets each thread of the pool end after its present call."""
-        if not self._retired:
+        with self._counting:
+            leaving = 0 if self._retired else self.size
             self._retired = True
-            for _ in range(self.size):
-                self._queue.put(None)
+        for _ in range(leaving):
+            self._queue.put(None)
 
     def when_gone(self, gone: Callable[[], object]) -> None:
         """Calls `gone` once the pool's threads have ended, but for those that were abandoned."""
@@ -279,6 +292,8 @@ class Threads:
         if not run.claim.acquire(False):
             return False
         run.ident = get_ident()
+        if run.settle is not None:
+            run.owner.taken(run)
         gate = run.carrier = Gate()
         context, fn, args = run.context, run.fn, run.args
         assert context is not None
@@ -301,7 +316,10 @@ class Threads:
             except Exception as broken:  # an error whose own code fails is still an error of this run alone
                 run.error = broken
         del value, error, fn, args, context
-        self._inbox.post(run)
+        if run.settle is None:
+            self._inbox.post(run)
+        else:
+            run.owner.settle(run)
         # Only after the completion is in the inbox does this thread look whether it was given up. So if the loop finds
         # no completion and no `left`, this thread is certain to see `abandoned`.
         ladder = run.ladder

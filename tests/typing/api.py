@@ -1,5 +1,8 @@
 """The public interface as a type checker sees it: checked by mypy and pyright, never run."""
 
+import asyncio
+import signal
+from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Literal, assert_type
 
@@ -9,7 +12,9 @@ from supervisor import (
     Inject,
     Outcome,
     ShutdownReport,
+    Statistics,
     Supervisor,
+    Transition,
     Worker,
     WorkerContext,
     WorkerTimeout,
@@ -50,6 +55,14 @@ async def main() -> None:
             await sup.run(parse, b"x", timeout=0.1)
         except WorkerTimeout as error:
             assert_type(error.outcome, Outcome)
+        executor = sup.executor()
+        assert_type(executor, Executor)
+        assert_type(executor.submit(parse, b"x"), Future[dict[str, int]])
+        assert_type(await asyncio.get_running_loop().run_in_executor(executor, parse, b"x"), dict[str, int])
+        async for transition in sup.transitions(buffer=10):
+            assert_type(transition, Transition)
+        assert_type(sup.statistics(), Statistics)
+        assert_type(await sup.wait_for_signal(signal.SIGTERM), signal.Signals | None)
         assert_type(sup.workers(), tuple[Worker, ...])
         assert_type(sup.stacks(), dict[str, str])
         assert_type(await sup.shutdown(timeout=5), ShutdownReport)

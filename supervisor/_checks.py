@@ -1,0 +1,73 @@
+"""What callers give is checked at once; each error names the argument."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from functools import partial
+from types import FunctionType
+from typing import Any, cast
+
+from ._policy import EscalationPolicy, checked_count, checked_seconds
+from ._run import qualname
+
+__all__ = [
+    "check_function",
+    "check_kind",
+    "checked_name",
+    "checked_optional_count",
+    "checked_policy",
+    "checked_timeout",
+]
+
+NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+def check_function(where: str, fn: object) -> None:
+    if type(fn) is FunctionType:
+        is_async = fn.__code__.co_flags & NOT_BLOCKING
+    else:
+        if not callable(fn):
+            raise TypeError(f"{where}(fn={fn!r}): must be callable")
+        inner: Any = fn
+        while isinstance(inner, partial):
+            inner = inner.func
+        is_async = any(
+            inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
+            for candidate in (inner, getattr(inner, "__call__", None))  # noqa: B004  # not whether, but which
+        )
+    if is_async:
+        raise TypeError(
+            f"{where}(fn={qualname(cast('Any', fn))}): is a coroutine function; await it, "
+            f"and give {where}() the blocking function that it calls"
+        )
+
+
+def check_kind(kind: object) -> None:
+    if kind != "thread":
+        raise ValueError(f'kind={kind!r}: must be "thread", the one kind that there is so far')
+
+
+def checked_name(name: str | None, *, optional: bool = False) -> Any:
+    if name is None and optional:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r}: must be a string")
+    if not name or "/" in name:
+        raise ValueError(f'name={name!r}: must not be empty, nor contain "/"')
+    return name
+
+
+def checked_policy(policy: object) -> EscalationPolicy | None:
+    if policy is not None and not isinstance(policy, EscalationPolicy):
+        raise TypeError(f"policy={policy!r}: must be an EscalationPolicy or None")
+    return policy
+
+
+def checked_timeout(timeout: object) -> float | None:
+    seconds = None if timeout is None else checked_seconds("timeout={!r}", timeout)
+    return None if seconds == math.inf else seconds
+
+
+def checked_optional_count(field: str, value: int | None, *, least: int) -> int | None:
+    return None if value is None else checked_count(f"{field}={{!r}}", value, least=least)

@@ -1,0 +1,115 @@
+"""The transitions of a supervisor's workers, as an async iterator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+from weakref import ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from ._outcome import Transition
+
+__all__ = ["Listeners", "Transitions"]
+
+
+class Transitions:
+    """Each transition from the moment at which it was opened, in order; ends when the supervisor has shut down.
+
+    What a slow reader has not taken waits in a buffer; when that is full, the oldest is lost and counted. It belongs to
+    the supervisor's event loop. Close it, or drop it, when you stop reading: while anybody listens, the transitions of
+    calls are made, at the cost of a few microseconds each.
+
+    Attributes:
+        dropped: How many transitions were lost so far because the buffer was full.
+
+    Example:
+        >>> import asyncio
+        >>> from supervisor import Supervisor
+        >>> async def main():
+        ...     async with Supervisor() as sup:
+        ...         seen = sup.transitions()
+        ...         await sup.run(sum, [1, 2], name="adder")
+        ...     return [f"{transition.worker} {transition.new}" async for transition in seen]
+        >>> asyncio.run(main())
+        ['adder queued', 'adder running', 'adder ended']
+    """
+
+    def __init__(self, buffer: int, attach: Callable[[], object], listeners: Listeners) -> None:
+        self.dropped = 0
+        self._listeners = listeners
+        listeners.add(self)
+        self._waiting: deque[Transition] = deque(maxlen=buffer)
+        self._attach = attach
+        self._ended = False
+        self._news: asyncio.Future[None] | None = None
+
+    def tell(self, transition: Transition) -> None:
+        """A transition has taken place. On the loop's thread."""
+        if not self._ended:
+            self.dropped += len(self._waiting) == self._waiting.maxlen
+            self._waiting.append(transition)
+            self._wake()
+
+    def end(self) -> None:
+        """No more will come. On the loop's thread."""
+        self._ended = True
+        self._wake()
+
+    async def aclose(self) -> None:
+        """Ends the iteration, for whoever waits in it too, and forgets what was not read."""
+        self._listeners.discard(self)
+        self._waiting.clear()
+        self.end()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Transition:
+        """Waits for the next transition. Cancelling it loses none.
+
+        Raises:
+            RuntimeError: It was called in another event loop than the supervisor's.
+        """
+        self._attach()
+        while not self._waiting:
+            if self._ended:
+                raise StopAsyncIteration
+            if self._news is None:
+                self._news = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._news,))
+        return self._waiting.popleft()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _wake(self) -> None:
+        news, self._news = self._news, None
+        if news is not None and not news.done():
+            news.set_result(None)
+
+    def __repr__(self) -> str:
+        how = "ended" if self._ended else "open"
+        return f"<Transitions: {how}, {len(self._waiting)} to be read, {self.dropped} dropped>"
+
+
+class Listeners(list["ref[Transitions]"]):
+    """Who listens to a supervisor. Empty, and so false, while nobody does, which costs a call next to nothing."""
+
+    def add(self, listener: Transitions) -> None:
+        self.append(ref(listener, self.remove))
+
+    def discard(self, listener: Transitions) -> None:
+        self[:] = [reference for reference in self if reference() is not listener]
+
+    def each(self) -> Iterator[Transitions]:
+        return (listener for reference in tuple(self) if (listener := reference()) is not None)

@@ -1,0 +1,715 @@
+"""`executor()`: what the standard library promises of an Executor, and where this one differs."""
+
+import asyncio
+import concurrent.futures
+import contextvars
+import functools
+import gc
+import logging
+import subprocess
+import sys
+import threading
+import weakref
+from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
+
+import pytest
+
+from supervisor import (
+    Ask,
+    EscalationPolicy,
+    Inject,
+    Supervisor,
+    SupervisorBusy,
+    SupervisorClosed,
+    WorkerExit,
+    WorkerFailed,
+    WorkerStopped,
+    current_context,
+)
+
+QUICK = EscalationPolicy(Ask(0.05), Inject(0.5))
+LIMIT = 10  # seconds after which a test that waits gives up
+
+
+@pytest.fixture(params=["quiet", "logged", "listened"])
+async def sup(request):
+    """A supervisor with two threads: with nobody who watches its calls, with debug logs, with a listener."""
+    if request.param == "logged":
+        request.getfixturevalue("events")
+    async with Supervisor("pool", max_threads=2, policy=QUICK, shutdown_timeout=2) as supervisor:
+        listener = supervisor.transitions() if request.param == "listened" else None
+        yield supervisor
+    del listener
+
+
+@pytest.fixture
+def ex(sup):
+    return sup.executor()
+
+
+async def aside(fn, *args):
+    """Calls a blocking function in a thread that has nothing to do with the supervisor."""
+    return await asyncio.wait_for(asyncio.to_thread(fn, *args), LIMIT)
+
+
+class Gatekeeper:
+    """Calls that say that they run, and go on only when they are let."""
+
+    def __init__(self):
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Event()
+
+    def __call__(self, value=None):
+        self.entered.release()
+        self.open.wait(LIMIT)
+        return value
+
+    async def wait_entered(self, number=1):
+        for _ in range(number):
+            assert await aside(self.entered.acquire, True, LIMIT)
+
+
+@pytest.fixture
+def gatekeeper():
+    keeper = Gatekeeper()
+    yield keeper
+    keeper.open.set()
+
+
+def obedient(entered=None):
+    ctx = current_context()
+    if entered is not None:
+        entered.set()
+    while True:
+        ctx.sleep(LIMIT)
+
+
+# ------------------------------------------------------------------------------------------------ submit
+
+
+async def test_submit_gives_a_future_of_concurrent_futures_with_the_value(ex):
+    future = ex.submit(pow, 2, 10)
+    assert isinstance(ex, concurrent.futures.Executor)
+    assert isinstance(future, concurrent.futures.Future)
+    assert await aside(future.result) == 1024
+
+
+async def test_keyword_arguments_reach_the_function(ex):
+    assert await aside(ex.submit(int, "ff", base=16).result) == 255
+
+
+async def test_a_function_may_have_arguments_named_fn_and_self(ex):
+    assert await aside(ex.submit(lambda **named: named, fn=1, self=2).result) == {"fn": 1, "self": 2}
+
+
+async def test_an_error_comes_as_it_is(ex):
+    future = ex.submit(int, "x")
+    with pytest.raises(ValueError, match="invalid literal"):
+        await aside(future.result)
+    assert isinstance(await aside(future.exception), ValueError)
+
+
+async def test_exception_of_a_call_that_returned_is_none(ex):
+    assert await aside(ex.submit(int).exception) is None
+
+
+@pytest.mark.parametrize("code", [None, 0])
+async def test_sys_exit_without_an_error_is_a_return_of_none(ex, code):
+    assert await aside(ex.submit(sys.exit, code).result) is None
+
+
+async def test_sys_exit_with_an_error_is_worker_exit_and_the_pool_goes_on(ex):
+    with pytest.raises(WorkerExit, match=r"sys\.exit\(3\)"):
+        await aside(ex.submit(sys.exit, 3).result)
+    assert await aside(ex.submit(int).result) == 0
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+async def test_a_base_exception_is_worker_failed(ex):
+    with pytest.raises(WorkerFailed, match="KeyboardInterrupt"):
+        await aside(ex.submit(interrupt).result)
+
+
+async def test_stop_iteration_is_a_runtime_error(ex):
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await aside(ex.submit(next, iter(())).result)
+
+
+async def coroutine_function():
+    pass
+
+
+@pytest.mark.parametrize("fn", [coroutine_function, functools.partial(coroutine_function), 3, None])
+async def test_what_cannot_run_in_a_thread_is_refused_at_once(ex, fn):
+    with pytest.raises(TypeError, match="submit"):
+        ex.submit(fn)
+    ex.shutdown()  # nothing of it is left that would have to be waited for
+
+
+async def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="kind='coroutine'"):
+        Supervisor().executor("coroutine")
+
+
+async def test_context_variables_of_the_submitter_are_visible(ex):
+    variable = contextvars.ContextVar("variable")
+    variable.set("mine")
+    assert await aside(ex.submit(variable.get).result) == "mine"
+
+
+async def test_the_function_finds_its_context(ex):
+    assert (await aside(ex.submit(lambda: current_context().name).result)).startswith("test_the_function")
+
+
+async def test_a_future_is_running_while_its_function_runs_and_done_afterwards(ex, gatekeeper):
+    future = ex.submit(gatekeeper, "value")
+    await gatekeeper.wait_entered()
+    assert future.running()
+    assert not future.done()
+    gatekeeper.open.set()
+    assert await aside(future.result) == "value"
+    assert future.done()
+    assert not future.running()
+
+
+async def test_result_with_a_timeout_raises_and_leaves_the_call_alone(ex, gatekeeper):
+    future = ex.submit(gatekeeper, "value")
+    with pytest.raises(TimeoutError):
+        await aside(future.result, 0.01)
+    gatekeeper.open.set()
+    assert await aside(future.result) == "value"
+
+
+async def test_no_more_calls_run_at_once_than_there_are_threads(ex, sup, gatekeeper):
+    futures = [ex.submit(gatekeeper, number) for number in range(5)]
+    await gatekeeper.wait_entered(2)
+    assert [future.running() for future in futures] == [True, True, False, False, False]
+    gatekeeper.open.set()
+    assert [await aside(future.result) for future in futures] == [0, 1, 2, 3, 4]
+
+
+async def test_calls_begin_in_the_order_of_their_submission():
+    async with Supervisor(max_threads=1) as sup:
+        order = []
+        futures = [sup.executor().submit(order.append, number) for number in range(100)]
+        await aside(wait, futures)
+    assert order == list(range(100))
+
+
+async def test_beyond_max_queued_a_call_is_refused():
+    keeper = Gatekeeper()
+    async with Supervisor(max_threads=1, max_queued=1) as sup:
+        ex = sup.executor()
+        futures = [ex.submit(keeper), ex.submit(keeper)]
+        with pytest.raises(SupervisorBusy, match="max_queued=1"):
+            ex.submit(keeper)
+        with pytest.raises(SupervisorBusy):
+            await aside(ex.submit, keeper)
+        keeper.open.set()
+        await aside(wait, futures)
+        assert await aside(ex.submit(int).result) == 0
+
+
+# ------------------------------------------------------------------------------------------------ from any thread
+
+
+async def test_other_threads_may_submit(ex):
+    assert await aside(lambda: ex.submit(pow, 3, 3).result(LIMIT)) == 27
+
+
+async def test_many_threads_submit_at_once_and_every_call_resolves(ex):
+    def many():
+        return [ex.submit(pow, number, 2) for number in range(300)]
+
+    futures = [future for batch in await asyncio.gather(*(aside(many) for _ in range(4))) for future in batch]
+    results = await aside(lambda: [future.result(LIMIT) for future in futures])
+    assert sorted(results) == sorted(number**2 for number in range(300) for _ in range(4))
+
+
+async def test_the_event_loops_own_thread_may_block_on_a_call_of_a_thread(ex):
+    assert ex.submit(pow, 2, 3).result(LIMIT) == 8
+    assert list(ex.map(abs, [-1, -2])) == [1, 2]
+
+
+async def test_calls_of_other_threads_go_on_while_the_loop_is_blocked(ex):
+    results = []
+    other = threading.Thread(target=lambda: results.extend(ex.map(abs, [-1, -2, -3])))
+    other.start()
+    other.join(LIMIT)
+    assert results == [1, 2, 3]
+
+
+async def test_blocking_the_loop_on_a_call_that_it_must_end_is_refused(ex):
+    future = ex.submit(obedient, entered := threading.Event())
+    assert await aside(entered.wait, LIMIT)
+    future.cancel()
+    while future.run.ladder is None:
+        await asyncio.sleep(0)
+    for method in (future.result, future.exception):
+        with pytest.raises(RuntimeError, match="would block its event loop's own thread"):
+            method(LIMIT)
+    with pytest.raises(WorkerStopped):
+        await aside(future.result)
+    with pytest.raises(WorkerStopped):
+        future.result()
+
+
+# ------------------------------------------------------------------------------------------------ callbacks, waiting
+
+
+async def test_done_callbacks_run_in_the_calls_thread(ex, gatekeeper):
+    seen = []
+    future = ex.submit(lambda: gatekeeper() or threading.get_ident())
+    future.add_done_callback(lambda done: seen.append((done, threading.get_ident())))
+    gatekeeper.open.set()
+    ident = await aside(future.result)
+    while not seen:
+        await asyncio.sleep(0)
+    assert seen == [(future, ident)]
+
+
+async def test_a_callback_that_is_added_afterwards_runs_at_once(ex):
+    future = ex.submit(int)
+    await aside(future.result)
+    seen = []
+    future.add_done_callback(seen.append)
+    assert seen == [future]
+
+
+async def test_a_callback_that_raises_is_logged_and_keeps_nothing_from_going_on(ex, gatekeeper, caplog):
+    seen = []
+    future = ex.submit(gatekeeper)
+    future.add_done_callback(lambda _: 1 / 0)
+    future.add_done_callback(seen.append)
+    gatekeeper.open.set()
+    await aside(future.result)
+    assert await aside(ex.submit(int).result) == 0
+    while not seen:
+        await asyncio.sleep(0)
+    assert "exception calling callback" in caplog.text
+
+
+async def test_sys_exit_in_a_callback_does_not_end_the_pools_thread(capsys):
+    async with Supervisor(max_threads=1) as sup:
+        keeper = Gatekeeper()
+        future = sup.executor().submit(keeper)
+        future.add_done_callback(lambda _: sys.exit(1))
+        keeper.open.set()
+        await aside(future.result)
+        assert await aside(sup.executor().submit(int).result) == 0
+        assert sup.statistics().threads == 1
+        await asyncio.sleep(0)
+    assert "worker.callback_failed" in capsys.readouterr().out
+
+
+async def test_wait_returns_with_the_first_that_is_done(ex, gatekeeper):
+    slow, quick = ex.submit(gatekeeper), ex.submit(int)
+    done, pending = await aside(lambda: wait([slow, quick], LIMIT, FIRST_COMPLETED))
+    assert (done, pending) == ({quick}, {slow})
+
+
+async def test_as_completed_gives_them_as_they_end(ex, gatekeeper):
+    slow, quick = ex.submit(gatekeeper, "slow"), ex.submit(str, "quick")
+    completed = as_completed([slow, quick], LIMIT)
+    assert (await aside(lambda: next(completed))).result() == "quick"
+    gatekeeper.open.set()
+    assert (await aside(lambda: next(completed))).result() == "slow"
+
+
+# ------------------------------------------------------------------------------------------------ cancel
+
+
+async def test_cancelling_a_call_that_waits_withdraws_it(ex, gatekeeper):
+    futures = [ex.submit(gatekeeper), ex.submit(gatekeeper)]
+    await gatekeeper.wait_entered(2)
+    ran = []
+    future = ex.submit(ran.append, 1)
+    assert future.cancel()
+    assert future.cancelled()
+    assert future.done()
+    assert future.cancel()
+    with pytest.raises(CancelledError):
+        future.result()
+    gatekeeper.open.set()
+    await aside(wait, futures)
+    assert await aside(ex.submit(int).result) == 0
+    assert not ran
+
+
+async def test_whoever_waits_for_a_call_hears_at_once_that_it_was_withdrawn(ex, gatekeeper):
+    futures = [ex.submit(gatekeeper), ex.submit(gatekeeper)]
+    await gatekeeper.wait_entered(2)
+    future = ex.submit(int)
+    waiting = asyncio.ensure_future(aside(lambda: wait([future], LIMIT)))
+    await aside(future.cancel)
+    assert (await waiting).done == {future}
+    gatekeeper.open.set()
+    await aside(wait, futures)
+
+
+async def test_a_withdrawn_call_is_no_longer_listed(ex, sup, gatekeeper):
+    futures = [ex.submit(gatekeeper), ex.submit(gatekeeper), ex.submit(int)]
+    await gatekeeper.wait_entered(2)
+    assert sup.statistics().queued == 1
+    futures[2].cancel()
+    while sup.statistics().queued:
+        await asyncio.sleep(0)
+    assert len(sup.workers()) == 2
+
+
+async def test_cancelling_a_running_call_returns_false_and_begins_its_ladder(ex):
+    future = ex.submit(obedient, entered := threading.Event())
+    assert await aside(entered.wait, LIMIT)
+    assert not future.cancel()
+    assert not future.cancelled()
+    with pytest.raises(WorkerStopped) as caught:
+        await aside(future.result)
+    assert caught.value.outcome.ended == "stopped"
+    assert not future.cancel()
+
+
+async def test_a_value_that_a_cancelled_call_still_returns_is_delivered(ex, gatekeeper):
+    def late():
+        ctx = current_context()
+        gatekeeper.entered.release()
+        ctx.stop.wait(LIMIT)
+        return "still done"
+
+    future = ex.submit(late)
+    await gatekeeper.wait_entered()
+    assert not future.cancel()
+    assert await aside(future.result) == "still done"
+
+
+async def test_an_error_after_a_cancel_is_the_cause(ex, gatekeeper):
+    def broken():
+        ctx = current_context()
+        gatekeeper.entered.release()
+        ctx.stop.wait(LIMIT)
+        raise OSError("lost")
+
+    future = ex.submit(broken)
+    await gatekeeper.wait_entered()
+    future.cancel()
+    with pytest.raises(WorkerStopped) as caught:
+        await aside(future.result)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_other_threads_may_cancel(ex):
+    future = ex.submit(obedient, entered := threading.Event())
+    assert await aside(entered.wait, LIMIT)
+    assert not await aside(future.cancel)
+    with pytest.raises(WorkerStopped):
+        await aside(future.result)
+
+
+async def test_cancelling_a_call_that_is_done_returns_false(ex):
+    future = ex.submit(int)
+    await aside(future.result)
+    assert not future.cancel()
+    assert future.result() == 0
+
+
+async def test_cancel_racing_with_the_end_and_the_beginning_of_calls_loses_none(ex):
+    for _ in range(30):
+        futures = [ex.submit(int) for _ in range(20)]
+        await aside(lambda futures=futures: [future.cancel() for future in futures])
+        done = await aside(wait, futures, LIMIT)
+        assert not done.not_done
+        for future in futures:
+            assert future.cancelled() or future.exception() is not None or future.result() == 0
+    assert await aside(ex.submit(int).result) == 0
+
+
+# ------------------------------------------------------------------------------------------------ map
+
+
+async def test_map_keeps_the_order_of_the_items(ex):
+    assert await aside(lambda: list(ex.map(pow, range(20), [2] * 20))) == [number**2 for number in range(20)]
+
+
+async def test_map_ends_with_the_shortest_iterable(ex):
+    assert await aside(lambda: list(ex.map(pow, [1, 2, 3], [1, 1]))) == [1, 2]
+
+
+async def test_map_of_nothing_is_empty(ex):
+    assert list(ex.map(int, [])) == []
+    assert list(ex.map(int, [], chunksize=5)) == []
+
+
+@pytest.mark.parametrize("chunksize", [1, 3, 100])
+async def test_map_raises_an_error_where_its_result_would_be(ex, chunksize):
+    results = ex.map(int, ["1", "2", "3", "x", "5"], chunksize=chunksize)
+    if chunksize < 4:
+        assert [await aside(next, results) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(ValueError, match="'x'"):
+        await aside(next, results)
+
+
+@pytest.mark.parametrize("chunksize", [2, 7, 50])
+async def test_map_in_chunks_gives_the_same(ex, chunksize):
+    assert await aside(lambda: list(ex.map(abs, range(-20, 0), chunksize=chunksize))) == list(range(20, 0, -1))
+
+
+async def test_a_chunk_is_one_call(ex):
+    names = await aside(lambda: list(ex.map(lambda _: current_context().name, range(6), chunksize=3)))
+    assert len(set(names)) == 2
+    assert names[0].endswith("<lambda>-1")
+
+
+async def test_map_with_a_timeout_raises_and_stops_what_runs(ex):
+    entered = threading.Event()
+    results = ex.map(obedient, [entered], timeout=0.2)
+    with pytest.raises(TimeoutError):
+        await aside(next, results)
+    while ex._under_way():
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("timeout", [None, float("inf"), 5])
+async def test_map_in_time_raises_nothing(ex, timeout):
+    assert await aside(lambda: list(ex.map(abs, [-1], timeout=timeout))) == [1]
+
+
+@pytest.mark.parametrize("wrong", [{"chunksize": 0}, {"chunksize": -1}, {"timeout": -1}, {"timeout": float("nan")}])
+async def test_map_refuses_what_cannot_be(ex, wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
+        ex.map(int, ["1"], **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"chunksize": 1.5}, {"chunksize": True}, {"timeout": "1"}])
+async def test_map_refuses_what_is_no_number(ex, wrong):
+    with pytest.raises(TypeError, match=f"{next(iter(wrong))}="):
+        ex.map(int, ["1"], **wrong)
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+async def test_dropping_the_iterator_of_map_withdraws_what_waits(ex, gatekeeper, chunksize):
+    results = ex.map(gatekeeper, range(20), chunksize=chunksize)
+    await gatekeeper.wait_entered(2)
+    gatekeeper.open.set()
+    assert await aside(next, results) == 0
+    results.close()
+    while ex._under_way():
+        await asyncio.sleep(0.001)
+
+
+# ------------------------------------------------------------------------------------------------ shutdown
+
+
+async def test_after_its_shutdown_an_executor_refuses_calls(ex):
+    ex.shutdown()
+    ex.shutdown()
+    with pytest.raises(RuntimeError, match="after its shutdown"):
+        ex.submit(int)
+    with pytest.raises(SupervisorClosed):
+        ex.map(int, ["1"])
+
+
+async def test_a_shutdown_closes_one_executor_alone(ex, sup):
+    other = sup.executor()
+    ex.shutdown()
+    assert await aside(other.submit(int).result) == 0
+    assert await sup.run(int) == 0
+    assert await aside(sup.executor().submit(int).result) == 0
+
+
+async def test_shutdown_waits_for_the_calls_of_this_executor_alone(ex, sup, gatekeeper):
+    held = sup.executor().submit(gatekeeper)
+    future = ex.submit(str, "mine")
+    await aside(ex.shutdown)
+    assert future.done()
+    assert not held.done()
+
+
+async def test_shutdown_without_waiting_leaves_the_calls_going(ex, gatekeeper):
+    future = ex.submit(gatekeeper, "value")
+    ex.shutdown(wait=False)
+    gatekeeper.open.set()
+    assert await aside(future.result) == "value"
+
+
+async def test_shutdown_with_cancel_futures_withdraws_what_waits_and_leaves_what_runs(ex, gatekeeper):
+    futures = [ex.submit(gatekeeper, number) for number in range(6)]
+    await gatekeeper.wait_entered(2)
+    ex.shutdown(wait=False, cancel_futures=True)
+    assert [future.cancelled() for future in futures] == [False, False, True, True, True, True]
+    gatekeeper.open.set()
+    assert [await aside(future.result) for future in futures[:2]] == [0, 1]
+
+
+async def test_leaving_the_block_waits(sup):
+    def block():
+        with sup.executor() as mine:
+            return mine.submit(pow, 2, 5)
+
+    assert (await aside(block)).done()
+
+
+async def test_on_the_loops_thread_a_shutdown_that_would_block_is_refused_but_closes(ex, gatekeeper):
+    future = ex.submit(gatekeeper, "value")
+    with pytest.raises(RuntimeError, match=r"shutdown\(wait=True\).*would block its event loop's own thread"):
+        ex.shutdown()
+    with pytest.raises(SupervisorClosed):
+        ex.submit(int)
+    gatekeeper.open.set()
+    assert await aside(future.result) == "value"
+    ex.shutdown()
+
+
+# ------------------------------------------------------------------------------------------------ with asyncio
+
+
+async def test_run_in_executor_takes_it(ex):
+    assert await asyncio.get_running_loop().run_in_executor(ex, pow, 2, 4) == 16
+
+
+async def test_cancelling_whoever_awaits_run_in_executor_begins_the_ladder(ex, sup):
+    entered = threading.Event()
+    task = asyncio.get_running_loop().run_in_executor(ex, obedient, entered)
+    assert await aside(entered.wait, LIMIT)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    while sup.workers():
+        await asyncio.sleep(0.001)
+
+
+async def test_ten_thousand_calls_through_run_in_executor(ex):
+    loop = asyncio.get_running_loop()
+    assert sum(await asyncio.gather(*(loop.run_in_executor(ex, int, 1) for _ in range(10_000)))) == 10_000
+
+
+# ------------------------------------------------------------------------------------------------ with the supervisor
+
+
+async def test_its_calls_are_workers_that_can_be_stopped_by_name(ex, sup):
+    future = ex.submit(obedient, entered := threading.Event())
+    assert await aside(entered.wait, LIMIT)
+    (worker,) = sup.workers()
+    assert worker.name.startswith("obedient-")
+    assert (await worker.stop("enough")).ended == "stopped"
+    with pytest.raises(WorkerStopped):
+        await aside(future.result)
+
+
+async def test_the_handle_of_a_call_hears_of_its_end(ex, sup, gatekeeper):
+    future = ex.submit(gatekeeper, "value")
+    await gatekeeper.wait_entered()
+    (worker,) = sup.workers()
+    gatekeeper.open.set()
+    outcome = await asyncio.wait_for(worker.wait(), LIMIT)
+    assert (outcome.ended, outcome.value) == ("returned", "value")
+    assert await aside(future.result) == "value"
+    assert sup.workers() == ()
+
+
+async def test_a_shutdown_ends_its_calls_and_reports_them(leftovers):
+    async with Supervisor(max_threads=3, policy=EscalationPolicy(Ask(0.05), Inject(0.05))) as sup:
+        ex = sup.executor()
+        entered = [threading.Event() for _ in range(3)]
+
+        def finishing():
+            ctx = current_context()
+            entered[0].set()
+            ctx.stop.wait(LIMIT)
+            return "finished"
+
+        def stuck():
+            entered[2].set()
+            leftovers.block()
+
+        futures = [ex.submit(finishing), ex.submit(obedient, entered[1]), ex.submit(stuck), ex.submit(int)]
+        for event in entered:
+            assert await aside(event.wait, LIMIT)
+    assert futures[0].result() == "finished"
+    ended = []
+    for future in futures[1:]:
+        with pytest.raises(WorkerStopped) as caught:
+            future.result()
+        ended.append(caught.value.outcome.ended)
+    assert ended == ["stopped", "abandoned", "cancelled"]
+    assert sup.report.counts() == {"stopped": 2, "abandoned": 1, "cancelled": 1}
+
+
+async def test_after_the_supervisors_shutdown_calls_are_refused(ex, sup):
+    await sup.shutdown()
+    with pytest.raises(SupervisorClosed, match="has shut down"):
+        ex.submit(int)
+
+
+async def test_calls_that_race_with_a_shutdown_all_resolve():
+    for _ in range(20):
+        futures = []
+
+        def submit_on(ex, futures=futures):
+            try:
+                while True:
+                    futures.append(ex.submit(int))
+            except SupervisorClosed:
+                return
+
+        async with Supervisor(max_threads=2) as sup:
+            submitting = [asyncio.ensure_future(aside(submit_on, sup.executor())) for _ in range(2)]
+            while len(futures) < 20:
+                await asyncio.sleep(0)
+        await asyncio.gather(*submitting)
+        assert not (await aside(wait, futures, LIMIT)).not_done
+
+
+async def test_it_may_be_made_before_any_loop_runs_and_binds_at_its_first_call():
+    sup = Supervisor()
+    ex = sup.executor()
+    with pytest.raises(RuntimeError, match="needs a running asyncio event loop"):
+        await aside(ex.submit, int)
+    assert await aside(ex.submit(int).result) == 0
+    await sup.shutdown()
+
+
+async def test_what_a_call_was_given_is_let_go_when_it_has_ended(ex):
+    class Big:
+        pass
+
+    big = Big()
+    alive = weakref.ref(big)
+    future = ex.submit(lambda _: None, big)
+    del big
+    await aside(future.result)
+    await aside(ex.submit(int).result)
+    await asyncio.sleep(0)
+    gc.collect()
+    assert alive() is None
+
+
+async def test_its_calls_are_logged_like_all_others(events):
+    async with Supervisor() as sup:
+        await aside(sup.executor().submit(int).result)
+    seen = [event["event"] for event in events if event.get("worker") == "int-1"]
+    assert seen == ["worker.queued", "worker.running", "worker.ended"]
+    assert all(event["level"] == "debug" for event in events if event.get("worker"))
+
+
+def test_the_interpreters_exit_waits_for_no_call():
+    code = (
+        "import asyncio, time\n"
+        "from supervisor import Supervisor\n"
+        "async def main():\n"
+        "    entered = asyncio.Event()\n"
+        "    loop = asyncio.get_running_loop()\n"
+        "    def stuck():\n"
+        "        loop.call_soon_threadsafe(entered.set)\n"
+        "        time.sleep(3600)\n"
+        "    Supervisor().executor().submit(stuck)\n"
+        "    await entered.wait()\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=30, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_module_has_no_logger_of_its_own():
+    assert "supervisor" not in logging.root.manager.loggerDict

@@ -1,0 +1,188 @@
+"""`transitions()` and `statistics()`."""
+
+import asyncio
+import gc
+import json
+import threading
+
+import pytest
+
+from supervisor import Ask, EscalationPolicy, Inject, Statistics, Supervisor
+
+QUICK = EscalationPolicy(Ask(0.01), Inject(5))
+
+
+def spin(ctx, entered):
+    entered.set()
+    while True:
+        pass
+
+
+def short(transition):
+    return (transition.worker, transition.old, transition.new, transition.step, transition.ended)
+
+
+async def test_every_change_of_a_worker_is_seen_in_order():
+    async with Supervisor("app", policy=QUICK) as sup:
+        seen = sup.transitions()
+        worker = await sup.start(spin, entered := threading.Event(), name="spin")
+        await asyncio.to_thread(entered.wait)
+        await worker.stop("enough")
+    transitions = [transition async for transition in seen]
+    assert [short(transition) for transition in transitions] == [
+        ("spin", "starting", "running", None, None),
+        ("spin", "running", "stopping", "ask", None),
+        ("spin", "stopping", "stopping", "inject", None),
+        ("spin", "stopping", "ended", "inject", "injected"),
+    ]
+    assert all(transition.supervisor == "app" and transition.kind == "thread" for transition in transitions)
+    assert {transition.reason for transition in transitions[1:]} == {"enough"}
+    assert sorted(transition.at for transition in transitions) == [transition.at for transition in transitions]
+
+
+async def test_calls_are_seen_too_whether_they_are_logged_or_not():
+    async with Supervisor() as sup:
+        seen = sup.transitions()
+        await sup.run(int, name="call")
+        await asyncio.get_running_loop().run_in_executor(sup.executor(), int)
+        got = [await asyncio.wait_for(anext(seen), 5) for _ in range(6)]
+    assert [(transition.worker, transition.new) for transition in got] == [
+        *(("call", new) for new in ("queued", "running", "ended")),
+        *(("int-2", new) for new in ("queued", "running", "ended")),
+    ]
+
+
+async def test_it_ends_with_the_supervisor_for_whoever_waits_in_it():
+    async with Supervisor() as sup:
+        seen = sup.transitions()
+        reading = asyncio.ensure_future(anext(seen, "the end"))
+        await asyncio.sleep(0)
+    assert await reading == "the end"
+    assert [transition async for transition in sup.transitions()] == []
+
+
+async def test_a_slow_reader_loses_the_oldest_and_is_told_how_many():
+    async with Supervisor() as sup:
+        seen = sup.transitions(buffer=3)
+        for number in range(4):
+            await sup.run(int, name=f"call{number}")
+        assert seen.dropped == 9
+        assert "9 dropped" in repr(seen)
+    assert [short(transition)[::2] for transition in [transition async for transition in seen]] == [
+        ("call3", "queued", None),
+        ("call3", "running", None),
+        ("call3", "ended", "returned"),
+    ]
+
+
+async def test_each_reader_sees_all():
+    async with Supervisor() as sup:
+        readers = [sup.transitions(), sup.transitions()]
+        await sup.run(int)
+    for reader in readers:
+        assert [transition.new async for transition in reader] == ["queued", "running", "ended"]
+
+
+async def test_two_tasks_may_share_one_iterator():
+    async with Supervisor() as sup:
+        seen = sup.transitions()
+        reading = [asyncio.ensure_future(anext(seen)) for _ in range(3)]
+        await asyncio.sleep(0)
+        await sup.run(int)
+        assert {transition.new for transition in await asyncio.gather(*reading)} == {"queued", "running", "ended"}
+
+
+async def test_cancelling_a_reader_loses_nothing():
+    async with Supervisor() as sup:
+        seen = sup.transitions()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(seen), 0.01)
+        await sup.run(int)
+        assert (await anext(seen)).new == "queued"
+
+
+async def test_a_closed_one_reads_no_more_and_costs_no_more():
+    async with Supervisor() as sup:
+        async with sup.transitions() as seen:
+            reading = asyncio.ensure_future(anext(seen, "the end"))
+            await asyncio.sleep(0)
+        assert await reading == "the end"
+        assert not sup._listeners
+        await sup.run(int)
+        assert [transition async for transition in seen] == []
+
+
+async def test_one_that_is_dropped_costs_no_more():
+    async with Supervisor() as sup:
+        sup.transitions()
+        gc.collect()
+        assert not sup._listeners
+
+
+async def test_it_may_be_opened_before_the_first_use():
+    sup = Supervisor()
+    seen = sup.transitions()
+    async with sup:
+        await sup.run(int)
+        assert (await anext(seen)).new == "queued"
+
+
+async def test_what_it_is_read_in_must_be_the_supervisors_loop():
+    async with Supervisor() as sup:
+        seen = sup.transitions()
+
+        def elsewhere():
+            with pytest.raises(RuntimeError, match="another event loop"):
+                asyncio.run(anext(seen))
+
+        await asyncio.to_thread(elsewhere)
+
+
+@pytest.mark.parametrize(("wrong", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (None, TypeError)])
+def test_a_buffer_that_cannot_be_is_refused(wrong, error):
+    with pytest.raises(error, match="buffer="):
+        Supervisor().transitions(buffer=wrong)
+
+
+# ------------------------------------------------------------------------------------------------ statistics
+
+
+async def test_statistics_count_what_there_is(leftovers):
+    sup = Supervisor("app", max_threads=1, policy=EscalationPolicy(Ask(0.01)))
+    assert sup.statistics() == Statistics("app")
+    async with sup:
+        await sup.start(lambda ctx: ctx.stop.wait(), name="waiter")
+        deaf = await sup.start(leftovers.block, name="deaf")
+        entered = threading.Event()
+        calls = [asyncio.ensure_future(sup.run(lambda: entered.set() or leftovers.block()))]
+        await asyncio.to_thread(entered.wait)
+        calls += [asyncio.ensure_future(sup.run(int)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert sup.statistics() == Statistics("app", {"running": 3, "queued": 3}, queued=3, threads=3)
+        await deaf.stop()
+        assert sup.statistics() == Statistics("app", {"running": 2, "queued": 3}, queued=3, threads=3, abandoned=1)
+        leftovers.release.set()
+        await asyncio.gather(*calls)
+    assert sup.statistics().stopping
+    assert await asyncio.to_thread(lambda: sup.statistics().queued) == 0
+
+
+# ------------------------------------------------------------------------------------------------ the report
+
+
+async def test_a_report_is_text_and_a_dict_and_json(leftovers):
+    async with Supervisor("app", policy=EscalationPolicy(Ask(0.01)), shutdown_timeout=5) as sup:
+        await sup.start(lambda ctx: ctx.stop.wait(), name="waiter")
+        await sup.start(leftovers.block, name="deaf")
+        await sup.shutdown(reason="deploy")
+    text = str(sup.report)
+    assert text.startswith("shutdown (deploy) took ")
+    assert "waiter" in text
+    assert "deaf was last seen at:" in text
+    data = json.loads(json.dumps(sup.report.to_dict()))
+    assert data == sup.report.to_dict()
+    assert data["counts"] == {"stopped": 1, "abandoned": 1}
+    assert {outcome["worker"]: outcome["ended"] for outcome in data["outcomes"]} == {
+        "waiter": "stopped",
+        "deaf": "abandoned",
+    }
