@@ -1,0 +1,54 @@
+"""The six ways to end a thread in Python, each on the ladder: Ask -> Inject -> abandoned.
+
+    python examples/six_ways.py
+
+It prints a line for each and ends by itself after a second, although one thread sleeps on.
+
+Five are here. The sixth, `terminate()`, ends a process and never a thread: it comes with worker processes.
+"""
+
+import asyncio
+import logging
+import sys
+import time
+
+import structlog
+
+from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerContext
+
+
+def flag(ctx: WorkerContext) -> None:
+    while not ctx.stop.is_set():
+        pass
+
+
+def event(ctx: WorkerContext) -> None:
+    ctx.stop.wait()
+
+
+def daemon_thread(_ctx: WorkerContext) -> None:
+    time.sleep(3600)  # nothing interrupts it, but it does not hold the exit either
+
+
+def sys_exit(_ctx: WorkerContext) -> None:
+    sys.exit()  # ends this worker alone
+
+
+def exception_by_ctypes(_ctx: WorkerContext) -> None:
+    while True:
+        pass
+
+
+async def main() -> None:
+    ways = (flag, event, daemon_thread, sys_exit, exception_by_ctypes)
+    async with Supervisor("six", policy=EscalationPolicy(Ask(0.5), Inject(0.5))) as sup:
+        workers = [await sup.start(way, name=way.__name__) for way in ways]
+        await workers[ways.index(sys_exit)].wait()  # the one that ends before the shutdown
+    for worker in workers:
+        outcome = await worker.wait()
+        print(f"{outcome.worker:<20} {outcome.ended:<10} {f'after {outcome.step}' if outcome.step else 'by itself'}")
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # the lines say it all
+    asyncio.run(main())
