@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from .calls import bytes_queued, latency, logging_off, throughput
-from .measure import machine, table
-from .stops import injection, last_end, waiters, waiters_busy
+# Absolute: anyio's processes load this file by its path, and wait for ever where that fails.
+from benchmarks import processes
+from benchmarks.calls import bytes_queued, latency, logging_off, throughput
+from benchmarks.measure import machine, table
+from benchmarks.stops import injection, last_end, waiters, waiters_busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .measure import Row
+    from benchmarks.measure import Row
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "latency": latency,
@@ -23,6 +25,11 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "waiters-busy": waiters_busy,
     "last-end": last_end,
     "injection": injection,
+    "process-latency": processes.latency,
+    "process-throughput": processes.throughput,
+    "process-echo": processes.echo,
+    "process-kill": processes.kill,
+    "process-start": processes.start,
 }
 
 
