@@ -7,8 +7,8 @@ is imported when the name is first used.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
     from ._context import StopEvent as StopEvent
     from ._context import WorkerContext as WorkerContext
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._errors import SupervisorBusy as SupervisorBusy
     from ._errors import SupervisorClosed as SupervisorClosed
     from ._errors import SupervisorError as SupervisorError
+    from ._errors import WorkerDied as WorkerDied
     from ._errors import WorkerExit as WorkerExit
     from ._errors import WorkerFailed as WorkerFailed
     from ._errors import WorkerStopped as WorkerStopped
@@ -59,6 +60,7 @@ _HOMES = {
     "Transitions": "_transitions",
     "Worker": "_worker",
     "WorkerContext": "_context",
+    "WorkerDied": "_errors",
     "WorkerExit": "_errors",
     "WorkerFailed": "_errors",
     "WorkerStopped": "_errors",

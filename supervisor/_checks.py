@@ -8,8 +8,9 @@ from functools import partial
 from types import FunctionType
 from typing import Any, cast
 
-from ._policy import EscalationPolicy, checked_count, checked_seconds
+from ._policy import EscalationPolicy
 from ._run import qualname
+from ._values import checked_count, checked_seconds
 
 __all__ = [
     "check_function",
@@ -44,8 +45,8 @@ def check_function(where: str, fn: object) -> None:
 
 
 def check_kind(kind: object) -> None:
-    if kind != "thread":
-        raise ValueError(f'kind={kind!r}: must be "thread", the one kind that there is so far')
+    if kind not in ("thread", "process"):
+        raise ValueError(f'kind={kind!r}: must be "thread" or "process"')
 
 
 def checked_name(name: str | None, *, optional: bool = False) -> Any:

@@ -5,42 +5,44 @@ Nothing here knows how a worker is run. A kind gives the context a `Host` and ca
 
 from __future__ import annotations
 
-import threading
-from _thread import allocate_lock, get_ident
+from _thread import TIMEOUT_MAX, _local, allocate_lock, get_ident
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
 
 from ._errors import StopRequested
-from ._policy import Kind, checked_seconds
+from ._values import checked_seconds
 
+TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
+    from typing import Any, Protocol
 
-__all__ = ["Chain", "Host", "Registration", "StopEvent", "WorkerContext", "current_context", "entered"]
+    from ._policy import Kind
+
+    class Host(Protocol):
+        """What a kind does for the context of one run."""
+
+        @property
+        def name(self) -> str: ...
+        @property
+        def kind(self) -> Kind: ...
+        @property
+        def attempt(self) -> int: ...
+        @property
+        def reason(self) -> str | None: ...
+
+        def shield(self) -> AbstractContextManager[None]: ...
+        def own_shield(self) -> AbstractContextManager[None]:
+            """A shield where the calling thread is the worker's own, and nothing where it is not."""
+            ...
+
+        def extend(self, seconds: float) -> float: ...
+        def remaining(self) -> float: ...
+        def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None: ...
 
 
-class Host(Protocol):
-    """What a kind does for the context of one run."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> Kind: ...
-    @property
-    def attempt(self) -> int: ...
-    @property
-    def reason(self) -> str | None: ...
-
-    def shield(self) -> AbstractContextManager[None]: ...
-    def own_shield(self) -> AbstractContextManager[None]:
-        """A shield where the calling thread is the worker's own, and nothing where it is not."""
-        ...
-
-    def extend(self, seconds: float) -> float: ...
-    def remaining(self) -> float: ...
-    def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None: ...
+__all__ = ["Chain", "Registration", "StopEvent", "WorkerContext", "current", "current_context", "entered", "shielded"]
 
 
 class Chain:
@@ -118,7 +120,7 @@ class StopEvent:
         # waits for, and costs another worker at most the delay until `Chain.release_all`.
         self._waiters.append(waiter)
         if not self._set:
-            waiter.acquire(True, -1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+            waiter.acquire(True, -1 if timeout is None else min(max(timeout, 0.0), TIMEOUT_MAX))
         if not self._set:
             try:
                 self._waiters.remove(waiter)
@@ -138,6 +140,10 @@ class StopEvent:
             except IndexError:
                 return
             self._chain.add(waiter)
+
+    def release(self) -> None:
+        """Wakes whoever waits, all of them."""
+        self._chain.release_all()
 
     def __repr__(self) -> str:
         return f"<StopEvent: {'set' if self._set else 'not set'}>"
@@ -292,6 +298,10 @@ class WorkerContext:
         """
         return self._host.shield()
 
+    def own_shield(self) -> AbstractContextManager[None]:
+        """A shield where the calling thread is the worker's own, and nothing where it is not."""
+        return self._host.own_shield()
+
     def extend(self, seconds: float) -> float:
         """Asks for more time on the present step of the ladder; returns the seconds that were granted.
 
@@ -316,16 +326,34 @@ class WorkerContext:
         return f"<WorkerContext of {self.kind} worker {self.name!r}, run {self.attempt}{stopping}>"
 
 
-class _Current(threading.local):
+class _Current(_local):
     source: Callable[[], WorkerContext] | None = None
 
 
-_current = _Current()
+current = _Current()
+"""Whose function this thread is in."""
 
 
 def entered(source: Callable[[], WorkerContext] | None) -> None:
     """Says whose run this thread carries out from now on; None: nobody's."""
-    _current.source = source
+    current.source = source
+
+
+class _Open:
+    """Stands where there is nothing to shield."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+OPEN = _Open()
+
+
+def shielded() -> AbstractContextManager[None]:
+    """Holds injections back from code of ours that a worker's function calls; elsewhere it does nothing."""
+    source = current.source
+    return OPEN if source is None else source().own_shield()
 
 
 def current_context() -> WorkerContext:
@@ -341,7 +369,7 @@ def current_context() -> WorkerContext:
             ...
         LookupError: current_context(): this thread carries out no worker of a Supervisor
     """
-    source = _current.source
+    source = current.source
     if source is None:
         raise LookupError("current_context(): this thread carries out no worker of a Supervisor")
     return source()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
     from ._outcome import Outcome
 
@@ -16,10 +15,12 @@ __all__ = [
     "SupervisorClosed",
     "SupervisorError",
     "SupervisorMisused",
+    "WorkerDied",
     "WorkerExit",
     "WorkerFailed",
     "WorkerStopped",
     "WorkerTimeout",
+    "described",
 ]
 
 
@@ -129,6 +130,26 @@ class WorkerTimeout(WorkerStopped, TimeoutError):
         return f"worker {self.outcome.worker!r} ran out of time: {_ending(self.outcome)}"
 
 
+class WorkerDied(SupervisorError):
+    """The process of a worker ended by itself: by a signal, by `os._exit`, for want of memory.
+
+    Attributes:
+        outcome: How the run ended; `outcome.exit_code` is as in `subprocess`, None where it is not known.
+
+    Example:
+        >>> from supervisor import Outcome
+        >>> print(WorkerDied(Outcome("load-1", "process", ended="died", exit_code=-11)))
+        the process of worker 'load-1' died: SIGSEGV
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        return f"the process of worker {self.outcome.worker!r} died: {_exit(self.outcome.exit_code)}"
+
+
 class WorkerExit(SupervisorError):
     """The function called `sys.exit` with a code other than 0 or None; this ended that worker alone.
 
@@ -178,6 +199,28 @@ class RemoteError(SupervisorError):
         >>> print(RemoteError("socket.timeout: timed out"))
         socket.timeout: timed out
     """
+
+
+def described(error: BaseException) -> str:
+    """Returns an error as "Type: text", also where its own `__str__` raises."""
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"<its text is not to be had: {type(broken).__name__}>"
+    return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
+
+
+def _exit(code: int | None) -> str:
+    if code is None:
+        return "how is not known, as somebody else has reaped it"
+    if code >= 0:
+        return f"it exited with code {code}"
+    from signal import Signals  # noqa: PLC0415  # light
+
+    try:
+        return Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def _ending(outcome: Outcome) -> str:

@@ -1,28 +1,57 @@
-"""The pool as a `concurrent.futures.Executor`, for `loop.run_in_executor` and every library that takes one."""
+"""The pools as `concurrent.futures.Executor`, for `loop.run_in_executor` and every library that takes one.
+
+Workers call this code too, and an exception may be injected into them at any moment: whatever takes a lock here, or
+changes what others rely on, is shielded.
+"""
 
 from __future__ import annotations
 
 import math
-from _thread import get_ident
+import os
+import threading
+import time
+from _thread import RLock, get_ident
+from collections import deque
 from concurrent.futures import Executor, Future, wait
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._checks import check_function
+from ._context import current, shielded
 from ._errors import SupervisorClosed, SupervisorMisused
-from ._policy import checked_count, checked_seconds
 from ._run import qualname
+from ._values import checked_count, checked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
+    from types import TracebackType
 
+    from ._policy import Kind
     from ._run import Run
     from ._shell import Shell
 
 __all__ = ["PoolExecutor", "WorkFuture"]
 
 T = TypeVar("T")
+
+
+class ShieldedCondition(threading.Condition):
+    """A Condition that an injection cannot leave locked: between entering and leaving, its holder is shielded."""
+
+    _lock: Any
+
+    def __enter__(self) -> bool:
+        if current.source is not None:
+            shielded().__enter__()
+        return self._lock.__enter__()  # type: ignore[no-any-return]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.__exit__(kind, error, traceback)
+        if current.source is not None:
+            shielded().__exit__(None, None, None)
 
 
 class WorkFuture(Future[Any]):
@@ -36,21 +65,29 @@ class WorkFuture(Future[Any]):
     shell: Shell
     run: Run
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._condition.__class__ = ShieldedCondition  # the same one, rather than a second one beside it
+
     def cancel(self) -> bool:
         """Withdraws a call that waits, and returns True. A running one is stopped by its ladder: False."""
-        if self.withdraw():
-            return True
-        if not self.done():
-            self.shell.stop_soon(self.run)
-        return self.cancelled()
+        with shielded():
+            if self.withdraw():
+                return True
+            if not self.done():
+                self.shell.stop_soon(self.run)
+            return self.cancelled()
 
     def withdraw(self) -> bool:
         """Cancels the call if no thread has taken it, and does nothing otherwise."""
         if not self.run.claim.acquire(False):
             return False
-        cancelled = super().cancel() and not self.set_running_or_notify_cancel()  # so that who waits hears of it
+        self.run.future = None  # whoever concludes it leaves the future to this thread
         self.shell.withdrawn(self.run)
-        return cancelled
+        try:
+            return super().cancel()
+        finally:
+            self.set_running_or_notify_cancel()  # so that whoever waits for it hears of it
 
     def result(self, timeout: float | None = None) -> Any:
         self._refuse_deadlock("result")
@@ -61,49 +98,62 @@ class WorkFuture(Future[Any]):
         return super().exception(timeout)
 
     def _refuse_deadlock(self, method: str) -> None:
-        if self.run.ladder is not None and not self.done():  # the loop must end it
-            refuse_blocking(self.shell, f"{method}() of the call {self.run.name!r}, which is being stopped,")
+        run = self.run
+        if not self.done() and (run.ladder is not None or run.settle is None):  # the loop must end it
+            what = "is being stopped" if run.settle is not None else "runs in a process"
+            refuse_blocking(self.shell, f"{method}() of the call {run.name!r}, which {what},")
 
 
 class PoolExecutor(Executor):
     """What `Supervisor.executor` returns. Any thread may use it."""
 
-    def __init__(self, supervisor: str, shell: Callable[[], Shell]) -> None:
+    def __init__(self, supervisor: str, kind: Kind, shell: Callable[[], Shell]) -> None:
         self._supervisor = supervisor
+        self._kind: Kind = kind
         self._shell = shell
         self._used: Shell | None = None
+        self._closing = RLock()  # between a submit and a shutdown
         self._closed = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Runs `fn(*args, **kwargs)` on the pool; returns its future.
 
-        The caller's context variables are visible to it, and `current_context()` gives its WorkerContext. Done
-        callbacks of the future run in the thread that ended the call; that is the event loop's where it was stopped.
+        `current_context()` gives its WorkerContext there; in a thread, the caller's context variables are visible. Done
+        callbacks of the future run in the thread that ended the call: the event loop's where it was stopped, and for
+        processes.
 
         Raises:
             SupervisorClosed: This executor or its supervisor has been shut down; it is a RuntimeError.
             SupervisorBusy: As many calls wait as `max_queued` allows.
-            TypeError: `fn` is not callable, or is a coroutine function.
+            TypeError: `fn` is not callable, or is a coroutine function, or cannot be sent to a process.
             RuntimeError: The supervisor has not been used yet, and this is not an event loop's thread.
         """
-        if self._closed:
-            raise SupervisorClosed(
-                f"executor of supervisor {self._supervisor!r}: cannot take new calls after its shutdown()"
-            )
         check_function("submit", fn)
-        future = WorkFuture()
-        future.executor = self
-        shell = self._used = self._shell()
-        shell.submit(partial(fn, **kwargs) if kwargs else fn, args, future)
-        return future
+        if current.source is not None:
+            with shielded():
+                return self._submit(partial(fn, **kwargs) if kwargs else fn, args)
+        return self._submit(partial(fn, **kwargs) if kwargs else fn, args)
+
+    def _submit(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> WorkFuture:
+        with self._closing:
+            if self._closed:
+                raise SupervisorClosed(
+                    f"executor of supervisor {self._supervisor!r}: cannot take new calls after its shutdown()"
+                )
+            future = WorkFuture()
+            future.executor = self
+            shell = self._used = self._shell()
+            kind = shell.threads if self._kind == "thread" else shell.kind(self._kind)
+            shell.submit(fn, args, future, kind)
+            return future
 
     def map(
         self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
     ) -> Iterator[T]:
         """Returns the results of `fn(*items)` for the items side by side, in their order.
 
-        All calls are submitted at once. When the iterator is closed or fails, calls that wait are withdrawn and those
-        that run are stopped.
+        All calls are submitted at once. When the iterator fails, is closed or dropped, calls that wait are withdrawn
+        and those that run are stopped.
 
         Args:
             fn: A blocking function.
@@ -111,12 +161,19 @@ class PoolExecutor(Executor):
             timeout: Seconds from now after which waiting for a result raises TimeoutError; None: none.
             chunksize: Items in one call of the pool, 1 or more. One that fails takes the rest of its call with it.
         """
+        check_function("map", fn)
         checked_count("map(chunksize={!r})", chunksize, least=1)
-        if timeout is not None and math.isinf(checked_seconds("map(timeout={!r})", timeout)):
-            timeout = None
-        if chunksize == 1:
-            return super().map(fn, *iterables, timeout=timeout)
-        return _items(super().map(_Chunk(fn), _chunks(zip(*iterables, strict=False), chunksize), timeout=timeout))
+        seconds = math.inf if timeout is None else checked_seconds("map(timeout={!r})", timeout)
+        until = time.monotonic() + seconds
+        calls = _chunks(zip(*iterables, strict=False), chunksize)
+        futures: deque[Future[list[Any]]] = deque()
+        try:
+            for call in calls:
+                futures.append(self.submit(_Chunk(fn), call))
+        except BaseException:
+            _cancel(futures)
+            raise
+        return _Results(futures, until)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Closes this executor alone; the supervisor, and its other executors, go on.
@@ -126,19 +183,31 @@ class PoolExecutor(Executor):
             cancel_futures: Withdraw those that no thread has taken yet.
 
         Raises:
-            RuntimeError: `wait` would block the supervisor's own event loop. The executor is closed all the same.
+            RuntimeError: `wait` would block the supervisor's own event loop, or wait for the very call that this is
+                called in. The executor is closed all the same.
         """
-        self._closed = True
-        if cancel_futures:
-            for future in self._under_way():
-                future.withdraw()
-        under_way = self._under_way() if wait else []
+        with shielded():
+            with self._closing:
+                self._closed = True
+            if cancel_futures:
+                for future in self._under_way():
+                    future.withdraw()
+            under_way = self._under_way() if wait else []
         if under_way:
             refuse_blocking(under_way[0].shell, "shutdown(wait=True) of an executor with calls under way")
+            for future in under_way:
+                if future.run.ident == get_ident():
+                    raise SupervisorMisused(
+                        f"supervisor {self._supervisor!r}: shutdown(wait=True) in the call {future.run.name!r} of the "
+                        "same executor would wait for itself; use shutdown(wait=False)"
+                    )
             wait_for(under_way)
 
     def _under_way(self) -> list[WorkFuture]:
-        futures = [] if self._used is None else [run.future for run in self._used.live()]
+        shell = self._used
+        if shell is None or shell.pid != os.getpid():  # after a fork, the calls go on elsewhere
+            return []
+        futures = [run.future for run in shell.live()]
         return [future for future in futures if isinstance(future, WorkFuture) and future.executor is self]
 
     def __repr__(self) -> str:
@@ -152,14 +221,14 @@ wait_for = wait
 
 def refuse_blocking(shell: Shell, what: str) -> None:
     """Raises rather than block the event loop's own thread on what needs the loop."""
-    if get_ident() == shell.thread:
+    if get_ident() == shell.thread and not shell.loop.is_closed():
         raise SupervisorMisused(
             f"supervisor {shell.settings.name!r}: {what} would block its event loop's own thread, which must go on "
             "to end it; wait in another thread, or await asyncio.wrap_future(...)"
         )
 
 
-# ------------------------------------------------------------------------------------------------ map in chunks
+# ------------------------------------------------------------------------------------------------ map
 
 
 class _Chunk:
@@ -170,14 +239,53 @@ class _Chunk:
         self.__qualname__ = qualname(fn)
 
     def __call__(self, items: tuple[tuple[Any, ...], ...]) -> list[Any]:
-        return [self._fn(*item) for item in items]
+        return [self._result(item) for item in items]
+
+    def _result(self, item: tuple[Any, ...]) -> Any:
+        try:
+            return self._fn(*item)
+        except SystemExit as error:
+            if error.code in (None, 0):  # a return of None, as it is for a call of its own
+                return None
+            raise
+
+
+class _Results:
+    """The results of `map`, each waited for when it is asked for."""
+
+    def __init__(self, futures: deque[Future[list[Any]]], until: float) -> None:
+        self._futures = futures
+        self._until = until
+        self._ready: deque[Any] = deque()
+
+    def __iter__(self) -> _Results:
+        return self
+
+    def __next__(self) -> Any:
+        while not self._ready:
+            if not self._futures:
+                raise StopIteration
+            try:
+                left = None if math.isinf(self._until) else max(0.0, self._until - time.monotonic())
+                self._ready.extend(self._futures[0].result(left))
+                self._futures.popleft()
+            except BaseException:
+                self.close()
+                raise
+        return self._ready.popleft()
+
+    def close(self) -> None:
+        """Withdraws the calls that wait, and stops those that run."""
+        _cancel(self._futures)
+
+    __del__ = close
+
+
+def _cancel(futures: deque[Future[list[Any]]]) -> None:
+    while futures:
+        futures.pop().cancel()
 
 
 def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Generator[tuple[tuple[Any, ...], ...]]:
     while chunk := tuple(islice(items, size)):
         yield chunk
-
-
-def _items(results: Iterator[list[T]]) -> Generator[T]:
-    for chunk in results:
-        yield from chunk

@@ -108,6 +108,15 @@ class Log:
         except Exception as error:
             self._failed(error)
 
+    def forward(self, method: str, event: dict[str, Any], /, **fields: Any) -> None:
+        """Writes what a worker process has logged; fields of its own go before those of the worker."""
+        try:
+            logger = self._bound()
+            name = event.pop("event", "")
+            getattr(logger, method, logger.info)(name, **{"supervisor": self._supervisor, **fields, **event})
+        except Exception as error:
+            self._failed(error)
+
     def _configured(self) -> bool:
         return self._logger is not None or structlog.is_configured()
 

@@ -147,9 +147,10 @@ class GraceAsked:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The run has really ended."""
+    """The run has really ended: its function, or its process."""
 
     returned: bool
+    died: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +243,8 @@ def _running(state: Running, event: Event, now: float, rules: Rules) -> Decision
             step, *later = rules.ladder(cause) or (Ask(0.0),)  # nobody is given up without having been asked
             begun = Stopping(cause, step, tuple(later), began_at=now, ends_at=now, deadline=deadline)
             return _climb(_fit(_begin(begun, step, tuple(later), now), now), now, [Perform(step)])
-        case Exited(returned=returned):
-            return _conclude("returned" if returned else "failed")
+        case Exited(returned=returned, died=died):
+            return _conclude("died" if died else "returned" if returned else "failed")
         case Entered() | TimePassed() | GraceAsked() | Abandoned():
             return state, ()
         case _:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ._errors import RemoteError
+from ._errors import RemoteError, described
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -225,6 +225,7 @@ class Statistics:
         workers: How many workers that have not ended are in which state, calls included.
         queued: Calls that wait for a thread.
         threads: Threads that are alive: of the pool, idle or not, of workers, those that were abandoned, and helpers.
+        processes: Processes that are alive: of the pool, of workers, and the spare one.
         abandoned: Workers that were given up and have not come back.
         stopping: Whether a shutdown has begun, or has ended.
 
@@ -237,17 +238,9 @@ class Statistics:
     workers: Mapping[WorkerState, int] = field(default_factory=dict[WorkerState, int])
     queued: int = 0
     threads: int = 0
+    processes: int = 0
     abandoned: int = 0
     stopping: bool = False
-
-
-def described(error: BaseException) -> str:
-    """Returns an error as "Type: text", also where its own `__str__` raises."""
-    try:
-        text = str(error)
-    except Exception as broken:
-        text = f"<its text is not to be had: {type(broken).__name__}>"
-    return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:

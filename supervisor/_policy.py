@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast, get_args
 
 from ._errors import PolicyError
+from ._values import checked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +21,6 @@ __all__ = [
     "Step",
     "StepName",
     "Terminate",
-    "checked_reason",
-    "checked_seconds",
 ]
 
 Kind: TypeAlias = Literal["thread", "process"]
@@ -244,40 +243,6 @@ def _step_from_config(step: type[Step], value: Any) -> Step:
         return step(**given)
     except PolicyError as error:
         raise PolicyError(f"policy: {step.name!r}: {error}") from None
-
-
-def checked_seconds(field: str, value: object, *, error: type[ValueError] | None = None) -> float:
-    """Returns `value` as a number of seconds, 0 or more; refuses anything else with an error that names `field`.
-
-    `field` is a format string that is given the value. Wrong types raise TypeError, wrong values ValueError, unless
-    `error` names one class for both.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise (error or TypeError)(f"{field.format(value)}: must be a number of seconds")
-    if not value >= 0:
-        raise (error or ValueError)(f"{field.format(value)}: must be 0 or more seconds")
-    try:
-        return float(value)
-    except OverflowError:
-        raise (error or ValueError)(f"{field.format(value)}: is too large; math.inf has no end") from None
-
-
-def checked_count(field: str, value: object, *, least: int) -> int:
-    """Returns `value` as an integer, `least` or more; refuses anything else with an error that names `field`.
-
-    `field` is a format string that is given the value.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{field.format(value)}: must be an integer")
-    if value < least:
-        raise ValueError(f"{field.format(value)}: must be {least} or more")
-    return value
-
-
-def checked_reason(reason: object) -> str:
-    if not isinstance(reason, str):
-        raise TypeError(f"reason={reason!r}: must be a string")
-    return reason
 
 
 def _check_grace(step: Step) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._outcome import WorkerState
     from ._policy import EscalationPolicy, Kind
     from ._worker import Worker
+    from .processes._wire import Part
 
 __all__ = ["CallFuture", "Ladder", "Run", "Stopper", "WorkerKind", "qualname"]
 
@@ -67,6 +68,25 @@ class WorkerKind(Protocol):
     calls: dict[int, Run]
     """The calls of the pool that have not concluded, by their number."""
 
+    @property
+    def capacity(self) -> int:
+        """How many calls can run at once."""
+        ...
+
+    @property
+    def alive(self) -> int:
+        """How many threads or processes there are."""
+        ...
+
+    @property
+    def injection_missing(self) -> str | None:
+        """Says why nothing can be injected at present; None where it can."""
+        ...
+
+    def prepare(self, run: Run) -> None:
+        """Makes a run ready to be submitted or launched; raises where it cannot be. Any thread."""
+        ...
+
     def submit(self, run: Run) -> None:
         """Runs it on the pool."""
         ...
@@ -89,6 +109,26 @@ class WorkerKind(Protocol):
 
     def came_back(self, run: Run) -> None:
         """A run that was given up has ended after all."""
+        ...
+
+    def retire(self) -> None:
+        """Lets the pool's threads or processes end once they have nothing to do."""
+        ...
+
+    def when_gone(self, gone: Callable[[], object]) -> None:
+        """Calls `gone` once they have, but for those that were abandoned."""
+        ...
+
+    def join(self, seconds: float, but: set[int | None]) -> None:
+        """Sees to it that none is left, but for those that were abandoned."""
+        ...
+
+    def terminate(self, run: Run) -> None:
+        """Performs Terminate."""
+        ...
+
+    def kill(self, run: Run) -> None:
+        """Performs Kill."""
         ...
 
     def stack(self, run: Run) -> str | None:
@@ -184,7 +224,10 @@ class Run:
         submitted_at: On the loop's clock.
         expires_at: On the loop's clock, where it has a timeout.
         carrier: What its kind keeps of it; not None once it has been claimed.
-        ident: The thread that carries it out.
+        ident, pid: The thread, or the process, that carries it out.
+        parcel: Of a process: the frame that is to be sent.
+        died: Its process has ended without a word.
+        exit_code: What is known of how its process ended.
         ctx: Its context, once the worker's function asked for it.
         started_at, ended_at: When the function was entered and left, on the monotonic clock.
         value, error: What came of it; `returned` tells which.
@@ -199,9 +242,11 @@ class Run:
         "claim",
         "context",
         "ctx",
+        "died",
         "ended_at",
         "entry",
         "error",
+        "exit_code",
         "expires_at",
         "fn",
         "future",
@@ -213,6 +258,8 @@ class Run:
         "over",
         "own",
         "owner",
+        "parcel",
+        "pid",
         "policy",
         "reason",
         "settle",
@@ -257,6 +304,10 @@ class Run:
         self.expires_at: float | None = None
         self.carrier: Any = None
         self.ident: int | None = None
+        self.pid: int | None = None
+        self.parcel: list[Part] | None = None
+        self.died = False
+        self.exit_code: int | None = None
         self.ctx: WorkerContext | None = None
         self.started_at = self.ended_at = 0.0
         self.value: Any = None
@@ -284,12 +335,13 @@ class Run:
 
     @property
     def returned(self) -> bool:
-        return self.error is None
+        return self.error is None and not self.died
 
     def let_go(self) -> None:
         """Drops what it held: alarms, and those who waited for it, may hold it for longer."""
-        self.future = self.worker = self.entry = self.value = self.error = None
-        if self.expires_at is not None or self.carrier is None:  # an alarm holds it, or the queue of the pool
+        self.future = self.worker = self.entry = self.value = self.error = self.parcel = None
+        # An alarm holds it, or the queue of the pool, or the future of an executor's call.
+        if self.expires_at is not None or self.carrier is None or self.settle is not None:
             self.fn, self.args, self.context = let_go, (), None
 
     def __repr__(self) -> str:

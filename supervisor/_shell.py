@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import math
+import os
 import time
 from _thread import RLock, get_ident
 from collections import Counter
@@ -19,7 +20,14 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, assert_never
 
 from ._context import Chain
-from ._errors import StopRequested, SupervisorBusy, SupervisorClosed, WorkerStopped, WorkerTimeout
+from ._errors import (
+    StopRequested,
+    SupervisorBusy,
+    SupervisorClosed,
+    WorkerDied,
+    WorkerStopped,
+    WorkerTimeout,
+)
 from ._log import Log
 from ._loop import Alarms, Inbox, clock_of
 from ._machine import (
@@ -43,13 +51,14 @@ from ._machine import (
     WakeAt,
     decide,
 )
-from ._outcome import Outcome, Statistics, Transition, WorkerState
-from ._policy import Ask, EscalationPolicy, Inject, Kill
-from ._run import CallFuture, Ladder, Run, qualname
+from ._outcome import Outcome, Statistics, WorkerState
+from ._policy import EscalationPolicy, Inject, Kill, Terminate
+from ._run import CallFuture, Ladder, Run, WorkerKind
 from ._shutdown import OnAbandoned, Shutdown
 from ._signals import SECOND_TIMEOUT, Signals
+from ._telling import Teller
 from ._worker import Worker
-from .threads import Threads, injection_missing
+from .threads import Threads
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,7 +68,7 @@ if TYPE_CHECKING:
     from ._executor import WorkFuture
     from ._machine import Cause
     from ._outcome import Ended, ShutdownReport
-    from ._policy import Step, StepName
+    from ._policy import Kind, Step, StepName
     from ._transitions import Listeners
 
 __all__ = ["Settings", "Shell"]
@@ -90,6 +99,9 @@ class Settings:
     policy: EscalationPolicy | None
     shutdown_timeout: float
     max_threads: int
+    max_processes: int
+    max_tasks: int | None
+    process_start_timeout: float
     max_queued: int | None
     on_abandoned: OnAbandoned
     logger: Any
@@ -102,7 +114,7 @@ class Shell:
         own: The workers of `start()` that have not concluded, by their number.
         names: The runs that were given a name and have not concluded.
         abandoned: The runs that were given up and have not come back.
-        thread: The thread of the loop.
+        thread, pid: The thread and the process of the loop.
         closing: The shutdown, once it has begun.
         report: The report, once it has ended.
         closed: Done when the report is there.
@@ -119,10 +131,11 @@ class Shell:
         self.closing: Shutdown | None = None
         self.report: ShutdownReport | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
-        self._listeners = listeners
+        self.tell = Teller(settings.name, self.clock, self.log, listeners)
         self._numbers = count(1)
-        self._known_rules: dict[bool, Rules] = {}  # for whoever has no policy of its own
+        self._known_rules: dict[tuple[Kind, bool], Rules] = {}  # for whoever has no policy of its own
         self.thread = get_ident()
+        self.pid = os.getpid()
         self._handles = RLock()  # a signal handler may come in between
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
         self._alarms: Alarms[Run] = Alarms(loop, self.clock, self._rung)
@@ -131,6 +144,7 @@ class Shell:
         self._told_no_injection = False
         self._signals: Signals | None = None
         self.threads = Threads(settings.name, settings.max_threads, self._inbox, self._chain)
+        self.kinds: list[WorkerKind] = [self.threads]
 
     # ------------------------------------------------------------------------------------ work comes in
 
@@ -141,80 +155,141 @@ class Shell:
         timeout: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
+        kind: WorkerKind | None = None,
     ) -> CallFuture:
-        """Submits a call to the pool; returns the future that `run()` waits for."""
+        """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for."""
         self.refuse_if_closing()
-        threads = self.threads
+        if kind is None:
+            kind = self.threads
         if self.settings.max_queued is not None:
-            self._refuse_if_busy(self.settings.max_queued)
+            self._refuse_if_busy(kind, self.settings.max_queued)
         future = CallFuture(loop=self.loop)
         now = self.clock()
-        run = Run(self, threads, next(self._numbers), fn, args, now, future=future, name=name, policy=policy)
+        run = Run(self, kind, next(self._numbers), fn, args, now, future=future, name=name, policy=policy)
         future.run = run
         if self.names or name is not None:
             self._register_name(run)
-        threads.calls[run.number] = run
+        run.watched = self.log.debug is not None or bool(self.tell.listeners)
+        if kind is not self.threads:
+            self._prepare(run)
+        kind.calls[run.number] = run
         if timeout is not None:
             run.expires_at = now + timeout
             self._alarms.set(run.expires_at, run)
-        if self.log.debug is not None or self._listeners:
-            run.watched = True
-            self._announce(run, None, "queued")
+        if run.watched:
+            self.tell.transition(run, None, "queued")
         if timeout == 0:
             self.stop(run, "timeout")  # it has passed: the call never starts
         else:
-            threads.submit(run)
+            kind.submit(run)
         return future
 
-    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], future: WorkFuture) -> None:
-        """Submits an executor's call to the pool. Any thread."""
+    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], future: WorkFuture, kind: WorkerKind) -> None:
+        """Submits an executor's call to a pool. Any thread."""
         if self.closing is not None:
             self.refuse_if_closing()
-        threads = self.threads
-        if self.settings.max_queued is not None:
-            self._refuse_if_busy(self.settings.max_queued)
-        run = Run(self, threads, next(self._numbers), fn, args, self.clock(), future=future)
-        run.settle = RLock()
+        run = Run(self, kind, next(self._numbers), fn, args, self.clock(), future=future)
         future.run, future.shell = run, self
         if self.names:
             self._register_name(run)
-        threads.calls[run.number] = run
-        if self.log.debug is not None or self._listeners:
-            run.watched = True
-            self._inbox.post(partial(self._announce, run, None, "queued"))
+        run.watched = self.log.debug is not None or bool(self.tell.listeners)
+        if kind is self.threads:
+            run.settle = RLock()
+        else:
+            self._prepare(run)
+        if self.settings.max_queued is None:
+            self._list(run)
+        else:
+            with self._handles:
+                self._refuse_if_busy(kind, self.settings.max_queued)
+                self._list(run)
         # A shutdown first says that it has begun, and then looks for calls: either it sees this one, or is seen here.
-        if self.closing is not None and run.claim.acquire(False):
-            threads.calls.pop(run.number, None)
+        if self.closing is not None and self._take_back(run):
             self.refuse_if_closing()
-        threads.submit(run)
+        if kind is self.threads or get_ident() == self.thread:
+            kind.submit(run)
+        else:
+            self._inbox.post(partial(kind.submit, run))
+
+    def _list(self, run: Run) -> None:
+        if run.watched:  # told before anybody can find it, and end it
+            self._inbox.post(partial(self.tell.transition, run, None, "queued"))
+        run.kind.calls[run.number] = run
+
+    def _take_back(self, run: Run) -> bool:
+        """Withdraws a call that came too late; False where the shutdown has found it, and ends it."""
+        if run.settle is not None and not run.settle.acquire(False):
+            return False
+        if not run.claim.acquire(False):
+            return False
+        run.kind.calls.pop(run.number, None)
+        if run.watched:
+            outcome = Outcome(run.name, run.kind.name, ended="cancelled")
+            self._inbox.post(partial(self.tell.end, run, outcome))
+        return True
 
     def start(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], policy: EscalationPolicy | None, name: str | None
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        policy: EscalationPolicy | None,
+        name: str | None,
+        kind: WorkerKind,
     ) -> tuple[Worker, asyncio.Future[None]]:
         """Starts a worker; returns its handle and a future that is done once it has been entered or has ended."""
         self.refuse_if_closing()
         self.log.refresh()
-        run = Run(self, self.threads, next(self._numbers), fn, args, self.clock(), own=True, name=name, policy=policy)
+        run = Run(self, kind, next(self._numbers), fn, args, self.clock(), own=True, name=name, policy=policy)
         self._register_name(run)
+        self._prepare(run)
         run.entry = self.loop.create_future()
         worker = run.worker = Worker(run)
         self.own[run.number] = run
-        self.threads.launch(run)
+        kind.launch(run)
         return worker, run.entry
+
+    def kind(self, name: Kind) -> WorkerKind:
+        """Returns a kind; that of processes is made when it is first asked for. Any thread."""
+        with self._handles:
+            for kind in self.kinds:
+                if kind.name == name:
+                    return kind
+            from .processes import Processes  # noqa: PLC0415  # most supervisors never need it
+
+            settings = self.settings
+            kind = Processes(
+                settings.name,
+                self.loop,
+                self._settle,
+                self.log.forward,
+                max_processes=settings.max_processes,
+                max_tasks=settings.max_tasks,
+                start_timeout=settings.process_start_timeout,
+            )
+            self.kinds.append(kind)
+            return kind
+
+    def _prepare(self, run: Run) -> None:
+        try:
+            run.kind.prepare(run)
+        except BaseException:
+            if run.given_name is not None:
+                del self.names[run.given_name]
+            raise
 
     def refuse_if_closing(self) -> None:
         if self.closing is not None:
             how = "is shutting down" if self.report is None else "has shut down"
             raise SupervisorClosed(f"supervisor {self.settings.name!r} {how} and takes no new work")
 
-    def _refuse_if_busy(self, max_queued: int) -> None:
-        room = self.threads.capacity + max_queued
-        if len(self.threads.calls) >= room and get_ident() == self.thread:
+    def _refuse_if_busy(self, kind: WorkerKind, max_queued: int) -> None:
+        room = kind.capacity + max_queued
+        if len(kind.calls) >= room and get_ident() == self.thread:
             self._inbox.drain()  # what has ended makes room
-        if len(self.threads.calls) >= room:
+        if len(kind.calls) >= room:
             raise SupervisorBusy(
-                f"supervisor {self.settings.name!r} takes {room} calls, running or queued (max_queued={max_queued}), "
-                f"and has as many: try again later, or raise max_queued"
+                f"supervisor {self.settings.name!r} takes {room} {kind.name} calls, running or queued "
+                f"(max_queued={max_queued}), and has as many: try again later, or raise max_queued"
             )
 
     def _register_name(self, run: Run) -> None:
@@ -234,14 +309,16 @@ class Shell:
         self.names[run.given_name] = run
 
     def _generated(self, name: str, number: int) -> bool:
-        run = self.own.get(number) or self.threads.calls.get(number)
-        return run is not None and run.name == name
+        runs = (self.own, *(kind.calls for kind in self.kinds))
+        return any(number in known and known[number].name == name for known in runs)
 
     # ------------------------------------------------------------------------------------ what is there
 
     def live(self) -> list[Run]:
         """Returns the runs that have not concluded, oldest first. Any thread."""
-        runs = [*list(self.own.values()), *list(self.threads.calls.values())]
+        runs = list(self.own.values())
+        for kind in self.kinds:
+            runs += list(kind.calls.values())
         return sorted(runs, key=lambda run: run.number)
 
     def statistics(self) -> Statistics:
@@ -253,6 +330,7 @@ class Shell:
             workers=dict(states),
             queued=states["queued"],
             threads=self.threads.alive,
+            processes=sum(kind.alive for kind in self.kinds if kind is not self.threads),
             abandoned=len(self.abandoned),
             stopping=self.closing is not None,
         )
@@ -291,16 +369,18 @@ class Shell:
         run.ladder = Ladder(
             Starting() if run.own else Queued(), cause, reason or REASONS[cause], self.clock(), self._rules(run)
         )
-        if not run.claim.acquire(False):
+        # A process is given its run on this thread: one that was claimed without it has been withdrawn by its caller.
+        if not run.claim.acquire(False) and (run.carrier is not None or run.kind is self.threads):
             self._feed(run, Entered())
         return True
 
     def _rules(self, run: Run) -> Rules:
         if run.policy is not None:
             return self._make_rules(run)
-        if run.own not in self._known_rules:
-            self._known_rules[run.own] = self._make_rules(run)
-        return self._known_rules[run.own]
+        known = (run.kind.name, run.own)
+        if known not in self._known_rules:
+            self._known_rules[known] = self._make_rules(run)
+        return self._known_rules[known]
 
     def _make_rules(self, run: Run) -> Rules:
         named = run.policy or self.settings.policy
@@ -338,19 +418,35 @@ class Shell:
 
     def _settle(self, run: Run) -> None:
         """A run has ended. The path of a call that nobody stopped, and that nobody watches, is this function."""
-        if run.ladder is not None or run.worker is not None or run.watched or self._listeners:
-            self._feed(run, Exited(run.returned))
+        if run.ladder is not None or run.worker is not None or run.watched or run.died or self.tell.listeners:
+            self._feed(run, Exited(run.returned, run.died))
             return
-        future = run.future
-        if future is not None and not future.done():
-            if run.error is None:
-                future.set_result(run.value)
-            else:
-                future.set_exception(run.error)
+        if run.future is not None:
+            self._resolve(run, run.future, run.value, run.error)
         self._forget(run)
         if run.worker is not None:  # asked for meanwhile, by another thread
             self._conclude(run, "returned" if run.returned else "failed", None)
         run.let_go()
+
+    def _resolve(
+        self,
+        run: Run,
+        future: asyncio.Future[Any] | concurrent.futures.Future[Any],
+        value: Any,
+        error: BaseException | None,
+    ) -> None:
+        """Resolves the future of a call, unless that is done. Any thread."""
+        try:
+            if future.done():
+                pass
+            elif error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+        except BaseException as problem:  # sys.exit() in a done callback, say, must end neither a thread nor the loop
+            if isinstance(problem, KeyboardInterrupt) and get_ident() == self.thread:
+                raise
+            self.callback_failed(run, "add_done_callback", problem)
 
     def taken(self, run: Run) -> None:
         """A thread is about to enter an executor's call, which can no longer be withdrawn. Any thread."""
@@ -359,27 +455,25 @@ class Shell:
             future.set_running_or_notify_cancel()
 
     def settle(self, run: Run) -> None:
-        """An executor's call has ended; its own thread resolves it, unless the loop is stopping it. Any thread."""
+        """An executor's call has ended; its own thread resolves it, unless the loop is stopping it. Any thread.
+
+        Its future comes last: what the application does in its callbacks may take any time.
+        """
         assert run.settle is not None
-        if not run.settle.acquire(False):
+        future, value, error = run.future, run.value, run.error
+        if run.settle.acquire(False):
+            self._end_unseen(run, run)
+        else:
             self._inbox.post(run)
-            return
-        future = run.future
-        assert future is not None
-        try:
-            if run.error is None:
-                future.set_result(run.value)
-            else:
-                future.set_exception(run.error)
-        except BaseException as error:  # sys.exit() in a done callback, say, must not end the pool's thread
-            self.callback_failed(run, "add_done_callback", error)
-        self._end_unseen(run, run)
+            if not self.loop.is_closed():
+                return
+        if future is not None:
+            self._resolve(run, future, value, error)
 
     def withdrawn(self, run: Run) -> None:
         """An executor's call was cancelled before a thread had taken it. Any thread."""
-        assert run.settle is not None
         tell = partial(self._withdraw, run)
-        if run.settle.acquire(False):
+        if run.settle is not None and run.settle.acquire(False):
             self._end_unseen(run, tell)
         else:
             self._inbox.post(tell)
@@ -391,22 +485,23 @@ class Shell:
         """Concludes an executor's call here, where nobody but its future is to be told; else has the loop do it."""
         if not run.watched and run.worker is None:
             run.over = True
-            self.threads.calls.pop(run.number, None)
+            run.kind.calls.pop(run.number, None)
             if run.worker is None:  # or else another thread has asked for its handle meanwhile
                 run.let_go()
                 return
         self._inbox.post(otherwise)
+        run.kind.calls.pop(run.number, None)  # it is no longer waiting, whenever the loop hears of it
 
     def _forget_unseen(self, run: Run) -> None:
         """Forgets a call that ends this very moment, as its thread is about to do, without telling anybody."""
         if not run.watched and run.worker is None:
-            self.threads.calls.pop(run.number, None)
+            run.kind.calls.pop(run.number, None)
 
     def entered(self, run: Run) -> None:
         if run.over:
             return
         if run.reason is None:
-            self._announce(run, "starting" if run.own else "queued", "running")
+            self.tell.transition(run, "starting" if run.own else "queued", "running")
         if run.entry is not None and not run.entry.done():
             run.entry.set_result(None)
 
@@ -424,16 +519,7 @@ class Shell:
 
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
         """Any thread."""
-        self._inbox.post(
-            partial(
-                self.log.write,
-                logging.ERROR,
-                "worker.callback_failed",
-                worker=run.name,
-                callback=callback,
-                exc_info=error,
-            )
-        )
+        self._inbox.post(partial(self.tell.callback_failed, run, callback, error))
 
     # ------------------------------------------------------------------------------------ the machine
 
@@ -498,14 +584,20 @@ class Shell:
             self._wake_waiters()
         else:
             ladder.stack = ladder.stack or run.kind.stack(run)
-            self._inject(run)
+            match step:
+                case Terminate():
+                    run.kind.terminate(run)
+                case Kill():
+                    run.kind.kill(run)
+                case _:
+                    self._inject(run)
         if not again:
-            self._announce(run, "running" if first else "stopping", "stopping", step=step.name)
+            self.tell.transition(run, "running" if first else "stopping", "stopping", step=step.name)
             if not first:
-                self._note_blocked_callbacks(run)
+                self.tell.blocked_callbacks(run)
 
     def _inject(self, run: Run) -> None:
-        missing = injection_missing()
+        missing = run.kind.injection_missing
         if missing is None:
             run.kind.inject(run)
             if run.ladder is not None:
@@ -538,37 +630,19 @@ class Shell:
         if isinstance(ladder.state, EndedState):
             return  # it has ended meanwhile, and is about to be concluded
         ladder.stack = ladder.stack or run.kind.stack(run)
-        self._note_blocked_callbacks(run)
+        self.tell.blocked_callbacks(run)
         if inject:
             self._inject(run)
         if run.kind.abandon(run):
             self.abandoned[run.number] = run
             self._feed(run, Abandoned())
 
-    def _note_blocked_callbacks(self, run: Run) -> None:
-        ctx = run.ctx
-        for registration in () if ctx is None else tuple(ctx.registrations):
-            if registration.running:
-                self.log.write(
-                    logging.WARNING,
-                    "worker.callback_blocked",
-                    worker=run.name,
-                    callback=qualname(registration.callback),
-                )
-
     def _note_late_end(self, run: Run) -> None:
         if self.abandoned.pop(run.number, None) is None:
             return
         run.kind.came_back(run)
         run.let_go()
-        self.log.write(
-            logging.WARNING,
-            "worker.late_end",
-            worker=run.name,
-            kind=run.kind.name,
-            attempt=run.attempt,
-            elapsed=round(self.clock() - run.submitted_at, 6),
-        )
+        self.tell.late_end(run)
         self._inbox_may_close()
 
     # ------------------------------------------------------------------------------------ the end of a run
@@ -590,7 +664,7 @@ class Shell:
                     waiter.set_result(None)
         if self.closing is not None:
             self.closing.note(run, outcome)
-        self._announce(run, _before_the_end(run, outcome), "ended", outcome=outcome)
+        self.tell.end(run, outcome)
         run.let_go()
         if ended == "injected":
             self._remind_abandoned()
@@ -608,6 +682,7 @@ class Shell:
             step,
             value=run.value if finished else None,
             error=run.error if finished and not isinstance(run.error, StopRequested) else None,
+            exit_code=run.exit_code,
             seconds=ended_at - run.started_at if run.started_at else 0.0,
             stop_seconds=0.0 if ladder is None else self.clock() - ladder.began_at,
             stack=None if ladder is None else ladder.stack,
@@ -616,23 +691,20 @@ class Shell:
     def _deliver(self, run: Run, outcome: Outcome) -> None:
         """Resolves a call: by what it made of itself, or by what stopped it."""
         future = run.future
-        if future is None or future.done():
-            return
+        if future is None or (run.settle is not None and run.ladder is None):
+            return  # nobody waits for it, or its own thread is about to tell
         cause = None if run.ladder is None else run.ladder.cause
         if cause is None:
-            error = run.error
+            error = WorkerDied(outcome) if outcome.ended == "died" else run.error
         elif cause == "timeout":
             error = WorkerTimeout(outcome)
         elif outcome.ended not in ("abandoned", "cancelled") and run.returned:
             error = None  # work in flight may finish in its grace
         else:
             error = WorkerStopped(outcome)
-        if error is None:
-            future.set_result(run.value)
-            return
-        if cause is not None:
+        if error is not None and cause is not None:
             error.__cause__ = outcome.error
-        future.set_exception(error)
+        self._resolve(run, future, run.value, error)
 
     def _forget(self, run: Run) -> None:
         """Lets go of a run: alarms may still hold it, so it lets go of what it held."""
@@ -645,49 +717,6 @@ class Shell:
             del self.names[run.given_name]
         if run.expires_at is not None or run.ladder is not None:
             self._alarms.forget()
-
-    # ------------------------------------------------------------------------------------ telling
-
-    def _announce(
-        self,
-        run: Run,
-        old: WorkerState | None,
-        new: WorkerState,
-        *,
-        step: StepName | None = None,
-        outcome: Outcome | None = None,
-    ) -> None:
-        """Logs a transition, and tells whoever listens."""
-        level = _level(run, step, outcome)
-        logged = self.log.wants(level)
-        if not logged and not self._listeners:
-            return
-        now = self.clock()
-        transition = Transition(
-            self.settings.name,
-            run.name,
-            run.kind.name,
-            run.attempt,
-            old,
-            new,
-            step=step if outcome is None else outcome.step,
-            reason=run.reason if run.ladder is None else run.ladder.reason,
-            ended=None if outcome is None else outcome.ended,
-            at=now,
-            elapsed=now - run.submitted_at,
-            ident=None if new == "queued" else run.ident,  # a thread may have taken it before this is told
-        )
-        for listener in self._listeners.each():
-            listener.tell(transition)
-        if not logged:
-            return
-        past_ask = level >= logging.WARNING and run.ladder is not None
-        self.log.transition(
-            level,
-            transition,
-            stack=run.ladder.stack if past_ask and run.ladder is not None else None,
-            error=outcome.error if outcome is not None and level >= logging.ERROR else None,
-        )
 
     # ------------------------------------------------------------------------------------ shutdown
 
@@ -707,11 +736,16 @@ class Shell:
             seconds = self.settings.shutdown_timeout if timeout is None else timeout
             self._inbox.drain()  # what has ended by now was not stopped
             self.log.refresh()
+            if not reason and self._signals is not None and self._signals.first is not None:
+                reason = self._signals.first.name
             closing = self.closing = Shutdown(reason, now, seconds, self.settings.on_abandoned, self.log)
         elif self.report is not None or not closing.shorten(now, timeout):
             return
-        self.threads.retire()
+        for kind in self.kinds:
+            kind.retire()
         live = self.live()
+        self._inbox.drain()  # what other threads have submitted up to now is told first
+        live = [run for run in live if not run.over]
         for run in live:  # first all of this, or threads that become free would take calls that are queued
             if run.ladder is None and not self._give_ladder(run, "shutdown", reason):
                 self._forget_unseen(run)
@@ -729,27 +763,48 @@ class Shell:
     def _finish_if_quiet(self) -> None:
         """Once no worker is left, waits for the pool's idle threads, for a moment at most."""
         closing = self.closing
-        if closing is None or closing.quiet or self.own or self.threads.calls:
+        if closing is None or closing.quiet or self.own or any(kind.calls for kind in self.kinds):
             return
         closing.quiet = True
         self.loop.call_later(QUIET_SLACK, self._finish)
-        self.threads.when_gone(self._finish)
+        here = list(self.kinds)
+
+        def gone(kind: WorkerKind) -> None:
+            if kind in here:
+                here.remove(kind)
+            if not here:
+                self._finish()
+
+        for kind in self.kinds:
+            kind.when_gone(partial(gone, kind))
 
     def _finish(self) -> None:
         closing = self.closing
         if closing is None or self.report is not None:
             return
         self._alarms.close()
-        self.threads.join(JOIN_SLACK, {run.ident for run in self.abandoned.values()})
-        self._inbox.drain()
+        for kind in self.kinds:
+            kind.join(JOIN_SLACK, {run.ident for run in self.abandoned.values()})
         self.report = closing.end(self.clock())
         self._inbox_may_close()
-        if self._signals is not None:
-            self._signals.restore()
-        for listener in self._listeners.each():
+        self.put_signals_back()
+        for listener in self.tell.listeners.each():
             listener.end()
         if not self.closed.done():
             self.closed.set_result(None)
+
+    def put_signals_back(self) -> None:
+        if self._signals is not None:
+            try:
+                self._signals.close()
+            except Exception as error:
+                message = f"supervisor {self.settings.name!r}: the signal handlers could not be put back"
+                self.loop.call_exception_handler({"message": message, "exception": error})
+
+    def forked(self) -> None:
+        """This is a copy, in a process of its own: the loop and its signals are not here."""
+        if self._signals is not None:
+            self._signals.forked()
 
     def _inbox_may_close(self) -> None:
         """Listens until the last abandoned thread has come back, so that its late end is logged."""
@@ -759,21 +814,3 @@ class Shell:
 
 NO_RULES = Rules((), (), 0.0)
 """For runs that nobody stops: the machine does not look at them."""
-
-
-def _level(run: Run, step: StepName | None, outcome: Outcome | None) -> int:
-    if outcome is not None and (outcome.ended in ("abandoned", "died") or (outcome.ended == "failed" and run.own)):
-        return logging.ERROR
-    if outcome is None and step == Kill.name:
-        return logging.ERROR
-    if outcome is None and step is not None and step != Ask.name:
-        return logging.WARNING
-    return logging.INFO if run.own else logging.DEBUG
-
-
-def _before_the_end(run: Run, outcome: Outcome) -> WorkerState:
-    if outcome.step is not None:
-        return "stopping"
-    if run.started_at:
-        return "running"
-    return "starting" if run.own else "queued"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import threading
@@ -28,6 +29,9 @@ class Signals:
     A handler that the application had installed, such as a web server's, is called as well; `asyncio.run`'s own, which
     would cancel the main task, is not. On the loop's thread, which is the main thread.
 
+    Several supervisors may each have theirs, and close in any order: one that has closed, but whose handler another one
+    has saved, passes signals on to what it had saved itself.
+
     Args:
         loop: The supervisor's loop.
         again: Called on the loop's thread with each signal but the first.
@@ -39,10 +43,12 @@ class Signals:
     def __init__(self, loop: asyncio.AbstractEventLoop, again: Callable[[signal.Signals], object]) -> None:
         self._loop = loop
         self._again = again
-        self._saved: dict[signal.Signals, Any] = {}
+        self._saved: dict[int, Any] = {}
         self._end: asyncio.Future[None] = loop.create_future()
-        self.first: signal.Signals | None = None
+        self._closed = False
+        self._pid = os.getpid()
         self._waker: tuple[socket.socket, socket.socket] | None = None
+        self.first: signal.Signals | None = None
 
     async def wait(self, wanted: Iterable[signal.Signals]) -> signal.Signals | None:
         """Returns the first signal, once it has come; None after `give_up`."""
@@ -56,13 +62,25 @@ class Signals:
         if not self._end.done():
             self._end.set_result(None)
 
-    def restore(self) -> None:
+    def close(self) -> None:
         """Puts back the handlers that were there before, except where somebody has replaced ours."""
+        self._put_back()
+        self._unwake()
+
+    def forked(self) -> None:
+        """The same in a process that is a copy of this one: its loop is not here."""
+        if not self._closed:
+            self._put_back()
+            if self._waker is not None:
+                signal.set_wakeup_fd(-1)  # the other process reads it
+
+    def _put_back(self) -> None:
+        self._closed = True
+        if self in _open:
+            _open.remove(self)
         for number, saved in self._saved.items():
             if signal.getsignal(number) == self._handle:
-                signal.signal(number, signal.SIG_DFL if saved is None else saved)
-        self._saved.clear()
-        self._unwake()
+                signal.signal(number, _still_in_force(number, saved))
 
     # -------------------------------------------------------------------------------- at a signal
 
@@ -71,16 +89,25 @@ class Signals:
             return
         if not self._saved:
             self._wake()
-        self._saved[number] = signal.getsignal(number)
+            _open.append(self)
+        saved = signal.getsignal(number)
+        self._saved[number] = signal.SIG_DFL if saved is None else saved
         signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Runs between any two bytecodes of the main thread: takes no lock."""
-        if self._loop.is_closed():  # the supervisor was never shut down
-            self.restore()
-            signal.raise_signal(number)
+        saved = self._saved[number]
+        if os.getpid() != self._pid:  # a fork, so young that nobody has told us yet
+            self.forked()
+        elif not self._closed and self._loop.is_closed():  # the supervisor was never shut down
+            self.close()
+        if self._closed:
+            if callable(saved):
+                saved(number, frame)
+            elif saved == signal.SIG_DFL:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
             return
-        saved = self._saved.get(signal.Signals(number))
         self._loop.call_soon_threadsafe(self._received, signal.Signals(number))
         if callable(saved) and saved is not signal.default_int_handler and not _of_asyncio(saved):
             saved(number, frame)
@@ -121,8 +148,12 @@ class Signals:
     def _unwake(self) -> None:
         if self._waker is None:
             return
-        reader, writer = self._waker
-        self._waker = None
+        waker, self._waker = self._waker, None
+        for other in _open:
+            if other._loop is self._loop:
+                other._waker = waker  # that one relies on it as well
+                return
+        reader, writer = waker
         present = signal.set_wakeup_fd(-1)
         if present != writer.fileno():
             signal.set_wakeup_fd(present)
@@ -132,8 +163,16 @@ class Signals:
         writer.close()
 
 
+_open: list[Signals] = []
+"""Those that have handlers in force."""
+
+
 def checked_signals(supervisor: str, numbers: tuple[object, ...]) -> tuple[signal.Signals, ...]:
-    """Returns what to wait for; refuses what cannot be handled, and where it cannot be."""
+    """Returns what to wait for; refuses what cannot be handled, and where it cannot be.
+
+    Of the default ones, those that the process was started to ignore stay ignored, as a shell wants of a job in the
+    background.
+    """
     wanted: list[signal.Signals] = []
     for number in numbers or DEFAULT:
         if not isinstance(number, int) or isinstance(number, bool):
@@ -149,7 +188,16 @@ def checked_signals(supervisor: str, numbers: tuple[object, ...]) -> tuple[signa
             f"supervisor {supervisor!r}: wait_for_signal() works only where the event loop runs in the main thread; "
             "elsewhere, handle signals there and call request_shutdown()"
         )
-    return tuple(wanted)
+    return tuple(number for number in wanted if numbers or signal.getsignal(number) is not signal.SIG_IGN)
+
+
+def _still_in_force(number: int, saved: Any) -> Any:
+    """Returns what to put back: past the handlers of supervisors that have closed meanwhile."""
+    owner = getattr(saved, "__self__", None)
+    while isinstance(owner, Signals) and owner._closed:
+        saved = owner._saved[number]
+        owner = getattr(saved, "__self__", None)
+    return saved
 
 
 def _of_asyncio(handler: Any) -> bool:

@@ -18,15 +18,16 @@ from ._checks import (
     checked_policy,
     checked_timeout,
 )
+from ._context import shielded
 from ._errors import SupervisorClosed, SupervisorMisused, WorkerStopped
 from ._executor import PoolExecutor
 from ._loop import outlast
 from ._outcome import Statistics
-from ._policy import EscalationPolicy, checked_count, checked_reason, checked_seconds
-from ._run import CallFuture, qualname
+from ._run import CallFuture, WorkerKind, qualname
 from ._shell import Settings, Shell
 from ._signals import checked_signals
 from ._transitions import Listeners, Transitions
+from ._values import checked_count, checked_reason, checked_seconds
 
 if TYPE_CHECKING:
     import signal
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ._outcome import ShutdownReport
+    from ._policy import EscalationPolicy
     from ._worker import Worker
 
 __all__ = ["Supervisor"]
@@ -57,9 +59,13 @@ class Supervisor:
         shutdown_timeout: Seconds within which a shutdown ends everything, 0 or more; longer ladders are shrunk.
         max_threads: Calls that run at once, 1 or more. None: the number of CPUs + 4, at most 32. Workers of `start()`
             have threads of their own.
-        max_queued: Calls that may wait beyond those, 0 or more; None: without bound.
+        max_processes: Calls that run in processes at once, 1 or more. None: the number of CPUs.
+        max_tasks: Calls after which a process of the pool is replaced, 1 or more; None: never.
+        max_queued: Calls of a kind that may wait beyond those, 0 or more; None: without bound.
+        process_start_timeout: Seconds that a process has to come up; `math.inf` waits for ever.
         on_abandoned: What follows where a shutdown had to abandon a worker: "report" says so; "exit" ends the process
-            with status 1 when the report is logged, and also where the shutdown cannot get the interpreter (GIL) back.
+            with status 1 when the report is logged, and also where the shutdown, once begun, cannot get the interpreter
+            (GIL) back.
             For that it uses `faulthandler.dump_traceback_later`, which replaces a timer that the application has set.
         logger: A structlog logger; None: `structlog.get_logger()` as the application has configured it.
 
@@ -82,7 +88,10 @@ class Supervisor:
         policy: EscalationPolicy | None = None,
         shutdown_timeout: float = 20.0,
         max_threads: int | None = None,
+        max_processes: int | None = None,
+        max_tasks: int | None = None,
         max_queued: int | None = None,
+        process_start_timeout: float = 30.0,
         on_abandoned: Literal["report", "exit"] = "report",
         logger: Any = None,
     ) -> None:
@@ -96,6 +105,9 @@ class Supervisor:
             shutdown_timeout=checked_seconds("shutdown_timeout={!r}", shutdown_timeout),
             max_threads=checked_optional_count("max_threads", max_threads, least=1)
             or min(32, (os.cpu_count() or 1) + 4),
+            max_processes=checked_optional_count("max_processes", max_processes, least=1) or os.cpu_count() or 1,
+            max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
+            process_start_timeout=checked_seconds("process_start_timeout={!r}", process_start_timeout),
             max_queued=checked_optional_count("max_queued", max_queued, least=0),
             on_abandoned=on_abandoned,
             logger=logger,
@@ -126,24 +138,26 @@ class Supervisor:
         fn: Callable[..., T],
         /,
         *args: Any,
-        kind: Literal["thread"] = "thread",
+        kind: Literal["thread", "process"] = "thread",
         timeout: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
     ) -> T:
-        """Calls `fn(*args)` on a thread of the pool and returns its result; never leaves it behind unsaid.
+        """Calls `fn(*args)` on a thread or process of a pool and returns its result; never leaves it behind unsaid.
 
         It returns or raises when the function has ended, or was abandoned after the last step of its ladder. Inside,
-        `current_context()` gives the WorkerContext. The caller's context variables are visible there. Keyword
+        `current_context()` gives the WorkerContext. The caller's context variables are visible in threads. Keyword
         arguments go through `functools.partial`.
 
         Cancelling it stops the work: a queued call never starts, a running one climbs its ladder, and then the
         CancelledError is raised. Further cancellations meanwhile change nothing.
 
         Args:
-            fn: A blocking function.
-            *args: Its arguments.
-            kind: "thread".
+            fn: A blocking function. For a process it must be importable there: a function of a module, or, with the
+                extra `cloudpickle`, a lambda or closure.
+            *args: Its arguments. For a process they are pickled now.
+            kind: "thread"; or "process", which can be killed, and where C code that holds the interpreter (GIL) holds
+                nobody else.
             timeout: Seconds from now, queueing included, after which it is stopped; None or `math.inf`: none.
             policy: Its ladder, followed as it stands; None: the supervisor's.
             name: Its name; None: the function's name and a number.
@@ -155,9 +169,13 @@ class Supervisor:
                 in its grace is delivered.
             WorkerExit: It called `sys.exit` with a code other than 0 or None, which are a return of None.
             WorkerFailed: It raised a BaseException that is no Exception.
+            WorkerDied: Its process ended by itself: by a signal, by `os._exit`, for want of memory.
+            RemoteError: Its error or its result cannot be sent back from its process. For any other error from there
+                it is the `__cause__`, with the traceback there as its text.
             SupervisorBusy: As many calls wait as `max_queued` allows.
             SupervisorClosed: The supervisor is shutting down, or has shut down.
-            TypeError, ValueError: An argument is wrong; nothing has started.
+            SupervisorError: No process could be started; the message has what it wrote to its standard error.
+            TypeError, ValueError: An argument is wrong, or cannot be sent to a process; nothing has started.
             RuntimeError: It was called in another event loop than its own, in another process, or under trio.
 
         Example:
@@ -173,8 +191,13 @@ class Supervisor:
         view = self._view
         if timeout is not None or policy is not None or name is not None or kind != "thread":
             check_kind(kind)
+            shell = self._attached()
             view = LoopView(
-                self._attached(), checked_timeout(timeout), checked_policy(policy), checked_name(name, optional=True)
+                shell,
+                checked_timeout(timeout),
+                checked_policy(policy),
+                checked_name(name, optional=True),
+                None if kind == "thread" else shell.kind(kind),
             )
         future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
         try:
@@ -191,11 +214,11 @@ class Supervisor:
         fn: Callable[..., Any],
         /,
         *args: Any,
-        kind: Literal["thread"] = "thread",
+        kind: Literal["thread", "process"] = "thread",
         name: str | None = None,
         policy: EscalationPolicy | None = None,
     ) -> Worker:
-        """Starts a worker: `fn(ctx, *args)` on a thread of its own. Returns when the function has been entered.
+        """Starts a worker: `fn(ctx, *args)` on a thread or process of its own. Returns when it has been entered.
 
         The worker lives until its function ends, `Worker.stop` is called, or the supervisor shuts down. How it ended
         is in `Worker.outcome` and in the log; an error of its function does not touch the supervisor.
@@ -205,7 +228,7 @@ class Supervisor:
         Args:
             fn: A blocking function; its first argument is the WorkerContext.
             *args: Its other arguments.
-            kind: "thread".
+            kind: "thread" or "process", as in `run`.
             name: Its name, unlike that of any live worker and without "/"; None: the function's name and a number.
             policy: Its ladder; None: the supervisor's.
 
@@ -213,6 +236,7 @@ class Supervisor:
             WorkerStopped: It was stopped before it was entered.
             SupervisorClosed: The supervisor is shutting down, or has shut down.
             TypeError, ValueError: An argument is wrong, or a live worker has this name; nothing has started.
+            SupervisorError: No process could be started.
             RuntimeError: The system has no more threads; or it was called in another event loop than its own, in
                 another process, or under trio.
 
@@ -233,7 +257,10 @@ class Supervisor:
         if inspect.isgeneratorfunction(fn):
             raise TypeError(f"start(fn={qualname(fn)}): is a generator function, whose body nobody would run")
         check_kind(kind)
-        worker, entry = self._attached().start(fn, args, checked_policy(policy), checked_name(name, optional=True))
+        shell = self._attached()
+        worker, entry = shell.start(
+            fn, args, checked_policy(policy), checked_name(name, optional=True), shell.kind(kind)
+        )
         try:
             await asyncio.wait((entry,))
         except asyncio.CancelledError:
@@ -246,24 +273,32 @@ class Supervisor:
             raise WorkerStopped(outcome)
         return worker
 
-    def executor(self, kind: Literal["thread"] = "thread") -> Executor:
+    def executor(self, kind: Literal["thread", "process"] = "thread") -> Executor:
         """Returns the pool as a `concurrent.futures.Executor`, for `loop.run_in_executor` and libraries that take one.
 
         Each call gives an executor of its own: its `shutdown()` closes that one alone. Any thread may use it. It
         differs from a `ThreadPoolExecutor` in these points:
 
         - `cancel()` of a running call returns False, as there, and begins to stop it by its ladder. Its future ends
-          with WorkerStopped once the work has ended or was abandoned, or with the value if there still was one.
+          with WorkerStopped once the work has ended or was abandoned, or with the value if there still was one. So
+          `map`, which cancels what is left when it fails, times out or is closed, stops running calls as well.
+        - SystemExit, other BaseExceptions and StopIteration arrive as they do from `run`. Coroutine functions are
+          refused; so are calls beyond `max_queued`.
         - `shutdown(wait=True)` with calls under way, in the supervisor's own event loop's thread, raises RuntimeError
-          where it would block the loop; so does `result()` of a call that is being stopped.
+          where it would block the loop; so do `result()` and `exception()` of a call that is being stopped. The
+          functions `concurrent.futures.wait` and `as_completed` cannot see that: do not block the loop with them.
+        - Done callbacks of a call that was stopped run in the event loop's thread.
         - When the supervisor shuts down, calls that wait, and running ones that have no value by then, end with
           WorkerStopped; new ones are refused with SupervisorClosed.
         - The interpreter's exit does not wait for calls.
+        - Where the system has no more threads, the future fails, and not `submit`.
         - The submitter's context variables are visible to the function.
         - `map` with a `chunksize` gives so many items to one call.
+        - asyncio's `set_default_executor` takes none but a `ThreadPoolExecutor`.
 
         Args:
-            kind: "thread".
+            kind: "thread" or "process". Calls in processes need the event loop to end: `result()` of one that runs
+                raises RuntimeError in the loop's own thread, rather than block it.
 
         Raises:
             ValueError: There is no such kind.
@@ -278,7 +313,7 @@ class Supervisor:
             1024
         """
         check_kind(kind)
-        return PoolExecutor(self.name, self._any_thread)
+        return PoolExecutor(self.name, kind, self._any_thread)
 
     # ------------------------------------------------------------------------------------ what is there
 
@@ -292,8 +327,9 @@ class Supervisor:
         shell = self._shell
         if shell is None:
             return ()
-        handles = (shell.handle(run) for run in shell.live())
-        return tuple(worker for worker in handles if worker is not None)
+        with shielded():
+            handles = (shell.handle(run) for run in shell.live())
+            return tuple(worker for worker in handles if worker is not None)
 
     def stacks(self) -> dict[str, str]:
         """Returns where each worker that runs stands now, by its name, as the text of a traceback. Any thread.
@@ -311,7 +347,8 @@ class Supervisor:
             >>> Supervisor("app").statistics().queued
             0
         """
-        return Statistics(self.name) if self._shell is None else self._shell.statistics()
+        with shielded():
+            return Statistics(self.name) if self._shell is None else self._shell.statistics()
 
     def transitions(self, *, buffer: int = 1000) -> Transitions:
         """Opens an async iterator over the transitions of all workers from now on, calls included.
@@ -386,7 +423,8 @@ class Supervisor:
         shell = self._shell
         if shell is not None:
             try:
-                shell.loop.call_soon_threadsafe(shell.begin_shutdown, None, reason)
+                with shielded():
+                    shell.loop.call_soon_threadsafe(shell.begin_shutdown, None, reason)
             except RuntimeError:
                 if not shell.loop.is_closed():
                     raise
@@ -467,6 +505,8 @@ class Supervisor:
             return loop
         if self._lost is not None:
             raise self._misused(self._lost)
+        if getattr(sys.modules.get("supervisor.processes._child"), "importing_main", False):
+            raise self._misused(NO_GUARD)
         if self._loop is not None:
             raise self._misused(ANOTHER_LOOP)
         shell = Shell(loop, self._settings, self._listeners)
@@ -494,6 +534,8 @@ class Supervisor:
 
     def _forked(self) -> None:
         """This process is a copy: the threads and the loop have stayed behind."""
+        if self._shell is not None:
+            self._shell.forked()
         if self._loop is not None:
             self._loop = self._shell = self._view = None
             self._lost = f"was used in process {os.getppid()} before the fork: build one in this process"
@@ -512,14 +554,16 @@ class LoopView(Executor):
         timeout: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
+        kind: WorkerKind | None = None,
     ) -> None:
         self._shell = shell
+        self._kind = kind
         self._timeout = timeout
         self._policy = policy
         self._name = name
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
-        return self._shell.call(fn, args, self._timeout, self._policy, self._name)
+        return self._shell.call(fn, args, self._timeout, self._policy, self._name, self._kind)
 
 
 # ------------------------------------------------------------------------------------------------ after a fork
@@ -540,6 +584,11 @@ if hasattr(os, "register_at_fork"):
 ANOTHER_LOOP = (
     "is bound to another event loop: build one in each loop, where it is used, or go through its own with "
     "asyncio.run_coroutine_threadsafe(...)"
+)
+
+NO_GUARD = (
+    "is used by the main module while a worker process imports that module to find a function of it: "
+    'put what starts the program under `if __name__ == "__main__":`'
 )
 
 LOG_METHODS = ("debug", "info", "warning", "error")

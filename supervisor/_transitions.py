@@ -106,10 +106,16 @@ class Listeners(list["ref[Transitions]"]):
     """Who listens to a supervisor. Empty, and so false, while nobody does, which costs a call next to nothing."""
 
     def add(self, listener: Transitions) -> None:
-        self.append(ref(listener, self.remove))
+        self.append(ref(listener, self._forget))
 
     def discard(self, listener: Transitions) -> None:
-        self[:] = [reference for reference in self if reference() is not listener]
+        self._forget(ref(listener))  # equal to the one that was added, as both are of the same object
+
+    def _forget(self, reference: ref[Transitions]) -> None:
+        try:
+            self.remove(reference)
+        except ValueError:
+            pass  # it was closed, and then dropped
 
     def each(self) -> Iterator[Transitions]:
         return (listener for reference in tuple(self) if (listener := reference()) is not None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ._errors import SupervisorMisused
 from ._loop import outlast
-from ._policy import checked_reason
+from ._values import checked_reason
 
 if TYPE_CHECKING:
     from ._outcome import Outcome, WorkerState
@@ -54,6 +54,11 @@ class Worker:
         return None if self._run.over else self._run.ident
 
     @property
+    def pid(self) -> int | None:
+        """The number of its process; None for threads, before it runs and after its end."""
+        return None if self._run.over else self._run.pid
+
+    @property
     def entered(self) -> bool:
         """Whether the function has ever been entered."""
         return self._run.carrier is not None
@@ -98,7 +103,7 @@ class Worker:
         return self._ended()
 
     def stack(self) -> str:
-        """Returns where its thread stands now, as the text of a traceback; empty where it does not run. Any thread."""
+        """Returns where it stands now, as the text of a traceback; empty where it does not run. Any thread."""
         return ("" if self._run.over else self._run.kind.stack(self._run)) or ""
 
     def conclude(self, outcome: Outcome) -> None:

@@ -16,6 +16,7 @@ import uvloop
 from hypothesis import settings
 
 from .docs.catalogue import contradictions
+from .processes.faults import children
 
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
@@ -116,11 +117,11 @@ uvloop.new_event_loop().close()  # the first one opens files that belong to the 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test must leave no thread of a supervisor and no open file behind."""
+    """Each test must leave no thread of a supervisor, no child process, no zombie and no open file behind."""
     if "leftovers" in request.fixturenames:
         request.getfixturevalue("leftovers")  # set up first, so released last but one
     gc.collect()
-    before, already = open_files(), set(ours())
+    before, already, parented = open_files(), set(ours()), children()
     yield
     if "leftovers" in request.fixturenames:
         request.getfixturevalue("leftovers").release.set()
@@ -128,6 +129,9 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     while (threads := set(ours()) - already) and time.monotonic() < until:
         next(iter(threads)).join(0.05)
     assert not threads, f"threads were left behind: {threads}"
+    while (processes := children() - parented) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not processes, f"processes were left behind, perhaps as zombies: {processes}"
     if open_files() > before:
         gc.collect()
     assert open_files() <= before, "files were left open"

@@ -7,7 +7,7 @@ what a stuck one must not hold up.
 from __future__ import annotations
 
 import threading
-from _thread import RLock, allocate_lock, get_ident
+from _thread import RLock, get_ident
 from collections import deque
 from contextlib import nullcontext
 from functools import partial
@@ -16,9 +16,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._context import StopEvent, WorkerContext, entered
-from .._errors import StopRequested, WorkerExit, WorkerFailed
+from .._endings import converted
 from .._run import qualname
-from ._gate import Gate, Injection, Shield
+from ._gate import Gate, Injection, Shield, injection_missing
 from ._stack import stack_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Launcher:
     """Starts threads, each by the one before it: the caller is held up for the first alone."""
 
     def __init__(self) -> None:
-        self._lock = allocate_lock()
+        self._lock = RLock()  # a signal handler may come in between
         self._waiting: deque[tuple[threading.Thread, Callable[[RuntimeError], object]]] = deque()
         self._busy = False
 
@@ -137,9 +137,17 @@ class Threads:
         return max(0, min(self._max_threads, 2 * self._max_threads - self.stuck))
 
     @property
+    def injection_missing(self) -> str | None:
+        """Says why no exception can be injected at present; None where one can."""
+        return injection_missing()
+
+    @property
     def alive(self) -> int:
         """How many threads there are: of the pool, of workers, those that were abandoned, and helpers."""
         return len(self._members)
+
+    def prepare(self, run: Run) -> None:
+        """There is nothing to prepare."""
 
     def submit(self, run: Run) -> None:
         """Runs a call on the next thread of the pool that is free. Any thread."""
@@ -161,7 +169,8 @@ class Threads:
                 return
             self.size += 1
             self._named += 1
-        self._start(f"thread-{self._named}", self._serve, self._unserved)
+            name = f"thread-{self._named}"
+        self._start(name, self._serve, self._unserved)
 
     def _start(self, name: str, target: Callable[[], object], failed: Callable[[RuntimeError], object]) -> None:
         thread = threading.Thread(name=f"{self._supervisor}/{name}", daemon=True, target=self._begin, args=(target,))
@@ -209,6 +218,12 @@ class Threads:
     def inject(self, run: Run) -> Injection:
         gate: Gate | None = run.carrier
         return "unstarted" if gate is None else gate.inject()  # claimed this very moment
+
+    def terminate(self, run: Run) -> None:
+        """Threads have no such step."""
+        raise NotImplementedError
+
+    kill = terminate
 
     def abandon(self, run: Run) -> bool:
         """Gives the thread up, and replaces it; False where the run has ended and its completion is in the inbox."""
@@ -312,7 +327,7 @@ class Threads:
             run.value = value
         else:
             try:
-                run.error = _converted(run, error)
+                run.error = converted(run, error)
             except Exception as broken:  # an error whose own code fails is still an error of this run alone
                 run.error = broken
         del value, error, fn, args, context
@@ -346,24 +361,3 @@ def _fire(ctx: WorkerContext, run: Run) -> None:
             registration.fire()
         except BaseException as error:  # sys.exit() in a callback, say: this thread is a helper, the worker goes on
             run.owner.callback_failed(run, qualname(registration.callback), error)
-
-
-def _converted(run: Run, error: BaseException) -> BaseException | None:
-    """Returns what may reach the event loop in place of what the function raised; None where that was a success."""
-    match error:
-        case StopIteration():  # a future refuses it
-            converted: BaseException = RuntimeError(f"worker {run.name!r} raised StopIteration")
-        case Exception():
-            return error
-        case SystemExit(code=None):
-            return None
-        case SystemExit(code=int(code)) if code == 0:
-            return None
-        case SystemExit(code=code):
-            converted = WorkerExit(run.name, code)
-        case StopRequested() if run.ladder is not None:
-            return error  # never delivered: the machine calls this a stop
-        case _:
-            converted = WorkerFailed(run.name, error)
-    converted.__cause__ = error
-    return converted

@@ -29,6 +29,7 @@ NAMES = {
     "Transitions",
     "Worker",
     "WorkerContext",
+    "WorkerDied",
     "WorkerExit",
     "WorkerFailed",
     "WorkerStopped",

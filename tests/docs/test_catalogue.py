@@ -17,15 +17,11 @@ CODE = [
 
 
 def literals():
-    """Names of events that stand in calls in the code."""
+    """Names of events that stand in the code."""
     for path in CODE:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                for argument in node.args:
-                    if isinstance(argument, ast.Constant) and re.fullmatch(
-                        r"(worker|supervisor)\.[a-z_]+", str(argument.value)
-                    ):
-                        yield argument.value
+            if isinstance(node, ast.Constant) and re.fullmatch(r"(worker|supervisor)\.[a-z_]+", str(node.value)):
+                yield node.value
 
 
 def of_transitions():

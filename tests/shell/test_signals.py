@@ -166,7 +166,64 @@ async def test_a_handler_that_replaced_ours_is_left_alone():
         signal.signal(signal.SIGTERM, before)
 
 
-def run_script(body, *numbers, loop="asyncio", status=0):
+@pytest.mark.parametrize("first_to_close", [0, 1])
+async def test_two_supervisors_may_close_in_any_order(first_to_close):
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    mine = signal.getsignal(signal.SIGTERM)
+    try:
+        both = [Supervisor("a"), Supervisor("b")]
+        waiting = []
+        for sup in both:
+            waiting.append(asyncio.ensure_future(sup.wait_for_signal(signal.SIGTERM)))
+            await asyncio.sleep(0)
+        await both.pop(first_to_close).shutdown()
+        send(signal.SIGTERM)
+        assert await waiting.pop(1 - first_to_close) is signal.SIGTERM
+        assert seen == [signal.SIGTERM]
+        await both[0].shutdown()
+        assert signal.getsignal(signal.SIGTERM) is mine
+        assert await waiting[0] is None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_supervisor_that_was_lost_with_its_loop_harms_no_later_one():
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def lose():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(Supervisor("old").wait_for_signal(signal.SIGTERM), 0.01)
+
+    async def use():
+        async with Supervisor("new") as sup:
+            waiting = asyncio.ensure_future(sup.wait_for_signal(signal.SIGTERM))
+            await asyncio.sleep(0)
+            send(signal.SIGTERM)
+            return await waiting
+
+    seen = []
+    mine = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        asyncio.run(lose())
+        assert asyncio.run(use()) is signal.SIGTERM
+        send(signal.SIGTERM)
+        assert seen == [signal.SIGTERM] * 2
+    finally:
+        signal.signal(signal.SIGTERM, mine)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+async def test_the_signal_gives_the_shutdown_its_reason():
+    async with Supervisor() as sup:
+        waiting = asyncio.ensure_future(sup.wait_for_signal())
+        await asyncio.sleep(0)
+        send(signal.SIGTERM)
+        await waiting
+    assert sup.report.reason == "SIGTERM"
+
+
+def run_script(body, *numbers, loop="asyncio", status=0, warnings="error"):
     """Runs `main()` of a script in a process, sends a signal at each line "now", and returns what else it printed."""
     head = (
         "import asyncio, os, signal, sys, threading, time\n"
@@ -177,7 +234,7 @@ def run_script(body, *numbers, loop="asyncio", status=0):
         "import uvloop\nfactory = uvloop.new_event_loop\n" if loop == "uvloop" else "factory = None\n"
     ) + "with asyncio.Runner(loop_factory=factory) as runner:\n    runner.run(main())\nsay('end')\n"
     process = subprocess.Popen(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", head + body + tail],
+        [sys.executable, "-X", "dev", "-W", warnings, "-c", head + body + tail],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -228,6 +285,42 @@ def test_after_the_supervisor_has_closed_ctrl_c_is_asyncios_again(loop):
     lines, errors = run_script(body, signal.SIGINT, signal.SIGINT, loop=loop, status=-signal.SIGINT)
     assert lines == ["SIGINT", "{'stopped': 1}"]
     assert "KeyboardInterrupt" in errors
+
+
+def test_a_forked_child_has_the_handlers_from_before():
+    body = """
+async def main():
+    async with Supervisor() as sup:
+        waiting = asyncio.ensure_future(sup.wait_for_signal())
+        await asyncio.sleep(0)
+        up, say_up = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(say_up, b"!")
+            time.sleep(30)
+            os._exit(0)
+        os.read(up, 1)  # the interpreter forgets a signal that comes while it forks
+        os.kill(pid, signal.SIGTERM)
+        say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        await asyncio.sleep(0.01)
+        say(waiting.done())
+        waiting.cancel()
+"""
+    assert run_script(body, warnings="ignore")[0] == ["-15", "False", "end"]
+
+
+def test_what_a_shell_has_ignored_for_a_job_in_the_background_stays_ignored():
+    body = """
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+async def main():
+    async with Supervisor() as sup:
+        waiting = asyncio.ensure_future(sup.wait_for_signal())
+        await asyncio.sleep(0)
+        say(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
+        signal.raise_signal(signal.SIGTERM)
+        say((await waiting).name)
+"""
+    assert run_script(body)[0] == ["True", "SIGTERM", "end"]
 
 
 def test_a_signal_that_was_never_waited_for_to_the_end_kills_as_if_nothing_had_been_there():

@@ -1,0 +1,123 @@
+"""Telling of runs: each transition goes to the log, and to whoever listens."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ._outcome import Outcome, Transition, WorkerState
+from ._policy import Ask, Kill
+from ._run import qualname
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._log import Log
+    from ._policy import StepName
+    from ._run import Run
+    from ._transitions import Listeners
+
+__all__ = ["Teller"]
+
+
+class Teller:
+    """Tells of the runs of one supervisor. On the loop's thread.
+
+    Attributes:
+        log: The supervisor's log.
+        listeners: Who listens to transitions.
+    """
+
+    def __init__(self, supervisor: str, clock: Callable[[], float], log: Log, listeners: Listeners) -> None:
+        self._supervisor = supervisor
+        self._clock = clock
+        self.log = log
+        self.listeners = listeners
+
+    def transition(
+        self,
+        run: Run,
+        old: WorkerState | None,
+        new: WorkerState,
+        *,
+        step: StepName | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Tells of a change of a run's state, or of a further step."""
+        level = _level(run, step, outcome)
+        logged = self.log.wants(level)
+        if not logged and not self.listeners:
+            return
+        now = self._clock()
+        transition = Transition(
+            self._supervisor,
+            run.name,
+            run.kind.name,
+            run.attempt,
+            old,
+            new,
+            step=step if outcome is None else outcome.step,
+            reason=run.reason if run.ladder is None else run.ladder.reason,
+            ended=None if outcome is None else outcome.ended,
+            at=now,
+            elapsed=now - run.submitted_at,
+            ident=None if new == "queued" else run.ident,  # a thread may have taken it before this is told
+            pid=run.pid,
+        )
+        for listener in self.listeners.each():
+            listener.tell(transition)
+        if not logged:
+            return
+        past_ask = level >= logging.WARNING and run.ladder is not None
+        self.log.transition(
+            level,
+            transition,
+            stack=run.ladder.stack if past_ask and run.ladder is not None else None,
+            error=outcome.error if outcome is not None and level >= logging.ERROR else None,
+        )
+
+    def end(self, run: Run, outcome: Outcome) -> None:
+        """Tells that a run has concluded."""
+        self.transition(run, _before_the_end(run, outcome), "ended", outcome=outcome)
+
+    def late_end(self, run: Run) -> None:
+        """Tells that an abandoned run has ended after all."""
+        self.log.write(
+            logging.WARNING,
+            "worker.late_end",
+            worker=run.name,
+            kind=run.kind.name,
+            attempt=run.attempt,
+            elapsed=round(self._clock() - run.submitted_at, 6),
+        )
+
+    def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
+        self.log.write(logging.ERROR, "worker.callback_failed", worker=run.name, callback=callback, exc_info=error)
+
+    def callback_blocked(self, run: Run, callback: str) -> None:
+        self.log.write(logging.WARNING, "worker.callback_blocked", worker=run.name, callback=callback)
+
+    def blocked_callbacks(self, run: Run) -> None:
+        """Tells of each callback of `on_stop` that still runs."""
+        ctx = run.ctx
+        for registration in () if ctx is None else tuple(ctx.registrations):
+            if registration.running:
+                self.callback_blocked(run, qualname(registration.callback))
+
+
+def _level(run: Run, step: StepName | None, outcome: Outcome | None) -> int:
+    if outcome is not None and (outcome.ended in ("abandoned", "died") or (outcome.ended == "failed" and run.own)):
+        return logging.ERROR
+    if outcome is None and step == Kill.name:
+        return logging.ERROR
+    if outcome is None and step is not None and step != Ask.name:
+        return logging.WARNING
+    return logging.INFO if run.own else logging.DEBUG
+
+
+def _before_the_end(run: Run, outcome: Outcome) -> WorkerState:
+    if outcome.step is not None:
+        return "stopping"
+    if run.started_at:
+        return "running"
+    return "starting" if run.own else "queued"

@@ -1,0 +1,542 @@
+"""The owner's end of one worker process: from its launch until it has been reaped."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections import deque
+from contextlib import ExitStack
+from pathlib import Path
+from pickle import dumps, loads
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
+
+from ._wire import INJECT, STACK, TERMINATE, Receiver, framed
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from .._run import Run
+    from ._wire import Part
+
+__all__ = ["Keeper", "Process"]
+
+C = TypeVar("C", socket.socket, IO[bytes])
+
+STDERR = 2
+
+ROOT = str(Path(__file__).parents[2])
+BOOT = (
+    "__import__('sys').path.insert(0, __import__('sys').argv.pop());"
+    "__import__('supervisor.processes._child', fromlist=('main',)).main()"
+)
+"""Leaves no name behind: functions of the owner's main module are looked for in this one first."""
+
+LEAVE_TIMEOUT = 1.0
+"""Seconds that an idle process has to leave by itself."""
+
+STACK_TIMEOUT = 0.01
+"""Seconds at most for which the loop waits for a process to write where it stands."""
+
+BUFFER = 1 << 20
+"""Bytes of a socket's buffer: fewer turns of the loop for large arguments and results."""
+
+PARTS_AT_ONCE = 512
+
+BYTES_A_TURN = 1 << 23
+"""Bytes after which a process that goes on sending lets the loop's other users have a turn."""
+
+
+class Keeper(Protocol):
+    """Who is told what becomes of a process. On the loop's thread."""
+
+    def up(self, process: Process) -> None:
+        """It takes calls from now on."""
+        ...
+
+    def heard(self, process: Process, word: str, details: tuple[Any, ...]) -> None:
+        """It has said something."""
+        ...
+
+    def gone(self, process: Process) -> None:
+        """It has died, and everything of it has been cleared away."""
+        ...
+
+
+class Stream:
+    """One end of a socket pair, on the event loop: never blocks, in either direction.
+
+    Attributes:
+        unread: The other end has gone and had not read all that was sent; if False, it may have.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, hear: Callable[[Any, Any], None]) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._hear = hear
+        self._receiver = Receiver(sock.recv_into)
+        self._frame: Any = None
+        self._out: deque[memoryview] = deque()
+        self.unread = False
+        sock.setblocking(False)
+        loop.add_reader(sock, self.read)
+
+    def send(self, parts: list[Part]) -> None:
+        """Sends a frame, behind those that are still on their way."""
+        if not self._out:
+            if len(parts) == 1:
+                part = parts[0]
+                try:
+                    sent = self._sock.send(part)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    self.unread = True
+                    return  # it is dying; its death will be heard of
+                if sent == len(part):
+                    return
+                self._out.append(memoryview(part)[sent:])
+            else:
+                self._out.extend(memoryview(part).cast("B") for part in parts)
+            self._loop.add_writer(self._sock, self._write)
+            self._write()
+        else:
+            self._out.extend(memoryview(part).cast("B") for part in parts)
+
+    def _write(self) -> None:
+        out = self._out
+        try:
+            while out:
+                sent = self._sock.sendmsg([out[index] for index in range(min(len(out), PARTS_AT_ONCE))])
+                while out and sent >= len(out[0]):
+                    sent -= len(out.popleft())
+                if sent:
+                    out[0] = out[0][sent:]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.unread = True
+            out.clear()  # it is dying; its death will be heard of
+        self._loop.remove_writer(self._sock)
+
+    def read(self, *, to_the_end: bool = False) -> None:
+        """Hears what has arrived: a part of it in each turn of the loop, or all there is."""
+        receiver = self._receiver
+        drained = False
+        left = math.inf if to_the_end else BYTES_A_TURN
+        try:
+            while True:
+                if self._frame is None:
+                    self._frame = receiver.take()
+                if self._frame is not None:
+                    try:
+                        self._hear(self._frame.pickle, self._frame.buffers)
+                    except Exception as error:
+                        context = {"message": "supervisor: a message of a worker process failed", "exception": error}
+                        self._loop.call_exception_handler(context)
+                    self._frame = None  # only now: an interrupt that struck before has it heard again
+                    continue
+                if drained or left <= 0:
+                    return  # a short read has taken all; the loop says when there is more
+                room = receiver.room
+                got = receiver.feed()
+                if got == 0:
+                    self._loop.remove_reader(self._sock)
+                    return
+                drained = got < room
+                left -= got
+        except BlockingIOError:
+            return
+        except OSError:  # the kernel's word for it
+            self.unread = True
+            self._loop.remove_reader(self._sock)
+        except (KeyboardInterrupt, SystemExit):
+            self._loop.call_soon(self.read)
+            raise
+
+    def finish(self) -> None:
+        """Says that no more will be sent."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it has died
+
+    def close(self) -> None:
+        if self._sock.fileno() == -1:
+            return
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+        self._sock.close()
+
+    def close_fd(self) -> None:
+        """Closes this process's copy alone, after a fork."""
+        self._sock.close()
+
+
+class Process:
+    """A worker process. On the loop's thread, but for `stack`.
+
+    Death is what the kernel says of the process itself: its sockets may be held open by what it has started. Then, in
+    this order: what it had still sent is heard, its group is killed while the dead leader keeps the group's number from
+    being given out again, it is reaped, its files are closed, and the keeper is told.
+
+    Attributes:
+        pid: Its number.
+        run: What it carries out, or is launched for.
+        ready: It takes calls.
+        tasks: How many calls it has carried out.
+        retired: It takes no more.
+        code: Its exit code, negative for a signal; None where it lives, or where somebody else has reaped it.
+        reaped: It is no more.
+        dying: It is no more, but what it has said is still to be heard.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, keeper: Keeper, start_timeout: float) -> None:
+        self._loop = loop
+        self._keeper = keeper
+        self.run: Run | None = None
+        self.ready = False
+        self.tasks = 0
+        self.retired = False
+        self.code: int | None = None
+        self.reaped = False
+        self.dying = False
+        self.killed_late = False
+        self._told = False
+        self._pidfd = -1
+        first = _first_frame()
+        self._asking = threading.Lock()
+        with ExitStack() as ours, ExitStack() as theirs:  # what is opened is closed again where the next fails
+            for fd in _missing_standard_files():
+                theirs.callback(os.close, fd)
+            data, far_data = map(closing, socket.socketpair(), (ours, theirs))
+            control, far_control = map(closing, socket.socketpair(), (ours, theirs))
+            for sock in (data, far_data):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            life, self._life = os.pipe()
+            theirs.callback(os.close, life)
+            ours.callback(self._close_fds)
+            self._errors = closing(_scratch_file(), ours)
+            self._stack = closing(_scratch_file(), ours)
+            stderr = _standard_error()
+            theirs.callback(os.close, stderr)
+            passed = (far_data.fileno(), far_control.fileno(), life, stderr, self._stack.fileno())
+            popen = subprocess.Popen(  # noqa: S603  # this interpreter
+                [sys.executable, *_flags(), "-P", "-c", BOOT, *map(str, passed), ROOT],
+                stdin=subprocess.DEVNULL,
+                stderr=self._errors,
+                pass_fds=passed,
+                start_new_session=True,
+            )
+            ours.pop_all()
+        popen.returncode = 0  # it is reaped here, by whoever hears of its death
+        self.pid = popen.pid
+        self.data = Stream(loop, data, self._hear)
+        self.control = Stream(loop, control, self._hear)
+        self.data.send(first)
+        self._timer: asyncio.TimerHandle | None = None
+        if start_timeout < float("inf"):
+            self._timer = loop.call_later(start_timeout, self._too_late)
+        self._watch()
+        _alive.add(self)
+
+    # -------------------------------------------------------------------------------- what it says
+
+    def _hear(self, pickle: Part, buffers: list[memoryview]) -> None:
+        try:
+            word, *details = loads(pickle, buffers=buffers)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the result of a call; nothing else can fail to load
+            self._keeper.heard(self, "unloadable", (error,))
+            return
+        if word == "ready":
+            self._up()
+        else:
+            self._keeper.heard(self, word, tuple(details))
+
+    def _up(self) -> None:
+        self._call_off()
+        self.ready = True
+        text = self.errors()
+        self._errors.close()
+        self._keeper.up(self)
+        if text and sys.stderr is not None:
+            sys.stderr.write(text)
+
+    def _too_late(self) -> None:
+        self.killed_late = True
+        self.kill()
+
+    def _call_off(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def errors(self) -> str:
+        """What it wrote to its standard error before it was ready."""
+        if self._errors.closed:
+            return ""
+        return os.pread(self._errors.fileno(), 1 << 16, 0).decode(errors="replace")
+
+    # -------------------------------------------------------------------------------- what is done to it
+
+    def signal(self, number: int) -> None:
+        """Sends a signal to the process itself."""
+        if self.reaped:
+            return
+        try:
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, number)
+            else:
+                os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass  # it has died
+
+    def inject(self) -> None:
+        self.signal(INJECT)
+
+    def terminate(self) -> None:
+        """Ends the process, and asks the rest of its group."""
+        self.signal(TERMINATE)
+        self._signal_group(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kills the process and its whole group."""
+        self._signal_group(signal.SIGKILL)
+
+    def leave(self) -> None:
+        """Lets an idle process end by itself, soon."""
+        self.retired = True
+        self.data.finish()
+        if self._timer is None:
+            self._timer = self._loop.call_later(LEAVE_TIMEOUT, self.kill)
+
+    def _signal_group(self, number: int) -> None:
+        if self.reaped:
+            return
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass  # nobody is left in it, or only what has changed its user
+
+    def stack(self, *, ask: bool = True) -> str | None:
+        """Returns where it stands, as it says itself, or else what the kernel knows. Any thread.
+
+        Asking takes a millisecond, or `STACK_TIMEOUT` where it does not answer.
+        """
+        if self.reaped or not self.ready:
+            return None
+        if not ask:
+            return _kernels_view(self.pid)
+        with self._asking:
+            try:
+                text = self._ask_where()
+            except (OSError, ValueError):  # it has been reaped meanwhile
+                return None
+        return _kernels_view(self.pid) if text is None else _users_part(text)
+
+    def _ask_where(self) -> str | None:
+        file = self._stack.fileno()
+        os.ftruncate(file, 0)
+        os.lseek(file, 0, os.SEEK_SET)  # the child's end is the same open file
+        self.signal(STACK)
+        until = time.monotonic() + STACK_TIMEOUT
+        before = b""
+        while time.monotonic() < until:
+            time.sleep(0.0003)
+            text = os.pread(file, 1 << 16, 0)
+            if text and text == before:
+                return text.decode(errors="replace")
+            before = text
+        return None
+
+    # -------------------------------------------------------------------------------- its death
+
+    def _watch(self) -> None:
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # not Linux, or denied
+            threading.Thread(target=self._wait, name=f"supervisor/pid-{self.pid}", daemon=True).start()
+        else:
+            self._loop.add_reader(self._pidfd, self.died)
+
+    def _unwatch(self) -> None:
+        if self._pidfd >= 0 and not self._loop.is_closed():
+            self._loop.remove_reader(self._pidfd)
+
+    def _wait(self) -> None:
+        """Waits for the death where there is no pidfd; reaps nothing."""
+        try:
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # somebody else has reaped it
+        try:
+            self._loop.call_soon_threadsafe(self.died)
+        except RuntimeError:
+            pass  # the loop is closed
+
+    def died(self) -> None:
+        """Clears away what is left of it, and tells its keeper."""
+        try:
+            if not self.reaped:
+                self.dying = True
+                self.data.read(to_the_end=True)
+                self.control.read(to_the_end=True)
+                self.kill()
+                self._reap()
+            if not self._told:
+                self._keeper.gone(self)
+                self._told = True
+        except (KeyboardInterrupt, SystemExit):
+            self._loop.call_soon(self.died)  # all of it can be done twice
+            raise
+        except Exception:
+            self._unwatch()  # or the loop would call this for ever
+            raise
+        self._errors.close()
+
+    def end_now(self, seconds: float) -> None:
+        """Kills it and waits for its death, `seconds` at most. Tells nobody."""
+        self.kill()
+        until = time.monotonic() + seconds
+        while not self.reaped and time.monotonic() < until:
+            try:
+                dead = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+            except ChildProcessError:
+                dead = True
+            if dead:
+                self.kill()
+                self._reap()
+                self._errors.close()
+            else:
+                time.sleep(0.0005)
+
+    def _reap(self) -> None:
+        self.reaped = True
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.code = os.waitstatus_to_exitcode(status) if pid else None
+        except ChildProcessError:
+            self.code = None  # the application ignores SIGCHLD, or reaps what is not its own
+        self._call_off()
+        self._unwatch()
+        self.data.close()
+        self.control.close()
+        self._close_files()
+
+    def _close_files(self) -> None:
+        """Closes what is not a stream; the errors stay, for whoever asks why it did not start."""
+        self._close_fds()
+        self._stack.close()
+
+    def _close_fds(self) -> None:
+        for fd in (self._pidfd, self._life):
+            if fd >= 0:
+                os.close(fd)
+        self._pidfd = self._life = -1
+
+    def forked(self) -> None:
+        """This is a copy of its owner: it must not keep the worker process alive."""
+        self.reaped = True
+        self.data.close_fd()
+        self.control.close_fd()
+        self._close_files()
+
+    def __del__(self) -> None:
+        if getattr(self, "_life", -1) >= 0:
+            self._close_files()
+
+    def __repr__(self) -> str:
+        how = "reaped" if self.reaped else "retired" if self.retired else "ready" if self.ready else "starting"
+        return f"<worker process {self.pid}: {how}>"
+
+
+_alive: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for process in _alive:
+        if not process.reaped:
+            process.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _flags() -> list[str]:
+    """The options with which this interpreter was started, as multiprocessing passes them on."""
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return]
+
+
+def _scratch_file() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("supervisor"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def closing(thing: C, stack: ExitStack) -> C:
+    """Has a stack close what was opened."""
+    stack.callback(thing.close)
+    return thing
+
+
+def _missing_standard_files() -> list[int]:
+    """Takes the numbers 0 to 2 where this process has no such files: what is passed on must not get them."""
+    fillers: list[int] = []
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        fillers.append(fd)
+    os.close(fd)
+    return fillers
+
+
+def _standard_error() -> int:
+    try:
+        return os.dup(2)
+    except OSError:  # this process has none
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def _first_frame() -> list[Part]:
+    """What a process needs to know of its owner."""
+    main: dict[str, str] = {}
+    module: Any = sys.modules["__main__"]
+    sys.modules.setdefault("__mp_main__", module)  # what processes make of its classes goes by this name
+    spec, path = getattr(module, "__spec__", None), getattr(module, "__file__", None)
+    if spec is not None:
+        if spec.name != "__main__" and not spec.name.endswith(".__main__"):
+            main = {"name": spec.name}
+    elif path is not None:
+        main = {"path": str(Path(path).absolute())}
+    first = {"path": [str(Path(entry).absolute()) for entry in sys.path], "argv": sys.argv, "main": main}
+    return framed(dumps((first,), 5))
+
+
+def _users_part(text: str) -> str:
+    """Leaves out the frames below the user's function, and the head."""
+    lines = text.splitlines()[1:]
+    mine = [index for index, line in enumerate(lines) if f'"{_CHILD}"' in line]
+    users = lines[: mine[0]] if mine else lines
+    return "".join(f"{line}\n" for line in reversed(users)) or "  in no Python function of the worker's\n"
+
+
+_CHILD = str(Path(__file__).with_name("_child.py"))
+
+
+def _kernels_view(pid: int) -> str | None:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        where = Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return None
+    return f"  process {pid} does not answer: state {state}, in the kernel at {where or '?'}\n"

@@ -1,0 +1,318 @@
+"""`executor(kind)`: what the standard library promises of an Executor."""
+
+import asyncio
+import concurrent.futures
+import threading
+from concurrent.futures import FIRST_COMPLETED, as_completed, wait
+
+import pytest
+
+from supervisor import Supervisor, SupervisorBusy, SupervisorClosed, WorkerExit, WorkerFailed, WorkerStopped
+
+from . import functions as f
+from .test_stopping import INJECTING
+
+
+@pytest.fixture
+async def sup():
+    async with Supervisor("pool", max_threads=2, max_processes=2, policy=INJECTING, shutdown_timeout=5) as supervisor:
+        yield supervisor
+
+
+@pytest.fixture
+def ex(sup, kind):
+    return sup.executor(kind)
+
+
+async def aside(fn, *args):
+    """Calls a blocking function in a thread that has nothing to do with the supervisor."""
+    return await asyncio.wait_for(asyncio.to_thread(fn, *args), f.LIMIT)
+
+
+async def test_submit_gives_a_future_of_concurrent_futures_with_the_value(ex):
+    future = ex.submit(pow, 2, 10)
+    assert isinstance(ex, concurrent.futures.Executor)
+    assert isinstance(future, concurrent.futures.Future)
+    assert await aside(future.result) == 1024
+    assert await aside(future.exception) is None
+    assert future.done()
+    assert future.result() == 1024
+
+
+async def test_keyword_arguments_reach_the_function(ex):
+    assert await aside(ex.submit(int, "ff", base=16).result) == 255
+
+
+async def test_run_in_executor_takes_it(ex):
+    assert await asyncio.get_running_loop().run_in_executor(ex, pow, 2, 4) == 16
+
+
+@pytest.mark.parametrize(
+    ("fn", "args", "error"),
+    [
+        (int, "x", ValueError),
+        (f.leave, 3, WorkerExit),
+        (f.fail, KeyboardInterrupt(), WorkerFailed),
+        (f.fail, StopIteration(), RuntimeError),
+    ],
+)
+async def test_an_error_comes_as_it_is(ex, fn, args, error):
+    future = ex.submit(fn, args)
+    with pytest.raises(error):
+        await aside(future.result)
+    assert isinstance(future.exception(), error)
+
+
+async def test_a_future_is_running_while_its_function_runs_and_done_afterwards(ex, board):
+    future = ex.submit(f.hold, board)
+    await board.posted("entered")
+    assert (future.running(), future.done()) == (True, False)
+    with pytest.raises(TimeoutError):
+        await aside(future.result, 0.01)
+    board.post("release")
+    assert await aside(future.result) == "value"
+    assert (future.running(), future.done()) == (False, True)
+
+
+async def test_calls_that_wait_are_not_running(ex, board):
+    futures = [ex.submit(f.hold, board, n, f"entered {n}") for n in range(4)]
+    for n in range(2):
+        await board.posted(f"entered {n}")
+    assert [future.running() for future in futures] == [True, True, False, False]
+    board.post("release")
+    assert [await aside(future.result) for future in futures] == [0, 1, 2, 3]
+
+
+async def test_other_threads_may_submit(ex):
+    def many():
+        return [ex.submit(pow, number, 2) for number in range(50)]
+
+    futures = [future for batch in await asyncio.gather(*(aside(many) for _ in range(4))) for future in batch]
+    results = await aside(lambda: [future.result(f.LIMIT) for future in futures])
+    assert sorted(results) == sorted(number**2 for number in range(50) for _ in range(4))
+
+
+async def test_beyond_max_queued_a_call_is_refused(kind, board):
+    async with Supervisor(max_threads=1, max_processes=1, max_queued=1) as sup:
+        ex = sup.executor(kind)
+        futures = [ex.submit(f.hold, board), ex.submit(f.hold, board)]
+        with pytest.raises(SupervisorBusy, match="max_queued=1"):
+            ex.submit(int)
+        with pytest.raises(SupervisorBusy):
+            await aside(ex.submit, int)
+        board.post("release")
+        await aside(wait, futures)
+
+
+@pytest.mark.parametrize("kind", ["process"])  # a thread ends its call by itself, so blocking the loop is harmless
+async def test_blocking_the_loop_on_a_call_that_it_must_end_is_refused(ex, kind, board):
+    future = ex.submit(f.hold, board)
+    for method in (future.result, future.exception):
+        with pytest.raises(RuntimeError, match="would block its event loop's own thread"):
+            method(f.LIMIT)
+    with pytest.raises(RuntimeError, match="would block its event loop's own thread"):
+        list(ex.map(int, ["1"]))
+    board.post("release")
+    assert await aside(future.result) == "value"
+    assert future.result() == "value"
+
+
+async def test_wait_and_as_completed(ex, board):
+    slow, quick = ex.submit(f.hold, board, "slow"), ex.submit(str, "quick")
+    done, pending = await aside(lambda: wait([slow, quick], f.LIMIT, FIRST_COMPLETED))
+    assert (done, pending) == ({quick}, {slow})
+    completed = as_completed([slow, quick], f.LIMIT)
+    assert (await aside(lambda: next(completed))).result() == "quick"
+    board.post("release")
+    assert (await aside(lambda: next(completed))).result() == "slow"
+
+
+async def test_a_done_callback_is_called_once(ex):
+    seen = []
+    future = ex.submit(int)
+    future.add_done_callback(seen.append)
+    await aside(future.result)
+    while not seen:
+        await asyncio.sleep(0)
+    future.add_done_callback(seen.append)
+    assert seen == [future, future]
+
+
+async def test_a_done_callback_that_raises_keeps_nothing_from_going_on(ex, caplog):
+    future = ex.submit(int)
+    future.add_done_callback(lambda _: 1 / 0)
+    await aside(future.result)
+    assert await aside(ex.submit(int).result) == 0
+    while "exception calling callback" not in caplog.text:
+        await asyncio.sleep(0)
+
+
+# ------------------------------------------------------------------------------------------------ cancel
+
+
+async def test_cancelling_a_call_that_waits_withdraws_it(ex, board, sup):
+    futures = [ex.submit(f.hold, board, n, f"entered {n}") for n in range(2)]
+    for n in range(2):
+        await board.posted(f"entered {n}")
+    future = ex.submit(f.touch, board)
+    assert future.cancel()
+    assert future.cancelled()
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result()
+    board.post("release")
+    await aside(wait, futures)
+    assert await aside(ex.submit(int).result) == 0
+    assert not board.has("ran")
+    assert sup.workers() == ()
+
+
+async def test_cancelling_a_call_that_runs_stops_it(ex, board, sup):
+    future = ex.submit(f.obey, board)
+    await board.posted("entered")
+    assert not future.cancel()
+    with pytest.raises(WorkerStopped) as caught:
+        await aside(future.result)
+    assert caught.value.outcome.ended == "stopped"
+    assert sup.workers() == ()
+
+
+async def test_a_value_that_a_cancelled_call_still_returns_is_delivered(ex, board):
+    future = ex.submit(f.obey_and_return, board)
+    await board.posted("entered")
+    assert not await aside(future.cancel)
+    assert await aside(future.result) == "value"
+
+
+async def test_an_error_after_a_cancel_is_the_cause(ex, board):
+    future = ex.submit(f.obey_and_fail, board)
+    await board.posted("entered")
+    future.cancel()
+    with pytest.raises(WorkerStopped) as caught:
+        await aside(future.result)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_cancelling_whoever_awaits_run_in_executor_begins_the_ladder(ex, board, sup):
+    task = asyncio.get_running_loop().run_in_executor(ex, f.spinner, board)
+    await board.posted("entered")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    while sup.workers():
+        await asyncio.sleep(0.001)
+    assert board.lines("unwound") == ["finally"]
+
+
+async def test_cancel_racing_with_the_end_and_the_beginning_of_calls_loses_none(ex):
+    for _ in range(10):
+        futures = [ex.submit(int) for _ in range(20)]
+        await aside(lambda futures=futures: [future.cancel() for future in futures])
+        assert not (await aside(wait, futures, f.LIMIT)).not_done
+        for future in futures:
+            assert future.cancelled() or future.exception() is not None or future.result() == 0
+    assert await aside(ex.submit(int).result) == 0
+
+
+# ------------------------------------------------------------------------------------------------ map, shutdown
+
+
+@pytest.mark.parametrize("chunksize", [1, 7, 50])
+async def test_map_keeps_the_order_of_the_items(ex, chunksize):
+    results = await aside(lambda: list(ex.map(pow, range(20), [2] * 20, chunksize=chunksize)))
+    assert results == [number**2 for number in range(20)]
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+async def test_map_raises_an_error_where_its_result_would_be(ex, chunksize):
+    results = ex.map(int, ["1", "2", "3", "x", "5"], chunksize=chunksize)
+    assert [await aside(next, results) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(ValueError, match="'x'"):
+        await aside(next, results)
+
+
+async def test_map_with_a_timeout_raises_and_stops_what_runs(ex, board):
+    results = ex.map(f.obey, [board], timeout=0.2)
+    with pytest.raises(TimeoutError):
+        await aside(next, results)
+    while ex._under_way():
+        await asyncio.sleep(0.001)
+
+
+async def test_a_shutdown_closes_one_executor_alone(ex, sup, kind, board):
+    other = sup.executor(kind)
+    held = other.submit(f.hold, board)
+    future = ex.submit(str, "mine")
+    await aside(ex.shutdown)
+    assert future.done()
+    assert not held.done()
+    with pytest.raises(SupervisorClosed):
+        ex.submit(int)
+    assert await aside(other.submit(int).result) == 0
+    board.post("release")
+    assert await aside(held.result) == "value"
+
+
+async def test_shutdown_with_cancel_futures_withdraws_what_waits_and_leaves_what_runs(ex, board):
+    futures = [ex.submit(f.hold, board, n, f"entered {n}") for n in range(5)]
+    for n in range(2):
+        await board.posted(f"entered {n}")
+    ex.shutdown(wait=False, cancel_futures=True)
+    assert [future.cancelled() for future in futures] == [False, False, True, True, True]
+    board.post("release")
+    assert [await aside(future.result) for future in futures[:2]] == [0, 1]
+
+
+async def test_on_the_loops_thread_a_shutdown_that_would_block_is_refused_but_closes(ex, board):
+    future = ex.submit(f.hold, board)
+    with pytest.raises(RuntimeError, match=r"shutdown\(wait=True\).*would block its event loop's own thread"):
+        ex.shutdown()
+    with pytest.raises(SupervisorClosed):
+        ex.submit(int)
+    board.post("release")
+    assert await aside(future.result) == "value"
+    ex.shutdown()
+
+
+async def test_a_shutdown_of_the_supervisor_ends_its_calls_and_reports_them(kind, tmp_path):
+    boards = {name: f.Board(tmp_path / name) for name in ("finishing", "obeying", "spinning")}
+    for board in boards.values():
+        board._path.mkdir()
+    async with Supervisor(max_threads=3, max_processes=3, policy=INJECTING) as sup:
+        ex = sup.executor(kind)
+        futures = [
+            ex.submit(f.obey_and_return, boards["finishing"]),
+            ex.submit(f.obey, boards["obeying"]),
+            ex.submit(f.spinner, boards["spinning"]),
+            ex.submit(int),
+        ]
+        for board in boards.values():
+            await board.posted("entered")
+    assert futures[0].result() == "value"
+    ended = []
+    for future in futures[1:]:
+        with pytest.raises(WorkerStopped) as caught:
+            future.result()
+        ended.append(caught.value.outcome.ended)
+    assert ended == ["stopped", "injected", "cancelled"]
+    assert sup.report.counts() == {"stopped": 2, "injected": 1, "cancelled": 1}
+    with pytest.raises(SupervisorClosed, match="has shut down"):
+        ex.submit(int)
+
+
+async def test_calls_that_race_with_a_shutdown_all_resolve(kind):
+    futures = []
+
+    def submit_on(ex):
+        try:
+            while True:
+                futures.append(ex.submit(int))
+                threading.Event().wait(0.0001)
+        except SupervisorClosed:
+            return
+
+    async with Supervisor(max_threads=2, max_processes=2) as sup:
+        submitting = [asyncio.ensure_future(aside(submit_on, sup.executor(kind))) for _ in range(2)]
+        while len(futures) < 20:
+            await asyncio.sleep(0.001)
+    await asyncio.gather(*submitting)
+    assert not (await aside(wait, futures, f.LIMIT)).not_done

@@ -1,0 +1,249 @@
+"""Processes that die: every call resolves, what was finished is kept, and nobody else notices."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from supervisor import (
+    Ask,
+    EscalationPolicy,
+    Inject,
+    Kill,
+    Supervisor,
+    SupervisorError,
+    Terminate,
+    WorkerDied,
+    WorkerStopped,
+)
+
+from ..contract import functions as f
+from . import tasks
+from .faults import alive, look, sound, until
+
+QUICK = EscalationPolicy(Ask(0.02), Inject(0.05), Terminate(0.05), Kill(2))
+
+
+def call(sup, fn, *args, **options):
+    return asyncio.create_task(sup.run(fn, *args, kind="process", **options))
+
+
+def pool(sup):
+    return sup._attached().kind("process")
+
+
+async def test_killed_while_idle():
+    async with sound() as calls, Supervisor(max_processes=1) as sup:
+        for _ in range(3):
+            pid = await sup.run(tasks.pid_of, kind="process")
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda pid=pid: look(pid) is None)
+            calls.append(call(sup, int, "5"))
+            assert await calls[-1] == 5
+
+
+async def test_killed_while_idle_and_given_a_call_before_anybody_has_heard():
+    """The call has never begun, so nothing of it is lost: another process takes it."""
+    async with sound() as calls, Supervisor(max_processes=1) as sup:
+        for _ in range(5):
+            pid = await sup.run(tasks.pid_of, kind="process")
+            os.kill(pid, signal.SIGKILL)
+            while alive(pid):
+                pass
+            calls.append(call(sup, int, "5"))
+            assert await calls[-1] == 5
+
+
+async def test_the_spare_one_is_killed():
+    async with sound(), Supervisor(max_processes=1) as sup:
+        pid = await sup.run(tasks.pid_of, kind="process")
+        spare = pool(sup)._spare
+        await until(lambda: spare.ready)
+        assert spare.pid != pid
+        os.kill(spare.pid, signal.SIGKILL)
+        await until(lambda: spare.reaped)
+        assert await sup.run(tasks.pid_of, kind="process") == pid
+
+
+async def test_a_call_whose_process_is_killed_while_it_starts():
+    async with sound() as calls, Supervisor(max_processes=1) as sup:
+        calls.append(call(sup, int, "5"))
+        await until(lambda: pool(sup)._all)
+        (process,) = pool(sup)._all
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(SupervisorError, match=r"ended with exit code -9 before it was ready; it wrote nothing"):
+            await calls[0]
+        assert await sup.run(int, "6", kind="process") == 6
+
+
+async def test_one_of_two_is_killed_while_both_start_and_the_other_serves_both_calls():
+    async with sound() as calls, Supervisor(max_processes=2) as sup:
+        calls += [call(sup, int, "5"), call(sup, int, "6")]
+        await until(lambda: len(pool(sup)._all) == 2)
+        os.kill(next(iter(pool(sup)._pool)).pid, signal.SIGKILL)
+        assert await asyncio.gather(*calls) == [5, 6]
+
+
+async def test_another_is_started_where_one_was_killed_while_it_started_and_its_call_waits_for_a_long_one(board):
+    async with sound() as calls, Supervisor(max_processes=2) as sup:
+        first = call(sup, f.hold, board)
+        await board.posted("entered")
+        calls += [first, call(sup, int, "6")]
+        await until(lambda: len(pool(sup)._pool) == 2)
+        (starting,) = (process for process in pool(sup)._pool if not process.ready)
+        os.kill(starting.pid, signal.SIGKILL)
+        assert await calls[1] == 6
+        board.post("release")
+        assert await first == "value"
+
+
+async def test_a_worker_whose_process_is_killed_while_it_starts():
+    async with sound() as calls, Supervisor() as sup:
+        calls.append(asyncio.create_task(sup.start(f.wait_for_stop, kind="process", name="w")))
+        await until(lambda: pool(sup)._all)
+        os.kill(next(iter(pool(sup)._all)).pid, signal.SIGKILL)
+        with pytest.raises(SupervisorError, match="before it was ready"):
+            await calls[0]
+        assert sup.workers() == ()
+        assert (await sup.start(f.wait_for_stop, kind="process", name="w")).state == "running"
+
+
+@pytest.mark.parametrize("fn", [tasks.sleeps, tasks.spins, tasks.sums, tasks.backtracks, tasks.waits_for_a_program])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+async def test_killed_while_it_works(board, events, fn, number):
+    async with sound() as calls, Supervisor() as sup:
+        calls.append(call(sup, fn, board, name="w"))
+        pid = int(await board.posted("entered"))
+        os.kill(pid, number)
+        with pytest.raises(WorkerDied) as caught:
+            await calls[0]
+        outcome = caught.value.outcome
+        assert (outcome.ended, outcome.exit_code, outcome.step, outcome.error) == ("died", -number, None, None)
+        assert number.name in str(caught.value)
+        assert await sup.run(int, "5", kind="process") == 5
+    (ended,) = (event for event in events if event["event"] == "worker.ended" and event["worker"] == "w")
+    assert (ended["level"], ended["ended"], ended["pid"]) == ("error", "died", pid)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+async def test_a_task_that_leaves_the_process(code):
+    async with sound() as calls, Supervisor() as sup:
+        calls.append(call(sup, tasks.exits_hard, code))
+        with pytest.raises(WorkerDied, match=f"exited with code {code}") as caught:
+            await calls[0]
+        assert caught.value.outcome.exit_code == code
+        assert await sup.run(int, "5", kind="process") == 5
+
+
+async def test_a_segfault(capfd):
+    async with sound(), Supervisor() as sup:
+        with pytest.raises(WorkerDied, match="SIGSEGV"):
+            await sup.run(tasks.segfaults, kind="process")
+        assert await sup.run(int, "5", kind="process") == 5
+
+
+async def test_a_long_lived_worker_that_dies_is_in_its_outcome(board):
+    async with sound(), Supervisor() as sup:
+        worker = await sup.start(f.stands_here, board, kind="process")
+        os.kill(worker.pid, signal.SIGKILL)
+        outcome = await worker.wait()
+        assert (outcome.ended, outcome.exit_code) == ("died", -9)
+
+
+async def test_killed_while_its_argument_is_on_the_way():
+    async with sound() as calls, Supervisor(max_processes=1) as sup:
+        pid = await sup.run(tasks.pid_of, kind="process")
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: look(pid)[0] == "T")
+        calls.append(call(sup, tasks.length, bytes(50_000_000)))
+        await until(lambda: pool(sup)._all and any(process.data._out for process in pool(sup)._all))
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied) as caught:  # a small one would be given to another: it has not begun
+            await calls[0]
+        assert caught.value.outcome.exit_code == -9
+        assert await sup.run(int, "5", kind="process") == 5
+
+
+async def test_killed_while_its_result_is_on_the_way(board):
+    async with sound() as calls, Supervisor(max_processes=1) as sup:
+        calls.append(call(sup, tasks.dies_within_its_answer, 50_000_000))
+        with pytest.raises(WorkerDied) as caught:
+            await calls[0]
+        assert caught.value.outcome.exit_code == 7
+        assert await sup.run(int, "5", kind="process") == 5
+
+
+@pytest.mark.parametrize("size", [3, 100_000])
+async def test_a_result_that_was_sent_before_an_instant_death_is_kept(size):
+    async with sound() as calls, Supervisor(max_processes=1) as sup:
+        for _ in range(5):
+            calls += [call(sup, tasks.dies_after_its_answer, b"x" * size), call(sup, tasks.length, bytes(size))]
+            assert await calls[-2] == b"x" * size
+            assert await calls[-1] == size  # which was next in line for the process that was dying
+
+
+async def test_a_worker_that_dies_while_it_is_being_stopped(board):
+    async with sound(), Supervisor(policy=EscalationPolicy(Ask(20))) as sup:
+        task = call(sup, f.obey_late, board)
+        pid = int((await board.posted("entered")) or sup.workers()[0].pid)
+        stopping = asyncio.create_task(sup.workers()[0].stop())
+        await board.posted("asked")
+        os.kill(pid, signal.SIGKILL)
+        outcome = await stopping
+        assert (outcome.ended, outcome.exit_code) == ("stopped", -9)
+        with pytest.raises(WorkerStopped):
+            await task
+
+
+async def test_killed_then_shut_down(board):
+    async with sound() as calls:
+        sup = Supervisor()
+        calls += [call(sup, tasks.sleeps, board), call(sup, int, "5")]
+        os.kill(int(await board.posted("entered")), signal.SIGKILL)
+        await sup.shutdown()
+        await asyncio.wait(calls)
+        assert sup.report.abandoned == ()
+
+
+async def test_a_grandchild_that_holds_the_files_of_a_dead_worker_delays_nothing(board):
+    """Death is what the kernel says of the worker itself; its sockets never come to their end."""
+    async with sound() as calls, Supervisor() as sup:
+        calls.append(call(sup, tasks.has_grandchildren, board))
+        pid = int(await board.posted("entered"))
+        os.kill(pid, signal.SIGKILL)
+        began = time.monotonic()
+        with pytest.raises(WorkerDied):
+            await calls[0]
+        assert time.monotonic() - began < 1
+        for grandchild in map(int, board.read("grandchildren").split()):
+            await until(lambda grandchild=grandchild: not alive(grandchild))
+
+
+async def test_a_grandchild_that_a_call_has_left_ends_with_the_process():
+    async with sound(), Supervisor() as sup:
+        value, grandchild = await sup.run(tasks.leaves_a_grandchild, "value", kind="process")
+        assert value == "value"
+        assert alive(grandchild)
+        assert await sup.run(int, "5", kind="process") == 5
+    await until(lambda: not alive(grandchild))
+
+
+async def test_killing_a_worker_that_ignores_sigterm_delays_its_neighbours_by_nothing(board):
+    async with sound(20) as calls, Supervisor(policy=QUICK, max_processes=2) as sup:
+        calls.append(call(sup, tasks.ignores_sigterm, board))
+        await board.posted("entered")
+        for _ in range(20):
+            await sup.run(int, kind="process")
+        slowest, ended = 0.0, 0
+        stopping = asyncio.create_task(sup.workers()[0].stop())
+        while not stopping.done():
+            began = time.monotonic()
+            await sup.run(int, kind="process")
+            slowest, ended = max(slowest, time.monotonic() - began), ended + 1
+        outcome = await stopping
+        assert outcome.ended in ("terminated", "killed")
+        assert ended > 20
+        assert slowest < 0.05, "a neighbour was held up"
+        await asyncio.wait(calls)

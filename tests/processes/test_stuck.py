@@ -1,0 +1,258 @@
+"""Workers that do not end: what each step of the ladder does to them, and where they are seen to stand."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from supervisor import Ask, EscalationPolicy, Inject, Kill, Supervisor, Terminate, WorkerStopped, WorkerTimeout
+
+from ..contract import functions as f
+from . import tasks
+from .faults import alive, members, sound, until
+from .test_deaths import QUICK, call, pool
+
+INJECTING = EscalationPolicy(Ask(0.01), Inject(10, every=0.5))
+INTERRUPTIBLE = (
+    *(tasks.sleeps, tasks.receives, tasks.locks, tasks.gets, tasks.gets_simply, tasks.selects, tasks.joins),
+    *(tasks.waits_for_a_program, tasks.backtracks, tasks.powers, tasks.spins),
+)
+
+
+@pytest.mark.parametrize("fn", INTERRUPTIBLE)
+async def test_an_injection_reaches_what_waits_and_what_computes(board, fn):
+    async with sound() as calls, Supervisor(policy=INJECTING) as sup:
+        calls.append(call(sup, fn, board))
+        await board.posted("entered")
+        outcome = await sup.workers()[0].stop()
+        assert (outcome.ended, outcome.error, outcome.exit_code) == ("injected", None, None)
+        assert outcome.stop_seconds < 0.45, "the first injection was lost"
+        assert f"in {fn.__name__}" in outcome.stack
+
+
+@pytest.mark.parametrize(
+    ("fn", "ended"),
+    [
+        (tasks.swallows, "terminated"),
+        (tasks.ignores_sigterm, "terminated"),
+        (tasks.sums, "terminated"),
+        (tasks.counts, "terminated"),
+        (tasks.blocks_signals, "killed"),
+        (tasks.stops_itself, "killed"),
+    ],
+)
+async def test_what_an_injection_does_not_end_is_ended(board, events, fn, ended):
+    async with sound() as calls, Supervisor(policy=QUICK) as sup:
+        calls.append(call(sup, fn, board, name="w"))
+        pid = int(await board.posted("entered"))
+        outcome = await sup.workers()[0].stop()
+        assert (outcome.ended, outcome.step) == (ended, ended.removesuffix("ed").replace("terminat", "terminate"))
+        assert outcome.exit_code < 0
+        assert outcome.stop_seconds < 1
+        assert not alive(pid)
+        with pytest.raises(WorkerStopped):
+            await calls[0]
+        assert await sup.run(int, "5", kind="process") == 5
+    steps = [(event["step"], event["level"]) for event in events if event["event"] == "worker.escalated"]
+    assert steps[:2] == [("inject", "warning"), ("terminate", "warning")]
+    assert steps[2:] == [("kill", "error")] * (ended == "killed")
+
+
+@pytest.mark.parametrize("fn", tasks.STUCK)
+async def test_a_shutdown_ends_what_is_stuck_in_its_time(board, fn):
+    async with sound() as calls:
+        sup = Supervisor()  # the ladder of 12 s is shrunk
+        calls.append(call(sup, fn, board))
+        await board.posted("entered")
+        began = time.monotonic()
+        report = await sup.shutdown(timeout=0.5)
+        assert time.monotonic() - began < 0.5 + 0.25
+        assert (report.abandoned, report.clean) == ((), False)
+
+
+async def test_many_that_are_stuck_end_side_by_side(tmp_path):
+    async with sound(10) as calls:
+        sup = Supervisor(max_processes=10)
+        boards = [f.Board(tmp_path / str(n)) for n in range(10)]
+        for n, board in enumerate(boards):
+            board._path.mkdir()
+            calls.append(call(sup, tasks.STUCK[n % len(tasks.STUCK)], board))
+        for board in boards:
+            await board.posted("entered")
+        began = time.monotonic()
+        report = await sup.shutdown(timeout=0.8)
+        assert time.monotonic() - began < 0.8 + 0.25
+        assert report.abandoned == ()
+
+
+async def test_terminate_ends_the_whole_group(board):
+    async with sound() as calls, Supervisor(policy=EscalationPolicy(Ask(0), Terminate(5))) as sup:
+        calls.append(call(sup, tasks.has_grandchildren, board))
+        pid = int(await board.posted("entered"))
+        assert len(members(pid)) == 5
+        outcome = await sup.workers()[0].stop()
+        assert outcome.ended == "terminated"
+        await until(lambda: not members(pid), 1)
+
+
+async def test_a_timeout_climbs_the_whole_ladder_by_default(board):
+    """A process is the caller's own: what is injected, or killed, harms nobody else."""
+    async with sound() as calls, Supervisor(policy=QUICK) as sup:
+        await sup.run(int, kind="process")
+        with pytest.raises(WorkerTimeout) as caught:
+            await sup.run(tasks.sums, board, kind="process", timeout=0.1)
+        assert caught.value.outcome.ended == "terminated"
+        assert calls == []
+
+
+async def test_a_policy_without_kill_is_given_one(board):
+    async with sound() as calls, Supervisor(policy=EscalationPolicy(Ask(0.01))) as sup:
+        calls.append(call(sup, tasks.blocks_signals, board))
+        await board.posted("entered")
+        assert (await sup.workers()[0].stop()).ended == "killed"
+
+
+async def test_a_process_is_not_used_again_after_a_step_past_ask(board):
+    async with sound() as calls, Supervisor(policy=INJECTING, max_processes=1) as sup:
+        first = await sup.run(tasks.pid_of, kind="process")
+        calls.append(call(sup, f.saver, board))
+        await board.posted("entered")
+        assert (await sup.workers()[0].stop()).ended == "injected"
+        assert await calls[0] == "saved"
+        assert await sup.run(tasks.pid_of, kind="process") != first
+
+
+async def test_a_process_is_used_again_after_ask(board):
+    async with sound() as calls, Supervisor(max_processes=1) as sup:
+        first = await sup.run(tasks.pid_of, kind="process")
+        calls.append(call(sup, f.obey_and_return, board))
+        await board.posted("entered")
+        assert (await sup.workers()[0].stop()).ended == "stopped"
+        assert await sup.run(tasks.pid_of, kind="process") == first
+
+
+async def test_injections_that_race_with_the_end_of_calls_never_strike_the_next(board):
+    policy = EscalationPolicy(Ask(0), Inject(10, every=0.001))
+    async with sound(20), Supervisor(policy=policy, max_processes=2) as sup:
+        for n in range(40):
+            task = call(sup, sum, range(1000 * n))
+            await asyncio.sleep(0.0002 * (n % 10))
+            for worker in sup.workers():
+                outcome = await worker.stop()
+                assert outcome.ended in ("returned", "injected", "stopped", "cancelled")
+            await asyncio.wait([task])
+            assert await sup.run(sum, range(1000), kind="process") == 499500
+
+
+async def test_public_signals_to_everybody_do_not_bypass_the_ladder(board):
+    """A platform's SIGTERM to the whole control group, and a terminal's Ctrl-C."""
+    async with sound() as calls, Supervisor() as sup:
+        calls.append(call(sup, f.obey_and_return, board))
+        await board.posted("entered")
+        pid = sup.workers()[0].pid
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(pid, number)
+        assert await sup.run(int, "5", kind="process") == 5
+        assert alive(pid)
+        await sup.workers()[0].stop()
+        assert await calls[0] == "value"
+
+
+# ------------------------------------------------------------------------------------------------ where they stand
+
+
+@pytest.mark.parametrize("fn", [tasks.spins, tasks.sums, tasks.counts, tasks.sleeps, tasks.swallows])
+async def test_the_stack_of_a_process(board, fn):
+    async with sound() as calls, Supervisor(policy=QUICK) as sup:
+        calls.append(call(sup, fn, board))
+        await board.posted("entered")
+        for _ in range(20):
+            stack = sup.workers()[0].stack()
+            assert f"in {fn.__name__}" in stack
+            assert "tasks.py" in stack
+            assert "_child.py" not in stack
+
+
+async def test_the_stack_of_a_stopped_process_says_what_the_kernel_knows(board):
+    async with sound() as calls, Supervisor(policy=QUICK) as sup:
+        calls.append(call(sup, tasks.stops_itself, board))
+        pid = int(await board.posted("entered"))
+        await until(lambda: "T" in (sup.workers()[0].stack()))
+        assert f"process {pid} does not answer: state T" in sup.workers()[0].stack()
+
+
+async def test_the_stack_of_a_call_that_has_not_begun_or_is_over_is_empty(board):
+    async with sound() as calls, Supervisor(max_processes=1) as sup:
+        calls += [call(sup, f.hold, board), call(sup, int)]
+        await board.posted("entered")
+        running, queued = sup.workers()
+        assert queued.stack() == ""
+        board.post("release")
+        await asyncio.gather(*calls)
+        assert running.stack() == ""
+
+
+async def test_the_stack_can_be_asked_for_by_many_threads_while_the_process_dies(board):
+    async with sound() as calls, Supervisor(policy=EscalationPolicy(Ask(0), Kill(5)), max_processes=1) as sup:
+        for n in range(3):
+            calls.append(call(sup, tasks.spins, board))
+            pid = int(await board.posted("entered"))
+            (worker,) = sup.workers()
+            asking = [asyncio.create_task(asyncio.to_thread(_ask_often, worker)) for _ in range(3)]
+            await asyncio.sleep(0.01)
+            assert (await worker.stop()).ended == "killed", n
+            assert not alive(pid)
+            await asyncio.gather(*asking)
+            (board._path / "entered").unlink()
+
+
+def _ask_often(worker):
+    until = time.monotonic() + 10
+    while worker.state != "ended" and time.monotonic() < until:
+        worker.stack()
+
+
+# ------------------------------------------------------------------------------------------------ not to be killed
+
+
+async def test_a_process_that_cannot_be_killed_is_abandoned_and_said_so(board, monkeypatch, events):
+    """As one that the kernel holds in a device's driver: here nothing that is sent to it arrives."""
+    sup = Supervisor(policy=QUICK)
+    task = call(sup, tasks.sleeps, board, name="stuck")
+    pid = int(await board.posted("entered"))
+    process = sup._attached().live()[0].carrier
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "signal", lambda number: None)
+        patch.setattr(process, "_signal_group", lambda number: None)
+        began = time.monotonic()
+        report = await sup.shutdown(timeout=0.5)
+        assert time.monotonic() - began < 0.5 + 0.25
+    assert [outcome.worker for outcome in report.abandoned] == ["stuck"]
+    assert report.counts() == {"abandoned": 1}
+    with pytest.raises(WorkerStopped, match="was abandoned"):
+        await task
+    assert alive(pid)
+    assert sup.statistics().abandoned == 1
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: process.reaped)
+    assert sup.statistics().abandoned == 0
+    assert [event["event"] for event in events if event.get("worker") == "stuck"][-1] == "worker.late_end"
+
+
+async def test_an_abandoned_process_is_replaced(board, monkeypatch):
+    async with sound() as calls:
+        sup = Supervisor(policy=EscalationPolicy(Ask(0), Kill(0.05)), max_processes=1)
+        task = call(sup, tasks.sleeps, board)
+        calls.append(task)
+        pid = int(await board.posted("entered"))
+        process = sup._attached().live()[0].carrier
+        with monkeypatch.context() as patch:
+            patch.setattr(process, "_signal_group", lambda number: None)
+            assert (await sup.workers()[0].stop()).ended == "abandoned"
+            assert await sup.run(int, "5", kind="process") == 5
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: process.reaped)
+        assert process not in pool(sup)._all
+        await sup.shutdown()

@@ -1,0 +1,165 @@
+"""Frames: however a stream is cut, what was sent is what is taken out."""
+
+import os
+import pickle
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.processes._wire import CAPACITY, HEAD, Receiver, framed, message, write
+
+
+class Reader:
+    """Reads a text in pieces of given sizes, then all that is left; 0 at its end."""
+
+    def __init__(self, data, sizes=()):
+        self._data = memoryview(bytes(data))
+        self._sizes = iter(sizes)
+
+    def __call__(self, view):
+        assert len(view) > 0, "asked for nothing, and would have to say that this is the end"
+        size = min(next(self._sizes, len(self._data)), len(view), len(self._data))
+        view[:size] = self._data[:size]
+        self._data = self._data[size:]
+        return size
+
+
+def taken(data, sizes=()):
+    """All frames in a stream, as plain data."""
+    receiver = Receiver(Reader(data, sizes))
+    frames = []
+    while True:
+        while (frame := receiver.take()) is not None:
+            frames.append(frame)  # kept: what comes later must not change it
+        if receiver.feed() == 0:
+            return [(bytes(frame.pickle), [bytes(buffer) for buffer in frame.buffers]) for frame in frames]
+
+
+def stream(*frames):
+    return b"".join(bytes(part) for text, buffers in frames for part in framed(text, [memoryview(b) for b in buffers]))
+
+
+FRAMES = [(b"first", []), (b"", []), (b"second", [b"abc", b"", b"x" * 300]), (b"third" * 30, [])]
+
+
+def test_cut_in_two_at_every_byte():
+    data = stream(*FRAMES)
+    for cut in range(1, len(data)):
+        assert taken(data, [cut]) == FRAMES
+
+
+def test_byte_by_byte():
+    data = stream(*FRAMES)
+    assert taken(data, [1] * len(data)) == FRAMES
+
+
+def test_many_frames_in_one_read():
+    frames = [(b"%d" % n, []) for n in range(5000)]
+    assert taken(stream(*frames)) == frames
+
+
+@pytest.mark.parametrize("size", [CAPACITY - HEAD - 1, CAPACITY - HEAD, CAPACITY - HEAD + 1, CAPACITY, 3 * CAPACITY])
+@pytest.mark.parametrize("before", [0, 1, 4])
+def test_frames_about_as_large_as_the_buffer(size, before):
+    small = [(b"s" * 100, [])] * before
+    frames = [*small, (b"L" * size, []), *small, (b"M" * size, [b"B" * size]), *small]
+    assert taken(stream(*frames)) == frames
+    assert taken(stream(*frames), [7, CAPACITY, 13] * 100) == frames
+
+
+def test_a_frame_that_stretches_over_the_end_of_the_buffer():
+    frames = [(b"a" * (CAPACITY - 2 * HEAD - 5), []), (b"b" * 50, []), (b"c" * 60, [b"d" * 70])]
+    for cut in range(CAPACITY - 40, CAPACITY):
+        assert taken(stream(*frames), [cut]) == frames
+
+
+def test_more_buffers_than_the_buffer_has_room_for():
+    frames = [(b"p", [b"x"] * (CAPACITY // 4)), (b"q", [])]
+    assert taken(stream(*frames)) == frames
+
+
+def test_an_unfinished_frame_is_none():
+    data = stream((b"text", [b"buffer"]))
+    assert taken(data[:-1]) == []
+    assert taken(b"") == []
+
+
+def test_what_was_taken_may_be_written_to_and_is_not_overwritten():
+    receiver = Receiver(Reader(stream((b"first", [b"buffer"]), (b"other", [b"reffub"]))))
+    receiver.feed()
+    first = receiver.take()
+    first.buffers[0][0] = ord("B")
+    second = receiver.take()
+    assert (bytes(first.buffers[0]), bytes(second.buffers[0])) == (b"Buffer", b"reffub")
+    assert receiver.take() is None
+
+
+def test_what_was_taken_from_a_large_buffer_is_its_own():
+    large = b"L" * (2 * CAPACITY)
+    receiver = Receiver(Reader(stream((large, []), (b"next", []), (large, []))))
+    frames = []
+    while len(frames) < 3:
+        if (frame := receiver.take()) is not None:
+            frames.append(frame)
+        else:
+            assert receiver.feed() > 0
+    assert [bytes(frame.pickle) for frame in frames] == [large, b"next", large]
+
+
+def test_there_is_always_room_for_the_next_read():
+    receiver = Receiver(Reader(stream((b"x" * (5 * CAPACITY), [])), [1000] * 1000))
+    while receiver.take() is None:
+        assert receiver.room > 0
+        receiver.feed()
+
+
+@given(
+    frames=st.lists(st.tuples(st.binary(max_size=300), st.lists(st.binary(max_size=100), max_size=4)), max_size=8),
+    sizes=st.lists(st.integers(min_value=1, max_value=200), max_size=60),
+    scale=st.sampled_from([1, 1, 1, 700]),
+)
+def test_however_it_is_cut(frames, sizes, scale):
+    frames = [(text * scale, [buffer * scale for buffer in buffers]) for text, buffers in frames]
+    assert taken(stream(*frames), [size * scale for size in sizes]) == frames
+
+
+def test_objects_with_buffers_out_of_band_come_through():
+    thing = [pickle.PickleBuffer(bytearray(b"x" * 100_000)), "text"]
+    buffers = []
+    text = pickle.dumps(thing, 5, buffer_callback=buffers.append)
+    ((data, arrived),) = taken(b"".join(bytes(part) for part in framed(text, [buffer.raw() for buffer in buffers])))
+    assert pickle.loads(data, buffers=arrived) == [b"x" * 100_000, "text"]
+
+
+@pytest.mark.parametrize("size", [10, CAPACITY, 1_000_000])
+def test_write_writes_it_all_into_a_pipe_that_holds_less(size):
+    ours, theirs = os.pipe()
+    text = b"w" * size
+    writing = threading.Thread(target=write, args=(theirs, framed(text, [memoryview(text), memoryview(b"")])))
+    writing.start()
+    receiver = Receiver(lambda view: os.readv(ours, [view]))
+    while (frame := receiver.take()) is None:
+        assert receiver.feed() > 0
+    writing.join(10)
+    assert (bytes(frame.pickle), [bytes(buffer) for buffer in frame.buffers]) == (text, [text, b""])
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_write_goes_on_where_a_small_frame_went_only_in_part(monkeypatch):
+    written = []
+
+    def grudging(fd, part):
+        written.append(bytes(part[:3]))
+        return min(3, len(part))
+
+    monkeypatch.setattr(os, "write", grudging)
+    write(1, framed(b"a small frame"))
+    assert taken(b"".join(written)) == [(b"a small frame", [])]
+
+
+def test_a_message_is_a_frame_of_plain_data():
+    ((data, buffers),) = taken(b"".join(bytes(part) for part in message("stop", 5, None, float("inf"))))
+    assert (pickle.loads(data), buffers) == (("stop", 5, None, float("inf")), [])
