@@ -1,10 +1,10 @@
-"""The six ways to end a thread in Python, each on the ladder: Ask -> Inject -> abandoned.
+"""The six ways to end a thread in Python, each on the ladder: Ask -> Inject -> Terminate -> abandoned.
 
     python examples/six_ways.py
 
 It prints a line for each and ends by itself after a second, although one thread sleeps on.
 
-Five are here. The sixth, `terminate()`, ends a process and never a thread: it comes with worker processes.
+The sixth, `terminate()`, ends a process and never a thread: that worker runs in one, in C code that hears nothing else.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import time
 
 import structlog
 
-from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerContext
+from supervisor import Ask, EscalationPolicy, Inject, Supervisor, Terminate, WorkerContext
 
 
 def flag(ctx: WorkerContext) -> None:
@@ -39,10 +39,15 @@ def exception_by_ctypes(_ctx: WorkerContext) -> None:
         pass
 
 
+def terminate(_ctx: WorkerContext) -> None:
+    sum(range(10**13))  # holds the interpreter of its process; in a thread it would hold the whole program
+
+
 async def main() -> None:
     ways = (flag, event, daemon_thread, sys_exit, exception_by_ctypes)
-    async with Supervisor("six", policy=EscalationPolicy(Ask(0.5), Inject(0.5))) as sup:
+    async with Supervisor("six", policy=EscalationPolicy(Ask(0.5), Inject(0.5), Terminate(0.5))) as sup:
         workers = [await sup.start(way, name=way.__name__) for way in ways]
+        workers.append(await sup.start(terminate, name="terminate", kind="process"))
         await workers[ways.index(sys_exit)].wait()  # the one that ends before the shutdown
     for worker in workers:
         outcome = await worker.wait()

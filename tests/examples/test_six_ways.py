@@ -17,4 +17,5 @@ def test_each_way_is_told_in_a_line_and_the_one_that_sleeps_on_does_not_hold_the
         ["daemon_thread", "abandoned", "after inject"],
         ["sys_exit", "returned", "by itself"],
         ["exception_by_ctypes", "injected", "after inject"],
+        ["terminate", "terminated", "after terminate"],
     ]
