@@ -208,6 +208,7 @@ class PoolExecutor(Executor):
         if shell is None or shell.pid != os.getpid():  # after a fork, the calls go on elsewhere
             return []
         futures = [run.future for run in shell.live()]
+        futures += shell.resolving.copy().values()  # looked at after the calls: it is here before it leaves them
         return [future for future in futures if isinstance(future, WorkFuture) and future.executor is self]
 
     def __repr__(self) -> str:

@@ -118,6 +118,7 @@ class Shell:
         closing: The shutdown, once it has begun.
         report: The report, once it has ended.
         closed: Done when the report is there.
+        resolving: The futures of executors' calls that have ended, and that are being told so.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, listeners: Listeners) -> None:
@@ -131,6 +132,7 @@ class Shell:
         self.closing: Shutdown | None = None
         self.report: ShutdownReport | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
+        self.resolving: dict[int, asyncio.Future[Any] | concurrent.futures.Future[Any]] = {}
         self.tell = Teller(settings.name, self.clock, self.log, listeners)
         self._numbers = count(1)
         self._known_rules: dict[tuple[Kind, bool], Rules] = {}  # for whoever has no policy of its own
@@ -461,14 +463,15 @@ class Shell:
         """
         assert run.settle is not None
         future, value, error = run.future, run.value, run.error
-        if run.settle.acquire(False):
-            self._end_unseen(run, run)
-        else:
+        if future is None or (not run.settle.acquire(False) and not self.loop.is_closed()):
             self._inbox.post(run)
-            if not self.loop.is_closed():
-                return
-        if future is not None:
+            return
+        self.resolving[run.number] = future  # whoever looks for it finds it among the calls, or else here
+        try:
+            self._end_unseen(run, run)
             self._resolve(run, future, value, error)
+        finally:
+            del self.resolving[run.number]
 
     def withdrawn(self, run: Run) -> None:
         """An executor's call was cancelled before a thread had taken it. Any thread."""
