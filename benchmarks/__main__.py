@@ -10,6 +10,7 @@ from benchmarks import processes
 from benchmarks.calls import bytes_queued, latency, logging_off, throughput
 from benchmarks.measure import machine, table
 from benchmarks.stops import injection, last_end, waiters, waiters_busy
+from benchmarks.supervision import workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "waiters-busy": waiters_busy,
     "last-end": last_end,
     "injection": injection,
+    "workers": workers,
     "process-latency": processes.latency,
     "process-throughput": processes.throughput,
     "process-echo": processes.echo,

@@ -1,11 +1,17 @@
-"""Draws the life of a run as the machine has it: asks `decide` about every state and event, and writes `machine.svg`.
+"""Draws the life of a run, and that of a worker across its runs, as the two machines have them.
 
-`python docs/diagram.py` writes it anew; a test compares it with what the machine says.
+Asks `decide` and `decide_life` about every state and event, and writes `machine.svg` and `life.svg`. `python
+docs/diagram.py` writes them anew; a test compares them with what the machines say.
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from supervisor import _life
+from supervisor._life import BackingOff, LifeEvent, LifeState, Over, RestartAsked, RunEnded, Up, decide_life
 from supervisor._machine import (
     Abandoned,
     EndedState,
@@ -23,9 +29,7 @@ from supervisor._machine import (
     TimePassed,
     decide,
 )
-from supervisor._policy import Ask, Inject
-
-TARGET = Path(__file__).parent / "machine.svg"
+from supervisor._policy import Ask, Inject, Restart
 
 LADDER = (Ask(5.0), Inject(2.0))
 RULES = Rules(LADDER, LADDER, 20.0)
@@ -44,49 +48,112 @@ EVENTS: tuple[Event, ...] = (
     Exited(returned=True),
     Abandoned(),
 )
-NOW = 5.0  # the grace of the step is over
-PLACES = {"queued": (90, 60), "starting": (90, 190), "running": (350, 125), "stopping": (650, 125), "ended": (370, 320)}
+NOW = 5.0  # the grace of the step is over, and so is the pause
+
+RESTART = Restart("failure", max_restarts=1)
+LIFE_STATES: dict[str, LifeState] = {
+    "up": Up(0.0),
+    "backing off": BackingOff(NOW, (), 0),
+    "over": Over(),
+}
+LIFE_EVENTS: tuple[LifeEvent, ...] = (
+    RunEnded("failed"),
+    RunEnded("returned"),
+    _life.TimePassed(),
+    RestartAsked(),
+    _life.StopAsked(),
+)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn of a machine, where its states stand, and where the drawing goes."""
+
+    title: str
+    file: str
+    size: tuple[int, int]
+    states: Mapping[str, Any]
+    events: Sequence[Any]
+    decide: Callable[[Any, Any], tuple[Any, tuple[Any, ...]]]
+    places: Mapping[str, tuple[int, int]]
+
+    @property
+    def target(self) -> Path:
+        return Path(__file__).parent / self.file
+
+    def edges(self) -> dict[tuple[str, str], list[str]]:
+        """(state, next state) -> the events that lead there, those left out that change and command nothing."""
+        found: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for name, state in self.states.items():
+            for event in self.events:
+                after, commands = self.decide(state, event)
+                if after != state or commands:
+                    target = next(other for other, sample in self.states.items() if type(sample) is type(after))
+                    if _said(event) not in found[name, target]:
+                        found[name, target].append(_said(event))
+        return {edge: events for edge, events in found.items() if events}
+
+    def svg(self) -> str:
+        width, height = BOX
+        edges = self.edges()
+        parts = [HEAD.format(width=self.size[0], height=self.size[1], title=self.title)]
+        for (old, new), events in edges.items():
+            (x1, y1), (x2, y2) = self.places[old], self.places[new]
+            label = " | ".join(events)
+            if old == new:
+                parts.append(_text(x1, y1 - height / 2 - 8, f"↻ {label}"))
+                continue
+            (x1, y1), (x2, y2) = _border(x1, y1, x2, y2), _border(x2, y2, x1, y1)
+            above = -6
+            if (new, old) in edges:  # two arrows, one beside the other
+                shift = 14 if x1 < x2 else -14
+                y1, y2 = y1 - shift, y2 - shift
+                above = -6 if x1 < x2 else 18
+            parts.append(
+                f'<path d="M{x1:.0f} {y1:.0f}L{x2:.0f} {y2:.0f}" stroke="#888" fill="none" marker-end="url(#tip)"/>'
+            )
+            parts.append(_text((x1 + x2) / 2, (y1 + y2) / 2 + above, label))
+        for name, (x, y) in self.places.items():
+            parts.append(
+                f'<rect x="{x - width / 2:.0f}" y="{y - height / 2:.0f}" width="{width}" height="{height}" rx="8" '
+                'fill="#2a6f97"/>'
+            )
+            parts.append(f'<text x="{x}" y="{y + 5}" text-anchor="middle" fill="#fff">{name}</text>')
+        return "\n".join([*parts, "</svg>", ""])
+
+
 BOX = (120, 44)
 HEAD = """\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 370" font-family="sans-serif" font-size="13">
-<title>The life of a run</title>
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">
+<title>{title}</title>
 <defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">
 <path d="M0 0 8 4 0 8z" fill="#888"/></marker></defs>"""
 
+RUN = Drawing(
+    "The life of a run",
+    "machine.svg",
+    (780, 370),
+    STATES,
+    EVENTS,
+    lambda state, event: decide(state, event, NOW, RULES),
+    {"queued": (90, 60), "starting": (90, 190), "running": (350, 125), "stopping": (650, 125), "ended": (370, 320)},
+)
+WORKER = Drawing(
+    "The life of a worker across its runs",
+    "life.svg",
+    (780, 260),
+    LIFE_STATES,
+    LIFE_EVENTS,
+    lambda state, event: decide_life(state, event, NOW, RESTART),
+    {"up": (150, 90), "backing off": (630, 90), "over": (390, 220)},
+)
+DRAWINGS = (RUN, WORKER)
 
-def edges() -> dict[tuple[str, str], list[str]]:
-    """(state, next state) -> the events that lead there, those left out that change and command nothing."""
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for name, state in STATES.items():
-        for event in EVENTS:
-            after, commands = decide(state, event, NOW, RULES)
-            if after != state or commands:
-                target = next(other for other, sample in STATES.items() if type(sample) is type(after))
-                found[name, target].append(type(event).__name__)
-    return found
 
-
-def drawing() -> str:
-    width, height = BOX
-    parts = [HEAD]
-    for (old, new), events in edges().items():
-        (x1, y1), (x2, y2) = PLACES[old], PLACES[new]
-        label = " | ".join(events)
-        if old == new:
-            parts.append(_text(x1, y1 - height / 2 - 8, f"↻ {label}"))
-            continue
-        (x1, y1), (x2, y2) = _border(x1, y1, x2, y2), _border(x2, y2, x1, y1)
-        parts.append(
-            f'<path d="M{x1:.0f} {y1:.0f}L{x2:.0f} {y2:.0f}" stroke="#888" fill="none" marker-end="url(#tip)"/>'
-        )
-        parts.append(_text((x1 + x2) / 2, (y1 + y2) / 2 - 6, label))
-    for name, (x, y) in PLACES.items():
-        parts.append(
-            f'<rect x="{x - width / 2:.0f}" y="{y - height / 2:.0f}" width="{width}" height="{height}" rx="8" '
-            'fill="#2a6f97"/>'
-        )
-        parts.append(f'<text x="{x}" y="{y + 5}" text-anchor="middle" fill="#fff">{name}</text>')
-    return "\n".join([*parts, "</svg>", ""])
+def _said(event: object) -> str:
+    """How an event is called in a drawing; the end of a run, with how it has ended."""
+    name = type(event).__name__
+    return f"{name} ({event.ended})" if isinstance(event, RunEnded) else name
 
 
 def _text(x: float, y: float, text: str) -> str:
@@ -101,4 +168,5 @@ def _border(x: float, y: float, towards_x: float, towards_y: float) -> tuple[flo
 
 
 if __name__ == "__main__":
-    TARGET.write_text(drawing())
+    for drawing in DRAWINGS:
+        drawing.target.write_text(drawing.svg())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._context import current_context as current_context
     from ._errors import PolicyError as PolicyError
     from ._errors import RemoteError as RemoteError
+    from ._errors import RestartLimitExceeded as RestartLimitExceeded
     from ._errors import StopInjected as StopInjected
     from ._errors import StopRequested as StopRequested
     from ._errors import SupervisorBusy as SupervisorBusy
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ._policy import EscalationPolicy as EscalationPolicy
     from ._policy import Inject as Inject
     from ._policy import Kill as Kill
+    from ._policy import Restart as Restart
     from ._policy import Terminate as Terminate
     from ._supervisor import Supervisor as Supervisor
     from ._transitions import Transitions as Transitions
@@ -46,6 +48,8 @@ _HOMES = {
     "Outcome": "_outcome",
     "PolicyError": "_errors",
     "RemoteError": "_errors",
+    "Restart": "_policy",
+    "RestartLimitExceeded": "_errors",
     "ShutdownReport": "_outcome",
     "Statistics": "_outcome",
     "StopEvent": "_context",

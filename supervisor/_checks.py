@@ -8,16 +8,20 @@ from functools import partial
 from types import FunctionType
 from typing import Any, cast
 
-from ._policy import EscalationPolicy
+from ._policy import EscalationPolicy, Restart
 from ._run import qualname
 from ._values import checked_count, checked_seconds
 
 __all__ = [
+    "check_choice",
     "check_function",
     "check_kind",
+    "checked_interval",
     "checked_name",
+    "checked_names",
     "checked_optional_count",
     "checked_policy",
+    "checked_restart",
     "checked_timeout",
 ]
 
@@ -42,6 +46,12 @@ def check_function(where: str, fn: object) -> None:
             f"{where}(fn={qualname(cast('Any', fn))}): is a coroutine function; await it, "
             f"and give {where}() the blocking function that it calls"
         )
+
+
+def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        *most, last = (f'"{choice}"' for choice in choices)
+        raise ValueError(f"{field}={value!r}: must be {', '.join(most)} or {last}")
 
 
 def check_kind(kind: object) -> None:
@@ -72,3 +82,25 @@ def checked_timeout(timeout: object) -> float | None:
 
 def checked_optional_count(field: str, value: int | None, *, least: int) -> int | None:
     return None if value is None else checked_count(f"{field}={{!r}}", value, least=least)
+
+
+def checked_restart(restart: object) -> Restart:
+    if restart is not None and not isinstance(restart, Restart):
+        raise TypeError(f"restart={restart!r}: must be a Restart or None")
+    return restart or Restart("never")
+
+
+def checked_interval(field: str, value: object) -> float | None:
+    """Returns seconds, above 0; None where there is no such interval."""
+    if value is None:
+        return None
+    seconds = checked_seconds(f"{field}={{!r}}", value)
+    if seconds == 0:
+        raise ValueError(f"{field}={value!r}: must be more than 0 seconds")
+    return None if math.isinf(seconds) else seconds
+
+
+def checked_names(field: str, names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, tuple | list):
+        raise TypeError(f"{field}={names!r}: must be a tuple of names")
+    return tuple(checked_name(name) for name in cast("tuple[str, ...]", names))

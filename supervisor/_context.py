@@ -37,6 +37,8 @@ if TYPE_CHECKING:
             """A shield where the calling thread is the worker's own, and nothing where it is not."""
             ...
 
+        def ready(self) -> None: ...
+        def heartbeat(self) -> None: ...
         def extend(self, seconds: float) -> float: ...
         def remaining(self) -> float: ...
         def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None: ...
@@ -50,7 +52,8 @@ class Chain:
 
     Releasing a thousand threads at once makes them all fight for the interpreter, and the caller with them. Here a stop
     sets each flag by a plain store and releases `links` waiters; each that leaves its wait releases the next. A link
-    breaks where a waiter left at the same moment for another reason, so `release_all` is called a little later.
+    breaks where a waiter left at the same moment for another reason, so whoever starts the chain looks after it: where
+    it has not moved on meanwhile, it is started again.
     """
 
     LINKS = 64
@@ -59,6 +62,9 @@ class Chain:
 
     def __init__(self) -> None:
         self._waiting: deque[Any] = deque()  # locks; only appended to by the thread that stops
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def add(self, waiter: Any) -> None:
         self._waiting.append(waiter)
@@ -99,7 +105,7 @@ class StopEvent:
 
     def __init__(self, chain: Chain | None = None) -> None:
         self._set = False
-        self._chain = chain or Chain()
+        self._chain = Chain() if chain is None else chain
         self._waiters: list[Any] = []
 
     def is_set(self) -> bool:
@@ -117,7 +123,7 @@ class StopEvent:
         waiter.acquire()
         # Each side first writes and then reads what the other wrote, so one of them sees the other: either this thread
         # sees the flag, or `set` sees this waiter. An exception that is injected in between leaves a lock that nobody
-        # waits for, and costs another worker at most the delay until `Chain.release_all`.
+        # waits for, and costs another worker at most the delay until the chain is started again.
         self._waiters.append(waiter)
         if not self._set:
             waiter.acquire(True, -1 if timeout is None else min(max(timeout, 0.0), TIMEOUT_MAX))
@@ -297,6 +303,16 @@ class WorkerContext:
             StopInjected: On leaving, where one was held back.
         """
         return self._host.shield()
+
+    def ready(self) -> None:
+        """Says that the worker is ready for use: see `ready_timeout` of `Supervisor.start`. Any thread."""
+        with self._host.own_shield():
+            self._host.ready()
+
+    def heartbeat(self) -> None:
+        """Says that the worker is alive: see `heartbeat` of `Supervisor.start`. Any thread; cheap enough for a loop."""
+        with self._host.own_shield():
+            self._host.heartbeat()
 
     def own_shield(self) -> AbstractContextManager[None]:
         """A shield where the calling thread is the worker's own, and nothing where it is not."""

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PolicyError",
     "RemoteError",
+    "RestartLimitExceeded",
     "StopInjected",
     "StopRequested",
     "SupervisorBusy",
@@ -190,6 +191,34 @@ class WorkerFailed(SupervisorError):
 
     def __str__(self) -> str:
         return f"worker {self.worker!r} raised {self.error!r}"
+
+
+class RestartLimitExceeded(SupervisorError):
+    """A worker has failed more often than its Restart allows, or could not be ended where it was to begin anew.
+
+    Its last error is the `__cause__`.
+
+    Attributes:
+        worker: The worker's name.
+        restarts: How often it had been started again.
+        within: The seconds of its Restart.
+
+    Example:
+        >>> print(RestartLimitExceeded("poller", 3, 5.0))
+        worker 'poller' is given up after 3 restarts (its limit counts those within 5 s)
+    """
+
+    def __init__(self, worker: str, restarts: int, within: float) -> None:
+        super().__init__(worker, restarts, within)
+        self.worker = worker
+        self.restarts = restarts
+        self.within = within
+
+    def __str__(self) -> str:
+        return (
+            f"worker {self.worker!r} is given up after {self.restarts} restarts "
+            f"(its limit counts those within {self.within:g} s)"
+        )
 
 
 class RemoteError(SupervisorError):

@@ -207,7 +207,7 @@ class PoolExecutor(Executor):
         shell = self._used
         if shell is None or shell.pid != os.getpid():  # after a fork, the calls go on elsewhere
             return []
-        futures = [run.future for run in shell.live()]
+        futures = [run.future for run in shell.calls()]
         futures += shell.resolving.copy().values()  # looked at after the calls: it is here before it leaves them
         return [future for future in futures if isinstance(future, WorkFuture) and future.executor is self]
 

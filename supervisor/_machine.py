@@ -44,7 +44,7 @@ __all__ = [
     "decide",
 ]
 
-Cause: TypeAlias = Literal["cancel", "timeout", "stop", "shutdown"]
+Cause: TypeAlias = Literal["cancel", "timeout", "stop", "stuck", "shutdown"]
 """Why a stop began. The first cause stays: it decides how `run()` ends."""
 
 

@@ -137,6 +137,8 @@ class Transition:
     @property
     def event(self) -> str:
         """The name of its log event, such as "worker.ended"; a further step of a ladder is "worker.escalated"."""
+        if self.new == "backing_off":
+            return "worker.restarting"
         return "worker.escalated" if self.old == self.new == "stopping" else f"worker.{self.new}"
 
 

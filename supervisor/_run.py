@@ -7,7 +7,7 @@ import functools
 from _thread import allocate_lock
 from collections import deque
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._machine import EndedState, Queued, Running, Starting, State, Stopping
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._context import WorkerContext
+    from ._lives import Group, Life, Lives
     from ._machine import Cause, Command, Rules
     from ._outcome import WorkerState
     from ._policy import EscalationPolicy, Kind
@@ -31,6 +32,13 @@ class Stopper(Protocol):
     """What a run knows of the supervisor that owns it."""
 
     loop: asyncio.AbstractEventLoop
+    clock: Callable[[], float]
+    """The loop's clock. Any thread."""
+    lives: Lives
+
+    def end_of(self, run: Run) -> asyncio.Future[None]:
+        """Returns a future that is done once a run that is being stopped has concluded."""
+        ...
 
     def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
         """Begins to stop a run. On the loop's thread."""
@@ -54,6 +62,10 @@ class Stopper(Protocol):
 
     def settle(self, run: Run) -> None:
         """An executor's call has ended: resolves it, or has the loop do so. Any thread."""
+        ...
+
+    def readied(self, run: Run) -> None:
+        """The function has called `ctx.ready()`. On the loop's thread."""
         ...
 
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
@@ -210,19 +222,24 @@ class Run:
         owner: The shell of the supervisor.
         kind: How it runs.
         number: Counts the runs of a supervisor, from 1.
-        own: It has a thread or process of its own: a worker of `start()`, not a call of `run()`.
+        life: The worker of `start()` whose run this is; None for a call of `run()`.
+        group: The group that it belongs to; None for the supervisor itself.
+        own: It has a thread or process of its own, as all runs of a life have.
+        attempt: Which run of its life, from 1.
+        ready: It has been entered; or, where its life has a `ready_timeout`, it has called `ctx.ready()`.
+        beat_at: When it last gave a heartbeat, on the loop's clock.
         fn, args, context: What is called, with what, and with which context variables.
         given_name: The name that the user gave, if any.
         policy: The ladder that the user named for it, if any.
         future: Who waits for its value; None for a worker of `start()`.
         settle: Of an executor's call: taken once, by the thread that ran it, which then resolves the future by itself,
             or by the loop, which is then told of the end as it is of any other run. None for all others.
-        entry: Done once the function has been entered or has ended, where somebody waits for that.
+        entry: Done once it is ready or has ended, where somebody waits for that.
         worker: Its handle, once somebody asked for one.
         claim: Taken once: by the thread that carries it out, or by who makes sure that none will.
         watched: The loop wants to know when the function is entered.
         submitted_at: On the loop's clock.
-        expires_at: On the loop's clock, where it has a timeout.
+        expires_at: When its time is over, on the loop's clock: its timeout, its time to become ready, its heartbeat.
         carrier: What its kind keeps of it; not None once it has been claimed.
         ident, pid: The thread, or the process, that carries it out.
         parcel: Of a process: the frame that is to be sent.
@@ -238,6 +255,8 @@ class Run:
 
     __slots__ = (
         "args",
+        "attempt",
+        "beat_at",
         "carrier",
         "claim",
         "context",
@@ -251,9 +270,11 @@ class Run:
         "fn",
         "future",
         "given_name",
+        "group",
         "ident",
         "kind",
         "ladder",
+        "life",
         "number",
         "over",
         "own",
@@ -261,6 +282,7 @@ class Run:
         "parcel",
         "pid",
         "policy",
+        "ready",
         "reason",
         "settle",
         "started_at",
@@ -269,8 +291,6 @@ class Run:
         "watched",
         "worker",
     )
-
-    attempt: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -281,19 +301,24 @@ class Run:
         args: tuple[Any, ...],
         submitted_at: float,
         *,
-        own: bool = False,
         future: asyncio.Future[Any] | concurrent.futures.Future[Any] | None = None,
         name: str | None = None,
         policy: EscalationPolicy | None = None,
+        life: Life | None = None,
     ) -> None:
         self.owner = owner
         self.kind = kind
         self.number = number
         self.fn = fn
         self.args = args
-        self.context: contextvars.Context | None = copy_context()
+        self.context: contextvars.Context | None = copy_context() if life is None else life.context.copy()
         self.submitted_at = submitted_at
-        self.own = self.watched = own
+        self.life = life
+        self.own = self.watched = life is not None
+        self.attempt = 1 if life is None else life.attempt
+        self.group: Group | None = None
+        self.ready = False
+        self.beat_at = 0.0
         self.future = future
         self.given_name = name
         self.policy = policy
@@ -318,7 +343,10 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.given_name or f"{qualname(self.fn)}-{self.number}"
+        if self.given_name is not None:
+            return self.given_name
+        name = f"{qualname(self.fn)}-{self.number}"
+        return name if self.group is None else f"{self.group.name}/{name}"
 
     @property
     def state(self) -> State:

@@ -11,9 +11,10 @@ import concurrent.futures
 import logging
 import math
 import os
+import random
 import time
 from _thread import RLock, get_ident
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -28,6 +29,7 @@ from ._errors import (
     WorkerStopped,
     WorkerTimeout,
 )
+from ._lives import Group, Life, Lives, Member, deadlines
 from ._log import Log
 from ._loop import Alarms, Inbox, clock_of
 from ._machine import (
@@ -51,9 +53,9 @@ from ._machine import (
     WakeAt,
     decide,
 )
-from ._outcome import Outcome, Statistics, WorkerState
+from ._outcome import Outcome, ShutdownReport, Statistics, WorkerState
 from ._policy import EscalationPolicy, Inject, Kill, Terminate
-from ._run import CallFuture, Ladder, Run, WorkerKind
+from ._run import CallFuture, Ladder, Run, WorkerKind, qualname
 from ._shutdown import OnAbandoned, Shutdown
 from ._signals import SECOND_TIMEOUT, Signals
 from ._telling import Teller
@@ -67,14 +69,17 @@ if TYPE_CHECKING:
 
     from ._executor import WorkFuture
     from ._machine import Cause
-    from ._outcome import Ended, ShutdownReport
-    from ._policy import Kind, Step, StepName
+    from ._outcome import Ended
+    from ._policy import Kind, OnExhausted, Step, StepName, Strategy
     from ._transitions import Listeners
 
 __all__ = ["Settings", "Shell"]
 
 CHAIN_SLACK = 0.05
-"""Seconds after which a stop releases whoever the chain of waiters has not reached."""
+"""Seconds after which a chain of waiters that has not moved on is started again."""
+
+ASKED_AT_ONCE = 200
+"""Workers that a shutdown asks to stop in one turn of the loop."""
 
 JOIN_SLACK = 0.05
 """Seconds at most that a shutdown waits for threads that are past their last line."""
@@ -86,6 +91,7 @@ REASONS: dict[Cause, str] = {
     "cancel": "cancelled",
     "timeout": "timeout",
     "stop": "stop",
+    "stuck": "stuck",
     "shutdown": "shutdown",
 }
 """What `ctx.reason` says where nobody gave a reason."""
@@ -103,6 +109,8 @@ class Settings:
     max_tasks: int | None
     process_start_timeout: float
     max_queued: int | None
+    strategy: Strategy
+    on_exhausted: OnExhausted
     on_abandoned: OnAbandoned
     logger: Any
 
@@ -111,12 +119,13 @@ class Shell:
     """Runs workers and climbs their ladders, on one event loop.
 
     Attributes:
-        own: The workers of `start()` that have not concluded, by their number.
-        names: The runs that were given a name and have not concluded.
+        lives: The workers of `start()` that have not ended.
+        names: The workers and calls that were given a name and have not ended.
         abandoned: The runs that were given up and have not come back.
         thread, pid: The thread and the process of the loop.
         closing: The shutdown, once it has begun.
         report: The report, once it has ended.
+        failure: What a worker was given up for, where that has shut the supervisor down.
         closed: Done when the report is there.
         resolving: The futures of executors' calls that have ended, and that are being told so.
     """
@@ -126,8 +135,7 @@ class Shell:
         self.settings = settings
         self.clock = clock_of(loop)
         self.log = Log(settings.name, settings.logger, loop)
-        self.own: dict[int, Run] = {}
-        self.names: dict[str, Run] = {}
+        self.names: dict[str, Run | Member] = {}
         self.abandoned: dict[int, Run] = {}
         self.closing: Shutdown | None = None
         self.report: ShutdownReport | None = None
@@ -135,12 +143,17 @@ class Shell:
         self.resolving: dict[int, asyncio.Future[Any] | concurrent.futures.Future[Any]] = {}
         self.tell = Teller(settings.name, self.clock, self.log, listeners)
         self._numbers = count(1)
+        self._deadlines: dict[Life, float] = {}  # during a shutdown, of those that others wait for
         self._known_rules: dict[tuple[Kind, bool], Rules] = {}  # for whoever has no policy of its own
         self.thread = get_ident()
         self.pid = os.getpid()
         self._handles = RLock()  # a signal handler may come in between
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
-        self._alarms: Alarms[Run] = Alarms(loop, self.clock, self._rung)
+        self._alarms: Alarms[Run | Member] = Alarms(loop, self.clock, self._rung)
+        self.lives = Lives(self, self.clock, random.random, Group(None, settings.strategy, settings.on_exhausted))
+        self.failure: BaseException | None = None
+        self._asking: deque[Life] = deque()
+        self._groups: list[Group] = []  # those that have no report yet
         self._chain = Chain()
         self._chain_due = False
         self._told_no_injection = False
@@ -158,16 +171,20 @@ class Shell:
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         kind: WorkerKind | None = None,
+        group: Group | None = None,
     ) -> CallFuture:
         """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for."""
-        self.refuse_if_closing()
+        self.refuse_if_closing(group)
         if kind is None:
             kind = self.threads
         if self.settings.max_queued is not None:
             self._refuse_if_busy(kind, self.settings.max_queued)
         future = CallFuture(loop=self.loop)
         now = self.clock()
+        if group is not None and name is not None:
+            name = _full_name(group, name)
         run = Run(self, kind, next(self._numbers), fn, args, now, future=future, name=name, policy=policy)
+        run.group = group
         future.run = run
         if self.names or name is not None:
             self._register_name(run)
@@ -230,25 +247,167 @@ class Shell:
             self._inbox.post(partial(self.tell.end, run, outcome))
         return True
 
-    def start(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        policy: EscalationPolicy | None,
-        name: str | None,
-        kind: WorkerKind,
-    ) -> tuple[Worker, asyncio.Future[None]]:
-        """Starts a worker; returns its handle and a future that is done once it has been entered or has ended."""
-        self.refuse_if_closing()
+    def start(self, life: Life) -> Worker:
+        """Starts a worker; returns its handle. Its first run's `entry` is done once that is ready or has ended."""
+        self.refuse_if_closing(life.group)
         self.log.refresh()
-        run = Run(self, kind, next(self._numbers), fn, args, self.clock(), own=True, name=name, policy=policy)
-        self._register_name(run)
-        self._prepare(run)
+        self.enlist(life)
+        try:
+            self._make_run(life, life.number)
+        except BaseException:
+            if self.names.get(life.name) is life:
+                del self.names[life.name]
+            raise
+        self.lives.add(life)
+        self._launch(life.run)
+        return life.worker
+
+    def enlist(self, life: Life) -> None:
+        """Gives a worker its number, its name and its handle."""
+        life.number = next(self._numbers)
+        self._register_life(life)
+        life.worker = Worker(life=life, owner=self)
+
+    def renumber(self, group: Group) -> None:
+        group.number = next(self._numbers)
+
+    def add_group(self, group: Group, name: str) -> None:
+        """Takes in a group; its name is taken for as long as it has not ended."""
+        assert group.group is not None
+        self.refuse_if_closing(group.group)
+        group.number = next(self._numbers)
+        group.name = _full_name(group.group, name)
+        self._take_name(group.name, group)
+        self.lives.add(group)
+        group.started = True
+        self._groups.append(group)
+
+    def group_told(self, group: Group, event: str, reason: str) -> None:
+        level = logging.ERROR if event.endswith("given_up") else logging.WARNING
+        self.log.write(level, event, group=group.name, reason=reason)
+
+    def group_over(self, group: Group) -> None:
+        self._close_groups()
+
+    def close_group(self, group: Group, timeout: float | None, reason: str = "") -> asyncio.Future[None]:
+        """Stops a group alone, or shortens its shutdown; returns a future that is done when its report is there."""
+        if group.report is not None:
+            done = self.loop.create_future()
+            done.set_result(None)
+            return done
+        now = self.clock()
+        deadline = now + (self.settings.shutdown_timeout if timeout is None else timeout)
+        if group.closed is None:
+            group.closed = self.loop.create_future()
+            group.began_at, group.deadline, group.reason = now, deadline, reason
+            self.log.write(logging.INFO, "supervisor.group_stopping", group=group.name, reason=reason)
+        elif timeout is None or deadline >= group.deadline:
+            return group.closed
+        group.deadline = deadline
+        lives = list(group.lives)
+        if any(life.after or life.group is not group for life in lives):
+            self._deadlines.update(deadlines(lives, now, deadline, self._budget))
+        for run in self.calls():
+            if _belongs(run, group):
+                self.stop(run, "shutdown", reason)
+        if self.closing is None:
+            for life in lives:
+                if life.run.ladder is not None:
+                    self.stop(life.run, "shutdown", group.reason)
+            self.lives.stop(group, "shutdown", group.reason)
+        self._close_groups()
+        return group.closed
+
+    def _close_groups(self) -> None:
+        """Makes the reports of groups of which nothing is left."""
+        for group in tuple(self._groups):
+            if group.gone and self.names.get(group.name) is group:
+                del self.names[group.name]
+            ended = group.gone or self.report is not None
+            if ended and (self.report is not None or not any(_belongs(run, group) for run in self.calls())):
+                seconds = self.clock() - group.began_at if group.closed is not None else 0.0
+                outcomes = tuple(group.outcomes)
+                group.report = ShutdownReport(group.reason, outcomes, seconds, never_started=group.withdrawn)
+                if group.closed is not None:
+                    level = logging.INFO if group.report.clean else logging.WARNING
+                    counts = group.report.counts()
+                    self.log.write(level, "supervisor.group_stopped", group=group.name, counts=counts)
+                    if not group.closed.done():
+                        group.closed.set_result(None)
+                group.changed()
+        if any(group.report is not None for group in self._groups):
+            self._groups = [group for group in self._groups if group.report is None]
+
+    def change_of(self, member: Member) -> asyncio.Future[None]:
+        """Returns a future that is done once something has happened to a member."""
+        change = self.loop.create_future()
+        member.waiters.append(change)
+        return change
+
+    def begin_run(self, life: Life) -> None:
+        """Begins a further run of a worker."""
+        life.restarts += life.attempt > 0
+        try:
+            self._make_run(life, next(self._numbers))
+        except TypeError as error:  # what it was given has changed, and cannot be sent to a process any more
+            run = life.run
+            run.claim.acquire(False)
+            run.error = error
+            self._settle(run)
+        else:
+            self._launch(life.run)
+
+    def _make_run(self, life: Life, number: int) -> None:
+        life.attempt += 1
+        now = self.clock()
+        run = Run(self, life.kind, number, life.fn, life.args, now, name=life.name, policy=life.policy, life=life)
+        run.group = None if life.group is self.lives.root else life.group
+        run.worker = life.worker
         run.entry = self.loop.create_future()
-        worker = run.worker = Worker(run)
-        self.own[run.number] = run
-        kind.launch(run)
-        return worker, run.entry
+        life.run = run
+        run.kind.prepare(run)
+
+    def _launch(self, run: Run) -> None:
+        assert run.life is not None
+        if run.life.ready_timeout is not None:
+            run.expires_at = run.submitted_at + run.life.ready_timeout
+            self._alarms.set(run.expires_at, run)
+        run.kind.launch(run)
+
+    def wake(self, member: Member, at: float) -> None:
+        self._alarms.set(at, member)
+
+    def restarts(self, life: Life) -> None:
+        assert life.last_outcome is not None
+        self.tell.restarting(life.run, life.last_outcome)
+
+    def escalate(self, member: Member, error: BaseException) -> None:
+        """A worker or group is given up, and `on_exhausted` has all others go with it."""
+        self.failure = error
+        self.begin_shutdown(None, f"{member.name!r} is given up")
+
+    def life_over(self, life: Life) -> None:
+        """A worker has ended for good."""
+        final = life.final
+        assert final is not None
+        if self.names.get(life.name) is life:
+            del self.names[life.name]
+        self._deadlines.pop(life, None)
+        self._alarms.forget()
+        life.worker.conclude(final)
+        if self.closing is not None:
+            self.closing.note(life.number, final, own=True)
+        self.tell.end(life.run, final, asked=None if final is life.last_outcome or final.error else life.reason)
+        self._finish_if_quiet()
+
+    async def until_ready(self, member: Member) -> None:
+        """Waits until a member is ready; raises where it ends before."""
+        if isinstance(member, Life):
+            await member.worker.ready()
+        while not member.ready:
+            if member.over or self.report is not None:
+                raise SupervisorClosed(f"after={member.name!r}: has ended")
+            await self.change_of(member)
 
     def kind(self, name: Kind) -> WorkerKind:
         """Returns a kind; that of processes is made when it is first asked for. Any thread."""
@@ -279,7 +438,9 @@ class Shell:
                 del self.names[run.given_name]
             raise
 
-    def refuse_if_closing(self) -> None:
+    def refuse_if_closing(self, group: Group | None = None) -> None:
+        if group is not None and not group.takes_work:
+            raise SupervisorClosed(f"group {group.name!r} has ended, or is being stopped, and takes no new work")
         if self.closing is not None:
             how = "is shutting down" if self.report is None else "has shut down"
             raise SupervisorClosed(f"supervisor {self.settings.name!r} {how} and takes no new work")
@@ -299,33 +460,67 @@ class Shell:
         if run.given_name is None:
             while run.name in self.names:
                 run.number = next(self._numbers)
+        else:
+            self._take_name(run.given_name, run)
+
+    def _register_life(self, life: Life) -> None:
+        if life.given_name is not None:
+            life.name = _full_name(life.group, life.given_name)
+            self._take_name(life.name, life)
             return
-        stem, _, number = run.given_name.rpartition("-")
-        if run.given_name in self.names or (
-            stem and number.isdecimal() and len(number) < 19 and self._generated(run.given_name, int(number))
+        stem = _full_name(life.group, qualname(life.fn))
+        life.name = f"{stem}-{life.number}"
+        while life.name in self.names:
+            life.number = next(self._numbers)
+            life.name = f"{stem}-{life.number}"
+
+    def member_named(self, group: Group, name: str) -> Member | None:
+        """Returns the live worker or group of a group that has this name."""
+        name = _full_name(group, name)
+        given = self.names.get(name)
+        if given is not None:
+            return given if isinstance(given, Member) else None
+        return next((life for life in self.lives.all.values() if life.name == name), None)
+
+    def _take_name(self, name: str, owner: Run | Member) -> None:
+        stem, _, number = name.rpartition("-")
+        if name in self.names or (
+            stem and number.isdecimal() and len(number) < 19 and self._generated(name, int(number))
         ):
             raise ValueError(
-                f"name={run.given_name!r}: a live worker of supervisor {self.settings.name!r} has this name; "
+                f"name={name!r}: a live worker or group of supervisor {self.settings.name!r} has this name; "
                 "it is free again when that one has ended"
             )
-        self.names[run.given_name] = run
+        self.names[name] = owner
 
     def _generated(self, name: str, number: int) -> bool:
-        runs = (self.own, *(kind.calls for kind in self.kinds))
-        return any(number in known and known[number].name == name for known in runs)
+        """Whether a worker or a call has made this name from its number."""
+        known: list[Life | Run | None] = [self.lives.all.get(number)]
+        known += [kind.calls.get(number) for kind in self.kinds]
+        return any(owner is not None and owner.name == name for owner in known)
 
     # ------------------------------------------------------------------------------------ what is there
 
+    def calls(self) -> list[Run]:
+        """Returns the calls that have not concluded. Any thread."""
+        return [run for kind in tuple(self.kinds) for run in list(kind.calls.values())]
+
     def live(self) -> list[Run]:
-        """Returns the runs that have not concluded, oldest first. Any thread."""
-        runs = list(self.own.values())
-        for kind in self.kinds:
-            runs += list(kind.calls.values())
-        return sorted(runs, key=lambda run: run.number)
+        """Returns the present runs of all workers, and the calls, that have not concluded, oldest first. Any thread."""
+        runs = [life.run for life in list(self.lives.all.values())]
+        return sorted((run for run in runs + self.calls() if not run.over), key=lambda run: run.number)
+
+    def workers(self) -> list[Worker]:
+        """Returns the handles of all that has not ended, the oldest first. Any thread."""
+        numbered = [(life.number, life.worker) for life in list(self.lives.all.values())]
+        handles = ((run.number, self.handle(run)) for run in self.calls())
+        numbered += [(number, worker) for number, worker in handles if worker is not None]
+        return [worker for _, worker in sorted(numbered, key=lambda item: item[0])]
 
     def statistics(self) -> Statistics:
         """Counts. Any thread."""
-        states = Counter[WorkerState](run.state_name for run in self.live())
+        states = Counter[WorkerState](run.state_name for run in self.calls())
+        states.update(life.worker.state for life in list(self.lives.all.values()))
         states.pop("ended", None)
         return Statistics(
             self.settings.name,
@@ -348,13 +543,27 @@ class Shell:
     # ------------------------------------------------------------------------------------ stopping
 
     def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
-        """Begins to stop a run; to one that is being stopped it changes nothing."""
+        """Begins to stop a run; of one that is being stopped, a shutdown can only shorten the ladder."""
         if run.ladder is None:
             self._inbox.drain()  # it may have been entered, or have ended, unheard
-        if not run.over and run.ladder is None:
+        if run.over:
+            return
+        if run.ladder is None:
             self.log.refresh()
-            if self._give_ladder(run, cause, reason):
-                self._feed(run, StopAsked(cause))
+            if not self._give_ladder(run, cause, reason):
+                return
+        elif cause != "shutdown":
+            return
+        self._feed(run, StopAsked(cause, self._deadline_of(run)))
+
+    def _deadline_of(self, run: Run) -> float:
+        """By when a shutdown must have ended a run: workers that it comes after still need time after it."""
+        deadline = math.inf if self.closing is None else self.closing.deadline
+        if run.life is None:
+            return deadline
+        for group in run.life.groups:
+            deadline = min(deadline, group.deadline)
+        return min(deadline, self._deadlines.get(run.life, deadline))
 
     def stop_soon(self, run: Run) -> None:
         """Begins to stop a run that its caller has cancelled. Any thread."""
@@ -377,7 +586,7 @@ class Shell:
         return True
 
     def _rules(self, run: Run) -> Rules:
-        if run.policy is not None:
+        if run.policy is not None or run.group is not None:
             return self._make_rules(run)
         known = (run.kind.name, run.own)
         if known not in self._known_rules:
@@ -385,7 +594,7 @@ class Shell:
         return self._known_rules[known]
 
     def _make_rules(self, run: Run) -> Rules:
-        named = run.policy or self.settings.policy
+        named = run.policy or _policy_of(run.group) or self.settings.policy
         steps = (named or EscalationPolicy()).for_kind(run.kind.name)
         own_steps = steps
         if named is None and not run.own and run.kind.name == "thread":
@@ -505,20 +714,54 @@ class Shell:
             return
         if run.reason is None:
             self.tell.transition(run, "starting" if run.own else "queued", "running")
+        if run.life is None or run.life.ready_timeout is None:
+            self.readied(run)
+
+    def readied(self, run: Run) -> None:
+        """A run has become ready."""
+        life = run.life
+        if run.over or run.ready or run.ladder is not None or life is None:
+            return  # for one that is being stopped it is too late
+        run.ready = True
+        run.expires_at = None
+        if life.heartbeat is not None:
+            run.beat_at = self.clock()
+            run.expires_at = run.beat_at + life.heartbeat
+            self._alarms.set(run.expires_at, run)
         if run.entry is not None and not run.entry.done():
             run.entry.set_result(None)
+        self.lives.readied(life)
 
-    def _rung(self, run: Run) -> None:
-        """A moment has come for which a run had set an alarm."""
+    def _rung(self, item: Run | Member) -> None:
+        """A moment has come for which somebody had set an alarm."""
         self._inbox.drain()  # what has ended by now need not be stopped
-        if run.over:
+        if item.over:
             return
-        if run.ladder is not None:
-            self._feed(run, TimePassed())
-        elif run.expires_at is not None and self.clock() >= run.expires_at:
-            self.stop(run, "timeout")
-        elif run.expires_at is not None:
+        if isinstance(item, Member):
+            self.lives.rung(item)
+        elif item.ladder is not None:
+            self._feed(item, TimePassed())
+        elif item.expires_at is None:
+            return
+        elif self.clock() < item.expires_at:
+            self._alarms.set(item.expires_at, item)
+        elif item.life is None:
+            self.stop(item, "timeout")
+        else:
+            self._look_after(item, item.life)
+
+    def _look_after(self, run: Run, life: Life) -> None:
+        """The time is over in which a run had to become ready, or to give a sign of life."""
+        if not run.ready:
+            reason = f"not ready within {life.ready_timeout:g} s"
+        elif life.heartbeat is not None and self.clock() < run.beat_at + life.heartbeat:
+            run.expires_at = run.beat_at + life.heartbeat
             self._alarms.set(run.expires_at, run)
+            return
+        else:
+            reason = f"no heartbeat for {life.heartbeat:g} s"
+        self.tell.stuck(run, reason, run.kind.stack(run))
+        self.stop(run, "stuck", reason)
 
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
         """Any thread."""
@@ -624,7 +867,15 @@ class Shell:
     def _start_chain(self) -> None:
         self._chain_due = False
         if self._chain.start():
-            self.loop.call_later(CHAIN_SLACK, self._chain.release_all)
+            self.loop.call_later(CHAIN_SLACK, self._look_after_chain, len(self._chain))
+
+    def _look_after_chain(self, before: int) -> None:
+        """Starts the chain again where it has come to a halt."""
+        left = len(self._chain)
+        if left >= before:
+            self._chain.start()
+        if left:
+            self.loop.call_later(CHAIN_SLACK, self._look_after_chain, len(self._chain))
 
     def _abandon(self, run: Run, inject: bool) -> None:
         self._inbox.drain()
@@ -657,21 +908,38 @@ class Shell:
         outcome = self._outcome(run, ended, step)
         self._deliver(run, outcome)
         self._forget(run)
+        if run.life is not None:
+            self.lives.run_ended(run.life, outcome)
+        else:
+            self._conclude_call(run, outcome)
         if run.entry is not None and not run.entry.done():
             run.entry.set_result(None)
-        if run.worker is not None:
-            run.worker.conclude(outcome)
         if run.ladder is not None:
             for waiter in run.ladder.waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-        if self.closing is not None:
-            self.closing.note(run, outcome)
-        self.tell.end(run, outcome)
         run.let_go()
         if ended == "injected":
             self._remind_abandoned()
         self._finish_if_quiet()
+
+    def _conclude_call(self, run: Run, outcome: Outcome) -> None:
+        if run.worker is not None:
+            run.worker.conclude(outcome)
+        if self.closing is not None:
+            self.closing.note(run.number, outcome, own=False)
+        self.tell.end(run, outcome)
+        if run.group is not None:
+            self._note_for_groups(run, run.group, outcome)
+
+    def _note_for_groups(self, run: Run, group: Group, outcome: Outcome) -> None:
+        for around in (group, *group.groups):
+            if around.closed is not None or self.closing is not None:
+                if outcome.ended == "cancelled":
+                    around.withdrawn += 1
+                else:
+                    around.outcomes.append(outcome)
+        self._close_groups()
 
     def _outcome(self, run: Run, ended: Ended, step: StepName | None) -> Outcome:
         ladder = run.ladder
@@ -712,10 +980,7 @@ class Shell:
     def _forget(self, run: Run) -> None:
         """Lets go of a run: alarms may still hold it, so it lets go of what it held."""
         run.over = True
-        if run.own:
-            self.own.pop(run.number, None)
-        else:
-            run.kind.calls.pop(run.number, None)
+        run.kind.calls.pop(run.number, None)
         if run.given_name is not None and self.names.get(run.given_name) is run:
             del self.names[run.given_name]
         if run.expires_at is not None or run.ladder is not None:
@@ -746,27 +1011,49 @@ class Shell:
             return
         for kind in self.kinds:
             kind.retire()
-        live = self.live()
+        self.lives.root.reason = reason
+        self.lives.close()
+        lives = list(self.lives.all.values())
+        calls = self.calls()
         self._inbox.drain()  # what other threads have submitted up to now is told first
-        live = [run for run in live if not run.over]
-        for run in live:  # first all of this, or threads that become free would take calls that are queued
+        calls = [run for run in calls if not run.over]
+        for run in calls:  # first all of this, or threads that become free would take calls that are queued
             if run.ladder is None and not self._give_ladder(run, "shutdown", reason):
                 self._forget_unseen(run)
-        live = [run for run in live if run.ladder is not None]
+        calls = [run for run in calls if run.ladder is not None]
         if first:
-            queued = sum(run.carrier is None for run in live)
-            self.log.stopping(closing.reason, closing.deadline - now, len(live) - queued, queued)
-        for run in live:
+            queued = sum(run.carrier is None for run in calls)
+            self.log.stopping(closing.reason, closing.deadline - now, len(lives) + len(calls) - queued, queued)
+        if any(life.after or life.group.after or life.group is not self.lives.root for life in lives):
+            self._deadlines = deadlines(lives, now, closing.deadline, self._budget)
+        for run in calls:
             self._feed(run, StopAsked("shutdown", closing.deadline))
-        closing.begun = True
         if self._signals is not None:
             self._signals.give_up()
+        self._asking = deque(lives)
+        self._ask_lives(closing)
+
+    def _ask_lives(self, closing: Shutdown) -> None:
+        """Asks the workers of `start()` to stop, so many in a turn of the loop: it must not be held up."""
+        for _ in range(min(ASKED_AT_ONCE, len(self._asking))):
+            life = self._asking[0]
+            if not life.over and (not life.blocked or life.between_runs):
+                self.lives.stop(life, "shutdown", closing.reason)
+            self._asking.popleft()
+        if self._asking:
+            self.loop.call_soon(self._ask_lives, closing)
+            return
+        closing.begun = True
         self._finish_if_quiet()
+
+    def _budget(self, life: Life) -> float:
+        """How long the ladder of a worker takes."""
+        return math.fsum(step.grace for step in self._rules(life.run).steps)
 
     def _finish_if_quiet(self) -> None:
         """Once no worker is left, waits for the pool's idle threads, for a moment at most."""
         closing = self.closing
-        if closing is None or closing.quiet or self.own or any(kind.calls for kind in self.kinds):
+        if closing is None or closing.quiet or self.lives.all or any(kind.calls for kind in self.kinds):
             return
         closing.quiet = True
         self.loop.call_later(QUIET_SLACK, self._finish)
@@ -790,6 +1077,7 @@ class Shell:
             kind.join(JOIN_SLACK, {run.ident for run in self.abandoned.values()})
         self.report = closing.end(self.clock())
         self._inbox_may_close()
+        self._close_groups()
         self.put_signals_back()
         for listener in self.tell.listeners.each():
             listener.end()
@@ -813,6 +1101,24 @@ class Shell:
         """Listens until the last abandoned thread has come back, so that its late end is logged."""
         if self.report is not None and not self.abandoned:
             self._inbox.close()
+
+
+def _belongs(run: Run, group: Group) -> bool:
+    """Whether a call is one of a group, or of a group in it."""
+    return run.group is not None and (run.group is group or group in run.group.groups)
+
+
+def _full_name(group: Group, name: str) -> str:
+    return f"{group.name}/{name}" if group.name else name
+
+
+def _policy_of(group: Group | None) -> EscalationPolicy | None:
+    """Returns the ladder that a group, or the nearest around it, has for its workers."""
+    while group is not None:
+        if group.policy is not None:
+            return group.policy
+        group = group.group
+    return None
 
 
 NO_RULES = Rules((), (), 0.0)

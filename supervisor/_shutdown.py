@@ -14,8 +14,6 @@ from ._outcome import Outcome, ShutdownReport
 
 if TYPE_CHECKING:
     from ._log import Log
-    from ._run import Run
-
 __all__ = ["OnAbandoned", "Shutdown"]
 
 OnAbandoned: TypeAlias = Literal["report", "exit"]
@@ -57,12 +55,12 @@ class Shutdown:
             return True
         return not self.begun
 
-    def note(self, run: Run, outcome: Outcome) -> None:
+    def note(self, number: int, outcome: Outcome, *, own: bool) -> None:
         """Takes an outcome into the report; of a call that was still queued, only the number."""
-        if outcome.ended == "cancelled" and not run.own:
-            self._withdrawn.add(run.number)
+        if outcome.ended == "cancelled" and not own:
+            self._withdrawn.add(number)
         else:
-            self._outcomes[run.number] = outcome
+            self._outcomes[number] = outcome
 
     def end(self, now: float) -> ShutdownReport:
         """Calls the watchdog off, and logs the report; ends the process where that was asked for."""

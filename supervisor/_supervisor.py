@@ -11,16 +11,28 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ._checks import (
+    check_choice,
     check_function,
     check_kind,
+    checked_interval,
     checked_name,
+    checked_names,
     checked_optional_count,
     checked_policy,
+    checked_restart,
     checked_timeout,
 )
 from ._context import shielded
-from ._errors import SupervisorClosed, SupervisorMisused, WorkerStopped
+from ._errors import (
+    SupervisorClosed,
+    SupervisorError,
+    SupervisorMisused,
+    WorkerDied,
+    WorkerStopped,
+    WorkerTimeout,
+)
 from ._executor import PoolExecutor
+from ._lives import Group, Life, Member
 from ._loop import outlast
 from ._outcome import Statistics
 from ._run import CallFuture, WorkerKind, qualname
@@ -31,12 +43,12 @@ from ._values import checked_count, checked_reason, checked_seconds
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
 
-    from ._outcome import ShutdownReport
-    from ._policy import EscalationPolicy
+    from ._outcome import Outcome, ShutdownReport
+    from ._policy import EscalationPolicy, Restart
     from ._worker import Worker
 
 __all__ = ["Supervisor"]
@@ -63,6 +75,12 @@ class Supervisor:
         max_tasks: Calls after which a process of the pool is replaced, 1 or more; None: never.
         max_queued: Calls of a kind that may wait beyond those, 0 or more; None: without bound.
         process_start_timeout: Seconds that a process has to come up; `math.inf` waits for ever.
+        strategy: Who is started again together with a worker of `start()` that is: "one_for_one": nobody else;
+            "one_for_all": all; "rest_for_one": those that were started after it. They are stopped side by side; once
+            all have ended they are started one after the other, in their order. Those without a Restart end with that.
+        on_exhausted: What follows where a worker is given up (see RestartLimitExceeded): "give_up": nothing;
+            "escalate": the supervisor shuts down, and leaving `async with` raises that error, or adds it to the body's
+            own as a note.
         on_abandoned: What follows where a shutdown had to abandon a worker: "report" says so; "exit" ends the process
             with status 1 when the report is logged, and also where the shutdown, once begun, cannot get the interpreter
             (GIL) back.
@@ -92,11 +110,14 @@ class Supervisor:
         max_tasks: int | None = None,
         max_queued: int | None = None,
         process_start_timeout: float = 30.0,
+        strategy: Literal["one_for_one", "one_for_all", "rest_for_one"] = "one_for_one",
+        on_exhausted: Literal["give_up", "escalate"] = "give_up",
         on_abandoned: Literal["report", "exit"] = "report",
         logger: Any = None,
     ) -> None:
-        if on_abandoned not in ("report", "exit"):
-            raise ValueError(f'on_abandoned={on_abandoned!r}: must be "report" or "exit"')
+        check_choice("strategy", strategy, ("one_for_one", "one_for_all", "rest_for_one"))
+        check_choice("on_exhausted", on_exhausted, ("give_up", "escalate"))
+        check_choice("on_abandoned", on_abandoned, ("report", "exit"))
         if logger is not None and not all(callable(getattr(logger, method, None)) for method in LOG_METHODS):
             raise TypeError(f"logger={logger!r}: must have the methods {', '.join(LOG_METHODS)}")
         self._settings = Settings(
@@ -109,6 +130,8 @@ class Supervisor:
             max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
             process_start_timeout=checked_seconds("process_start_timeout={!r}", process_start_timeout),
             max_queued=checked_optional_count("max_queued", max_queued, least=0),
+            strategy=strategy,
+            on_exhausted=on_exhausted,
             on_abandoned=on_abandoned,
             logger=logger,
         )
@@ -160,7 +183,8 @@ class Supervisor:
                 nobody else.
             timeout: Seconds from now, queueing included, after which it is stopped; None or `math.inf`: none.
             policy: Its ladder, followed as it stands; None: the supervisor's.
-            name: Its name; None: the function's name and a number.
+            name: Its name, unlike that of any live worker or call and without "/"; None: the function's name and a
+                number.
 
         Raises:
             Exception: What the function raised, as it is. StopIteration comes as RuntimeError.
@@ -198,6 +222,7 @@ class Supervisor:
                 checked_policy(policy),
                 checked_name(name, optional=True),
                 None if kind == "thread" else shell.kind(kind),
+                self._call_group(),
             )
         future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
         try:
@@ -217,6 +242,10 @@ class Supervisor:
         kind: Literal["thread", "process"] = "thread",
         name: str | None = None,
         policy: EscalationPolicy | None = None,
+        restart: Restart | None = None,
+        heartbeat: float | None = None,
+        ready_timeout: float | None = None,
+        after: Sequence[str] = (),
     ) -> Worker:
         """Starts a worker: `fn(ctx, *args)` on a thread or process of its own. Returns when it has been entered.
 
@@ -231,9 +260,19 @@ class Supervisor:
             kind: "thread" or "process", as in `run`.
             name: Its name, unlike that of any live worker and without "/"; None: the function's name and a number.
             policy: Its ladder; None: the supervisor's.
+            restart: When it is started again after its end, and how often; None: never. It is then one worker with
+                several runs, whose first one must become ready.
+            heartbeat: Seconds, above 0, from readiness on: if `ctx.heartbeat()` is silent for so long, the worker is
+                stuck: its stack is logged, its ladder is climbed, and `restart` decides what follows. None: none asked.
+            ready_timeout: Seconds, above 0, within which each of its runs must call `ctx.ready()`; `start` returns when
+                the first one has. None: a run is ready once it has been entered.
+            after: Names of live workers: it begins when these are ready, and a shutdown stops it before them.
 
         Raises:
-            WorkerStopped: It was stopped before it was entered.
+            WorkerTimeout: It was not ready in time, and has been stopped.
+            WorkerStopped: It was stopped before it was ready.
+            WorkerDied: Its process died before it was ready.
+            Exception: What it raised before it was ready, where it has a `ready_timeout`.
             SupervisorClosed: The supervisor is shutting down, or has shut down.
             TypeError, ValueError: An argument is wrong, or a live worker has this name; nothing has started.
             SupervisorError: No process could be started.
@@ -258,20 +297,96 @@ class Supervisor:
             raise TypeError(f"start(fn={qualname(fn)}): is a generator function, whose body nobody would run")
         check_kind(kind)
         shell = self._attached()
-        worker, entry = shell.start(
-            fn, args, checked_policy(policy), checked_name(name, optional=True), shell.kind(kind)
+        life = Life(
+            self._scope(),
+            shell.kind(kind),
+            fn,
+            args,
+            name=checked_name(name, optional=True),
+            policy=checked_policy(policy),
+            restart=checked_restart(restart),
+            heartbeat=checked_interval("heartbeat", heartbeat),
+            ready_timeout=checked_interval("ready_timeout", ready_timeout),
+            after=tuple(self._comes_after(other) for other in checked_names("after", after)),
         )
+        before = [other for member in (life, *life.groups) for other in member.after]
+        while not all(other.ready for other in before):  # one may have gone down while another was waited for
+            for other in before:
+                await shell.until_ready(other)
+        worker = shell.start(life)
+        entry = life.run.entry
+        assert entry is not None
         try:
             await asyncio.wait((entry,))
         except asyncio.CancelledError:
             await worker.stop("start() was cancelled")
             raise
-        outcome = worker.outcome
-        if outcome is not None and not worker.entered:
-            if outcome.error is not None:
-                raise outcome.error
-            raise WorkerStopped(outcome)
+        if worker.outcome is not None and not life.started:
+            raise _start_failed(worker.outcome, life)
         return worker
+
+    def _scope(self) -> Group:
+        """What its workers are members of."""
+        return self._attached().lives.root
+
+    def _call_group(self) -> Group | None:
+        """The group that its calls belong to; None for the supervisor itself."""
+        return None
+
+    def _comes_after(self, name: str) -> Member:
+        member = self._attached().member_named(self._scope(), name)
+        if member is None:
+            raise ValueError(f"after={name!r}: supervisor {self.name!r} has no live worker or group of this name")
+        return member
+
+    def group(
+        self,
+        name: str,
+        *,
+        strategy: Literal["one_for_one", "one_for_all", "rest_for_one"] = "one_for_one",
+        on_exhausted: Literal["give_up", "escalate"] = "escalate",
+        restart: Restart | None = None,
+        policy: EscalationPolicy | None = None,
+        after: Sequence[str] = (),
+    ) -> Supervisor:
+        """Makes a group: a Supervisor in the tree of this one, whose workers restart and end together.
+
+        It shares the event loop, the pools and the log; its workers are called "group/worker". Its `shutdown`, and
+        leaving its `async with` block, stop its own workers and calls; a shutdown of this supervisor stops it too.
+
+        Where one of its workers is given up, and `on_exhausted` is "escalate", all of them are stopped, and the group
+        fails: it is a member of this supervisor, and is started again, with the workers that it then consisted of, as
+        `restart` says; new handles stand for them. If it fails too often, this supervisor's own `on_exhausted` applies.
+
+        Args:
+            name: Its name, unlike that of any live worker or group here, and without "/".
+            strategy: As in `Supervisor`, among its own workers.
+            on_exhausted: "escalate", or "give_up": the worker that is given up ends alone.
+            restart: When the group is started again; None: `Restart("always")`.
+            policy: The ladder of its workers and calls that have none of their own; None: that of this supervisor.
+            after: Names of live workers and groups here: its workers begin when these are ready, and a shutdown stops
+                them before these.
+
+        Raises:
+            SupervisorClosed: This supervisor is shutting down, or has shut down.
+            TypeError, ValueError: An argument is wrong, or the name is taken.
+            RuntimeError: It was called outside the supervisor's event loop.
+        """
+        from ._groupface import GroupSupervisor  # noqa: PLC0415  # it is a Supervisor itself
+
+        self._attach()
+        check_choice("strategy", strategy, ("one_for_one", "one_for_all", "rest_for_one"))
+        check_choice("on_exhausted", on_exhausted, ("give_up", "escalate"))
+        group = Group(
+            self._scope(),
+            strategy,
+            on_exhausted,
+            restart=None if restart is None else checked_restart(restart),
+            policy=checked_policy(policy),
+            after=tuple(self._comes_after(other) for other in checked_names("after", after)),
+        )
+        self._attached().add_group(group, checked_name(name))
+        return GroupSupervisor(self, group)
 
     def executor(self, kind: Literal["thread", "process"] = "thread") -> Executor:
         """Returns the pool as a `concurrent.futures.Executor`, for `loop.run_in_executor` and libraries that take one.
@@ -324,12 +439,8 @@ class Supervisor:
             >>> Supervisor().workers()
             ()
         """
-        shell = self._shell
-        if shell is None:
-            return ()
         with shielded():
-            handles = (shell.handle(run) for run in shell.live())
-            return tuple(worker for worker in handles if worker is not None)
+            return () if self._shell is None else tuple(self._shell.workers())
 
     def stacks(self) -> dict[str, str]:
         """Returns where each worker that runs stands now, by its name, as the text of a traceback. Any thread.
@@ -484,6 +595,11 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.shutdown()
+        failure = None if self._shell is None else self._shell.failure
+        if failure is not None and error is None:
+            raise failure
+        if failure is not None and error is not None:
+            error.add_note(f"supervisor {self.name!r} has shut down: {failure}")
 
     def __repr__(self) -> str:
         if self._shell is None:
@@ -491,7 +607,7 @@ class Supervisor:
         if self._shell.report is not None:
             return f"<Supervisor {self.name!r}: shut down>"
         how = "running" if self._shell.closing is None else "shutting down"
-        return f"<Supervisor {self.name!r}: {how}, {len(self._shell.live())} workers>"
+        return f"<Supervisor {self.name!r}: {how}, {len(self._shell.workers())} workers>"
 
     # ------------------------------------------------------------------------------------ its event loop
 
@@ -555,15 +671,17 @@ class LoopView(Executor):
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         kind: WorkerKind | None = None,
+        group: Group | None = None,
     ) -> None:
         self._shell = shell
+        self._group = group
         self._kind = kind
         self._timeout = timeout
         self._policy = policy
         self._name = name
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
-        return self._shell.call(fn, args, self._timeout, self._policy, self._name, self._kind)
+        return self._shell.call(fn, args, self._timeout, self._policy, self._name, self._kind, self._group)
 
 
 # ------------------------------------------------------------------------------------------------ after a fork
@@ -592,6 +710,20 @@ NO_GUARD = (
 )
 
 LOG_METHODS = ("debug", "info", "warning", "error")
+
+
+def _start_failed(outcome: Outcome, life: Life) -> BaseException:
+    """What `start` raises where the worker has ended before it was ready."""
+    ladder = life.run.ladder
+    if ladder is not None and ladder.cause == "stuck":
+        return WorkerTimeout(outcome)
+    if outcome.ended == "died":
+        return WorkerDied(outcome)
+    if outcome.error is not None:
+        return outcome.error
+    if outcome.ended == "returned":
+        return SupervisorError(f"worker {outcome.worker!r} returned before it was ready")
+    return WorkerStopped(outcome)
 
 
 def default_threads() -> int:

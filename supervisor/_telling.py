@@ -42,6 +42,7 @@ class Teller:
         *,
         step: StepName | None = None,
         outcome: Outcome | None = None,
+        reason: str | None = None,
     ) -> None:
         """Tells of a change of a run's state, or of a further step."""
         level = _level(run, step, outcome)
@@ -57,7 +58,7 @@ class Teller:
             old,
             new,
             step=step if outcome is None else outcome.step,
-            reason=run.reason if run.ladder is None else run.ladder.reason,
+            reason=reason or (run.reason if run.ladder is None else run.ladder.reason),
             ended=None if outcome is None else outcome.ended,
             at=now,
             elapsed=now - run.submitted_at,
@@ -76,9 +77,21 @@ class Teller:
             error=outcome.error if outcome is not None and level >= logging.ERROR else None,
         )
 
-    def end(self, run: Run, outcome: Outcome) -> None:
-        """Tells that a run has concluded."""
-        self.transition(run, _before_the_end(run, outcome), "ended", outcome=outcome)
+    def end(self, run: Run, outcome: Outcome, *, asked: str | None = None) -> None:
+        """Tells that a run, and with it the worker, has concluded; or a worker between two runs, which was so asked."""
+        before = _before_the_end(run, outcome) if asked is None else "backing_off"
+        self.transition(run, before, "ended", outcome=outcome, reason=asked)
+
+    def restarting(self, run: Run, outcome: Outcome) -> None:
+        """Tells that a run has ended, and that another one follows."""
+        self.transition(run, _before_the_end(run, outcome), "backing_off", outcome=outcome)
+
+    def stuck(self, run: Run, reason: str, stack: str | None) -> None:
+        """Tells that a run gave no sign of life in time, and where it stands."""
+        fields = {"worker": run.name, "kind": run.kind.name, "attempt": run.attempt, "reason": reason}
+        if stack is not None:
+            fields["stack"] = stack
+        self.log.write(logging.WARNING, "worker.stuck", **fields)
 
     def late_end(self, run: Run) -> None:
         """Tells that an abandoned run has ended after all."""

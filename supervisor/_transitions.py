@@ -39,8 +39,9 @@ class Transitions:
         ['adder queued', 'adder running', 'adder ended']
     """
 
-    def __init__(self, buffer: int, attach: Callable[[], object], listeners: Listeners) -> None:
+    def __init__(self, buffer: int, attach: Callable[[], object], listeners: Listeners, prefix: str = "") -> None:
         self.dropped = 0
+        self._prefix = prefix  # of the names of the workers that it is about
         self._listeners = listeners
         listeners.add(self)
         self._waiting: deque[Transition] = deque(maxlen=buffer)
@@ -50,7 +51,7 @@ class Transitions:
 
     def tell(self, transition: Transition) -> None:
         """A transition has taken place. On the loop's thread."""
-        if not self._ended:
+        if not self._ended and transition.worker.startswith(self._prefix):
             self.dropped += len(self._waiting) == self._waiting.maxlen
             self._waiting.append(transition)
             self._wake()

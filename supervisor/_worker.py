@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ._errors import SupervisorMisused
+from ._errors import RestartLimitExceeded, SupervisorMisused, WorkerStopped
 from ._loop import outlast
 from ._values import checked_reason
 
 if TYPE_CHECKING:
+    from ._lives import Life
     from ._outcome import Outcome, WorkerState
     from ._policy import Kind
-    from ._run import Run
+    from ._run import Run, Stopper
 
 __all__ = ["Worker"]
 
@@ -33,20 +34,43 @@ class Worker:
         'stopped'
     """
 
-    __slots__ = ("_done", "_outcome", "_run", "attempt", "kind", "name")
+    __slots__ = ("_call", "_done", "_life", "_outcome", "_owner", "kind", "name")
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run | None = None, life: Life | None = None, owner: Stopper | None = None) -> None:
+        """Of a call, or of a life."""
+        self._call = run
+        self._life = life
         self._done: asyncio.Future[None] | None = None  # made on the loop's thread, when somebody waits
         self._outcome: Outcome | None = None
-        self.name: str = run.name
-        self.kind: Kind = run.kind.name
-        self.attempt: int = run.attempt
+        of = run or life
+        assert of is not None
+        self._owner: Stopper = owner or run.owner  # type: ignore[union-attr]
+        self.name: str = of.name
+        self.kind: Kind = of.kind.name
+
+    @property
+    def _run(self) -> Run:
+        """The present run, or the last one."""
+        return self._life.run if self._life is not None else self._call  # type: ignore[return-value]
 
     @property
     def state(self) -> WorkerState:
-        """Where it is in its life: "queued", "starting", "running", "stopping" or "ended"."""
+        """Where it is in its life: "queued", "starting", "running", "stopping", "backing_off" or "ended"."""
+        if self._outcome is not None:
+            return "ended"
+        if self._life is not None and self._life.between_runs:
+            return "backing_off"
         return self._run.state_name
+
+    @property
+    def attempt(self) -> int:
+        """Which run of the worker this is, from 1."""
+        return self._run.attempt
+
+    @property
+    def restarts(self) -> int:
+        """How often it has been started again."""
+        return 0 if self._life is None else self._life.restarts
 
     @property
     def ident(self) -> int | None:
@@ -59,14 +83,14 @@ class Worker:
         return None if self._run.over else self._run.pid
 
     @property
-    def entered(self) -> bool:
-        """Whether the function has ever been entered."""
-        return self._run.carrier is not None
+    def outcome(self) -> Outcome | None:
+        """How it ended for good; None until then."""
+        return self._outcome
 
     @property
-    def outcome(self) -> Outcome | None:
-        """How it ended; None until then."""
-        return self._outcome
+    def last_outcome(self) -> Outcome | None:
+        """How its last run ended, which another one may have followed; None during the first."""
+        return self._outcome if self._life is None else self._life.last_outcome
 
     async def wait(self) -> Outcome:
         """Waits until the worker has ended, or was abandoned, and returns its outcome.
@@ -97,10 +121,67 @@ class Worker:
         checked_reason(reason)
         self._check_loop("stop")
         if self._outcome is None:
-            self._run.owner.stop(self._run, "stop", reason)
+            if self._life is None:
+                self._owner.stop(self._run, "stop", reason)
+            else:
+                self._owner.lives.dismiss(self._life, reason)
             if cancelled := await outlast(self._end()):
                 raise cancelled
         return self._ended()
+
+    async def restart(self) -> None:
+        """Stops the present run by its ladder and begins another, whatever the Restart says; returns when it is ready.
+
+        It does not count against the limit of the Restart. During a pause before a restart it ends the pause.
+        Cancelling it stops only the waiting.
+
+        Raises:
+            WorkerStopped: The worker has ended, or was stopped for good meanwhile.
+            RestartLimitExceeded: Its run had to be abandoned; there cannot be another beside it.
+            RuntimeError: It is a call of `run()`; or this is another event loop than the supervisor's.
+        """
+        self._check_loop("restart")
+        life = self._life
+        if life is None:
+            raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot be restarted")
+        if self._outcome is None:
+            before = life.attempt
+            self._owner.lives.begin_anew(life)
+            while not life.over and (life.attempt == before or not life.ready):
+                await self._change(life)
+        self._raise_if_over()
+
+    async def ready(self) -> None:
+        """Waits until its present run, or the next one, is ready. Cancelling it stops only the waiting.
+
+        Ready means entered, or, where the worker has a `ready_timeout`, that it has called `ctx.ready()`.
+
+        Raises:
+            WorkerStopped: The worker has ended before that.
+            RestartLimitExceeded: It has failed too often.
+            RuntimeError: It is a call of `run()`; or this is another event loop than the supervisor's.
+        """
+        self._check_loop("ready")
+        life = self._life
+        if life is None:
+            raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot become ready")
+        while not life.over and not life.ready:
+            await self._change(life)
+        self._raise_if_over()
+
+    async def _change(self, life: Life) -> None:
+        change = self._owner.loop.create_future()
+        life.waiters.append(change)
+        try:
+            await change
+        finally:
+            if change in life.waiters:  # cancelled
+                life.waiters.remove(change)
+
+    def _raise_if_over(self) -> None:
+        outcome = self._outcome
+        if outcome is not None:
+            raise outcome.error if isinstance(outcome.error, RestartLimitExceeded) else WorkerStopped(outcome)
 
     def stack(self) -> str:
         """Returns where it stands now, as the text of a traceback; empty where it does not run. Any thread."""
@@ -113,7 +194,7 @@ class Worker:
             self._done.set_result(None)
 
     def _check_loop(self, method: str) -> None:
-        if asyncio.get_running_loop() is not self._run.owner.loop:
+        if asyncio.get_running_loop() is not self._owner.loop:
             raise SupervisorMisused(
                 f"worker {self.name!r} belongs to another event loop: from here, use "
                 f"asyncio.run_coroutine_threadsafe(worker.{method}(), loop)"

@@ -33,6 +33,9 @@ __all__ = ["importing_main", "main"]
 GRANT_TIMEOUT = 5.0
 """Seconds that `ctx.extend` waits for the owner's answer."""
 
+BEAT_INTERVAL = 0.02
+"""Seconds within which further heartbeats are not sent."""
+
 FLUSH_TIMEOUT = 0.5
 """Seconds that a process which leaves waits for an owner that is slow to take its last log events."""
 
@@ -130,6 +133,7 @@ class Host:
         self.attempt = attempt
         self.reason: str | None = None
         self.ends_at = INFINITY
+        self.beat_at = 0.0
         self.ctx: WorkerContext | None = None
         self.blocked: list[Registration] = []  # those that the owner was told of
 
@@ -148,6 +152,17 @@ class Host:
 
     def own_shield(self) -> Shield | NoShield:
         return Shield(self._child.gate) if _thread.get_ident() == MAIN_THREAD else NoShield()
+
+    def ready(self) -> None:
+        self._child.tell("readied", self.number)
+
+    def heartbeat(self) -> None:
+        from time import monotonic  # noqa: PLC0415  # lean
+
+        now = monotonic()
+        if now >= self.beat_at + BEAT_INTERVAL:
+            self.beat_at = now
+            self._child.tell("beat", self.number)
 
     def extend(self, seconds: float) -> float:
         return self._child.ask_for_more(self, seconds)

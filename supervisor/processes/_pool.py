@@ -245,6 +245,12 @@ class Processes:
                 if run is not None and run.number == details[0]:
                     run.started_at = monotonic()
                     run.owner.entered(run)
+            case "readied":
+                if run is not None and run.number == details[0]:
+                    run.owner.readied(run)
+            case "beat":
+                if run is not None and run.number == details[0]:
+                    run.beat_at = run.owner.clock()
             case "extend":
                 self._extend(process, *details)
             case "callback_failed":  # its call may be over by now, as in the next case

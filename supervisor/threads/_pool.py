@@ -36,9 +36,10 @@ __all__ = ["Threads"]
 class Host:
     """What a thread's run does for its context."""
 
-    __slots__ = ("_gate", "_run", "attempt", "kind", "name")
+    __slots__ = ("_gate", "_inbox", "_run", "attempt", "kind", "name")
 
-    def __init__(self, run: Run, gate: Gate) -> None:
+    def __init__(self, run: Run, gate: Gate, inbox: Inbox[Any]) -> None:
+        self._inbox = inbox
         self._run = run
         self._gate = gate
         self.name = run.name
@@ -54,6 +55,13 @@ class Host:
 
     def own_shield(self) -> AbstractContextManager[None]:
         return Shield(self._gate) if self._gate.ident == get_ident() else nullcontext()
+
+    def ready(self) -> None:
+        if not self._run.ready:
+            self._inbox.post(partial(self._run.owner.readied, self._run))
+
+    def heartbeat(self) -> None:
+        self._run.beat_at = self._run.owner.clock()
 
     def extend(self, seconds: float) -> float:
         return self._run.owner.extend(self._run, seconds)
@@ -349,7 +357,7 @@ class Threads:
         if run.ctx is None:
             with Shield(gate) if gate.ident else nullcontext():
                 stop = StopEvent(self._chain)
-                run.ctx = WorkerContext(Host(run, gate), stop)
+                run.ctx = WorkerContext(Host(run, gate, self._inbox), stop)
                 if run.reason is not None:  # asked while nobody could hear it
                     stop.set()
         return run.ctx

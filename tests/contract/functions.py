@@ -589,6 +589,80 @@ def stands_here(ctx, board):
     ctx.stop.wait(LIMIT)
 
 
+# ------------------------------------------------------------------------------------------------ restarts
+
+
+def ends(ctx, board, how, last=1):
+    """Ends so in each run before the last, and waits in that one."""
+    board.add("runs", ctx.attempt)
+    if ctx.attempt >= last:
+        board.post("last")
+        return ctx.stop.wait(LIMIT)
+    if how == "error":
+        raise ValueError(f"run {ctx.attempt}")
+    if how == "exit":
+        sys.exit(3)
+    if how == "death":
+        os._exit(3)
+    return how
+
+
+def always_fails(ctx, board):
+    board.add("runs", ctx.attempt)
+    raise ValueError(f"run {ctx.attempt}")
+
+
+def readies_late(ctx, board):
+    """Is ready when the board has it."""
+    board.add("runs", ctx.attempt)
+    board.post("entered")
+    board.wait("ready")
+    for _ in range(3):
+        ctx.ready()
+    return ctx.stop.wait(LIMIT)
+
+
+def readies_in_first_run(ctx, board):
+    if ctx.attempt == 1:
+        ctx.ready()
+    board.post(f"entered {ctx.attempt}")
+    return ctx.stop.wait(LIMIT)
+
+
+def silent(ctx, board, how):
+    """Gives no heartbeat in its first run; goes on beating in the next."""
+    board.add("runs", ctx.attempt)
+    if ctx.attempt > 1:
+        while not ctx.stop.wait(TICK):
+            ctx.heartbeat()
+        return ctx.reason
+    if how == "obeys":
+        ctx.stop.wait(LIMIT)
+    elif how == "spins":
+        spin()
+    else:
+        time.sleep(SLEEP)
+    return None
+
+
+SLEEP = 2
+"""Seconds for which nothing can be raised in a thread."""
+
+
+def beats(ctx, board):
+    """Lives for as long as it beats, however long it takes the board to say so."""
+    while not ctx.stop.wait(TICK):
+        ctx.heartbeat()
+        if board.has("enough"):
+            return "enough"
+    return None
+
+
+def notes_its_stop(ctx, board):
+    ctx.stop.wait(LIMIT)
+    board.add("asked", ctx.name)
+
+
 def generator(ctx):
     yield
 

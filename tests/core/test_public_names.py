@@ -15,6 +15,8 @@ NAMES = {
     "Outcome",
     "PolicyError",
     "RemoteError",
+    "Restart",
+    "RestartLimitExceeded",
     "ShutdownReport",
     "Statistics",
     "StopEvent",

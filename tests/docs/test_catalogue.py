@@ -17,15 +17,17 @@ CODE = [
 
 
 def literals():
-    """Names of events that stand in the code."""
+    """Names of events that stand in calls and in dicts in the code."""
     for path in CODE:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant) and re.fullmatch(r"(worker|supervisor)\.[a-z_]+", str(node.value)):
-                yield node.value
+            values = node.args if isinstance(node, ast.Call) else node.values if isinstance(node, ast.Dict) else ()
+            for value in values:
+                if isinstance(value, ast.Constant) and re.fullmatch(r"(worker|supervisor)\.[a-z_]+", str(value.value)):
+                    yield value.value
 
 
 def of_transitions():
-    states = ("queued", "running", "stopping", "ended")
+    states = ("queued", "running", "stopping", "backing_off", "ended")
     yield from (Transition("app", "w", "thread", old=None, new=new).event for new in states)
     yield Transition("app", "w", "thread", old="stopping", new="stopping").event
 

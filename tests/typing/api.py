@@ -11,6 +11,8 @@ from supervisor import (
     EscalationPolicy,
     Inject,
     Outcome,
+    Restart,
+    RestartLimitExceeded,
     ShutdownReport,
     Statistics,
     Supervisor,
@@ -29,6 +31,9 @@ def poll(ctx: WorkerContext, source: str, *, every: float = 1.0) -> int:
             pass
         with ctx.on_stop(lambda: None):
             ctx.sleep(0.5)
+    ctx.ready()
+    ctx.heartbeat()
+    assert_type(ctx.attempt, int)
     assert_type(ctx.extend(1), float)
     assert_type(ctx.remaining(), float)
     assert_type(ctx.reason, str | None)
@@ -48,6 +53,21 @@ async def main() -> None:
         worker = await sup.start(poll, "rows", name="poller")
         assert_type(worker, Worker)
         await sup.start(partial(poll, every=0.1), "rows")
+        again = Restart("failure", max_restarts=5, within=60, backoff=1, never_on=ValueError)
+        assert_type(again.when, Literal["never", "failure", "always"])
+        assert_type(again.never_on, tuple[type[BaseException], ...])
+        assert_type(again.delay(0, chance=0.5), float)
+        await sup.start(poll, "rows", restart=again, heartbeat=10, ready_timeout=5.0, after=("poller",))
+        await sup.start(poll, "rows", kind="process", restart=None, heartbeat=None, after=["poller"])
+        assert_type(worker.restarts, int)
+        assert_type(worker.attempt, int)
+        assert_type(worker.last_outcome, Outcome | None)
+        try:
+            await worker.restart()
+            await worker.ready()
+        except RestartLimitExceeded as error:
+            assert_type(error.restarts, int)
+            assert_type(error.within, float)
         assert_type(await sup.run(parse, b"x", timeout=10), dict[str, int])
         assert_type(await sup.run(lambda: 5), int)
         assert_type(await worker.stop("enough"), Outcome)

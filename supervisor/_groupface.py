@@ -1,0 +1,139 @@
+"""A group as its users see it: a Supervisor in the tree of another one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from ._errors import SupervisorClosed
+from ._loop import outlast
+from ._outcome import Statistics, WorkerState
+from ._supervisor import LoopView, Supervisor
+from ._transitions import Transitions
+from ._values import checked_count, checked_reason, checked_seconds
+
+if TYPE_CHECKING:
+    import asyncio
+    from types import TracebackType
+    from typing import Self
+
+    from ._lives import Group
+    from ._outcome import ShutdownReport
+    from ._shell import Shell
+    from ._worker import Worker
+
+__all__ = ["GroupSupervisor"]
+
+
+class GroupSupervisor(Supervisor):
+    """What `Supervisor.group` returns. It shares the loop, the pools, the log and the signals of the root."""
+
+    def __init__(self, parent: Supervisor, group: Group) -> None:
+        self._parent = parent
+        self._group = group
+        self._settings = parent._settings
+        self._entered = False
+
+    @property
+    def name(self) -> str:
+        """Its name, with those of the groups around it: "feeds/fast"."""
+        return self._group.name
+
+    @property
+    def report(self) -> ShutdownReport | None:
+        """What its shutdown met; None until it has ended. Any thread."""
+        return self._group.report
+
+    # ------------------------------------------------------------------------------------ what is there
+
+    def workers(self) -> tuple[Worker, ...]:
+        """Returns the workers and calls of this group, and of its groups, that have not ended. Any thread."""
+        return tuple(worker for worker in self._parent.workers() if worker.name.startswith(f"{self.name}/"))
+
+    def statistics(self) -> Statistics:
+        """Returns how many workers and queued calls this group has; the threads are the root's. Any thread."""
+        states = Counter[WorkerState](worker.state for worker in self.workers())
+        return Statistics(self.name, dict(states), queued=states["queued"], stopping=self._group.closed is not None)
+
+    def transitions(self, *, buffer: int = 1000) -> Transitions:
+        """Opens an async iterator over the transitions of this group's workers; see `Supervisor.transitions`."""
+        size = checked_count("transitions(buffer={!r})", buffer, least=1)
+        transitions = Transitions(size, self._attach, self._listeners, f"{self.name}/")
+        if self.report is not None:
+            transitions.end()
+        return transitions
+
+    # ------------------------------------------------------------------------------------ the end
+
+    def request_shutdown(self, reason: str = "") -> None:
+        """Begins the shutdown of this group soon, and returns at once. Any thread, and signal handlers."""
+        checked_reason(reason)
+        shell = self._attached()
+        try:
+            shell.loop.call_soon_threadsafe(shell.close_group, self._group, None, reason)
+        except RuntimeError:
+            if not shell.loop.is_closed():
+                raise
+
+    async def wait_closed(self) -> ShutdownReport:
+        """Waits until this group has been shut down, by itself or with the supervisor."""
+        self._attach()
+        shell = self._attached()
+        while self._group.report is None:
+            await shell.change_of(self._group)
+        return self._group.report
+
+    async def shutdown(self, *, timeout: float | None = None, reason: str = "") -> ShutdownReport:
+        """Stops this group alone, its calls included, and returns what became of it; see `Supervisor.shutdown`."""
+        seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
+        checked_reason(reason)
+        if self._group.report is None:
+            self._attach()
+            closed = self._attached().close_group(self._group, seconds, reason)
+            if cancelled := await outlast(closed):
+                raise cancelled
+        return self._reported()
+
+    async def __aenter__(self) -> Self:
+        self._attach()
+        if self._entered:
+            raise self._misused("has been entered already: `async with` it once")
+        self._entered = True
+        if self._group.over or self.report is not None:
+            raise SupervisorClosed(f"group {self.name!r} has ended and cannot be entered; make a new one")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.shutdown()
+
+    def __repr__(self) -> str:
+        how = "ended" if self._group.over else f"{len(self.workers())} workers"
+        return f"<Supervisor, group {self.name!r}: {how}>"
+
+    # ------------------------------------------------------------------------------------ its place in the tree
+
+    @property
+    def _shell(self) -> Shell | None:  # type: ignore[override]
+        return self._parent._shell
+
+    @property
+    def _listeners(self) -> Any:  # type: ignore[override]
+        return self._parent._listeners
+
+    @property
+    def _view(self) -> LoopView:  # type: ignore[override]
+        return LoopView(self._attached(), group=self._group)
+
+    def _attach(self) -> asyncio.AbstractEventLoop:
+        return self._parent._attach()
+
+    def _any_thread(self) -> Shell:
+        return self._parent._any_thread()
+
+    def _scope(self) -> Group:
+        return self._group
+
+    def _call_group(self) -> Group | None:
+        return self._group

@@ -1,0 +1,79 @@
+"""The ingest service, as a process of its own: what its log tells, and that it ends in time and in order."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+
+import pytest
+
+from tests.examples.servers import EXAMPLES, Server, started
+
+EXAMPLE = EXAMPLES / "ingest_service.py"
+
+
+def report_of(server: Server) -> list[str]:
+    """Returns the lines of the report that name workers, after looking at what surrounds them."""
+    assert "Traceback" not in server.output, server.output
+    found = re.search(
+        r"^(shutdown .*)\n(worker .*)\n((?:.+\n)+)0 rows lost\n(\d+) rows stored\n\Z", server.output, re.MULTILINE
+    )
+    assert found, server.output
+    return found[3].splitlines()
+
+
+def test_without_faults_it_reads_and_stores_and_ends_by_itself():
+    with started(EXAMPLE, "--seconds", "2") as server:
+        assert server.end() == 0
+        rows = report_of(server)
+        assert rows[-1].startswith("writer")
+        assert {"feeds/asyncio", "feeds/email", "feeds/unittest"} <= {row.split()[0] for row in rows}
+        assert int(re.search(r"^(\d+) rows stored$", server.output, re.MULTILINE)[1]) > 0
+        assert "shutdown (time is up) took" in server.output
+
+
+def test_with_faults_its_log_is_their_story():
+    with started(EXAMPLE, "--faults") as server:
+        server.until_written(r"worker\.restarting .*worker=feeds/\w+ .*ConnectionError")
+        server.until_written(r"worker\.ended .*worker=feeds/\w+:\w+\.py .*ended=died")
+        server.until_written(r"worker\.stuck .*no heartbeat for 4 s.* at='while fault == \"hang\":'")
+        server.until_written(r"worker\.escalated .*no heartbeat")
+        server.until_written(r"worker\.restarting .*ended=injected .*no heartbeat")
+        server.send(signal.SIGTERM)
+        assert server.end() == 0
+        assert report_of(server)[-1].startswith("writer")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(r"worker\.running .*worker=writer", id="while it comes up"),
+        pytest.param(r"worker\.running .*worker=feeds/asyncio", id="while the feeds come up"),
+        pytest.param(r"worker\.restarting", id="while a feed waits for its restart"),
+        pytest.param(r"ended=died", id="while a parser has died"),
+        pytest.param(r"worker\.running .*worker=feeds/asyncio attempt=2", id="while a reader hangs"),
+        pytest.param(r"worker\.stuck", id="while a reader that hangs is stopped"),
+        pytest.param(r"worker\.escalated", id="while a reader is injected"),
+    ],
+)
+def test_a_signal_at_a_bad_moment_ends_it_in_time_and_the_writer_last(moment):
+    with started(EXAMPLE, "--faults") as server:
+        server.until_written(moment)
+        server.send(signal.SIGTERM)
+        began_at = time.monotonic()
+        assert server.end() == 0
+        assert time.monotonic() - began_at < 6
+        assert report_of(server)[-1].startswith("writer")
+        assert re.search(r"^shutdown \(SIGTERM\) took [012]\.\d+ s: ", server.output, re.MULTILINE)
+
+
+def test_a_second_signal_hurries_it():
+    with started(EXAMPLE, "--faults") as server:
+        server.until_written(r"worker\.stuck")
+        server.send(signal.SIGINT)
+        server.until_written(r"supervisor\.stopping")
+        server.send(signal.SIGINT)
+        assert server.end() == 0
+        assert report_of(server)[-1].startswith("writer")
+        assert re.search(r"^shutdown \(SIGINT\) took [01]\.\d+ s: ", server.output, re.MULTILINE)
