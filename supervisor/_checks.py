@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from functools import partial
 from types import FunctionType
 from typing import Any, cast
@@ -44,9 +45,14 @@ def check_function(where: str, fn: object) -> None:
         )
 
 
+POSIX = os.name == "posix"
+
+
 def check_kind(kind: object) -> None:
     if kind not in ("thread", "process"):
         raise ValueError(f'kind={kind!r}: must be "thread" or "process"')
+    if kind == "process" and not POSIX:
+        raise ValueError('kind="process": worker processes need POSIX signals and sockets, which this system lacks')
 
 
 def checked_name(name: str | None, *, optional: bool = False) -> Any:
