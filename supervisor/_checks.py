@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from functools import partial
 from types import FunctionType
 from typing import Any, cast
@@ -54,9 +55,14 @@ def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{field}={value!r}: must be {', '.join(most)} or {last}")
 
 
+POSIX = os.name == "posix"
+
+
 def check_kind(kind: object) -> None:
     if kind not in ("thread", "process"):
         raise ValueError(f'kind={kind!r}: must be "thread" or "process"')
+    if kind == "process" and not POSIX:
+        raise ValueError('kind="process": worker processes need POSIX signals and sockets, which this system lacks')
 
 
 def checked_name(name: str | None, *, optional: bool = False) -> Any:

@@ -63,8 +63,10 @@ async def main(board):
     async with Supervisor() as sup:
         task = asyncio.create_task(sup.run(f.obey_and_return, board, kind="process"))
         await board.posted("entered")
+        waiting = asyncio.ensure_future(sup.wait_for_signal())
+        await asyncio.sleep(0)  # now the handlers are there
         board.post("pids", str(sup.workers()[0].pid))
-        print(await sup.wait_for_signal(), flush=True)
+        print(await waiting, flush=True)
         assert not task.done()
     print(task.result(), sup.report.counts())
 

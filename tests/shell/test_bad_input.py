@@ -120,3 +120,14 @@ async def test_infinite_times_are_allowed_where_they_mean_something():
     async with Supervisor(shutdown_timeout=math.inf) as sup:
         assert await sup.run(int, "5", timeout=math.inf) == 5
         await sup.start(lambda ctx: ctx.stop.wait())
+
+
+async def test_where_there_are_no_posix_signals_a_process_is_refused_at_once(monkeypatch):
+    monkeypatch.setattr("supervisor._checks.POSIX", False)
+    async with Supervisor() as sup:
+        for refused in (sup.run(int, kind="process"), sup.start(int, kind="process")):
+            with pytest.raises(ValueError, match='kind="process": worker processes need POSIX'):
+                await refused
+        with pytest.raises(ValueError, match="need POSIX"):
+            sup.executor("process")
+        assert await sup.run(int) == 0

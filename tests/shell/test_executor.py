@@ -27,7 +27,7 @@ from supervisor import (
     current_context,
 )
 
-QUICK = EscalationPolicy(Ask(0.05), Inject(0.5))
+PATIENT = EscalationPolicy(Ask(5), Inject(0.5))  # who obeys has all the time it needs, on any machine
 LIMIT = 10  # seconds after which a test that waits gives up
 
 
@@ -36,7 +36,7 @@ async def sup(request):
     """A supervisor with two threads: with nobody who watches its calls, with debug logs, with a listener."""
     if request.param == "logged":
         request.getfixturevalue("events")
-    async with Supervisor("pool", max_threads=2, policy=QUICK, shutdown_timeout=2) as supervisor:
+    async with Supervisor("pool", max_threads=2, policy=PATIENT, shutdown_timeout=5) as supervisor:
         listener = supervisor.transitions() if request.param == "listened" else None
         yield supervisor
     del listener
@@ -609,7 +609,7 @@ async def test_the_handle_of_a_call_hears_of_its_end(ex, sup, gatekeeper):
 
 
 async def test_a_shutdown_ends_its_calls_and_reports_them(leftovers):
-    async with Supervisor(max_threads=3, policy=EscalationPolicy(Ask(0.05), Inject(0.05))) as sup:
+    async with Supervisor(max_threads=3, policy=EscalationPolicy(Ask(1), Inject(0.05))) as sup:
         ex = sup.executor()
         entered = [threading.Event() for _ in range(3)]
 
@@ -804,7 +804,7 @@ async def test_sys_exit_in_a_callback_of_a_withdrawn_call_reaches_who_cancelled_
 
 
 async def test_sys_exit_in_a_callback_of_a_stopped_call_does_not_end_the_loop(events):
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=PATIENT) as sup:
         future = sup.executor().submit(obedient, entered := threading.Event())
         assert await aside(entered.wait, LIMIT)
         future.add_done_callback(lambda _: sys.exit("bye"))

@@ -33,7 +33,7 @@ def test_the_whole_ladder_on_each_loop(factory, eventfd, monkeypatch, leftovers)
         monkeypatch.delattr(os, "eventfd")
 
     async def main():
-        sup = Supervisor(policy=EscalationPolicy(Ask(0.05), Inject(0.1)))
+        sup = Supervisor(policy=EscalationPolicy(Ask(0.5), Inject(0.5)))
         async with sup:
             assert await asyncio.gather(*(sup.run(int, str(n)) for n in range(1000))) == list(range(1000))
             with pytest.raises(WorkerTimeout):
@@ -46,7 +46,7 @@ def test_the_whole_ladder_on_each_loop(factory, eventfd, monkeypatch, leftovers)
     with asyncio.Runner(loop_factory=factory) as runner:
         report = runner.run(main())
     assert report.counts() == {"stopped": 1, "injected": 1, "abandoned": 1}
-    assert report.seconds < 1.0
+    assert report.seconds < 5
 
 
 def test_time_left_is_right_on_a_loop_that_caches_its_clock():

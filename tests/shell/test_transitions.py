@@ -171,7 +171,7 @@ async def test_statistics_count_what_there_is(leftovers):
 
 
 async def test_a_report_is_text_and_a_dict_and_json(leftovers):
-    async with Supervisor("app", policy=EscalationPolicy(Ask(0.01)), shutdown_timeout=5) as sup:
+    async with Supervisor("app", policy=EscalationPolicy(Ask(0.5)), shutdown_timeout=5) as sup:
         await sup.start(lambda ctx: ctx.stop.wait(), name="waiter")
         await sup.start(leftovers.block, name="deaf")
         await sup.shutdown(reason="deploy")
