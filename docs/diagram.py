@@ -1,16 +1,30 @@
-"""Draws the life of a run, and that of a worker across its runs, as the two machines have them.
+"""Draws the life of a run, that of a worker across its runs, and that of a group, as the three machines have them.
 
-Asks `decide` and `decide_life` about every state and event, and writes `machine.svg` and `life.svg`. `python
-docs/diagram.py` writes them anew; a test compares them with what the machines say.
+Asks `decide`, `decide_life` and `decide_group` about every state and event, and writes `machine.svg`, `life.svg` and
+`group.svg`. `python docs/diagram.py` writes them anew; a test compares them with what the machines say.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from supervisor import _life
+from supervisor._group import (
+    Due,
+    Failed,
+    Gone,
+    GroupEvent,
+    GroupState,
+    Ready,
+    Restarting,
+    Sibling,
+    Steady,
+    Waits,
+    decide_group,
+)
 from supervisor._life import BackingOff, LifeEvent, LifeState, Over, RestartAsked, RunEnded, Up, decide_life
 from supervisor._machine import (
     Abandoned,
@@ -64,10 +78,30 @@ LIFE_EVENTS: tuple[LifeEvent, ...] = (
     _life.StopAsked(),
 )
 
+# Of two workers, 1 and 2, that restart together.
+GROUP_STATES: dict[str, tuple[GroupState, ...]] = {
+    "steady": (Steady(),),
+    "coming down": (Restarting(frozenset({1, 2})), Restarting(frozenset({2}), frozenset({1}))),
+    "going up": (Restarting(frozenset(), frozenset({2}), 1), Restarting(frozenset(), frozenset(), 2)),
+}
+GROUP_EVENTS: tuple[GroupEvent, ...] = (
+    Failed(1, (Sibling(2, revived=True, up=True),)),
+    *(event(number) for event in (Due, Gone, Ready, Waits) for number in (1, 2)),
+)
+
+
+def _phase(state: GroupState) -> str:
+    if isinstance(state, Steady):
+        return "steady"
+    return "coming down" if state.down else "going up"
+
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is drawn of a machine, where its states stand, and where the drawing goes."""
+    """What is drawn of a machine, where its states stand, and where the drawing goes.
+
+    A state that has several shapes comes with a sample of each; `name_of` says which state a shape belongs to.
+    """
 
     title: str
     file: str
@@ -76,6 +110,7 @@ class Drawing:
     events: Sequence[Any]
     decide: Callable[[Any, Any], tuple[Any, tuple[Any, ...]]]
     places: Mapping[str, tuple[int, int]]
+    name_of: Callable[[Any], str] | None = None
 
     @property
     def target(self) -> Path:
@@ -84,13 +119,17 @@ class Drawing:
     def edges(self) -> dict[tuple[str, str], list[str]]:
         """(state, next state) -> the events that lead there, those left out that change and command nothing."""
         found: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for name, state in self.states.items():
-            for event in self.events:
-                after, commands = self.decide(state, event)
-                if after != state or commands:
-                    target = next(other for other, sample in self.states.items() if type(sample) is type(after))
-                    if _said(event) not in found[name, target]:
-                        found[name, target].append(_said(event))
+        shapes = [
+            (name, shape)
+            for name, state in self.states.items()
+            for shape in (state if isinstance(state, tuple) else (state,))
+        ]
+        for (name, shape), event in product(shapes, self.events):
+            after, commands = self.decide(shape, event)
+            if after != shape or commands:
+                target = self.name_of(after) if self.name_of else _by_type(after, shapes)
+                if _said(event) not in found[name, target]:
+                    found[name, target].append(_said(event))
         return {edge: events for edge, events in found.items() if events}
 
     def svg(self) -> str:
@@ -147,7 +186,21 @@ WORKER = Drawing(
     lambda state, event: decide_life(state, event, NOW, RESTART),
     {"up": (150, 90), "backing off": (630, 90), "over": (390, 220)},
 )
-DRAWINGS = (RUN, WORKER)
+GROUP = Drawing(
+    "Workers that restart together",
+    "group.svg",
+    (780, 260),
+    GROUP_STATES,
+    GROUP_EVENTS,
+    lambda state, event: decide_group(state, event, "one_for_all"),
+    {"steady": (390, 220), "coming down": (150, 70), "going up": (630, 70)},
+    _phase,
+)
+DRAWINGS = (RUN, WORKER, GROUP)
+
+
+def _by_type(state: object, shapes: Sequence[tuple[str, object]]) -> str:
+    return next(name for name, shape in shapes if type(shape) is type(state))
 
 
 def _said(event: object) -> str:

@@ -263,8 +263,8 @@ class Group(Member):
         failure: Why it fails, where a member was given up.
         lost: A worker had to be abandoned: begun anew, two of it would go on side by side.
         deadline: When a shutdown of this group must have ended, on the loop's clock.
-        outcomes: How its workers and calls ended while it was shut down, or the supervisor was.
-        withdrawn: How many of its calls were withdrawn then.
+        outcomes: How its workers and calls ended while it was shut down, or the supervisor was, by their numbers.
+        withdrawn: The numbers of its calls that were withdrawn then.
         began_at: When its shutdown began, on the loop's clock.
         closed: Done when its report is there; None while nobody has asked for its shutdown.
         report: What its shutdown met.
@@ -313,8 +313,8 @@ class Group(Member):
         self.failure: BaseException | None = None
         self.lost = False
         self.deadline = math.inf
-        self.outcomes: list[Outcome] = []
-        self.withdrawn = 0
+        self.outcomes: dict[int, Outcome] = {}
+        self.withdrawn: set[int] = set()
         self.began_at = 0.0
         self.closed: asyncio.Future[None] | None = None
         self.report: ShutdownReport | None = None
@@ -600,7 +600,7 @@ class Lives:
             self.all.pop(member.number, None)
             for around in member.groups:
                 if (around.ending or self._closing) and member.final is not None:
-                    around.outcomes.append(member.final)
+                    around.outcomes[member.number] = member.final
             self._runner.life_over(member)
         elif isinstance(member, Group):
             self._runner.group_over(member)

@@ -306,14 +306,14 @@ class Shell:
         group.deadline = deadline
         lives = list(group.lives)
         if any(life.after or life.group is not group for life in lives):
-            self._deadlines.update(deadlines(lives, now, deadline, self._budget))
+            self._reserve(lives, now, deadline)
         for run in self.calls():
             if _belongs(run, group):
                 self.stop(run, "shutdown", reason)
-        if self.closing is None:
-            for life in lives:
-                if life.run.ladder is not None:
-                    self.stop(life.run, "shutdown", group.reason)
+        for life in lives:
+            if life.run.ladder is not None:
+                self.stop(life.run, "shutdown", group.reason)
+        if self.closing is None:  # else the supervisor's own shutdown asks all others, in their order
             self.lives.stop(group, "shutdown", group.reason)
         self._close_groups()
         return group.closed
@@ -323,11 +323,11 @@ class Shell:
         for group in tuple(self._groups):
             if group.gone and self.names.get(group.name) is group:
                 del self.names[group.name]
-            ended = group.gone or self.report is not None
+            ended = group.gone or self.report is not None or (self.closing is not None and group.empty)
             if ended and (self.report is not None or not any(_belongs(run, group) for run in self.calls())):
                 seconds = self.clock() - group.began_at if group.closed is not None else 0.0
-                outcomes = tuple(group.outcomes)
-                group.report = ShutdownReport(group.reason, outcomes, seconds, never_started=group.withdrawn)
+                outcomes = tuple(group.outcomes.values())
+                group.report = ShutdownReport(group.reason, outcomes, seconds, never_started=len(group.withdrawn))
                 if group.closed is not None:
                     level = logging.INFO if group.report.clean else logging.WARNING
                     counts = group.report.counts()
@@ -397,6 +397,7 @@ class Shell:
         life.worker.conclude(final)
         if self.closing is not None:
             self.closing.note(life.number, final, own=True)
+            self._close_groups()
         self.tell.end(life.run, final, asked=None if final is life.last_outcome or final.error else life.reason)
         self._finish_if_quiet()
 
@@ -936,9 +937,9 @@ class Shell:
         for around in (group, *group.groups):
             if around.closed is not None or self.closing is not None:
                 if outcome.ended == "cancelled":
-                    around.withdrawn += 1
+                    around.withdrawn.add(run.number)
                 else:
-                    around.outcomes.append(outcome)
+                    around.outcomes[run.number] = outcome
         self._close_groups()
 
     def _outcome(self, run: Run, ended: Ended, step: StepName | None) -> Outcome:
@@ -1025,7 +1026,7 @@ class Shell:
             queued = sum(run.carrier is None for run in calls)
             self.log.stopping(closing.reason, closing.deadline - now, len(lives) + len(calls) - queued, queued)
         if any(life.after or life.group.after or life.group is not self.lives.root for life in lives):
-            self._deadlines = deadlines(lives, now, closing.deadline, self._budget)
+            self._reserve(lives, now, closing.deadline)
         for run in calls:
             self._feed(run, StopAsked("shutdown", closing.deadline))
         if self._signals is not None:
@@ -1035,16 +1036,21 @@ class Shell:
 
     def _ask_lives(self, closing: Shutdown) -> None:
         """Asks the workers of `start()` to stop, so many in a turn of the loop: it must not be held up."""
+        if not self._asking:
+            closing.begun = True
+            self._finish_if_quiet()
+            return
+        self.loop.call_soon(self._ask_lives, closing)  # first, so that an interrupt here leaves nobody unasked
         for _ in range(min(ASKED_AT_ONCE, len(self._asking))):
             life = self._asking[0]
             if not life.over and (not life.blocked or life.between_runs):
                 self.lives.stop(life, "shutdown", closing.reason)
             self._asking.popleft()
-        if self._asking:
-            self.loop.call_soon(self._ask_lives, closing)
-            return
-        closing.begun = True
-        self._finish_if_quiet()
+
+    def _reserve(self, lives: list[Life], now: float, deadline: float) -> None:
+        """Keeps the time that workers need which others come after; what is kept already is only brought nearer."""
+        for life, at in deadlines(lives, now, deadline, self._budget).items():
+            self._deadlines[life] = min(at, self._deadlines.get(life, at))
 
     def _budget(self, life: Life) -> float:
         """How long the ladder of a worker takes."""

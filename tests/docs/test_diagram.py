@@ -29,3 +29,12 @@ def test_the_drawing_of_a_worker_has_every_state_of_the_machine_and_what_matters
         ("backing off", "up"): ["TimePassed", "RestartAsked"],
         ("backing off", "over"): ["StopAsked"],
     }
+
+
+def test_the_drawing_of_a_group_has_every_phase_and_what_matters():
+    edges = DIAGRAM["GROUP"].edges()
+    assert {state for edge in edges for state in edge} == {"steady", "coming down", "going up"}
+    assert edges["steady", "coming down"] == ["Failed"]
+    assert edges["coming down", "going up"] == ["Due", "Gone"]
+    assert edges["going up", "coming down"] == ["Failed"]
+    assert "Ready" in edges["going up", "steady"]

@@ -202,6 +202,39 @@ async def test_a_nested_group_that_fails_is_started_again_with_its_own_groups():
         await inner.start(wait, name="later")
 
 
+async def test_members_that_wait_for_their_turn_can_be_seen_from_any_thread():
+    async with Supervisor(policy=QUICK) as sup:
+        failing, slow = Failing(), threading.Event()
+
+        def first(ctx):
+            if ctx.attempt == 1 and not failing.entered:  # that of the group which begins anew comes up late
+                ctx.ready()
+            else:
+                slow.wait(LIMIT)
+                ctx.ready()
+            ctx.stop.wait()
+
+        feeds = sup.group("feeds")
+        before = await feeds.start(first, name="first", ready_timeout=LIMIT)
+        await feeds.start(failing, name="second", restart=NO_PATIENCE)
+        await failing.fail("feeds/second")
+        await until(lambda: named(sup, "feeds/first") not in (None, before))
+
+        def look():
+            return (
+                sup.stacks(),
+                sup.statistics(),
+                [(worker.state, worker.ident, repr(worker)) for worker in sup.workers()],
+            )
+
+        stacks, statistics, workers = await asyncio.to_thread(look)
+        assert "feeds/first" in stacks
+        assert statistics.workers["backing_off"] == 1
+        assert [state for state, _, _ in workers].count("backing_off") == 1
+        slow.set()
+        await until(lambda: len(failing.entered) == 2)
+
+
 async def test_give_up_in_a_group_ends_that_worker_alone():
     async with Supervisor(policy=QUICK) as sup:
         failing = Failing()
@@ -297,6 +330,20 @@ async def test_a_second_call_shortens_a_groups_shutdown(leftovers):
         assert await first is second
         assert second.reason == "enough"
         leftovers.release.set()
+
+
+async def test_a_groups_shutdown_shortens_that_of_the_supervisor_for_its_own(leftovers):
+    sup = Supervisor(policy=EscalationPolicy(Ask(600)))
+    outside = await sup.start(leftovers.block, name="outside")
+    feeds = sup.group("feeds")
+    await feeds.group("inner").start(leftovers.block, name="deaf")
+    whole = asyncio.ensure_future(sup.shutdown(timeout=600))
+    await until(lambda: outside.state == "stopping")
+    report = await asyncio.wait_for(feeds.shutdown(timeout=0.1), LIMIT)
+    assert report.counts() == {"abandoned": 1}
+    assert outside.state == "stopping"
+    leftovers.release.set()
+    assert (await whole).counts() == {"abandoned": 1, "stopped": 1}
 
 
 async def test_a_shutdown_of_the_supervisor_ends_its_groups_and_whoever_waits_for_them():
