@@ -860,8 +860,11 @@ class Shell:
                 self._inject(run)
 
     def _wake_waiters(self) -> None:
-        """Wakes the workers that wait for their stop Event, those of this turn of the loop together."""
-        if not self._chain_due:
+        """Wakes the workers that wait for their stop Event, those of this turn of the loop together.
+
+        While a shutdown still asks others, they sleep on: awake, they would fight with the loop for the interpreter.
+        """
+        if not self._chain_due and not self._asking:
             self._chain_due = True
             self.loop.call_soon(self._start_chain)
 
@@ -1038,6 +1041,7 @@ class Shell:
         """Asks the workers of `start()` to stop, so many in a turn of the loop: it must not be held up."""
         if not self._asking:
             closing.begun = True
+            self._wake_waiters()
             self._finish_if_quiet()
             return
         self.loop.call_soon(self._ask_lives, closing)  # first, so that an interrupt here leaves nobody unasked
