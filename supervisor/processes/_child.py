@@ -14,7 +14,7 @@ from _pickle import dumps, loads
 from .._context import StopEvent, WorkerContext, entered
 from .._errors import RemoteError, StopInjected, described
 from ._forward import Forwarder
-from ._wire import INJECT, STACK, TERMINATE, Receiver, framed, message, write
+from ._wire import INJECT, STACK, STACK_IN_C, TERMINATE, Receiver, framed, message, write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -457,7 +457,20 @@ def _set_signals(gate: Gate, stack: int) -> None:
     _signal.signal(_signal.SIGTERM, _nothing)
     _signal.signal(INJECT, gate.on_signal)
     _signal.signal(TERMINATE, _signal.SIG_DFL)
-    faulthandler.register(STACK, file=stack, all_threads=False)
+    _signal.signal(STACK, lambda _, frame: os.write(stack, _where(frame)))
+    _signal.siginterrupt(STACK, False)
+    # faulthandler reads frames whatever the interpreter is about, and has crashed it (once in some thousand times, on
+    # 3.12 and 3.13): it is for those that are in C code, whose frames stand still.
+    faulthandler.register(STACK_IN_C, file=stack, all_threads=False)
+
+
+def _where(frame: FrameType | None) -> bytes:
+    """Says where a frame stands, as faulthandler does; without looking at any file."""
+    lines = ["Stack:"]
+    while frame is not None:
+        lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}')
+        frame = frame.f_back
+    return "\n".join([*lines, ""]).encode(errors="replace")
 
 
 def _nothing(_: int, __: FrameType | None) -> None:

@@ -31,7 +31,7 @@ RETRY_DELAY = 0.2
 """Seconds after which another process is started in place of one that could not."""
 
 
-ASKING_TIME, ASKING_WINDOW = 0.05, 0.5
+ASKING_TIME, ASKING_WINDOW = 0.1, 0.5
 """Seconds that processes are asked where they stand, of so many: the loop waits for their answers."""
 
 

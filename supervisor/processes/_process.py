@@ -18,7 +18,7 @@ from pathlib import Path
 from pickle import dumps, loads
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ._wire import INJECT, STACK, TERMINATE, Receiver, framed
+from ._wire import INJECT, STACK, STACK_IN_C, TERMINATE, Receiver, framed
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,8 +43,11 @@ BOOT = (
 LEAVE_TIMEOUT = 1.0
 """Seconds that an idle process has to leave by itself."""
 
-STACK_TIMEOUT = 0.01
+STACK_TIMEOUT = 0.02
 """Seconds at most for which the loop waits for a process to write where it stands."""
+
+PYTHON_ANSWERS = 0.001
+"""Seconds on a processor within which Python code writes where it stands."""
 
 BUFFER = 1 << 20
 """Bytes of a socket's buffer: fewer turns of the loop for large arguments and results."""
@@ -332,7 +335,7 @@ class Process:
     def stack(self, *, ask: bool = True) -> str | None:
         """Returns where it stands, as it says itself, or else what the kernel knows. Any thread.
 
-        Asking takes a millisecond, or `STACK_TIMEOUT` where it does not answer.
+        Asking takes a millisecond, a few where it is in C code, and `STACK_TIMEOUT` where it does not answer.
         """
         if self.reaped or not self.ready:
             return None
@@ -349,15 +352,19 @@ class Process:
         file = self._stack.fileno()
         os.ftruncate(file, 0)
         os.lseek(file, 0, os.SEEK_SET)  # the child's end is the same open file
+        silence = _Silence(self.pid)
         self.signal(STACK)
-        until = time.monotonic() + STACK_TIMEOUT
-        before = b""
-        while time.monotonic() < until:
+        asked_at = time.monotonic()
+        asked_in_c, before = False, b""
+        while (waited := time.monotonic() - asked_at) < STACK_TIMEOUT:
             time.sleep(0.0003)
             text = os.pread(file, 1 << 16, 0)
             if text and text == before:
                 return text.decode(errors="replace")
             before = text
+            if waited >= PYTHON_ANSWERS and not (text or asked_in_c) and silence.is_in_c():
+                asked_in_c = True
+                self.signal(STACK_IN_C)
         return None
 
     # -------------------------------------------------------------------------------- its death
@@ -533,9 +540,46 @@ def _users_part(text: str) -> str:
 _CHILD = str(Path(__file__).with_name("_child.py"))
 
 
+def _ran(pid: int) -> float | None:
+    """Returns for how many seconds the main thread of a process has had a processor; None where nobody says so."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except (OSError, ValueError):
+        return None
+
+
+class _Silence:
+    """Tells C code from Python code that has not had its turn, in a process that was asked and does not answer."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._before = _ran(pid)
+        self._since: float | None = None
+
+    def is_in_c(self) -> bool:
+        """Whether it sleeps in C code, or has had the time to answer that Python code needs."""
+        now = _ran(self._pid)
+        if self._before is None or now is None:
+            return True
+        try:
+            if _state(self._pid) in "SD":
+                return True
+        except OSError:
+            return False
+        if self._since is not None:
+            return now - self._since >= PYTHON_ANSWERS
+        if now != self._before:  # time is counted in lumps: the first may be from before the question
+            self._since = now
+        return False
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def _kernels_view(pid: int) -> str | None:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = _state(pid)
         where = Path(f"/proc/{pid}/wchan").read_text()
     except OSError:
         return None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     import _signal  # the module of C
 
-__all__ = ["INJECT", "STACK", "TERMINATE", "Frame", "Receiver", "framed", "message", "write"]
+__all__ = ["INJECT", "STACK", "STACK_IN_C", "TERMINATE", "Frame", "Receiver", "framed", "message", "write"]
 
 _FIRST = getattr(_signal, "SIGRTMIN", None)
 
@@ -35,6 +35,9 @@ TERMINATE: int = _signal.SIGUSR2 if _FIRST is None else _FIRST + 11
 
 STACK: int = _signal.SIGXCPU if _FIRST is None else _FIRST + 12
 """Has the child write where it stands."""
+
+STACK_IN_C: int = _signal.SIGXFSZ if _FIRST is None else _FIRST + 13
+"""The same, for one that is in C code and does not get to answer `STACK`."""
 
 _HEADER = Struct("<QI")
 HEAD = _HEADER.size

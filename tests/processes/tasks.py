@@ -92,6 +92,26 @@ def spins(board):
         pass
 
 
+def wanders(board):
+    """Python code of all kinds: frames come and go, by calls, generators, exceptions and calls back from C."""
+
+    def fail():
+        raise ValueError
+
+    def up_to(number):
+        yield from range(number)
+
+    note(board)
+    while True:
+        try:
+            fail()
+        except ValueError:
+            pass
+        sum(up_to(5))
+        sorted([3, 1, 2], key=lambda item: -item)
+        os.path.exists("nowhere")
+
+
 def sums(board):
     """C code that holds the interpreter (GIL), and looks for no signal."""
     note(board)

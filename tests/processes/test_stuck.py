@@ -1,6 +1,7 @@
 """Workers that do not end: what each step of the ladder does to them, and where they are seen to stand."""
 
 import asyncio
+import math
 import os
 import signal
 import time
@@ -8,6 +9,9 @@ import time
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Kill, Supervisor, Terminate, WorkerStopped, WorkerTimeout
+from supervisor.processes import _pool
+from supervisor.processes._process import Process
+from supervisor.processes._wire import STACK, STACK_IN_C
 
 from ..contract import functions as f
 from . import tasks
@@ -168,11 +172,51 @@ async def test_the_stack_of_a_process(board, fn):
     async with sound() as calls, Supervisor(policy=QUICK) as sup:
         calls.append(call(sup, fn, board))
         await board.posted("entered")
-        for _ in range(20):
+        stack = ""
+
+        def answers():
+            nonlocal stack
             stack = sup.workers()[0].stack()
-            assert f"in {fn.__name__}" in stack
-            assert "tasks.py" in stack
-            assert "_child.py" not in stack
+            return "does not answer" not in stack  # within some milliseconds, that is, on a busy machine
+
+        await until(answers)
+        assert f"in {fn.__name__}" in stack
+        assert "tasks.py" in stack
+        assert "_child.py" not in stack
+
+
+@pytest.mark.parametrize("fn", [tasks.spins, tasks.sums, tasks.sleeps, tasks.joins])
+async def test_only_a_process_in_c_code_is_asked_in_the_way_that_could_crash_it(board, fn, monkeypatch):
+    signals = []
+    signal_process = Process.signal
+
+    def signalled(self, number):
+        signals.append(number)
+        signal_process(self, number)
+
+    monkeypatch.setattr(Process, "signal", signalled)
+    async with sound() as calls, Supervisor(policy=QUICK) as sup:
+        calls.append(call(sup, fn, board))
+        await board.posted("entered")
+        await until(lambda: f"in {fn.__name__}" in sup.workers()[0].stack())
+        if fn in (tasks.spins, tasks.sleeps):
+            assert STACK_IN_C not in signals
+        else:
+            await until(lambda: sup.workers()[0].stack() and STACK_IN_C in signals)
+            assert STACK in signals
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_asking_where_a_process_stands_never_harms_it(board, monkeypatch):
+    monkeypatch.setattr(_pool, "ASKING_TIME", math.inf)
+    async with Supervisor(policy=QUICK) as sup:
+        wandering = call(sup, tasks.wanders, board)
+        await board.posted("entered")
+        for _ in range(20_000):
+            await asyncio.to_thread(sup.workers()[0].stack)
+            assert not wandering.done()
+        wandering.cancel()
 
 
 async def test_the_stack_of_a_stopped_process_says_what_the_kernel_knows(board):
