@@ -12,11 +12,13 @@ from typing import Any, cast
 from ._policy import EscalationPolicy, Restart
 from ._run import qualname
 from ._values import checked_count, checked_seconds
+from .config import Config
 
 __all__ = [
     "check_choice",
     "check_function",
     "check_kind",
+    "checked_config",
     "checked_interval",
     "checked_name",
     "checked_names",
@@ -79,6 +81,12 @@ def checked_policy(policy: object) -> EscalationPolicy | None:
     if policy is not None and not isinstance(policy, EscalationPolicy):
         raise TypeError(f"policy={policy!r}: must be an EscalationPolicy or None")
     return policy
+
+
+def checked_config(config: object) -> Config:
+    if config is not None and not isinstance(config, Config):
+        raise TypeError(f"config={config!r}: must be what supervisor.config.load() returns, or None")
+    return config or Config()
 
 
 def checked_timeout(timeout: object) -> float | None:

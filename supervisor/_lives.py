@@ -171,7 +171,7 @@ class Life(Member):
     """One worker of `start()`, from its first run to its last.
 
     Attributes:
-        kind, fn, args, context, policy, given_name: What each run of it is made from.
+        kind, fn, args, context, policy, given_name, given_restart: What each run of it is made from.
         heartbeat: Seconds of silence after which it is stuck, if any.
         ready_timeout: Seconds within which it must call `ctx.ready()`, if it must.
         worker: Its handle.
@@ -187,6 +187,7 @@ class Life(Member):
         "final",
         "fn",
         "given_name",
+        "given_restart",
         "heartbeat",
         "kind",
         "last_outcome",
@@ -208,17 +209,18 @@ class Life(Member):
         *,
         name: str | None,
         policy: EscalationPolicy | None,
-        restart: Restart,
+        restart: Restart | None,
         heartbeat: float | None,
         ready_timeout: float | None,
         after: tuple[Member, ...],
     ) -> None:
-        super().__init__(group, restart, after)
+        super().__init__(group, restart or NEVER, after)
         self.kind = kind
         self.fn = fn
         self.args = args
         self.context: contextvars.Context = copy_context()
         self.given_name = name
+        self.given_restart = restart
         self.policy = policy
         self.heartbeat = heartbeat
         self.ready_timeout = ready_timeout

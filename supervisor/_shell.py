@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from ._outcome import Ended
     from ._policy import Kind, OnExhausted, Step, StepName, Strategy
     from ._transitions import Listeners
+    from .config import Config
 
 __all__ = ["Settings", "Shell"]
 
@@ -112,6 +113,7 @@ class Settings:
     strategy: Strategy
     on_exhausted: OnExhausted
     on_abandoned: OnAbandoned
+    config: Config
     logger: Any
 
 
@@ -160,6 +162,7 @@ class Shell:
         self._signals: Signals | None = None
         self.threads = Threads(settings.name, settings.max_threads, self._inbox, self._chain)
         self.kinds: list[WorkerKind] = [self.threads]
+        self._tell_over_budget("thread")
 
     # ------------------------------------------------------------------------------------ work comes in
 
@@ -263,9 +266,11 @@ class Shell:
         return life.worker
 
     def enlist(self, life: Life) -> None:
-        """Gives a worker its number, its name and its handle."""
+        """Gives a worker its number, its name and its handle; and its Restart, where only its name says which."""
         life.number = next(self._numbers)
         self._register_life(life)
+        if life.given_restart is None:
+            life.restart = self.settings.config.restart_for(life.name) or life.restart
         life.worker = Worker(life=life, owner=self)
 
     def renumber(self, group: Group) -> None:
@@ -429,7 +434,25 @@ class Shell:
                 start_timeout=settings.process_start_timeout,
             )
             self.kinds.append(kind)
+            self._inbox.post(partial(self._tell_over_budget, "process"))
             return kind
+
+    def _tell_over_budget(self, kind: Kind) -> None:
+        """Tells of the ladders that take longer than the platform gives, once there may be workers of the kind."""
+        settings = self.settings
+        for over in settings.config.over_budget(
+            kind, policy=settings.policy, shutdown_timeout=settings.shutdown_timeout
+        ):
+            self.log.write(
+                logging.WARNING,
+                "supervisor.over_budget",
+                pattern=over.pattern,
+                kind=kind,
+                platform=over.platform,
+                seconds=over.seconds,
+                given=over.given,
+                reason=str(over),
+            )
 
     def _prepare(self, run: Run) -> None:
         try:
@@ -587,7 +610,7 @@ class Shell:
         return True
 
     def _rules(self, run: Run) -> Rules:
-        if run.policy is not None or run.group is not None:
+        if run.policy is not None or run.group is not None or self.settings.config.workers:
             return self._make_rules(run)
         known = (run.kind.name, run.own)
         if known not in self._known_rules:
@@ -595,7 +618,8 @@ class Shell:
         return self._known_rules[known]
 
     def _make_rules(self, run: Run) -> Rules:
-        named = run.policy or _policy_of(run.group) or self.settings.policy
+        config = self.settings.config
+        named = run.policy or config._policy_in_layers(run.name) or _policy_of(run.group) or self.settings.policy
         steps = (named or EscalationPolicy()).for_kind(run.kind.name)
         own_steps = steps
         if named is None and not run.own and run.kind.name == "thread":

@@ -14,6 +14,7 @@ from ._checks import (
     check_choice,
     check_function,
     check_kind,
+    checked_config,
     checked_interval,
     checked_name,
     checked_names,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from ._outcome import Outcome, ShutdownReport
     from ._policy import EscalationPolicy, Restart
     from ._worker import Worker
+    from .config import Config
 
 __all__ = ["Supervisor"]
 
@@ -85,6 +87,9 @@ class Supervisor:
             with status 1 when the report is logged, and also where the shutdown, once begun, cannot get the interpreter
             (GIL) back.
             For that it uses `faulthandler.dump_traceback_later`, which replaces a timer that the application has set.
+        config: What `supervisor.config.load` has read. What it says for all workers goes before `policy` and
+            `shutdown_timeout` here; what it says for a worker's name goes before the `policy` of its group, too. What
+            `run` and `start` are given goes before both.
         logger: A structlog logger; None: `structlog.get_logger()` as the application has configured it.
 
     Raises:
@@ -113,6 +118,7 @@ class Supervisor:
         strategy: Literal["one_for_one", "one_for_all", "rest_for_one"] = "one_for_one",
         on_exhausted: Literal["give_up", "escalate"] = "give_up",
         on_abandoned: Literal["report", "exit"] = "report",
+        config: Config | None = None,
         logger: Any = None,
     ) -> None:
         check_choice("strategy", strategy, ("one_for_one", "one_for_all", "rest_for_one"))
@@ -120,10 +126,12 @@ class Supervisor:
         check_choice("on_abandoned", on_abandoned, ("report", "exit"))
         if logger is not None and not all(callable(getattr(logger, method, None)) for method in LOG_METHODS):
             raise TypeError(f"logger={logger!r}: must have the methods {', '.join(LOG_METHODS)}")
+        configured = checked_config(config)
+        named, seconds = checked_policy(policy), checked_seconds("shutdown_timeout={!r}", shutdown_timeout)
         self._settings = Settings(
             name=checked_name(name),
-            policy=checked_policy(policy),
-            shutdown_timeout=checked_seconds("shutdown_timeout={!r}", shutdown_timeout),
+            policy=configured.policy or named,
+            shutdown_timeout=configured.shutdown_in(seconds),
             max_threads=checked_optional_count("max_threads", max_threads, least=1)
             or min(32, (os.cpu_count() or 1) + 4),
             max_processes=checked_optional_count("max_processes", max_processes, least=1) or os.cpu_count() or 1,
@@ -133,6 +141,7 @@ class Supervisor:
             strategy=strategy,
             on_exhausted=on_exhausted,
             on_abandoned=on_abandoned,
+            config=configured,
             logger=logger,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -182,7 +191,7 @@ class Supervisor:
             kind: "thread"; or "process", which can be killed, and where C code that holds the interpreter (GIL) holds
                 nobody else.
             timeout: Seconds from now, queueing included, after which it is stopped; None or `math.inf`: none.
-            policy: Its ladder, followed as it stands; None: the supervisor's.
+            policy: Its ladder, followed as it stands; None: what `config` has for its name, else the supervisor's.
             name: Its name, unlike that of any live worker or call and without "/"; None: the function's name and a
                 number.
 
@@ -259,9 +268,9 @@ class Supervisor:
             *args: Its other arguments.
             kind: "thread" or "process", as in `run`.
             name: Its name, unlike that of any live worker and without "/"; None: the function's name and a number.
-            policy: Its ladder; None: the supervisor's.
-            restart: When it is started again after its end, and how often; None: never. It is then one worker with
-                several runs, whose first one must become ready.
+            policy: Its ladder; None: what `config` has for its name, else the supervisor's.
+            restart: When it is started again after its end, and how often; None: what `config` has for its name, else
+                never. It is then one worker with several runs, whose first one must become ready.
             heartbeat: Seconds, above 0, from readiness on: if `ctx.heartbeat()` is silent for so long, the worker is
                 stuck: its stack is logged, its ladder is climbed, and `restart` decides what follows. None: none asked.
             ready_timeout: Seconds, above 0, within which each of its runs must call `ctx.ready()`; `start` returns when
@@ -304,7 +313,7 @@ class Supervisor:
             args,
             name=checked_name(name, optional=True),
             policy=checked_policy(policy),
-            restart=checked_restart(restart),
+            restart=None if restart is None else checked_restart(restart),
             heartbeat=checked_interval("heartbeat", heartbeat),
             ready_timeout=checked_interval("ready_timeout", ready_timeout),
             after=tuple(self._comes_after(other) for other in checked_names("after", after)),

@@ -22,6 +22,7 @@ from supervisor import (
     WorkerTimeout,
     current_context,
 )
+from supervisor.config import Config, load
 
 
 def poll(ctx: WorkerContext, source: str, *, every: float = 1.0) -> int:
@@ -48,7 +49,11 @@ def parse(blob: bytes) -> dict[str, int]:
 
 async def main() -> None:
     policy = EscalationPolicy(Ask(10), Inject(2, every=0.5))
-    async with Supervisor("app", policy=policy, max_threads=4) as sup:
+    config = load("policy.toml", platform={"kubernetes": 30})
+    assert_type(config, Config)
+    assert_type(config.policy_for("poller"), EscalationPolicy | None)
+    assert_type(config.restart_for("poller"), Restart | None)
+    async with Supervisor("app", policy=policy, max_threads=4, config=config) as sup:
         assert_type(sup, Supervisor)
         worker = await sup.start(poll, "rows", name="poller")
         assert_type(worker, Worker)

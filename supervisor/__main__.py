@@ -1,0 +1,156 @@
+"""What is done with a configuration outside of a service: `python -m supervisor check policy.toml`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, get_args
+
+from ._keys import PLATFORMS, json_schema
+from ._policy import EscalationPolicy, Inject, Kind, Restart
+from .config import PREFIX, Config, ConfigError, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["main"]
+
+FITS, TOO_LONG, REFUSED = 0, 1, 2
+"""The exit status of `check`; argparse has 2 for wrong arguments, too."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command, and returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m supervisor", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser(
+        "check",
+        help="print the ladders of a configuration, with their times",
+        description="Prints each ladder with its times. Exit status: 0, all is well; 1, a ladder takes longer than the "
+        "platform gives; 2, the configuration is refused.",
+    )
+    check.add_argument("file", help="a TOML file; the environment is read over it")
+    check.add_argument(
+        "--platform",
+        action="append",
+        type=_platform,
+        metavar="NAME=SECONDS",
+        help=f"what a platform gives, in the place of the file's table; {', '.join(PLATFORMS)}, and reserve",
+    )
+    check.add_argument("--kind", choices=get_args(Kind), action="append", help="only for workers of this kind")
+    check.add_argument("--worker", metavar="NAME", action="append", help="only what holds for a worker of this name")
+    check.add_argument("--prefix", default=PREFIX, help="what the environment variables begin with: %(default)s")
+    commands.add_parser("schema", help="print the JSON schema of a configuration file, for editors")
+    options = parser.parse_args(arguments)
+    if options.command == "schema":
+        print(json.dumps(json_schema(), indent=2))
+        return FITS
+    if not options.prefix:
+        check.error("argument --prefix: must not be empty")
+    return _check(options)
+
+
+def _platform(text: str) -> tuple[str, float]:
+    name, _, seconds = text.partition("=")
+    try:
+        return name, float(seconds)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like kubernetes=30") from None
+
+
+def _check(options: argparse.Namespace) -> int:
+    platform = dict(options.platform) if options.platform else None
+    try:
+        config = load(options.file, prefix=options.prefix, platform=platform)
+    except ConfigError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        return REFUSED
+    variables = sorted(name for name in os.environ if name.startswith(options.prefix))
+    print(", ".join([options.file, *variables]))
+    print(*_head(config), sep="\n")
+    kinds: Sequence[Kind] = options.kind or get_args(Kind)
+    sections = _by_worker(config, options.worker) if options.worker else _by_pattern(config)
+    too_long = 0
+    for name, said in sections.items():
+        print(f"\n{name if name != '*' else 'all workers' if len(sections) == 1 else 'all other workers'}")
+        print(f"  restart: {_restart(said.restart)}")
+        if said.policy is None:
+            print(f"  ladder: {ELSEWHERE}")
+            continue
+        for kind in kinds:
+            over = said.over_budget(kind)
+            too_long += bool(over)
+            print(*_ladder(said.policy, kind, said.shutdown_in()), *(f"    TOO LONG: {one}" for one in over), sep="\n")
+    if too_long:
+        print("\n1 ladder takes" if too_long == 1 else f"\n{too_long} ladders take", "longer than the platform gives")
+        return TOO_LONG
+    print("\nall ladders fit" if config.platform.limits() else "\nno platform is given to compare with")
+    return FITS
+
+
+ELSEWHERE = "as another pattern says, or as for all other workers"
+
+
+def _by_pattern(config: Config) -> dict[str, Config]:
+    """Returns what is said for each pattern, as a configuration of its own; "*" is for all other workers."""
+    sections = {"*": replace(config, policy=config.policy or DEFAULT, restart=config.restart or NEVER, workers=())}
+    for layer in config.workers:
+        before = sections.get(layer.pattern) or replace(config, policy=None, restart=None, workers=())
+        policy, restart = layer.policy or before.policy, layer.restart or before.restart
+        sections[layer.pattern] = replace(before, policy=policy, restart=restart)
+    return sections
+
+
+def _by_worker(config: Config, names: Sequence[str]) -> dict[str, Config]:
+    """Returns what holds for each worker, as a configuration of its own."""
+    return {
+        name: replace(
+            config,
+            policy=config.policy_for(name) or DEFAULT,
+            restart=config.restart_for(name) or NEVER,
+            workers=(),
+        )
+        for name in names
+    }
+
+
+DEFAULT, NEVER = EscalationPolicy(), Restart("never")
+
+
+def _head(config: Config) -> Iterator[str]:
+    yield f"shutdown_timeout: {config.shutdown_in():g} s"
+    limits = [f"{name} {seconds:g} s" for name, seconds in config.platform.limits().items()]
+    if limits:
+        reserve = config.platform.reserve
+        yield f"platform: {', '.join(limits)}{f'; {reserve:g} s in reserve' if reserve else ''}"
+
+
+def _restart(restart: Restart | None) -> str:
+    if restart is None:
+        return ELSEWHERE
+    if restart.when == "never":
+        return "never"
+    pause = f"after {restart.backoff:g} s, doubled up to {restart.max_backoff:g} s, give or take {restart.jitter:.0%}"
+    return f"{restart.when}, {restart.max_restarts} times within {restart.within:g} s; {pause}"
+
+
+def _ladder(policy: EscalationPolicy, kind: Kind, shutdown_timeout: float) -> Iterator[str]:
+    budget, steps = policy.budget(kind), policy.for_kind(kind)
+    yield f"  {kind}: {budget:g} s"
+    begins = 0.0
+    for step in steps:
+        ends = begins + step.grace
+        every = f"   every {step.every:g} s" if isinstance(step, Inject) else ""
+        yield f"    {step.name:<10}grace {step.grace:>6g} s   from {begins:>6g} s   to {ends:>6g} s{every}"
+        begins = ends
+    if not steps:
+        yield f"    no step is for a {kind}: given up at once"
+    if budget > shutdown_timeout:
+        yield f"    a shutdown shrinks it to {shutdown_timeout:g} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

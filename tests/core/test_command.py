@@ -1,0 +1,240 @@
+"""`python -m supervisor`: what it prints, and its exit status."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import supervisor
+from supervisor.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "policy.toml"
+
+
+DOCKER = "gives 10 s (--stop-timeout, or stop_grace_period)"
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch, capsys):
+    """Runs `check` on a text; returns the exit status, and the lines of both streams."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(text, *arguments):
+        Path("policy.toml").write_text(text)
+        status = main(["check", "policy.toml", *arguments])
+        streams = capsys.readouterr()
+        return status, streams.out.splitlines(), streams.err.splitlines()
+
+    return run
+
+
+def python_m_supervisor(*arguments, **environ):
+    return subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-m", "supervisor", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **environ},
+    )
+
+
+def test_it_prints_each_ladder_with_its_times(check):
+    text = """
+        shutdown_timeout = 15
+        [platform]
+        kubernetes = 30
+        reserve = 2.5
+        [policy]
+        ask = 5
+        inject = { grace = 1.5, every = 0.5 }
+        terminate = 3
+        [restart]
+        when = "failure"
+        [workers."feeds/*"]
+        policy = { ask = inf }
+        [workers.clean.policy]
+        kill = 1
+        [workers.clean.restart]
+        when = "always"
+        max_restarts = 5
+        within = 60
+        [workers.tail.restart]
+        when = "never"
+    """
+    status, out, err = check(text)
+    assert (status, err) == (0, [])
+    assert (
+        out
+        == """\
+policy.toml
+shutdown_timeout: 15 s
+platform: kubernetes 30 s; 2.5 s in reserve
+
+all other workers
+  restart: failure, 3 times within 5 s; after 0.2 s, doubled up to 30 s, give or take 50%
+  thread: 6.5 s
+    ask       grace      5 s   from      0 s   to      5 s
+    inject    grace    1.5 s   from      5 s   to    6.5 s   every 0.5 s
+  process: 11.5 s
+    ask       grace      5 s   from      0 s   to      5 s
+    inject    grace    1.5 s   from      5 s   to    6.5 s   every 0.5 s
+    terminate grace      3 s   from    6.5 s   to    9.5 s
+    kill      grace      2 s   from    9.5 s   to   11.5 s
+
+feeds/*
+  restart: as another pattern says, or as for all other workers
+  thread: inf s
+    ask       grace    inf s   from      0 s   to    inf s
+    a shutdown shrinks it to 15 s
+  process: inf s
+    ask       grace    inf s   from      0 s   to    inf s
+    kill      grace      2 s   from    inf s   to    inf s
+    a shutdown shrinks it to 15 s
+
+clean
+  restart: always, 5 times within 60 s; after 0.2 s, doubled up to 30 s, give or take 50%
+  thread: 0 s
+    no step is for a thread: given up at once
+  process: 1 s
+    kill      grace      1 s   from      0 s   to      1 s
+
+tail
+  restart: never
+  ladder: as another pattern says, or as for all other workers
+
+all ladders fit
+""".splitlines()
+    )
+
+
+def test_where_nothing_is_said_it_prints_the_defaults(check):
+    status, out, err = check("")
+    assert (status, err) == (0, [])
+    assert out[:4] == ["policy.toml", "shutdown_timeout: 20 s", "", "all workers"]
+    assert [line for line in out if line.startswith("  ") and not line.startswith("    ")] == [
+        "  restart: never",
+        "  thread: 7 s",
+        "  process: 12 s",
+    ]
+    assert out[-1] == "no platform is given to compare with"
+
+
+def test_it_says_which_ladders_take_longer_than_the_platform_gives(check):
+    text = "platform.docker = 10\npolicy.ask = 9\nworkers.slow.policy.ask = 12\nworkers.quick.policy = {ask=1, kill=1}"
+    status, out, _ = check(text)
+    assert status == 1
+    assert [line for line in out if "TOO LONG" in line] == [
+        f"    TOO LONG: a process's ladder may take 11.25 s, but docker {DOCKER}",
+        f"    TOO LONG: a thread's ladder may take 12.25 s, but docker {DOCKER}",
+        f"    TOO LONG: a process's ladder may take 14.25 s, but docker {DOCKER}",
+    ]
+    assert out[-1] == "3 ladders take longer than the platform gives"
+
+
+def test_it_can_be_asked_for_one_kind_one_worker_and_another_platform(check):
+    text = "platform.docker = 5\npolicy.ask = 9\nworkers.slow.policy.ask = 12\nrestart.when = 'always'"
+    platform = ("--platform", "docker=10", "--platform", "systemd=60")
+    assert check(text, *platform)[0] == 1
+    assert check(text, *platform, "--kind", "thread", "--worker", "web")[0] == 0
+    status, out, _ = check(text, *platform, "--kind", "thread", "--worker", "slow")
+    assert status == 1
+    assert out[2:] == [
+        "platform: docker 10 s, systemd 60 s",
+        "",
+        "slow",
+        "  restart: always, 3 times within 5 s; after 0.2 s, doubled up to 30 s, give or take 50%",
+        "  thread: 12 s",
+        "    ask       grace     12 s   from      0 s   to     12 s",
+        f"    TOO LONG: a thread's ladder may take 12.25 s, but docker {DOCKER}",
+        "",
+        "1 ladder takes longer than the platform gives",
+    ]
+
+
+def test_it_reads_the_environment_over_the_file_and_names_its_variables(check, monkeypatch):
+    monkeypatch.setenv("STOPLADDER_POLICY", "{ask = 3}")
+    monkeypatch.setenv("MYAPP_SHUTDOWN_TIMEOUT", "4")
+    _, out, _ = check("policy.ask = 9", "--kind", "thread")
+    assert out[:2] == ["policy.toml, STOPLADDER_POLICY", "shutdown_timeout: 20 s"]
+    assert "  thread: 3 s" in out
+    _, out, _ = check("policy.ask = 9", "--kind", "thread", "--prefix", "MYAPP_")
+    assert out[:2] == ["policy.toml, MYAPP_SHUTDOWN_TIMEOUT", "shutdown_timeout: 4 s"]
+    assert "  thread: 9 s" in out
+
+
+def test_a_pattern_that_the_environment_repeats_is_printed_once(check, monkeypatch):
+    monkeypatch.setenv("STOPLADDER_WORKERS", '{"a*".policy.ask = 3, "*".restart.when = "always"}')
+    _, out, _ = check("workers.'a*' = {policy.ask = 9, restart.when = 'never'}", "--kind", "thread")
+    assert [line for line in out[2:] if not line.startswith("    ")] == [
+        "",
+        "all other workers",
+        "  restart: always, 3 times within 5 s; after 0.2 s, doubled up to 30 s, give or take 50%",
+        "  thread: 7 s",
+        "",
+        "a*",
+        "  restart: never",
+        "  thread: 3 s",
+        "",
+        "no platform is given to compare with",
+    ]
+
+
+def test_what_is_wrong_goes_to_stderr_line_by_line(check, monkeypatch):
+    monkeypatch.setenv("STOPLADDER_PLATFORM", "10")
+    status, out, err = check("[policy]\nask = -1\naks = 2\n")
+    assert (status, out) == (2, [])
+    assert err == [
+        "policy.toml:2: policy.ask: must be a number of seconds, 0 or more; not -1",
+        "policy.toml:3: policy.aks: is no key; the keys here are ask, inject, terminate and kill",
+        "STOPLADDER_PLATFORM: platform: must be a table; not 10",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "required: command"),
+        (["check"], "required: file"),
+        (["check", "policy.toml", "--kind", "fiber"], "--kind: invalid choice: 'fiber'"),
+        (["check", "policy.toml", "--platform", "docker"], "--platform: 'docker' is not like kubernetes=30"),
+        (["check", "policy.toml", "--platform", "docker=10s"], "'docker=10s' is not like kubernetes=30"),
+        (["check", "policy.toml", "--prefix", ""], "--prefix: must not be empty"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(arguments, says, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------ as a process
+
+
+def test_the_example_is_checked_by_the_command():
+    done = python_m_supervisor("check", str(EXAMPLE))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\nall ladders fit\n")
+    assert "\ningest/*\n" in done.stdout
+
+
+def test_the_exit_status_tells_what_was_found(tmp_path):
+    too_long = python_m_supervisor("check", str(EXAMPLE), "--platform", "docker=10")
+    assert (too_long.returncode, too_long.stderr) == (1, "")
+    refused = python_m_supervisor("check", str(EXAMPLE), STOPLADDER_X="1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("STOPLADDER_X: is no variable of the configuration")
+    missing = python_m_supervisor("check", str(tmp_path / "missing.toml"))
+    assert missing.stderr == f"{tmp_path / 'missing.toml'}: cannot be read: No such file or directory\n"
+
+
+def test_it_prints_the_schema_that_the_package_has(capsys):
+    assert main(["schema"]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (Path(supervisor.__file__).parent / "policy.schema.json").read_text()
+    assert json.loads(printed)["properties"]["workers"]
