@@ -5,12 +5,11 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from functools import partial
 from types import FunctionType
 from typing import Any, cast
 
 from ._policy import EscalationPolicy, Restart
-from ._run import qualname
+from ._run import innermost, qualname
 from ._values import checked_count, checked_seconds
 from .config import Config
 
@@ -37,9 +36,7 @@ def check_function(where: str, fn: object) -> None:
     else:
         if not callable(fn):
             raise TypeError(f"{where}(fn={fn!r}): must be callable")
-        inner: Any = fn
-        while isinstance(inner, partial):
-            inner = inner.func
+        inner = innermost(fn)
         is_async = any(
             inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
             for candidate in (inner, getattr(inner, "__call__", None))  # noqa: B004  # not whether, but which

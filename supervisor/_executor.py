@@ -105,7 +105,13 @@ class WorkFuture(Future[Any]):
 
 
 class PoolExecutor(Executor):
-    """What `Supervisor.executor` returns. Any thread may use it."""
+    """What `Supervisor.executor` returns. Any thread may use it.
+
+    Attributes:
+        spared: The cancellation of one of its calls injects nothing, whatever their ladder says.
+    """
+
+    spared = False
 
     def __init__(self, supervisor: str, kind: Kind, shell: Callable[[], Shell]) -> None:
         self._supervisor = supervisor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ._errors import SupervisorClosed
+from ._errors import SupervisorClosed, SupervisorMisused
 from ._loop import outlast
 from ._outcome import Statistics, WorkerState
 from ._supervisor import LoopView, Supervisor
@@ -43,6 +43,15 @@ class GroupSupervisor(Supervisor):
     def report(self) -> ShutdownReport | None:
         """What its shutdown met; None until it has ended. Any thread."""
         return self._group.report
+
+    # ------------------------------------------------------------------------------------ work
+
+    def install_as_default_executor(self) -> None:
+        """Refuses: an event loop has one default executor, and a group may end before it."""
+        raise SupervisorMisused(
+            f"group {self.name!r} cannot be the event loop's default executor, which outlives it: call "
+            f"install_as_default_executor() on the supervisor {self._settings.name!r} itself"
+        )
 
     # ------------------------------------------------------------------------------------ what is there
 

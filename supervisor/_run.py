@@ -6,7 +6,8 @@ import asyncio
 import functools
 from _thread import allocate_lock
 from collections import deque
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._machine import EndedState, Queued, Running, Starting, State, Stopping
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ._worker import Worker
     from .processes._wire import Part
 
-__all__ = ["CallFuture", "Ladder", "Run", "Stopper", "WorkerKind", "qualname"]
+__all__ = ["CallFuture", "Ladder", "Run", "Stopper", "WorkerKind", "innermost", "qualname", "runs_in_context"]
 
 
 class Stopper(Protocol):
@@ -232,6 +233,7 @@ class Run:
         given_name: The name that the user gave, if any.
         policy: The ladder that the user named for it, if any.
         future: Who waits for its value; None for a worker of `start()`.
+        spared: Its own cancellation injects nothing, whatever its ladder says.
         settle: Of an executor's call: taken once, by the thread that ran it, which then resolves the future by itself,
             or by the loop, which is then told of the end as it is of any other run. None for all others.
         entry: Done once it is ready or has ended, where somebody waits for that.
@@ -285,6 +287,7 @@ class Run:
         "ready",
         "reason",
         "settle",
+        "spared",
         "started_at",
         "submitted_at",
         "value",
@@ -324,6 +327,7 @@ class Run:
         self.policy = policy
         self.claim = allocate_lock()
         self.settle: RLock | None = None
+        self.spared = False
         self.entry: asyncio.Future[None] | None = None
         self.worker: Worker | None = None
         self.expires_at: float | None = None
@@ -387,13 +391,25 @@ STATE_NAMES: dict[type[State], WorkerState] = {
 
 def qualname(fn: Callable[..., Any]) -> str:
     """Returns how a function is called in names and messages: through partials, and for callable objects too."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
+    fn = innermost(fn)
     try:
         name = fn.__qualname__
     except Exception:  # what a user's object does there is its own affair
         name = None
     return (name if isinstance(name, str) and name else type(fn).__qualname__).replace("/", "_")
+
+
+def innermost(fn: Any) -> Any:
+    """Returns the function that is called in the end: through partials, and through `Context.run`."""
+    while isinstance(fn, functools.partial):
+        fn = fn.args[0] if fn.args and runs_in_context(fn.func) else fn.func
+    return fn
+
+
+def runs_in_context(fn: Any) -> bool:
+    """Whether it is the `run` of a contextvars.Context, which calls its first argument: asyncio.to_thread has it so."""
+    is_method = isinstance(fn, BuiltinMethodType | MethodType)
+    return is_method and isinstance(fn.__self__, Context) and fn.__name__ == "run"
 
 
 def let_go() -> None:

@@ -212,6 +212,7 @@ class Shell:
             self.refuse_if_closing()
         run = Run(self, kind, next(self._numbers), fn, args, self.clock(), future=future)
         future.run, future.shell = run, self
+        run.spared = future.executor.spared
         if self.names:
             self._register_name(run)
         run.watched = self.log.debug is not None or bool(self.tell.listeners)
@@ -610,7 +611,7 @@ class Shell:
         return True
 
     def _rules(self, run: Run) -> Rules:
-        if run.policy is not None or run.group is not None or self.settings.config.workers:
+        if run.policy is not None or run.group is not None or run.spared or self.settings.config.workers:
             return self._make_rules(run)
         known = (run.kind.name, run.own)
         if known not in self._known_rules:
@@ -622,7 +623,7 @@ class Shell:
         named = run.policy or config._policy_in_layers(run.name) or _policy_of(run.group) or self.settings.policy
         steps = (named or EscalationPolicy()).for_kind(run.kind.name)
         own_steps = steps
-        if named is None and not run.own and run.kind.name == "thread":
+        if (named is None or run.spared) and not run.own and run.kind.name == "thread":
             own_steps = tuple(step for step in steps if not isinstance(step, Inject))
         return Rules(steps, own_steps, self.settings.shutdown_timeout)
 

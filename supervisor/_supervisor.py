@@ -24,6 +24,7 @@ from ._checks import (
     checked_timeout,
 )
 from ._context import shielded
+from ._default_executor import DefaultExecutor
 from ._errors import (
     SupervisorClosed,
     SupervisorError,
@@ -148,6 +149,7 @@ class Supervisor:
         self._shell: Shell | None = None
         self._listeners = Listeners()
         self._view: LoopView | None = None
+        self._default: DefaultExecutor | None = None
         self._requested: str | None = None
         self._lost: str | None = None
         self._entered = False
@@ -418,7 +420,7 @@ class Supervisor:
         - Where the system has no more threads, the future fails, and not `submit`.
         - The submitter's context variables are visible to the function.
         - `map` with a `chunksize` gives so many items to one call.
-        - asyncio's `set_default_executor` takes none but a `ThreadPoolExecutor`.
+        - It cannot be the event loop's default executor: for that there is `install_as_default_executor`.
 
         Args:
             kind: "thread" or "process". Calls in processes need the event loop to end: `result()` of one that runs
@@ -438,6 +440,48 @@ class Supervisor:
         """
         check_kind(kind)
         return PoolExecutor(self.name, kind, self._any_thread)
+
+    def install_as_default_executor(self) -> None:
+        """Has all `asyncio.to_thread` and `run_in_executor(None, ...)` of its event loop run on its threads.
+
+        Those of libraries are among them, and on asyncio's own loops the look-ups of names; uvloop has its own threads
+        for these. They are calls like those of `executor()`, with the same differences from a ThreadPoolExecutor:
+        they count against `max_threads` and `max_queued`, are in `workers()` and in the log by the name of their
+        function, and climb their ladders when they are cancelled and when the supervisor shuts down. Their own
+        cancellation injects nothing, though, whatever the policy: what it would hit may be any library's code.
+
+        It lasts as long as the loop, which takes no other one back; a later `set_default_executor` replaces it. Calls
+        that come once the supervisor has begun to shut down run under a supervisor of their own, "<name>-late", with
+        the same settings. When the loop shuts its default executor down, as `asyncio.run` does at its end, that one,
+        and the supervisor too if nobody has done so, is shut down, within `shutdown_timeout`: a call that is stuck
+        does not hold that up, nor the interpreter's exit.
+
+        Call it before anything uses the default executor: calls of a former one go on where they are, unseen. Called
+        again, it does the same again; of several supervisors, the last one counts.
+
+        Raises:
+            SupervisorClosed: The supervisor is shutting down, or has shut down.
+            RuntimeError: It was called on a group, in another event loop than the supervisor's own, in another process,
+                or under trio.
+
+        Example:
+            >>> import asyncio
+            >>> from supervisor import current_context
+            >>> def who():
+            ...     return current_context().name
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         sup.install_as_default_executor()
+            ...         return await asyncio.to_thread(who)
+            >>> asyncio.run(main())
+            'who-1'
+        """
+        loop = self._attach()
+        shell = self._attached()
+        shell.refuse_if_closing()
+        if self._default is None:
+            self._default = DefaultExecutor(shell, self._any_thread)
+        loop.set_default_executor(self._default)
 
     # ------------------------------------------------------------------------------------ what is there
 

@@ -1,0 +1,118 @@
+"""The supervisor's pool as an event loop's default executor, which `asyncio.to_thread` and look-ups of names use."""
+
+from __future__ import annotations
+
+import os
+import threading
+from _thread import get_ident
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._context import shielded
+from ._executor import PoolExecutor, refuse_blocking
+from ._run import runs_in_context
+from ._shell import Shell
+from ._transitions import Listeners
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+__all__ = ["DefaultExecutor"]
+
+T = TypeVar("T")
+
+REASON = "the event loop shuts its default executor down"
+
+SLACK = 1.0
+"""Seconds beyond `shutdown_timeout` that `shutdown` waits for an event loop that does not go on."""
+
+
+class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
+    """A ThreadPoolExecutor by name, as asyncio takes no other, and a PoolExecutor in all that it does.
+
+    What it inherits from the former never starts a thread; so `concurrent.futures`, which joins the threads of all such
+    executors when the interpreter exits, has none of it to wait for.
+
+    It serves for as long as the loop does. Calls that come once the supervisor has begun to shut down are those of
+    other parts of the application, which end later: they run under a shell of their own, which ends with the loop.
+    """
+
+    spared = True
+
+    def __init__(self, shell: Shell, any_thread: Callable[[], Shell]) -> None:
+        settings = shell.settings
+        ThreadPoolExecutor.__init__(self, settings.max_threads, settings.name)
+        PoolExecutor.__init__(self, settings.name, "thread", self._serving)
+        self._any_thread = any_thread
+        self._main = shell
+        self._late: Shell | None = None
+        self._over = threading.Event()
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """As that of PoolExecutor; a call goes by the name of the function that runs in a context of contextvars."""
+        if runs_in_context(fn):
+            return super().submit(partial(fn, *args, **kwargs))
+        return super().submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shuts the supervisor down, unless that is done; asyncio calls it, from a thread, when the loop is to close.
+
+        Args:
+            wait: Wait for it, for `shutdown_timeout` at most. False: closes this executor alone, and nobody waits for
+                it any more.
+            cancel_futures: A shutdown withdraws all calls that wait.
+
+        Raises:
+            RuntimeError: `wait` would block the supervisor's own event loop.
+        """
+        with shielded(), self._closing:
+            self._closed = True
+        if not wait:
+            self._over.set()
+            if self._late is not None:
+                self._late.threads.retire()  # the loop may never have been told to shut it down
+        elif any(shell.report is None for shell in self._shells()):
+            refuse_blocking(self._main, "shutdown(wait=True) of its default executor")
+            self._call(self._shut_down)
+            self._over.wait(min(self._main.settings.shutdown_timeout + SLACK, threading.TIMEOUT_MAX))
+
+    def _shut_down(self) -> None:
+        """On the loop's thread."""
+        left = [shell.closed for shell in self._shells() if shell.report is None]
+
+        def ended(_closed: asyncio.Future[None]) -> None:
+            if all(closed.done() for closed in left):
+                self._over.set()
+
+        for closed in left:
+            closed.add_done_callback(ended)
+        for shell in self._shells():
+            shell.begin_shutdown(shell.settings.shutdown_timeout, REASON)
+        if not left:
+            self._over.set()
+
+    def _call(self, function: Callable[[], object]) -> None:
+        loop = self._main.loop
+        try:
+            loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+            self._over.set()  # nothing goes on there
+
+    def _shells(self) -> list[Shell]:
+        if self._main.pid != os.getpid():  # a fork: they have stayed behind
+            return []
+        return [self._main] if self._late is None else [self._main, self._late]
+
+    def _serving(self) -> Shell:
+        """Returns the shell that takes a new call."""
+        shell = self._any_thread()
+        if shell.closing is None or get_ident() != shell.thread:
+            return shell
+        if self._late is None:
+            self._late = Shell(shell.loop, replace(shell.settings, name=f"{shell.settings.name}-late"), Listeners())
+        return self._late
