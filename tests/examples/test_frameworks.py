@@ -1,4 +1,4 @@
-"""The services of the examples, each a process of its own with real signals: FastAPI, aiohttp and plain asyncio."""
+"""The services of the examples, each a process of its own with real signals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class Service(NamedTuple):
 # At its end uvicorn raises the signals again that it got: the process dies of SIGTERM; Ctrl-C is caught.
 FASTAPI = Service("fastapi_app.py", "asyncio", -SIGTERM)
 FASTAPI_ON_UVLOOP = Service("fastapi_app.py", "uvloop", -SIGTERM)
+LITESTAR = Service("litestar_app.py", "asyncio", -SIGTERM)
 AIOHTTP = Service("aiohttp_app.py")
+QUART = Service("quart_app.py")
 PLAIN = Service("plain_asyncio.py")
 
 
@@ -95,7 +97,7 @@ def assert_report(server: Server, counts: str = "1 stopped, 1 injected, 1 abando
 
 
 @each_signal
-@each_service(FASTAPI, FASTAPI_ON_UVLOOP, AIOHTTP, PLAIN)
+@each_service(FASTAPI, FASTAPI_ON_UVLOOP, LITESTAR, AIOHTTP, QUART, PLAIN)
 def test_a_signal_ends_the_service_and_the_report_names_each_worker(service: Service, number: Signals) -> None:
     with serving(service) as server:
         if service is not PLAIN:
@@ -109,7 +111,7 @@ def test_a_signal_ends_the_service_and_the_report_names_each_worker(service: Ser
 # ------------------------------------------------------------------------------------------------ requests in flight
 
 
-@each_service(FASTAPI, FASTAPI_ON_UVLOOP, AIOHTTP)
+@each_service(FASTAPI, FASTAPI_ON_UVLOOP, LITESTAR, AIOHTTP, QUART)
 def test_a_request_that_ends_in_time_is_answered_before_the_workers_are_stopped(service: Service) -> None:
     with serving(service) as server, in_flight(server, 1.5) as request:
         server.send(SIGTERM)
@@ -118,13 +120,22 @@ def test_a_request_that_ends_in_time_is_answered_before_the_workers_are_stopped(
         assert_report(server)  # its call had ended: it is not in there
 
 
-@each_service(FASTAPI, FASTAPI_ON_UVLOOP)
+@each_service(FASTAPI, FASTAPI_ON_UVLOOP, LITESTAR)
 def test_uvicorn_cancels_a_request_that_is_stuck_and_the_report_names_its_call(service: Service) -> None:
     with serving(service) as server, in_flight(server, 3600) as request:
         server.send(SIGTERM)
         assert answer(request)[0] == 500
         assert server.end() == service.status(SIGTERM)
         assert server.has_line("timeout graceful shutdown exceeded")
+        assert server.has_line("^sleep-4 +thread +abandoned ")
+        assert_report(server, "1 stopped, 1 injected, 2 abandoned")
+
+
+def test_quart_answers_a_request_whose_stuck_call_the_supervisor_ends() -> None:
+    with serving(QUART) as server, in_flight(server, 3600) as request:
+        server.send(SIGTERM)
+        assert answer(request)[0] == 500
+        assert server.end() == 0
         assert server.has_line("^sleep-4 +thread +abandoned ")
         assert_report(server, "1 stopped, 1 injected, 2 abandoned")
 
