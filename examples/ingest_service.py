@@ -8,8 +8,8 @@ read, and is stopped when the last reader has ended: nothing that was read is lo
 
 The log tells its story. With `--faults`, always the same ones: connections break (worker.restarting), readers hang
 (worker.stuck, then escalated and restarted), parsers die (worker.ended, died; that file is skipped). A feed that fails
-too often takes its group down, which begins anew (supervisor.group_restarting). Ctrl-C and SIGTERM end it at any moment
-within three seconds; the report then has the writer in its last line.
+too often takes its group down, which begins anew (supervisor.group_restarting). From the first line of the log on,
+Ctrl-C and SIGTERM end it at any moment within three seconds; the report then has the writer in its last line.
 """
 
 from __future__ import annotations

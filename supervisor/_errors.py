@@ -4,6 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._outcome import Outcome
 
 __all__ = [
@@ -202,23 +204,44 @@ class RestartLimitExceeded(SupervisorError):
         worker: The worker's name.
         restarts: How often it had been started again.
         within: The seconds of its Restart.
+        kind: What it is: "worker" or "group".
+        still_runs: It had to be abandoned where it was to begin anew, and two of it would run.
 
     Example:
         >>> print(RestartLimitExceeded("poller", 3, 5.0))
         worker 'poller' is given up after 3 restarts (its limit counts those within 5 s)
+        >>> print(RestartLimitExceeded("poller", 0, 5.0, still_runs=True))
+        worker 'poller' is given up, as its last run could not be ended: it would go on beside the next one
     """
 
-    def __init__(self, worker: str, restarts: int, within: float) -> None:
+    def __init__(
+        self, worker: str, restarts: int, within: float, *, kind: str = "worker", still_runs: bool = False
+    ) -> None:
         super().__init__(worker, restarts, within)
         self.worker = worker
         self.restarts = restarts
         self.within = within
+        self.kind = kind
+        self.still_runs = still_runs
 
     def __str__(self) -> str:
+        if self.still_runs and self.kind == "group":
+            return f"group {self.worker!r} is given up, as a worker of it could not be ended: it would run twice"
+        if self.still_runs:
+            return (
+                f"{self.kind} {self.worker!r} is given up, as its last run could not be ended: "
+                "it would go on beside the next one"
+            )
         return (
-            f"worker {self.worker!r} is given up after {self.restarts} restarts "
+            f"{self.kind} {self.worker!r} is given up after {self.restarts} restarts "
             f"(its limit counts those within {self.within:g} s)"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = self.__dict__.copy()
+        if self.__cause__ is not None and _can_be_pickled(self.__cause__):
+            state["__cause__"] = self.__cause__
+        return type(self), (self.worker, self.restarts, self.within), state
 
 
 class RemoteError(SupervisorError):
@@ -228,6 +251,16 @@ class RemoteError(SupervisorError):
         >>> print(RemoteError("socket.timeout: timed out"))
         socket.timeout: timed out
     """
+
+
+def _can_be_pickled(error: BaseException) -> bool:
+    from pickle import dumps  # noqa: PLC0415  # light
+
+    try:
+        dumps(error)
+    except Exception:
+        return False
+    return True
 
 
 def described(error: BaseException) -> str:

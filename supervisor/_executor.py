@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from types import TracebackType
 
+    from ._lives import Group
     from ._policy import Kind
     from ._run import Run
     from ._shell import Shell
@@ -113,8 +114,9 @@ class PoolExecutor(Executor):
 
     spared = False
 
-    def __init__(self, supervisor: str, kind: Kind, shell: Callable[[], Shell]) -> None:
+    def __init__(self, supervisor: str, kind: Kind, shell: Callable[[], Shell], group: Group | None = None) -> None:
         self._supervisor = supervisor
+        self._group = group
         self._kind: Kind = kind
         self._shell = shell
         self._used: Shell | None = None
@@ -150,7 +152,7 @@ class PoolExecutor(Executor):
             future.executor = self
             shell = self._used = self._shell()
             kind = shell.threads if self._kind == "thread" else shell.kind(self._kind)
-            shell.submit(fn, args, future, kind)
+            shell.submit(fn, args, future, kind, self._group)
             return future
 
     def map(

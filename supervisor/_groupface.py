@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from ._transitions import Transitions
 from ._values import checked_count, checked_reason, checked_seconds
 
 if TYPE_CHECKING:
-    import asyncio
+    import signal
     from types import TracebackType
     from typing import Self
 
@@ -57,12 +58,14 @@ class GroupSupervisor(Supervisor):
 
     def workers(self) -> tuple[Worker, ...]:
         """Returns the workers and calls of this group, and of its groups, that have not ended. Any thread."""
-        return tuple(worker for worker in self._parent.workers() if worker.name.startswith(f"{self.name}/"))
+        shell = self._shell
+        return () if shell is None else tuple(shell.workers(self._group))
 
     def statistics(self) -> Statistics:
         """Returns how many workers and queued calls this group has; the threads are the root's. Any thread."""
         states = Counter[WorkerState](worker.state for worker in self.workers())
-        return Statistics(self.name, dict(states), queued=states["queued"], stopping=self._group.closed is not None)
+        stopping = self._group.closed is not None or self._group.gone
+        return Statistics(self.name, dict(states), queued=states["queued"], stopping=stopping)
 
     def transitions(self, *, buffer: int = 1000) -> Transitions:
         """Opens an async iterator over the transitions of this group's workers; see `Supervisor.transitions`."""
@@ -91,6 +94,18 @@ class GroupSupervisor(Supervisor):
         while self._group.report is None:
             await shell.change_of(self._group)
         return self._group.report
+
+    async def wait_for_signal(self, *signals: int) -> signal.Signals | None:
+        """Waits for a signal, as `Supervisor.wait_for_signal` does; None where this group has ended before."""
+        waiting = asyncio.ensure_future(super().wait_for_signal(*signals))
+        ended = asyncio.ensure_future(self.wait_closed())
+        try:
+            await asyncio.wait((waiting, ended), return_when=asyncio.FIRST_COMPLETED)
+            return waiting.result() if waiting.done() else None
+        finally:
+            for task in (waiting, ended):
+                task.cancel()
+            await asyncio.wait((waiting, ended))
 
     async def shutdown(self, *, timeout: float | None = None, reason: str = "") -> ShutdownReport:
         """Stops this group alone, its calls included, and returns what became of it; see `Supervisor.shutdown`."""

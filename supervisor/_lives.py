@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from contextvars import copy_context
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, assert_never, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, assert_never, cast
 
 from ._errors import RestartLimitExceeded, WorkerExit, WorkerFailed
 from ._group import (
@@ -63,6 +63,13 @@ if TYPE_CHECKING:
 __all__ = ["Group", "Life", "Lives", "Member", "Runner", "deadlines"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Tell:
+    """Say that another run follows the one that has ended; its group hears of it where that one has failed."""
+
+    failed: bool
+
+
 class Member:
     """What a group consists of: workers, and groups of their own.
 
@@ -76,6 +83,7 @@ class Member:
         state: Where it is, as the life machine says it.
         restarts: How often it has been started again.
         started: It has been ready once.
+        readied: The last of its attempts that has become ready; of a group, 0.
         held: Its next run is due, and waits for its turn.
         over: It has ended for good.
         let_go: What it came after has been told of its end.
@@ -99,6 +107,7 @@ class Member:
         "name",
         "number",
         "over",
+        "readied",
         "reason",
         "restart",
         "restarts",
@@ -122,6 +131,7 @@ class Member:
         self.state: LifeState = Up(0.0)
         self.restarts = 0
         self.started = False
+        self.readied = 0
         self.held = False
         self.over = False
         self.kept = False
@@ -130,8 +140,8 @@ class Member:
         self.reason = ""
         self.told: Any = None
         self.busy = False
-        self.todo: deque[LifeCommand] = deque()
-        self.waiters: list[asyncio.Future[None]] = []
+        self.todo: deque[LifeCommand | _Tell] = deque()
+        self.waiters: dict[asyncio.Future[None], None] = {}
 
     @property
     def ready(self) -> bool:
@@ -158,7 +168,7 @@ class Member:
 
     def changed(self) -> None:
         """Wakes whoever waits for something to happen to it."""
-        waiters, self.waiters = self.waiters, []
+        waiters, self.waiters = self.waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -260,6 +270,7 @@ class Group(Member):
         policy: The ladder of those that have none of their own.
         members: Those that have not ended, by their numbers.
         originals: What it consists of when it is started again itself.
+        stood_down: Those of the originals that a strategy has stopped for good.
         machine: Who is coming down, and who goes up.
         ending: All of its members are being stopped.
         failure: Why it fails, where a member was given up.
@@ -287,6 +298,7 @@ class Group(Member):
         "outcomes",
         "policy",
         "report",
+        "stood_down",
         "strategy",
         "to_do",
         "withdrawn",
@@ -308,6 +320,7 @@ class Group(Member):
         self.policy = policy
         self.members: dict[int, Member] = {}
         self.originals: dict[Member, None] = {}
+        self.stood_down: dict[Member, None] = {}
         self.machine: GroupState = Steady()
         self.acting = False
         self.to_do: deque[GroupCommand] = deque()
@@ -357,8 +370,15 @@ class Group(Member):
                 yield member
 
 
+M = TypeVar("M", bound=Member)
+
+
 class Runner(Protocol):
     """What lives need of the shell. On the loop's thread."""
+
+    def call_soon(self, callback: Callable[[M], object], member: M) -> None:
+        """Calls this in the loop's next turn."""
+        ...
 
     def begin_run(self, life: Life) -> None:
         """Begins the next run of a worker."""
@@ -427,9 +447,18 @@ class Lives:
         if group is not None:
             group.members[member.number] = member
             if group is not self.root:
+                self._supersede(group, member)
                 group.originals[member] = None
         for other in member.after:
             other.dependents.add(member)
+
+    def _supersede(self, group: Group, member: Member) -> None:
+        """One that a strategy had stopped for good has been started anew by hand: that one is in its place now."""
+        for old in group.stood_down:
+            if isinstance(old, Life) and isinstance(member, Life) and _is_same(old, member):
+                del group.stood_down[old]
+                group.originals.pop(old, None)
+                return
 
     def drop(self, life: Life) -> None:
         """Forgets a worker whose first run could not be begun."""
@@ -463,8 +492,10 @@ class Lives:
         self._feed(member, TimePassed())
 
     def readied(self, member: Member) -> None:
-        """The present run of a member has become ready."""
+        """The present run of a member has become ready. Bears to be told twice."""
         member.started = True
+        if isinstance(member, Life):
+            member.readied = member.attempt
         for group in member.groups:
             group.changed()
         member.changed()
@@ -477,7 +508,25 @@ class Lives:
         self._closing = True
         for life in self.all.values():
             life.restart = NEVER
+        self._begin_reports(self.root)
         self._pass_by_empty(self.root)
+
+    def _begin_reports(self, group: Group) -> None:
+        """What a group has stopped up to now was for a restart of its own, and does not belong into its report."""
+        group.changed()
+        for member in group.members.values():
+            if isinstance(member, Group):
+                if not member.ending:
+                    member.outcomes.clear()
+                self._begin_reports(member)
+            else:
+                member.changed()
+
+    def begin_report(self, group: Group) -> None:
+        """A group is about to be shut down by itself."""
+        if not group.ending:
+            group.outcomes.clear()
+        self._begin_reports(group)
 
     def _pass_by_empty(self, around: Group) -> None:
         """Groups without a worker have no end that anybody could wait for."""
@@ -499,8 +548,10 @@ class Lives:
             barred=_is_one_of(outcome.error, life.restart.never_on),
             chance=self._dice(),
         )
-        if not life.started:
+        if not life.started and not (isinstance(life.state, Up) and life.state.again):
             life.state = Up(0.0, asked=True)  # a first start that fails is not tried again
+        if outcome.ended == "cancelled" and life.attempt > 1:
+            outcome = replace(outcome, ended="stopped")  # it had run before
         life.last_outcome = life.final = outcome
         self._feed(life, event)
 
@@ -518,14 +569,13 @@ class Lives:
             if isinstance(member, Life):
                 member.final = Outcome(member.name, member.kind.name, member.attempt, "stopped")
         told = member.run if isinstance(event, RunEnded) else member.told
+        todo: tuple[LifeCommand | _Tell, ...] = commands
+        if isinstance(event, RunEnded) and not isinstance(state, Over):
+            todo = (_Tell(failed=isinstance(before, Up) and not before.again), *commands)
         # No call stands between these three: an interrupt finds all of them done, or none.
-        member.todo += commands
+        member.todo += todo
         member.state = state
         member.told = told
-        if isinstance(event, RunEnded) and not isinstance(state, Over):
-            self._tell_of_restart(member)
-            if isinstance(before, Up) and not before.again and member.group is not None:
-                self._tell_group(member.group, Failed(member.number, _siblings(member)))
         self._carry_out(member)
 
     def _tell_of_restart(self, member: Member) -> None:
@@ -542,12 +592,19 @@ class Lives:
             while member.todo:
                 self._perform(member, member.todo[0])
                 member.todo.popleft()  # only now: a command that was interrupted is carried out again
+        except (KeyboardInterrupt, SystemExit):
+            self._runner.call_soon(self._carry_out, member)
+            raise
         finally:
             member.busy = False
         member.changed()
 
-    def _perform(self, member: Member, command: LifeCommand) -> None:
+    def _perform(self, member: Member, command: LifeCommand | _Tell) -> None:
         match command:
+            case _Tell(failed=failed):
+                self._tell_of_restart(member)
+                if failed and member.group is not None:
+                    self._tell_group(member.group, Failed(member.number, _siblings(member)))
             case StartRun():
                 member.held = True
                 assert member.group is not None
@@ -588,43 +645,56 @@ class Lives:
     def _finish(self, member: Member, exhausted: bool) -> None:
         group = member.group
         assert group is not None
+        lost = _is_lost(member)
+        exhausted = exhausted or (member.kept and lost)  # it was to come back with its group, and has not ended
         error = self._conclude(member, exhausted)
-        if _is_lost(member) and (group.ending or (exhausted and group.on_exhausted == "escalate")):
+        fails = error is not None and group.on_exhausted == "escalate"
+        if lost and (group.ending or fails):
             group.lost = True
         member.over = True
         member.held = False
         self._held.pop(member, None)
-        back = member.kept or group.ending or (exhausted and group.on_exhausted == "escalate")
-        if not (back and member.started):
+        if lost or not member.started or not (member.kept or group.ending or fails):
             group.originals.pop(member, None)
+        elif member.kept:
+            group.stood_down[member] = None
         group.members.pop(member.number, None)
         if isinstance(member, Life):
             self.all.pop(member.number, None)
             for around in member.groups:
-                if (around.ending or self._closing) and member.final is not None:
+                if member.final is not None and (around.ending or self._closing or (fails and around is group)):
                     around.outcomes[member.number] = member.final
             self._runner.life_over(member)
         elif isinstance(member, Group):
             self._runner.group_over(member)
         self._let_go_on(member)
         member.changed()
+        ending = group.ending
+        if fails and not self._closing and (not ending or group.failure is error):  # the latter after an interrupt
+            assert error is not None
+            self._escalate(group, member, error)
         self._tell_group(group, Gone(member.number))
         self._release_held()
         if self._closing:
             for around in member.groups:
                 if around.after and not around.dependents and around.empty:
                     self._let_go_on(around)
-        elif group.ending:
-            if not group.members:
-                self._group_ended(group)
-        elif error is not None and group.on_exhausted == "escalate":
-            self._escalate(group, member, error)
+        elif ending and group.ending and not group.members:
+            self._group_ended(group)
 
     def _conclude(self, member: Member, exhausted: bool) -> BaseException | None:
         """Returns the error for which a member is given up, if it is."""
         if not exhausted:
+            if isinstance(member, Group) and member.failure is not None and not member.over:
+                self._runner.group_told(member, "supervisor.group_given_up", str(member.failure))
             return None
-        error = RestartLimitExceeded(member.name, member.restarts, member.restart.within)
+        error = RestartLimitExceeded(
+            member.name,
+            member.restarts,
+            member.restart.within,
+            kind="group" if isinstance(member, Group) else "worker",
+            still_runs=_is_lost(member),
+        )
         if isinstance(member, Life):
             final = member.final
             assert final is not None
@@ -635,6 +705,8 @@ class Lives:
             member.final = replace(final, ended=ended, error=error)
         elif isinstance(member, Group):
             error.__cause__ = member.failure
+            if member.over:  # told before an interrupt
+                return error
             self._runner.group_told(member, "supervisor.group_given_up", str(error))
         return error
 
@@ -674,19 +746,27 @@ class Lives:
         state, commands = decide_group(before, event, group.strategy)
         group.to_do.extend(commands)
         group.machine = state
-        if not group.acting:
-            try:
-                group.acting = True
-                while group.to_do:
-                    command = group.to_do[0]
-                    member = group.members.get(command.number)
-                    if member is not None and not self._halted(group):
-                        self._perform_for_group(member, command)
-                    group.to_do.popleft()
-            finally:
-                group.acting = False
+        self._act(group)
         if group.group is not None and not isinstance(before, Steady) and _is_steady(group):
             self.readied(group)
+
+    def _act(self, group: Group) -> None:
+        """Carries out what the group's machine has commanded."""
+        if group.acting:
+            return
+        try:
+            group.acting = True
+            while group.to_do:
+                command = group.to_do[0]
+                member = group.members.get(command.number)
+                if member is not None and not self._halted(group):
+                    self._perform_for_group(member, command)
+                group.to_do.popleft()
+        except (KeyboardInterrupt, SystemExit):
+            self._runner.call_soon(self._act, group)
+            raise
+        finally:
+            group.acting = False
 
     def _halted(self, group: Group) -> bool:
         """Whether the group is going down, so that nobody in it is started any more."""
@@ -724,15 +804,17 @@ class Lives:
     def _escalate(self, group: Group, member: Member, error: BaseException) -> None:
         if group is self.root:
             self._runner.escalate(member, error)
-        elif group.failure is None:
+            return
+        if group.failure is None:
             group.failure = error
             group.cause, group.reason = "stop", f"{member.name!r} is given up"
-            self._stop_members(group)
+        self._stop_members(group)
 
     def _begin_group(self, group: Group) -> None:
         """Begins all that a group consists of, one after the other."""
         latest = {old.name: old for old in group.originals}  # one that had ended may have been replaced by hand
         originals, group.originals = tuple(latest.values()), {}
+        group.stood_down.clear()
         group.restarts += 1
         group.failure = None
         group.lost = False
@@ -772,6 +854,16 @@ def _is_steady(group: Group) -> bool:
     return isinstance(group.machine, Steady)
 
 
+def _is_same(one: Life, other: Life) -> bool:
+    """Whether two workers are the same one, started twice: of one name, or without one and of the same function."""
+    if one.given_name is not None or other.given_name is not None:
+        return one.given_name == other.given_name
+    try:
+        return bool(one.kind is other.kind and one.fn == other.fn and one.args == other.args)
+    except Exception:  # arguments that cannot be compared: arrays, say
+        return False
+
+
 def _siblings(member: Member) -> tuple[Sibling, ...]:
     group = member.group
     if group is None or group.strategy == "one_for_one":
@@ -802,24 +894,37 @@ def deadlines(lives: Iterable[Life], now: float, deadline: float, budget: Callab
 
     Where the longest path of ladders does not fit, all graces shrink by one factor.
     """
-    lives = set(lives)
+    stopped = dict.fromkeys(lives)
     left = max(0.0, deadline - now)
     later: dict[Life, float] = {}  # what is needed once this worker has ended
+    needed: dict[Member, float] = {}  # for it, and what comes later
 
-    def needed(member: Member) -> float:
+    def before(member: Member) -> list[Member]:
+        """What must wait for a member: that which it comes after; of a group, all that is in it counts."""
         if isinstance(member, Group):
-            return max((needed(life) for life in member.lives), default=0.0)
-        assert isinstance(member, Life)
-        if member not in lives:
-            return 0.0  # it is not being stopped
-        return min(budget(member), left) + after(member)
+            return list(member.lives)
+        if member not in stopped:
+            return []
+        return [other for around in (member, *member.groups) for other in around.after if not other.over]
 
-    def after(life: Life) -> float:
-        if life not in later:
-            before = [other for member in (life, *life.groups) for other in member.after if not other.over]
-            later[life] = max(map(needed, before), default=0.0)
-        return later[life]
+    for life in stopped:
+        path: list[Member] = [life]  # no recursion: chains may be as long as they like
+        while path:
+            member = path[-1]
+            others = [] if member in needed else before(member)
+            missing = [other for other in others if other not in needed]
+            if missing:
+                path += missing
+                continue
+            path.pop()
+            if member in needed:
+                continue
+            longest = max((needed[other] for other in others), default=0.0)
+            if isinstance(member, Life) and member in stopped:
+                later[member] = longest
+                longest += min(budget(member), left)
+            needed[member] = longest
 
-    longest = max((needed(life) for life in lives), default=0.0)
+    longest = max(needed.values(), default=0.0)
     factor = 1.0 if longest <= left else left / longest
-    return {life: deadline - factor * after(life) if after(life) else deadline for life in later}
+    return {life: deadline - factor * after if after else deadline for life, after in later.items()}

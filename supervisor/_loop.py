@@ -189,7 +189,7 @@ class Alarms(Generic[E]):
         self._ring = ring
         self._heap: list[tuple[float, int, E]] = []
         self._count = 0
-        self._over = 0  # at most so many entries are of something that is over
+        self._over = 0  # of how many targets that are over there may be entries
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -201,9 +201,9 @@ class Alarms(Generic[E]):
             self._arm(at)  # the last case: its time has passed, and perhaps an interrupt kept it from ringing
 
     def forget(self) -> None:
-        """Takes note that a target is over; its entries go when they are more than the others."""
+        """Takes note that a target is over; its entries, of which it may have some, go when they are many."""
         self._over += 1
-        if self._over > 64 + len(self._heap) // 2:
+        if self._over > 64 + len(self._heap) // 4:
             self._heap = [entry for entry in self._heap if not entry[2].over]
             heapify(self._heap)
             self._over = 0

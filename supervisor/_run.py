@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._context import WorkerContext
-    from ._lives import Group, Life, Lives
+    from ._lives import Group, Life, Lives, Member
     from ._machine import Cause, Command, Rules
     from ._outcome import WorkerState
     from ._policy import EscalationPolicy, Kind
@@ -43,6 +43,10 @@ class Stopper(Protocol):
 
     def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
         """Begins to stop a run. On the loop's thread."""
+        ...
+
+    async def change_of(self, member: Member) -> None:
+        """Waits until something has happened to a worker of `start()`."""
         ...
 
     def extend(self, run: Run, seconds: float) -> float:

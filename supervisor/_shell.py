@@ -18,7 +18,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from ._context import Chain
 from ._errors import (
@@ -76,11 +76,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "Shell"]
 
+M = TypeVar("M", bound=Member)
+
 CHAIN_SLACK = 0.05
 """Seconds after which a chain of waiters that has not moved on is started again."""
 
 ASKED_AT_ONCE = 200
 """Workers that a shutdown asks to stop in one turn of the loop."""
+
+KNOWN_RULES = 100
+"""Ladders that are remembered as the machine wants them."""
 
 JOIN_SLACK = 0.05
 """Seconds at most that a shutdown waits for threads that are past their last line."""
@@ -146,7 +151,7 @@ class Shell:
         self.tell = Teller(settings.name, self.clock, self.log, listeners)
         self._numbers = count(1)
         self._deadlines: dict[Life, float] = {}  # during a shutdown, of those that others wait for
-        self._known_rules: dict[tuple[Kind, bool], Rules] = {}  # for whoever has no policy of its own
+        self._known_rules: dict[tuple[EscalationPolicy | None, Kind, bool, bool], Rules] = {}
         self.thread = get_ident()
         self.pid = os.getpid()
         self._handles = RLock()  # a signal handler may come in between
@@ -206,11 +211,19 @@ class Shell:
             kind.submit(run)
         return future
 
-    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], future: WorkFuture, kind: WorkerKind) -> None:
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        future: WorkFuture,
+        kind: WorkerKind,
+        group: Group | None = None,
+    ) -> None:
         """Submits an executor's call to a pool. Any thread."""
-        if self.closing is not None:
-            self.refuse_if_closing()
+        if self.closing is not None or group is not None:
+            self.refuse_if_closing(group)
         run = Run(self, kind, next(self._numbers), fn, args, self.clock(), future=future)
+        run.group = group
         future.run, future.shell = run, self
         run.spared = future.executor.spared
         if self.names:
@@ -227,8 +240,8 @@ class Shell:
                 self._refuse_if_busy(kind, self.settings.max_queued)
                 self._list(run)
         # A shutdown first says that it has begun, and then looks for calls: either it sees this one, or is seen here.
-        if self.closing is not None and self._take_back(run):
-            self.refuse_if_closing()
+        if (self.closing is not None or (group is not None and not group.takes_work)) and self._take_back(run):
+            self.refuse_if_closing(group)
         if kind is self.threads or get_ident() == self.thread:
             kind.submit(run)
         else:
@@ -304,25 +317,37 @@ class Shell:
         now = self.clock()
         deadline = now + (self.settings.shutdown_timeout if timeout is None else timeout)
         if group.closed is None:
+            self.lives.begin_report(group)
             group.closed = self.loop.create_future()
             group.began_at, group.deadline, group.reason = now, deadline, reason
             self.log.write(logging.INFO, "supervisor.group_stopping", group=group.name, reason=reason)
         elif timeout is None or deadline >= group.deadline:
             return group.closed
         group.deadline = deadline
+        self._stop_group(group)
+        return group.closed
+
+    def _stop_group(self, group: Group) -> None:
+        """Asks all of a group that is shut down to stop; an interrupt only delays it."""
+        try:
+            self._stop_all_of(group)
+            self._close_groups()
+        except (KeyboardInterrupt, SystemExit):
+            self.loop.call_soon(self._stop_group, group)
+            raise
+
+    def _stop_all_of(self, group: Group) -> None:
         lives = list(group.lives)
         if any(life.after or life.group is not group for life in lives):
-            self._reserve(lives, now, deadline)
+            self._reserve(lives, self.clock(), group.deadline)
         for run in self.calls():
             if _belongs(run, group):
-                self.stop(run, "shutdown", reason)
+                self.stop(run, "shutdown", group.reason)
         for life in lives:
             if life.run.ladder is not None:
                 self.stop(life.run, "shutdown", group.reason)
         if self.closing is None:  # else the supervisor's own shutdown asks all others, in their order
             self.lives.stop(group, "shutdown", group.reason)
-        self._close_groups()
-        return group.closed
 
     def _close_groups(self) -> None:
         """Makes the reports of groups of which nothing is left."""
@@ -340,15 +365,23 @@ class Shell:
                     self.log.write(level, "supervisor.group_stopped", group=group.name, counts=counts)
                     if not group.closed.done():
                         group.closed.set_result(None)
+                for listener in self.tell.listeners.each():
+                    listener.end_if_about(group.name)
                 group.changed()
         if any(group.report is not None for group in self._groups):
             self._groups = [group for group in self._groups if group.report is None]
 
-    def change_of(self, member: Member) -> asyncio.Future[None]:
-        """Returns a future that is done once something has happened to a member."""
+    async def change_of(self, member: Member) -> None:
+        """Waits until something has happened to a member."""
         change = self.loop.create_future()
-        member.waiters.append(change)
-        return change
+        member.waiters[change] = None
+        try:
+            await change
+        finally:
+            member.waiters.pop(change, None)  # it is still there where this was cancelled
+
+    def call_soon(self, callback: Callable[[M], object], member: M) -> None:
+        self.loop.call_soon(callback, member)
 
     def begin_run(self, life: Life) -> None:
         """Begins a further run of a worker."""
@@ -407,14 +440,22 @@ class Shell:
         self.tell.end(life.run, final, asked=None if final is life.last_outcome or final.error else life.reason)
         self._finish_if_quiet()
 
-    async def until_ready(self, member: Member) -> None:
-        """Waits until a member is ready; raises where it ends before."""
-        if isinstance(member, Life):
-            await member.worker.ready()
-        while not member.ready:
-            if member.over or self.report is not None:
-                raise SupervisorClosed(f"after={member.name!r}: has ended")
-            await self.change_of(member)
+    async def until_ready(self, others: list[Member], life: Life) -> None:
+        """Waits until all of what a new worker comes after are ready; raises where that can no longer come."""
+        while True:
+            self.refuse_if_closing(life.group)
+            for other in others:
+                if other.over and other not in life.after:
+                    continue  # its group came after it, and goes on without it
+                if other.over and isinstance(other, Life):
+                    await other.worker.ready()  # raises
+                elif other.over:
+                    raise SupervisorClosed(f"after={other.name!r}: this group has ended")
+                elif not other.ready:
+                    await self.change_of(other)
+                    break  # one may have gone down while another was waited for
+            else:
+                return
 
     def kind(self, name: Kind) -> WorkerKind:
         """Returns a kind; that of processes is made when it is first asked for. Any thread."""
@@ -507,7 +548,16 @@ class Shell:
             return given if isinstance(given, Member) else None
         return next((life for life in self.lives.all.values() if life.name == name), None)
 
+    def refuse_taken_name(self, life: Life) -> None:
+        """Refuses the name of a worker that is to start later; it is taken only then."""
+        if life.given_name is not None:
+            self._refuse_taken(_full_name(life.group, life.given_name))
+
     def _take_name(self, name: str, owner: Run | Member) -> None:
+        self._refuse_taken(name)
+        self.names[name] = owner
+
+    def _refuse_taken(self, name: str) -> None:
         stem, _, number = name.rpartition("-")
         if name in self.names or (
             stem and number.isdecimal() and len(number) < 19 and self._generated(name, int(number))
@@ -516,7 +566,6 @@ class Shell:
                 f"name={name!r}: a live worker or group of supervisor {self.settings.name!r} has this name; "
                 "it is free again when that one has ended"
             )
-        self.names[name] = owner
 
     def _generated(self, name: str, number: int) -> bool:
         """Whether a worker or a call has made this name from its number."""
@@ -535,10 +584,11 @@ class Shell:
         runs = [life.run for life in list(self.lives.all.values())]
         return sorted((run for run in runs + self.calls() if not run.over), key=lambda run: run.number)
 
-    def workers(self) -> list[Worker]:
-        """Returns the handles of all that has not ended, the oldest first. Any thread."""
-        numbered = [(life.number, life.worker) for life in list(self.lives.all.values())]
-        handles = ((run.number, self.handle(run)) for run in self.calls())
+    def workers(self, group: Group | None = None) -> list[Worker]:
+        """Returns the handles of all that has not ended, here or in a group, the oldest first. Any thread."""
+        lives = [life for life in list(self.lives.all.values()) if group is None or group in life.groups]
+        numbered = [(life.number, life.worker) for life in lives]
+        handles = ((run.number, self.handle(run)) for run in self.calls() if group is None or _belongs(run, group))
         numbered += [(number, worker) for number, worker in handles if worker is not None]
         return [worker for _, worker in sorted(numbered, key=lambda item: item[0])]
 
@@ -577,8 +627,8 @@ class Shell:
             self.log.refresh()
             if not self._give_ladder(run, cause, reason):
                 return
-        elif cause != "shutdown":
-            return
+        elif cause != "shutdown" and isinstance(run.ladder.state, Stopping | EndedState):
+            return  # else an interrupt has kept the machine from hearing of it
         self._feed(run, StopAsked(cause, self._deadline_of(run)))
 
     def _deadline_of(self, run: Run) -> float:
@@ -611,19 +661,20 @@ class Shell:
         return True
 
     def _rules(self, run: Run) -> Rules:
-        if run.policy is not None or run.group is not None or run.spared or self.settings.config.workers:
-            return self._make_rules(run)
-        known = (run.kind.name, run.own)
-        if known not in self._known_rules:
-            self._known_rules[known] = self._make_rules(run)
-        return self._known_rules[known]
-
-    def _make_rules(self, run: Run) -> Rules:
         config = self.settings.config
         named = run.policy or config._policy_in_layers(run.name) or _policy_of(run.group) or self.settings.policy
-        steps = (named or EscalationPolicy()).for_kind(run.kind.name)
+        known = (named, run.kind.name, run.own, run.spared)
+        rules = self._known_rules.get(known)
+        if rules is None:
+            if len(self._known_rules) >= KNOWN_RULES:
+                self._known_rules.clear()  # somebody makes a policy for each call
+            rules = self._known_rules[known] = self._make_rules(*known)
+        return rules
+
+    def _make_rules(self, named: EscalationPolicy | None, kind: Kind, own: bool, spared: bool) -> Rules:
+        steps = (named or EscalationPolicy()).for_kind(kind)
         own_steps = steps
-        if (named is None or run.spared) and not run.own and run.kind.name == "thread":
+        if (named is None or spared) and not own and kind == "thread":
             own_steps = tuple(step for step in steps if not isinstance(step, Inject))
         return Rules(steps, own_steps, self.settings.shutdown_timeout)
 
@@ -661,6 +712,8 @@ class Shell:
         if run.future is not None:
             self._resolve(run, run.future, run.value, run.error)
         self._forget(run)
+        if run.group is not None and not run.group.takes_work:
+            self._close_groups()
         if run.worker is not None:  # asked for meanwhile, by another thread
             self._conclude(run, "returned" if run.returned else "failed", None)
         run.let_go()
@@ -724,6 +777,8 @@ class Shell:
         if not run.watched and run.worker is None:
             run.over = True
             run.kind.calls.pop(run.number, None)
+            if run.group is not None and not run.group.takes_work:  # as with a shutdown: one of the two sees the other
+                self._inbox.post(self._close_groups)
             if run.worker is None:  # or else another thread has asked for its handle meanwhile
                 run.let_go()
                 return
@@ -746,10 +801,11 @@ class Shell:
     def readied(self, run: Run) -> None:
         """A run has become ready."""
         life = run.life
-        if run.over or run.ready or run.ladder is not None or life is None:
+        if run.over or run.ladder is not None or life is None or (run.ready and life.readied == life.attempt):
             return  # for one that is being stopped it is too late
         run.ready = True
-        run.expires_at = None
+        if run.expires_at is not None:  # it is ready in time
+            run.expires_at = math.inf
         if life.heartbeat is not None:
             run.beat_at = self.clock()
             run.expires_at = run.beat_at + life.heartbeat
@@ -770,7 +826,8 @@ class Shell:
         elif item.expires_at is None:
             return
         elif self.clock() < item.expires_at:
-            self._alarms.set(item.expires_at, item)
+            if item.expires_at < math.inf:
+                self._alarms.set(item.expires_at, item)
         elif item.life is None:
             self.stop(item, "timeout")
         else:
@@ -828,6 +885,9 @@ class Shell:
                         {"message": f"supervisor: {ladder.todo[0]} of {run!r} failed", "exception": error}
                     )
                 ladder.todo.popleft()  # only now: a command that was interrupted is carried out again
+        except (KeyboardInterrupt, SystemExit):
+            self.loop.call_soon(self._feed, run, TimePassed())
+            raise
         finally:
             ladder.busy = False
 
@@ -1025,7 +1085,14 @@ class Shell:
         return await self._signals.wait(wanted)
 
     def begin_shutdown(self, timeout: float | None = None, reason: str = "") -> None:
-        """Stops everything, or shortens the shutdown that is under way."""
+        """Stops everything, or shortens the shutdown that is under way; an interrupt only delays it."""
+        try:
+            self._begin_shutdown(timeout, reason)
+        except (KeyboardInterrupt, SystemExit):
+            self.loop.call_soon(self.begin_shutdown, timeout, reason)
+            raise
+
+    def _begin_shutdown(self, timeout: float | None, reason: str) -> None:
         now = self.clock()
         closing = self.closing
         first = closing is None

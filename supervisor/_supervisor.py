@@ -321,14 +321,16 @@ class Supervisor:
             after=tuple(self._comes_after(other) for other in checked_names("after", after)),
         )
         before = [other for member in (life, *life.groups) for other in member.after]
-        while not all(other.ready for other in before):  # one may have gone down while another was waited for
-            for other in before:
-                await shell.until_ready(other)
+        if before:
+            shell.refuse_taken_name(life)
+            await shell.until_ready(before, life)
         worker = shell.start(life)
         entry = life.run.entry
         assert entry is not None
         try:
             await asyncio.wait((entry,))
+            while not life.started and not life.over:  # its group has stopped its first run, and begins another
+                await shell.change_of(life)
         except asyncio.CancelledError:
             await worker.stop("start() was cancelled")
             raise
@@ -439,7 +441,7 @@ class Supervisor:
             1024
         """
         check_kind(kind)
-        return PoolExecutor(self.name, kind, self._any_thread)
+        return PoolExecutor(self.name, kind, self._any_thread, self._call_group())
 
     def install_as_default_executor(self) -> None:
         """Has all `asyncio.to_thread` and `run_in_executor(None, ...)` of its event loop run on its threads.

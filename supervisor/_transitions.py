@@ -61,6 +61,11 @@ class Transitions:
         self._ended = True
         self._wake()
 
+    def end_if_about(self, group: str) -> None:
+        """A group of this name has ended. On the loop's thread."""
+        if self._prefix.startswith(f"{group}/"):
+            self.end()
+
     async def aclose(self) -> None:
         """Ends the iteration, for whoever waits in it too, and forgets what was not read."""
         self._listeners.discard(self)

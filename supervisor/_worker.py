@@ -147,8 +147,8 @@ class Worker:
         if self._outcome is None:
             before = life.attempt
             self._owner.lives.begin_anew(life)
-            while not life.over and (life.attempt == before or not life.ready):
-                await self._change(life)
+            while not life.over and life.readied <= before:
+                await self._owner.change_of(life)
         self._raise_if_over()
 
     async def ready(self) -> None:
@@ -165,18 +165,10 @@ class Worker:
         life = self._life
         if life is None:
             raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot become ready")
-        while not life.over and not life.ready:
-            await self._change(life)
+        before = life.readied
+        while not life.over and not life.ready and life.readied == before:
+            await self._owner.change_of(life)
         self._raise_if_over()
-
-    async def _change(self, life: Life) -> None:
-        change = self._owner.loop.create_future()
-        life.waiters.append(change)
-        try:
-            await change
-        finally:
-            if change in life.waiters:  # cancelled
-                life.waiters.remove(change)
 
     def _raise_if_over(self) -> None:
         outcome = self._outcome

@@ -515,7 +515,7 @@ async def test_a_stop_while_the_next_run_is_being_launched(monkeypatch):
         await until(held.is_set)
         assert (worker.state, worker.attempt) == ("starting", 2)
         outcome = await worker.stop()
-        assert (outcome.ended, outcome.attempt) == ("cancelled", 2)
+        assert (outcome.ended, outcome.attempt) == ("stopped", 2)
         hold.set()
     assert ran == [1]
 
