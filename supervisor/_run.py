@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._context import WorkerContext
+    from ._errands import Errands
     from ._lives import Group, Life, Lives
     from ._machine import Cause, Command, Rules
     from ._outcome import WorkerState
@@ -35,6 +36,7 @@ class Stopper(Protocol):
     clock: Callable[[], float]
     """The loop's clock. Any thread."""
     lives: Lives
+    errands: Errands
 
     def end_of(self, run: Run) -> asyncio.Future[None]:
         """Returns a future that is done once a run that is being stopped has concluded."""
