@@ -104,7 +104,7 @@ async def fails_on_cancellation():
         raise ValueError("cleaning up failed") from None
 
 
-async def stubborn():
+async def stubborn(*_):
     """Does not end before the test lets it."""
     begin()
     while not loop.release.is_set():

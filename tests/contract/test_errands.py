@@ -234,6 +234,18 @@ async def test_a_coroutine_that_refuses_its_cancellation_is_left_and_told_of(kin
     await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "w/stubborn"])
 
 
+async def test_a_clean_up_that_refuses_its_cancellation_leaves_time_for_another(kind, board, events):
+    async with Supervisor(policy=EscalationPolicy(Ask(2))) as sup:
+        handle = await started(sup, board, e.cleans_up, kind, e.stubborn, e.double, name="w")
+        outcome = await handle.stop()
+        assert (outcome.ended, outcome.value) == ("stopped", ["StopRequested", 42])
+        assert 1.5 <= outcome.stop_seconds < 2
+        await sup.shutdown(timeout=0.1)
+        assert [event["function"] for event in events if event["event"] == "worker.call_left"] == ["stubborn"]
+        e.loop.release.set()
+        await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "w/stubborn"])
+
+
 async def test_a_shutdown_without_time_does_not_wait_for_a_coroutine_that_refuses(kind, board, events):
     async with Supervisor(policy=PATIENT) as sup:
         await in_call(sup, board, kind, e.stubborn, name="w")
