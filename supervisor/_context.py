@@ -13,12 +13,17 @@ from ._values import checked_seconds
 
 TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
-    from typing import Any, Protocol
+    from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
     from ._policy import Kind
+
+    T = TypeVar("T")
+
+    How: TypeAlias = Literal["value", "error", "stopped"]
+    Answer: TypeAlias = tuple[How, Any]
 
     class Host(Protocol):
         """What a kind does for the context of one run."""
@@ -41,7 +46,14 @@ if TYPE_CHECKING:
         def heartbeat(self) -> None: ...
         def extend(self, seconds: float) -> float: ...
         def remaining(self) -> float: ...
+        def call(self, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
+            """Has the event loop call a function; returns what came of it."""
+            ...
+
         def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None: ...
+
+else:
+    overload = lambda function: function  # noqa: E731  # typing is not light
 
 
 __all__ = ["Chain", "Registration", "StopEvent", "WorkerContext", "current", "current_context", "entered", "shielded"]
@@ -205,8 +217,8 @@ class WorkerContext:
     """What a worker's function sees of its supervisor.
 
     `start()` passes it as the first argument; a call of `run()` gets it from `current_context`. It belongs to one run.
-    `stop`, `check`, `sleep`, `reason`, `remaining` and `extend` may be used from any thread, `shield` only from the
-    worker's own.
+    `stop`, `check`, `sleep`, `reason`, `remaining`, `extend` and `call` may be used from any thread, `shield` only from
+    the worker's own.
 
     Attributes:
         stop: The worker's stop Event, with `is_set()` and `wait(timeout=None) -> bool`.
@@ -332,6 +344,68 @@ class WorkerContext:
         wanted = checked_seconds("extend(seconds={!r})", seconds)
         with self._host.own_shield():
             return self._host.extend(wanted)
+
+    @overload
+    def call(self, fn: Callable[..., Awaitable[T]], /, *args: Any, cleanup: bool = False) -> T: ...
+    @overload
+    def call(self, fn: Callable[..., T], /, *args: Any, cleanup: bool = False) -> T: ...  # noqa: F811  # an overload
+    def call(self, fn: Callable[..., Any], /, *args: Any, cleanup: bool = False) -> Any:  # noqa: F811  # an overload
+        """Has the supervisor's event loop call `fn(*args)`, and await what it returns; returns the result.
+
+        The function runs in the loop, as a task of its own: it may use what belongs to the loop, and must not block.
+        The worker waits meanwhile, as in `sleep`: where a stop is asked, the task is cancelled, and StopRequested is
+        raised once that has ended it. A value or an error that it has all the same is not lost. A task that does not
+        end is left alone after half of the grace that remained, and told of in the log. Where the worker ends, by
+        whatever cause, so do its calls.
+
+        Any thread of the worker may call it, and many at once. It is shielded: an injection is raised when it is over.
+        In a thread, the context variables of the caller are visible to the function; in a process, those of whoever
+        submitted the worker. From a process, the function is sent by name, its arguments and its result are pickled.
+
+        Args:
+            fn: A coroutine function, or any function: what it returns is awaited if it can be. Keyword arguments go
+                through `functools.partial`.
+            *args: Its arguments.
+            cleanup: A stop neither refuses nor ends it: for `finally` blocks. It then has half of the grace that
+                remains, is cancelled after that, and is left alone after half of what then remains.
+
+        Raises:
+            StopRequested: A stop was asked: before the call, and the function was not called; or meanwhile.
+            Exception: What the function raised; BaseExceptions, too. From a process, the traceback in the supervisor's
+                process is the text of the `__cause__`.
+            concurrent.futures.CancelledError: The function was cancelled, or raised CancelledError, and no stop was
+                asked.
+            TypeError: `fn` is not callable, or is an async generator function; or it cannot be sent from a process.
+            RemoteError: What came of it cannot be sent to the process.
+            SupervisorClosed: The event loop is closed.
+            RuntimeError: This is the event loop's own thread, which would wait for itself; or the worker has ended.
+
+        Example:
+            >>> import asyncio
+            >>> from supervisor import Supervisor
+            >>> async def fetch(number):
+            ...     await asyncio.sleep(0.001)
+            ...     return number * 2
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         return await sup.run(lambda: current_context().call(fetch, 21))
+            >>> asyncio.run(main())
+            42
+        """
+        if not callable(fn):
+            raise TypeError(f"call(fn={fn!r}): must be callable: give the function, and its arguments after it")
+        if self._host.reason is not None and not cleanup:
+            raise StopRequested
+        with self._host.own_shield():
+            how, what = self._host.call(fn, args, cleanup)
+        if how == "value":
+            return what
+        if how == "stopped":
+            raise StopRequested
+        try:
+            raise what
+        finally:
+            del what  # its traceback holds this frame
 
     def remaining(self) -> float:
         """Returns the seconds until the next step of the ladder; `math.inf` while nothing stops the worker."""

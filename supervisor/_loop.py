@@ -197,13 +197,16 @@ class Alarms(Generic[E]):
         """Calls `ring(target)` at this moment, unless the target is over by then; perhaps a little early."""
         self._count += 1
         heappush(self._heap, (at, self._count, target))
-        if self._timer is None or at < self._timer_at or self._timer_at < self._clock():
-            self._arm(at)  # the last case: its time has passed, and perhaps an interrupt kept it from ringing
+        if self._timer is None or at < self._timer_at:
+            self._arm(at)
+        elif self._timer_at < self._clock():
+            # It is about to ring, and must not be put off; or an interrupt has kept it from ringing.
+            self._loop.call_soon(self._rung)
 
     def forget(self) -> None:
         """Takes note that a target is over; its entries, of which it may have some, go when they are many."""
         self._over += 1
-        if self._over > 64 + len(self._heap) // 4:
+        if self._over > 64 + len(self._heap) // 8:
             self._heap = [entry for entry in self._heap if not entry[2].over]
             heapify(self._heap)
             self._over = 0
@@ -224,7 +227,9 @@ class Alarms(Generic[E]):
             self._timer = self._loop.call_later(max(0.0, at - self._clock()), self._rung)
 
     def _rung(self) -> None:
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         now = self._clock()
         try:
             while self._heap and (self._heap[0][0] <= now or self._heap[0][2].over):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._context import WorkerContext
+    from ._errands import Errands
     from ._lives import Group, Life, Lives, Member
     from ._machine import Cause, Command, Rules
     from ._outcome import WorkerState
@@ -36,6 +37,7 @@ class Stopper(Protocol):
     clock: Callable[[], float]
     """The loop's clock. Any thread."""
     lives: Lives
+    errands: Errands
 
     def end_of(self, run: Run) -> asyncio.Future[None]:
         """Returns a future that is done once a run that is being stopped has concluded."""

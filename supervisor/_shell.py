@@ -21,6 +21,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from ._context import Chain
+from ._errands import Errand, Errands
 from ._errors import (
     StopRequested,
     SupervisorBusy,
@@ -127,6 +128,7 @@ class Shell:
 
     Attributes:
         lives: The workers of `start()` that have not ended.
+        errands: What workers have the loop do, by `ctx.call`.
         names: The workers and calls that were given a name and have not ended.
         abandoned: The runs that were given up and have not come back.
         thread, pid: The thread and the process of the loop.
@@ -156,7 +158,10 @@ class Shell:
         self.pid = os.getpid()
         self._handles = RLock()  # a signal handler may come in between
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
-        self._alarms: Alarms[Run | Member] = Alarms(loop, self.clock, self._rung)
+        self._alarms: Alarms[Run | Member | Errand] = Alarms(loop, self.clock, self._rung)
+        self.errands = Errands(
+            loop, self.clock, self._inbox, self._alarms, self.tell, self._deadline, self._errand_over
+        )
         self.lives = Lives(self, self.clock, random.random, Group(None, settings.strategy, settings.on_exhausted))
         self.failure: BaseException | None = None
         self._asking: deque[Life] = deque()
@@ -355,7 +360,8 @@ class Shell:
             if group.gone and self.names.get(group.name) is group:
                 del self.names[group.name]
             ended = group.gone or self.report is not None or (self.closing is not None and group.empty)
-            if ended and (self.report is not None or not any(_belongs(run, group) for run in self.calls())):
+            runs = [*self.calls(), *self.errands.open] if ended else []
+            if ended and (self.report is not None or not any(_belongs(run, group) for run in runs)):
                 seconds = self.clock() - group.began_at if group.closed is not None else 0.0
                 outcomes = tuple(group.outcomes.values())
                 group.report = ShutdownReport(group.reason, outcomes, seconds, never_started=len(group.withdrawn))
@@ -633,7 +639,7 @@ class Shell:
 
     def _deadline_of(self, run: Run) -> float:
         """By when a shutdown must have ended a run: workers that it comes after still need time after it."""
-        deadline = math.inf if self.closing is None else self.closing.deadline
+        deadline = self._deadline()
         if run.life is None:
             return deadline
         for group in run.life.groups:
@@ -776,6 +782,7 @@ class Shell:
         """Concludes an executor's call here, where nobody but its future is to be told; else has the loop do it."""
         if not run.watched and run.worker is None:
             run.over = True
+            self.errands.unseen_end(run)
             run.kind.calls.pop(run.number, None)
             if run.group is not None and not run.group.takes_work:  # as with a shutdown: one of the two sees the other
                 self._inbox.post(self._close_groups)
@@ -814,13 +821,23 @@ class Shell:
             run.entry.set_result(None)
         self.lives.readied(life)
 
-    def _rung(self, item: Run | Member) -> None:
+    def _deadline(self) -> float:
+        return math.inf if self.closing is None else self.closing.deadline
+
+    def _errand_over(self) -> None:
+        self._finish_if_quiet()
+        if self._groups:
+            self._close_groups()
+
+    def _rung(self, item: Run | Member | Errand) -> None:
         """A moment has come for which somebody had set an alarm."""
         self._inbox.drain()  # what has ended by now need not be stopped
         if item.over:
             return
         if isinstance(item, Member):
             self.lives.rung(item)
+        elif isinstance(item, Errand):
+            self.errands.rung(item)
         elif item.ladder is not None:
             self._feed(item, TimePassed())
         elif item.expires_at is None:
@@ -884,6 +901,8 @@ class Shell:
                     self.loop.call_exception_handler(
                         {"message": f"supervisor: {ladder.todo[0]} of {run!r} failed", "exception": error}
                     )
+                if self.errands.open:
+                    self.errands.fit(run)
                 ladder.todo.popleft()  # only now: a command that was interrupted is carried out again
         except (KeyboardInterrupt, SystemExit):
             self.loop.call_soon(self._feed, run, TimePassed())
@@ -1074,6 +1093,8 @@ class Shell:
             del self.names[run.given_name]
         if run.expires_at is not None or run.ladder is not None:
             self._alarms.forget()
+        if self.errands.open:
+            self.errands.end(run)
 
     # ------------------------------------------------------------------------------------ shutdown
 
@@ -1107,6 +1128,7 @@ class Shell:
             return
         for kind in self.kinds:
             kind.retire()
+        self.errands.hasten()
         self.lives.root.reason = reason
         self.lives.close()
         lives = list(self.lives.all.values())
@@ -1157,6 +1179,8 @@ class Shell:
         closing = self.closing
         if closing is None or closing.quiet or self.lives.all or any(kind.calls for kind in self.kinds):
             return
+        if self.errands.open:
+            return  # those that are left over have been cancelled, and are about to end or to be given up
         closing.quiet = True
         self.loop.call_later(QUIET_SLACK, self._finish)
         here = list(self.kinds)

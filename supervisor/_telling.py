@@ -107,6 +107,11 @@ class Teller:
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
         self.log.write(logging.ERROR, "worker.callback_failed", worker=run.name, callback=callback, exc_info=error)
 
+    def errand_left(self, run: Run, function: str, stack: str) -> None:
+        """Tells that what a worker had the loop do was cancelled, and does not end."""
+        fields = {"worker": run.name, "kind": run.kind.name, "attempt": run.attempt, "function": function}
+        self.log.write(logging.WARNING, "worker.call_left", **fields, stack=stack)
+
     def callback_blocked(self, run: Run, callback: str) -> None:
         self.log.write(logging.WARNING, "worker.callback_blocked", worker=run.name, callback=callback)
 

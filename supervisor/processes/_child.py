@@ -14,6 +14,7 @@ from _pickle import dumps, loads
 from .._context import StopEvent, WorkerContext, entered
 from .._errors import RemoteError, StopInjected, described
 from ._forward import Forwarder
+from ._proof import provable, set_cause, traced
 from ._wire import INJECT, STACK, STACK_IN_C, TERMINATE, Receiver, framed, message, write
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Any
 
-    from .._context import Registration
+    from .._context import Answer, Registration
     from ._wire import Frame
 else:
     import _signal  # the module of C
@@ -172,9 +173,12 @@ class Host:
 
         return max(0.0, self.ends_at - monotonic())
 
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
+        return self._child.send_errand(self, fn, args, cleanup)
+
     def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
         with self.own_shield():  # half a message must not be sent
-            self._child.tell("callback_failed", self.name, _name(callback), _traced(error))
+            self._child.tell("callback_failed", self.name, _name(callback), traced(error, __file__))
 
 
 class Child:
@@ -215,7 +219,7 @@ class Child:
             number, name, attempt, own, fn, args = _loaded(frame)
         except BaseException as error:
             text = f"the call cannot be unpickled in its process: {described(error)}"
-            self._answer(None, False, RemoteError(text), _traced(error))
+            self._answer(None, False, RemoteError(text), traced(error, __file__))
             return
         host = Host(self, number, name, attempt)
         with self.lock:
@@ -237,7 +241,7 @@ class Child:
         if raised is None:
             self._answer(number, True, value, None)
         else:
-            self._answer(number, False, *_provable(raised))
+            self._answer(number, False, *provable(raised, __file__))
 
     def _answer(self, number: int | None, ok: bool, value: Any, trace: str | None) -> None:
         buffers: list[Any] = []
@@ -248,7 +252,7 @@ class Child:
             )
         except BaseException as error:
             text = f"the result cannot be pickled: {described(error)}"
-            parts = message("ended", number, False, RemoteError(text), _traced(error))
+            parts = message("ended", number, False, RemoteError(text), traced(error, __file__))
         _flush()
         write(self._data, parts)
 
@@ -266,8 +270,8 @@ class Child:
                 self._stop(*rest)
             elif word == "step":
                 self._step(*rest)
-            elif word == "granted":
-                self._granted(*rest)
+            elif word in ("granted", "answered"):
+                self._answered(*rest)
 
     def _stop(self, number: int, reason: str, ends_at: float) -> None:
         with self.lock:
@@ -302,10 +306,10 @@ class Child:
         for registration in blocked:
             self.tell("callback_blocked", host.name, _name(registration.callback))
 
-    def _granted(self, question: int, seconds: float, ends_at: float) -> None:
-        answer = self._answers.get(question)
+    def _answered(self, question: int, *parts: Any) -> None:
+        answer = self._answers.pop(question, None)
         if answer is not None:
-            answer[1:] = [seconds, ends_at]
+            answer[1:] = parts
             answer[0].release()
 
     # -------------------------------------------------------------------------------- any thread
@@ -323,18 +327,43 @@ class Child:
     def ask_for_more(self, host: Host, seconds: float) -> float:
         if host.reason is None:
             return 0.0
-        answered = _thread.allocate_lock()
-        answered.acquire()
-        with self.lock:
-            self._asked += 1
-            question = self._asked
-        answer: list[Any] = [answered, 0.0, host.ends_at]
-        self._answers[question] = answer
+        question, answer = self._question(0.0, host.ends_at)
         self.tell("extend", host.number, seconds, question)
-        answered.acquire(True, GRANT_TIMEOUT)
-        del self._answers[question]
+        answer[0].acquire(True, GRANT_TIMEOUT)
+        self._answers.pop(question, None)
         _, granted, host.ends_at = answer
         return float(granted)
+
+    def send_errand(self, host: Host, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
+        """Has the owner's event loop call a function, and waits for the answer, which is certain to come."""
+        try:
+            data = dumps((fn, args), 5)
+        except Exception as error:
+            raise TypeError(
+                f"call(fn={_name(fn)}): cannot be sent to the supervisor's process: {error}. Give a function of a "
+                "module, and arguments that can be pickled"
+            ) from error
+        question, answer = self._question()
+        self.tell("errand", host.number, question, _name(fn), cleanup, data)
+        answer[0].acquire()
+        _, how, data, trace = answer
+        try:
+            what = _unpickled(data)
+        except BaseException as error:
+            text = f"what came of {_name(fn)}() cannot be unpickled in the worker's process: {described(error)}"
+            return "error", RemoteError(text)
+        if trace is not None:
+            set_cause(what, RemoteError(f"in process {os.getppid()}:\n{trace}"))
+        return how, what
+
+    def _question(self, *default: Any) -> tuple[int, list[Any]]:
+        """Returns the number of a new question, and where its answer will stand, behind a lock that it releases."""
+        answer: list[Any] = [_thread.allocate_lock(), *default]
+        answer[0].acquire()
+        with self.lock:
+            self._asked += 1
+            self._answers[self._asked] = answer
+            return self._asked, answer
 
 
 def _fire(registrations: list[Registration], host: Host) -> None:
@@ -349,43 +378,20 @@ def _fire(registrations: list[Registration], host: Host) -> None:
 
 
 def _loaded(frame: Frame) -> tuple[Any, ...]:
-    """Unpickles a call; imports the owner's main module first where it needs it."""
+    return _unpickled(frame.pickle, frame.buffers)  # type: ignore[no-any-return]
+
+
+def _unpickled(data: Any, buffers: Any = ()) -> Any:
+    """Unpickles what the owner sent; imports its main module first where that is needed."""
     try:
-        call = loads(frame.pickle, buffers=frame.buffers)
+        return loads(data, buffers=buffers)
     except AttributeError:
         if not _import_main():
             raise
-        call = loads(frame.pickle, buffers=frame.buffers)
-    return call  # type: ignore[no-any-return]
+        return loads(data, buffers=buffers)
 
 
-def _provable(error: BaseException) -> tuple[BaseException, str]:
-    """Returns an error that is certain to arrive, and its traceback as text."""
-    trace = _traced(error)
-    try:
-        copy = loads(dumps(error, 5))
-        if type(copy) is type(error):
-            return error, trace
-        reason = f"it unpickles as {type(copy).__qualname__}"
-    except BaseException as broken:
-        reason = f"it cannot be pickled: {described(broken)}"
-    return RemoteError(f"{described(error)} ({reason})"), trace
-
-
-def _traced(error: BaseException) -> str:
-    """Returns an error's traceback as text, from the user's function on."""
-    import traceback  # noqa: PLC0415  # lean
-
-    start = error.__traceback__
-    while start is not None and start.tb_frame.f_code.co_filename == __file__:
-        start = start.tb_next
-    try:
-        return "".join(traceback.format_exception(type(error), error, start))
-    except Exception as broken:
-        return f"{described(error)} (its traceback is not to be had: {described(broken)})"
-
-
-def _name(callback: Callable[[], object]) -> str:
+def _name(callback: Callable[..., object]) -> str:
     name = getattr(callback, "__qualname__", None)
     return name if isinstance(name, str) else type(callback).__qualname__
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from functools import partial
+from pickle import dumps, loads
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from .. import _errands
 from .._endings import converted
-from .._errors import RemoteError, SupervisorError, described
+from .._errors import RemoteError, SupervisorError, SupervisorMisused, described
 from .._machine import Stopping
 from .._run import qualname
 from ._parcel import parcel
 from ._process import Process
+from ._proof import provable, set_cause
 from ._wire import message
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from .._context import How
     from .._policy import Kind
     from .._run import Run
 
@@ -97,7 +102,7 @@ class Processes:
         """
         tell = run.own if run.watched else None
         run.parcel = parcel(run.number, run.name, run.attempt, tell, run.fn, run.args)
-        run.args, run.context = (), None
+        run.args = ()
 
     def submit(self, run: Run) -> None:
         """Runs a call on the next process of the pool that is free."""
@@ -251,6 +256,8 @@ class Processes:
             case "beat":
                 if run is not None and run.number == details[0]:
                     run.beat_at = run.owner.clock()
+            case "errand":
+                self._errand(process, *details)
             case "extend":
                 self._extend(process, *details)
             case "callback_failed":  # its call may be over by now, as in the next case
@@ -277,19 +284,53 @@ class Processes:
             run.value = value
         else:
             if trace is not None:
-                _set_cause(value, RemoteError(f"in process {process.pid}:\n{trace}"))
+                set_cause(value, RemoteError(f"in process {process.pid}:\n{trace}"))
             try:
                 run.error = converted(run, value)
             except BaseException as broken:  # an error whose own code fails is still an error of this run alone
                 run.error = RemoteError(described(broken))
         self._lost.pop(process, None)
         self._settle(run)  # before the process forgets it: an interrupt in between has all of this done again
-        process.run = None
+        process.run = run.context = None
         process.tasks += 1
         if run.own:
             process.retired = True
         self._next(process)
         self._provide()
+
+    def _errand(self, process: Process, number: int, question: int, name: str, cleanup: bool, data: bytes) -> None:
+        """A run wants something of the loop. May be heard twice."""
+        answer = partial(self._answer, process, question, name)
+        run = process.run
+        if run is None or run.number != number:
+            answer("error", SupervisorMisused(f"call(fn={name}): its worker has ended, and cannot call any more"))
+            return
+        if question not in process.errands:
+            try:
+                fn, args = loads(data)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                text = f"call(fn={name}): cannot be unpickled in the supervisor's process: {described(error)}"
+                answer("error", RemoteError(text))
+                return
+            assert run.context is not None
+            process.errands[question] = _errands.Errand(run, fn, args, run.context.copy(), cleanup, answer)
+        run.owner.errands.begin(process.errands[question])
+
+    def _answer(self, process: Process, question: int, name: str, how: How, what: Any) -> None:
+        """Sends the answer to an errand."""
+        trace = None
+        if how == "error" and what.__traceback__ is not None:
+            what, trace = provable(what, _errands.__file__)
+        try:
+            data = dumps(what, 5)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            how, data = "error", dumps(RemoteError(f"what {name}() returned cannot be pickled: {described(error)}"), 5)
+        process.control.send(message("answered", question, how, data, trace))
+        process.errands.pop(question, None)
 
     def _extend(self, process: Process, number: int, seconds: float, question: int) -> None:
         run = process.run
@@ -329,6 +370,7 @@ class Processes:
         run.died = True
         run.ended_at = monotonic()
         self._settle(run)
+        run.context = None
 
     def _could_not_start(self, process: Process, run: Run | None, counted: bool) -> None:
         """Calls that wait fail with the last one that could not: what keeps one from starting keeps them all.
@@ -450,10 +492,6 @@ class Processes:
         for process in left:
             process.end_now(max(0.0, until - monotonic()))
             self._all.discard(process)
-
-
-_set_cause: Callable[[BaseException, BaseException], None] = BaseException.__dict__["__cause__"].__set__
-"""Past the error's own class, which may refuse."""
 
 
 def _ends_at(run: Run) -> float:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from .._errands import Errand
     from .._run import Run
     from ._wire import Part
 
@@ -201,6 +202,7 @@ class Process:
         code: Its exit code, negative for a signal; None where it lives, or where somebody else has reaped it.
         reaped: It is no more.
         dying: It is no more, but what it has said is still to be heard.
+        errands: What its run has the loop do, by the number of the question, until it is answered.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, keeper: Keeper, start_timeout: float) -> None:
@@ -214,6 +216,7 @@ class Process:
         self.reaped = False
         self.dying = False
         self.killed_late = False
+        self.errands: dict[int, Errand] = {}
         self._told = False
         self._pidfd = -1
         first = _first_frame()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from .._context import Chain
+    from .._context import Answer, Chain
     from .._loop import Inbox
     from .._policy import Kind
     from .._run import Run
@@ -68,6 +68,9 @@ class Host:
 
     def remaining(self) -> float:
         return self._run.owner.remaining(self._run)
+
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
+        return self._run.owner.errands.carry_out(self._run, fn, args, cleanup)
 
     def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
         self._run.owner.callback_failed(self._run, qualname(callback), error)

@@ -368,3 +368,57 @@ def attempts_a_supervisor():
             return await sup.run(pid_of)
 
     return asyncio.run(main())
+
+
+# ------------------------------------------------------------------------------------------------ calls to the loop
+
+
+def cause_of_call(fn, *args):
+    try:
+        current_context().call(fn, *args)
+    except Exception as error:
+        return str(error.__cause__)
+
+
+def calls_with_a_lambda(fn):
+    current_context().call(fn, lambda: None)
+
+
+def calls_what_is_made_there():
+    """Calls a function that this module has in the worker's process alone."""
+
+    async def made_here():
+        pass
+
+    made_here.__qualname__ = "made_here"
+    globals()["made_here"] = made_here
+    current_context().call(made_here)
+
+
+def call_with_bytes(size):
+    return len(current_context().call(twice, bytes(size)))
+
+
+async def twice(data):
+    return data + data
+
+
+def calls_and_dies(fn, board):
+    ctx = current_context()
+    threading.Thread(target=ctx.call, args=(fn,), daemon=True).start()
+    time.sleep(0.01)
+    os._exit(3)
+
+
+def leaves_a_caller(fn, board):
+    ctx = current_context()
+
+    def late():
+        board.wait("go")
+        try:
+            ctx.call(fn, 1)
+        except RuntimeError as error:
+            board.post("late", str(error))
+
+    threading.Thread(target=late, daemon=True).start()
+    return "left"

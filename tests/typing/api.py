@@ -25,6 +25,10 @@ from supervisor import (
 from supervisor.config import Config, load
 
 
+async def fetch(source: str) -> bytes:
+    return source.encode()
+
+
 def poll(ctx: WorkerContext, source: str, *, every: float = 1.0) -> int:
     while not ctx.stop.wait(every):
         ctx.check()
@@ -34,6 +38,9 @@ def poll(ctx: WorkerContext, source: str, *, every: float = 1.0) -> int:
             ctx.sleep(0.5)
     ctx.ready()
     ctx.heartbeat()
+    assert_type(ctx.call(fetch, source), bytes)
+    assert_type(ctx.call(partial(fetch, source), cleanup=True), bytes)
+    assert_type(ctx.call(len, source), int)
     assert_type(ctx.attempt, int)
     assert_type(ctx.extend(1), float)
     assert_type(ctx.remaining(), float)
