@@ -1,0 +1,13 @@
+"""Type-checked, never run: what else is told of a supervisor."""
+
+from typing import assert_type
+
+from opentelemetry.trace import TracerProvider
+
+from supervisor import Supervisor
+from supervisor.otel import Instrumentation, instrument
+
+
+async def spans(sup: Supervisor, provider: TracerProvider) -> None:
+    assert_type(instrument(sup), Instrumentation)
+    assert_type(instrument(sup, tracer_provider=provider).undo(), None)
