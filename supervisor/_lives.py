@@ -247,7 +247,7 @@ class Life(Member):
 
     def once_more(self) -> Life:
         """Returns another worker that is made from the same, for a group that begins anew."""
-        return Life(
+        life = Life(
             self.group,
             self.kind,
             self.fn,
@@ -259,6 +259,8 @@ class Life(Member):
             ready_timeout=self.ready_timeout,
             after=self.after,
         )
+        life.context = self.context  # those of its `start`, and not of what happens to run now
+        return life
 
 
 class Group(Member):

@@ -251,6 +251,9 @@ class Run:
         carrier: What its kind keeps of it; not None once it has been claimed.
         ident, pid: The thread, or the process, that carries it out.
         parcel: Of a process: the frame that is to be sent.
+        preface: Of a process: what it calls before the function, where somebody wants that. It can be pickled, and
+            returns what the process calls after the function.
+        trace: What a listener that traces it keeps of it.
         died: Its process has ended without a word.
         exit_code: What is known of how its process ended.
         ctx: Its context, once the worker's function asked for it.
@@ -290,12 +293,14 @@ class Run:
         "parcel",
         "pid",
         "policy",
+        "preface",
         "ready",
         "reason",
         "settle",
         "spared",
         "started_at",
         "submitted_at",
+        "trace",
         "value",
         "watched",
         "worker",
@@ -341,6 +346,8 @@ class Run:
         self.ident: int | None = None
         self.pid: int | None = None
         self.parcel: list[Part] | None = None
+        self.preface: Callable[[], Callable[[], object]] | None = None
+        self.trace: Any = None
         self.died = False
         self.exit_code: int | None = None
         self.ctx: WorkerContext | None = None

@@ -54,6 +54,7 @@ from ._machine import (
     WakeAt,
     decide,
 )
+from ._news import GroupOver, ShutdownBegun, ShutdownEnded
 from ._outcome import Outcome, ShutdownReport, Statistics, WorkerState
 from ._policy import EscalationPolicy, Inject, Kill, Terminate
 from ._run import CallFuture, Ladder, Run, WorkerKind, qualname
@@ -202,7 +203,7 @@ class Shell:
         if self.names or name is not None:
             self._register_name(run)
         run.watched = self.log.debug is not None or bool(self.tell.listeners)
-        if kind is not self.threads:
+        if run.watched or kind is not self.threads:
             self._prepare(run)
         kind.calls[run.number] = run
         if timeout is not None:
@@ -236,14 +237,18 @@ class Shell:
         run.watched = self.log.debug is not None or bool(self.tell.listeners)
         if kind is self.threads:
             run.settle = RLock()
-        else:
+        if run.watched or kind is not self.threads:
             self._prepare(run)
         if self.settings.max_queued is None:
             self._list(run)
         else:
-            with self._handles:
-                self._refuse_if_busy(kind, self.settings.max_queued)
-                self._list(run)
+            try:
+                with self._handles:
+                    self._refuse_if_busy(kind, self.settings.max_queued)
+                    self._list(run)
+            except SupervisorBusy as error:
+                self.tell.refused(run, error)
+                raise
         # A shutdown first says that it has begun, and then looks for calls: either it sees this one, or is seen here.
         if (self.closing is not None or (group is not None and not group.takes_work)) and self._take_back(run):
             self.refuse_if_closing(group)
@@ -326,6 +331,7 @@ class Shell:
             group.closed = self.loop.create_future()
             group.began_at, group.deadline, group.reason = now, deadline, reason
             self.log.write(logging.INFO, "supervisor.group_stopping", group=group.name, reason=reason)
+            self.tell.news(ShutdownBegun(reason, deadline, group.name))
         elif timeout is None or deadline >= group.deadline:
             return group.closed
         group.deadline = deadline
@@ -369,10 +375,10 @@ class Shell:
                     level = logging.INFO if group.report.clean else logging.WARNING
                     counts = group.report.counts()
                     self.log.write(level, "supervisor.group_stopped", group=group.name, counts=counts)
+                    self.tell.news(ShutdownEnded(group.report, group.name))
                     if not group.closed.done():
                         group.closed.set_result(None)
-                for listener in self.tell.listeners.each():
-                    listener.end_if_about(group.name)
+                self.tell.news(GroupOver(group.name))
                 group.changed()
         if any(group.report is not None for group in self._groups):
             self._groups = [group for group in self._groups if group.report is None]
@@ -409,8 +415,9 @@ class Shell:
         run.group = None if life.group is self.lives.root else life.group
         run.worker = life.worker
         run.entry = self.loop.create_future()
+        before: Run | None = getattr(life, "run", None)
         life.run = run
-        run.kind.prepare(run)
+        self._prepare(run, before)
 
     def _launch(self, run: Run) -> None:
         assert run.life is not None
@@ -502,12 +509,14 @@ class Shell:
                 reason=str(over),
             )
 
-    def _prepare(self, run: Run) -> None:
+    def _prepare(self, run: Run, before: Run | None = None) -> None:
+        self.tell.begun(run, before)
         try:
             run.kind.prepare(run)
-        except BaseException:
-            if run.given_name is not None:
+        except BaseException as error:
+            if run.given_name is not None and self.names.get(run.given_name) is run:
                 del self.names[run.given_name]
+            self.tell.refused(run, error)
             raise
 
     def refuse_if_closing(self, group: Group | None = None) -> None:
@@ -1124,6 +1133,7 @@ class Shell:
             if not reason and self._signals is not None and self._signals.first is not None:
                 reason = self._signals.first.name
             closing = self.closing = Shutdown(reason, now, seconds, self.settings.on_abandoned, self.log)
+            self.tell.news(ShutdownBegun(closing.reason, closing.deadline))
         elif self.report is not None or not closing.shorten(now, timeout):
             return
         for kind in self.kinds:
@@ -1205,8 +1215,7 @@ class Shell:
         self._inbox_may_close()
         self._close_groups()
         self.put_signals_back()
-        for listener in self.tell.listeners.each():
-            listener.end()
+        self.tell.news(ShutdownEnded(self.report))
         if not self.closed.done():
             self.closed.set_result(None)
 

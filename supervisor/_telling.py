@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ._news import Begun, CameBack, Changed, News, Refused
 from ._outcome import Outcome, Transition, WorkerState
 from ._policy import Ask, Kill
 from ._run import qualname
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._log import Log
+    from ._news import Listener
     from ._policy import StepName
     from ._run import Run
     from ._transitions import Listeners
@@ -33,6 +35,32 @@ class Teller:
         self._clock = clock
         self.log = log
         self.listeners = listeners
+        self._broken: list[Listener] = []  # those that have raised
+
+    def news(self, news: News) -> None:
+        """Tells whoever listens. Any thread, where the news say so."""
+        for listener in self.listeners.each():
+            try:
+                listener(news)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # sys.exit() in there, say, must end neither a thread nor the loop
+                self._listener_failed(listener, error)
+
+    def _listener_failed(self, listener: Listener, error: BaseException) -> None:
+        if listener not in self._broken:
+            self._broken.append(listener)
+            self.log.write(logging.ERROR, "supervisor.listener_failed", listener=qualname(listener), exc_info=error)
+
+    def begun(self, run: Run, before: Run | None = None) -> None:
+        """Tells that a run is about to be prepared. Any thread."""
+        if self.listeners:
+            self.news(Begun(run, before))
+
+    def refused(self, run: Run, error: BaseException) -> None:
+        """Tells that a run that had begun is not carried out. Any thread."""
+        if self.listeners:
+            self.news(Refused(run, error))
 
     def transition(
         self,
@@ -63,10 +91,10 @@ class Teller:
             at=now,
             elapsed=now - run.submitted_at,
             ident=None if new == "queued" else run.ident,  # a thread may have taken it before this is told
-            pid=run.pid,
+            pid=None if new == "queued" else run.pid,
         )
-        for listener in self.listeners.each():
-            listener.tell(transition)
+        if self.listeners:
+            self.news(Changed(run, transition, outcome))
         if not logged:
             return
         past_ask = level >= logging.WARNING and run.ladder is not None
@@ -103,6 +131,7 @@ class Teller:
             attempt=run.attempt,
             elapsed=round(self._clock() - run.submitted_at, 6),
         )
+        self.news(CameBack(run))
 
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
         self.log.write(logging.ERROR, "worker.callback_failed", worker=run.name, callback=callback, exc_info=error)

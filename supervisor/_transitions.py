@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from weakref import ref
+from weakref import WeakMethod
+
+from ._news import Changed, GroupOver, ShutdownEnded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
 
+    from ._news import Listener, News
     from ._outcome import Transition
 
 __all__ = ["Listeners", "Transitions"]
@@ -43,14 +47,25 @@ class Transitions:
         self.dropped = 0
         self._prefix = prefix  # of the names of the workers that it is about
         self._listeners = listeners
-        listeners.add(self)
+        listeners.add(self._hear)
         self._waiting: deque[Transition] = deque(maxlen=buffer)
         self._attach = attach
         self._ended = False
         self._news: asyncio.Future[None] | None = None
 
-    def tell(self, transition: Transition) -> None:
-        """A transition has taken place. On the loop's thread."""
+    def _hear(self, news: News) -> None:
+        """Something has happened. On the loop's thread."""
+        match news:
+            case Changed(transition=transition):
+                self._add(transition)
+            case ShutdownEnded(group=""):
+                self.end()
+            case GroupOver(group=group) if self._prefix.startswith(f"{group}/"):
+                self.end()
+            case _:
+                pass  # what else there is to hear is no transition
+
+    def _add(self, transition: Transition) -> None:
         if not self._ended and transition.worker.startswith(self._prefix):
             self.dropped += len(self._waiting) == self._waiting.maxlen
             self._waiting.append(transition)
@@ -61,14 +76,9 @@ class Transitions:
         self._ended = True
         self._wake()
 
-    def end_if_about(self, group: str) -> None:
-        """A group of this name has ended. On the loop's thread."""
-        if self._prefix.startswith(f"{group}/"):
-            self.end()
-
     async def aclose(self) -> None:
         """Ends the iteration, for whoever waits in it too, and forgets what was not read."""
-        self._listeners.discard(self)
+        self._listeners.discard(self._hear)
         self._waiting.clear()
         self.end()
 
@@ -108,20 +118,38 @@ class Transitions:
         return f"<Transitions: {how}, {len(self._waiting)} to be read, {self.dropped} dropped>"
 
 
-class Listeners(list["ref[Transitions]"]):
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Stands in for a weak reference where the supervisor itself is to hold the listener."""
+
+    listener: Listener
+
+    def __call__(self) -> Listener:
+        return self.listener
+
+
+class Listeners(list["WeakMethod[Listener] | Kept"]):
     """Who listens to a supervisor. Empty, and so false, while nobody does, which costs a call next to nothing."""
 
-    def add(self, listener: Transitions) -> None:
-        self.append(ref(listener, self._forget))
+    def add(self, listener: Listener) -> None:
+        """Takes in a listener, a bound method, for as long as somebody else holds its object."""
+        self.append(WeakMethod(listener, self._forget))
 
-    def discard(self, listener: Transitions) -> None:
-        self._forget(ref(listener))  # equal to the one that was added, as both are of the same object
+    def keep(self, listener: Listener) -> None:
+        """Takes in a listener until it is discarded."""
+        self.append(Kept(listener))
 
-    def _forget(self, reference: ref[Transitions]) -> None:
+    def discard(self, listener: Listener) -> None:
+        """Forgets a listener; of either sort, and also one that was never taken in."""
+        for reference in tuple(self):
+            if reference() == listener:
+                self._forget(reference)
+
+    def _forget(self, reference: WeakMethod[Listener] | Kept) -> None:
         try:
             self.remove(reference)
         except ValueError:
             pass  # it was closed, and then dropped
 
-    def each(self) -> Iterator[Transitions]:
+    def each(self) -> Iterator[Listener]:
         return (listener for reference in tuple(self) if (listener := reference()) is not None)

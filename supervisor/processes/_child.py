@@ -216,11 +216,12 @@ class Child:
 
     def _carry_out(self, frame: Frame) -> None:
         try:
-            number, name, attempt, own, fn, args = _loaded(frame)
+            number, name, attempt, own, fn, args, preface = _loaded(frame)
         except BaseException as error:
             text = f"the call cannot be unpickled in its process: {described(error)}"
             self._answer(None, False, RemoteError(text), traced(error, __file__))
             return
+        restore = None if preface is None else self._guarded(preface, name, attempt)
         host = Host(self, number, name, attempt)
         with self.lock:
             self.host = host
@@ -235,6 +236,8 @@ class Child:
         with self.lock:
             self.host = None
         entered(None)
+        if restore is not None:
+            self._guarded(restore, name, attempt)
         if self.gate.struck:  # faster than the message that says so
             self._tell_blocked(host)
         del frame, fn, args
@@ -242,6 +245,15 @@ class Child:
             self._answer(number, True, value, None)
         else:
             self._answer(number, False, *provable(raised, __file__))
+
+    def _guarded(self, listener: Callable[[], Any], name: str, attempt: int) -> Any:
+        """Calls what a listener of the owner wants called here, outside the gate; its error harms nobody."""
+        try:
+            return listener()
+        except BaseException as error:
+            event = {"event": "supervisor.listener_failed", "listener": _name(listener)}
+            self.tell("log", name, attempt, "error", {**event, "exc_info": RemoteError(traced(error, __file__))})
+            return None
 
     def _answer(self, number: int | None, ok: bool, value: Any, trace: str | None) -> None:
         buffers: list[Any] = []

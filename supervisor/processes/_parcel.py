@@ -19,7 +19,15 @@ __all__ = ["parcel"]
 PROTOCOL = 5
 
 
-def parcel(number: int, name: str, attempt: int, tell: bool | None, fn: Callable[..., Any], args: Any) -> list[Part]:
+def parcel(
+    number: int,
+    name: str,
+    attempt: int,
+    tell: bool | None,
+    fn: Callable[..., Any],
+    args: Any,
+    preface: Callable[[], Callable[[], object]] | None = None,
+) -> list[Part]:
     """Returns the frame of a call.
 
     Args:
@@ -30,11 +38,12 @@ def parcel(number: int, name: str, attempt: int, tell: bool | None, fn: Callable
             entered.
         fn: The function.
         args: Its arguments.
+        preface: What is called there before the function; it returns what is called after it.
 
     Raises:
         TypeError: The function or its arguments cannot be sent.
     """
-    call = (number, name, attempt, tell, fn, args)
+    call = (number, name, attempt, tell, fn, args, preface)
     buffers: list[pickle.PickleBuffer] = []
     try:
         data = pickle.dumps(call, PROTOCOL, buffer_callback=buffers.append)

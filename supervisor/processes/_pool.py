@@ -101,7 +101,7 @@ class Processes:
             TypeError: It cannot be sent to a process.
         """
         tell = run.own if run.watched else None
-        run.parcel = parcel(run.number, run.name, run.attempt, tell, run.fn, run.args)
+        run.parcel = parcel(run.number, run.name, run.attempt, tell, run.fn, run.args, run.preface)
         run.args = ()
 
     def submit(self, run: Run) -> None:

@@ -1,0 +1,300 @@
+"""Spans for the runs of a supervisor and for its shutdown, by OpenTelemetry: the extra `stopladder[otel]`.
+
+It needs OpenTelemetry's API alone; what becomes of the spans is the business of the application's SDK.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ._errors import described
+from ._groupface import GroupSupervisor
+from ._news import Begun, CameBack, Changed, Refused, ShutdownBegun, ShutdownEnded
+from ._run import qualname
+from ._spancontext import SpanContext
+from ._supervisor import Supervisor
+
+try:
+    from opentelemetry import context, trace
+    from opentelemetry.baggage.propagation import W3CBaggagePropagator
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ImportError as error:
+    raise ImportError("supervisor.otel needs opentelemetry-api: install the extra stopladder[otel]") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._news import News
+    from ._outcome import Ended, Outcome, ShutdownReport, Transition
+    from ._run import Run
+    from ._transitions import Listeners
+
+__all__ = ["Instrumentation", "instrument"]
+
+ERRORS: frozenset[Ended] = frozenset({"failed", "died", "abandoned"})
+"""How a run ends whose span has the status ERROR; to be stopped is none."""
+
+
+def instrument(supervisor: Supervisor, *, tracer_provider: trace.TracerProvider | None = None) -> Instrumentation:
+    """Has each run of a supervisor, and its shutdown, be a span; what it returns undoes that.
+
+    A run's span is a child of the span that was current where `run`, `start` or an executor's `submit` was called, and
+    is the current one inside the function, in threads and in processes. It lasts from the call to the end of the run,
+    or to its abandonment. Runs and shutdowns that have begun already have none. While it is in force, each call is
+    watched, at the cost of about a tenth of a millisecond. May be called before the supervisor's first use, and from
+    any thread.
+
+    Args:
+        supervisor: The supervisor; its groups are part of it.
+        tracer_provider: Where the spans go; None: the global one, also where that is set later.
+
+    Raises:
+        TypeError: An argument is wrong.
+        ValueError: It is a group: instrument the supervisor that it belongs to.
+        RuntimeError: It is instrumented already.
+
+    Example:
+        >>> from supervisor import Supervisor
+        >>> sup = Supervisor("ingest")
+        >>> instrumentation = instrument(sup)
+        >>> instrumentation.undo()
+    """
+    if not isinstance(supervisor, Supervisor):
+        raise TypeError(f"instrument(supervisor={supervisor!r}): must be a Supervisor")
+    if isinstance(supervisor, GroupSupervisor):
+        raise ValueError(  # noqa: TRY004  # a Supervisor it is
+            f"instrument(supervisor={supervisor!r}): is a group; instrument the supervisor that it belongs to"
+        )
+    if tracer_provider is not None and not callable(getattr(tracer_provider, "get_tracer", None)):
+        raise TypeError(f"instrument(tracer_provider={tracer_provider!r}): must be a TracerProvider or None")
+    listeners = supervisor._listeners
+    present = (getattr(listener, "__self__", None) for listener in listeners.each())
+    if any(isinstance(other, Spans) and not other.undone for other in present):
+        raise supervisor._misused("is instrumented already: undo() that first")
+    tracer = trace.get_tracer(__name__, tracer_provider=tracer_provider)
+    spans = Spans(supervisor.name, tracer, listeners)
+    listeners.keep(spans.hear)
+    return Instrumentation(spans)
+
+
+class Instrumentation:
+    """What `instrument` returns."""
+
+    def __init__(self, spans: Spans) -> None:
+        self._spans = spans
+
+    def undo(self) -> None:
+        """No further span begins; those that have begun still end in their time. Any thread; twice is once."""
+        self._spans.undo()
+
+    def __repr__(self) -> str:
+        return f"<Instrumentation: {'undone' if self._spans.undone else 'in force'}>"
+
+
+@dataclass(slots=True)
+class Trace:
+    """What is kept of a run.
+
+    Attributes:
+        span: Its span.
+        name: The span's name.
+        attributes: Those with which it began.
+        given_up_at: When it was abandoned, in nanoseconds of the wall clock.
+    """
+
+    span: trace.Span
+    name: str
+    attributes: dict[str, Any]
+    given_up_at: int = 0
+
+
+class Spans:
+    """Listens to one supervisor, and makes spans of what it hears.
+
+    None of this happens in a worker's thread while its function runs: an exception that is injected cannot strike here.
+
+    Attributes:
+        undone: No further span begins.
+    """
+
+    def __init__(self, supervisor: str, tracer: trace.Tracer, listeners: Listeners) -> None:
+        self._supervisor = supervisor
+        self._tracer = tracer
+        self._listeners = listeners
+        self._open: set[Run] = set()
+        self._shutdowns: dict[str, trace.Span] = {}  # by the name of the group
+        self.undone = False
+
+    def undo(self) -> None:
+        self.undone = True
+        self._leave()
+
+    def _leave(self) -> None:
+        """Stops listening once there is nothing left to end."""
+        if self.undone and not self._open and not self._shutdowns:
+            self._listeners.discard(self.hear)
+
+    def hear(self, news: News) -> None:
+        match news:
+            case Begun(run, before):
+                if not self.undone and run.context is not None:
+                    run.context.run(self._begin, run, before)
+            case Changed(run, transition, outcome):
+                if run not in self._open:
+                    pass
+                elif outcome is not None:
+                    self._close(run, lambda: self._end(run, transition, outcome))
+                elif transition.new != "queued":
+                    _add_event(run, transition)
+            case Refused(run, error):
+                if run in self._open:
+                    self._close(run, lambda: _refuse(run.trace.span, error))
+            case CameBack(run):
+                self._add_the_rest(run)
+            case ShutdownBegun(reason, _, group):
+                if not self.undone:
+                    self._begin_shutdown(reason, group)
+            case ShutdownEnded(report, group):
+                self._end_shutdown(report, group)
+
+    # -------------------------------------------------------------------------------- runs
+
+    def _begin(self, run: Run, before: Run | None) -> None:
+        """Begins the span of a run, in the run's own context variables, where it stays the current one."""
+        name = qualname(run.fn)
+        attributes = _without_none(
+            {
+                "supervisor.name": self._supervisor,
+                "supervisor.worker": run.name,
+                "supervisor.kind": run.kind.name,
+                "supervisor.attempt": run.attempt,
+            }
+        )
+        links: list[trace.Link] = []
+        if before is not None and isinstance(before.trace, Trace):
+            links.append(trace.Link(before.trace.span.get_span_context()))
+        span = self._tracer.start_span(name, attributes=attributes, links=links)
+        run.trace = Trace(span, name, attributes)
+        self._open.add(run)
+        inside = trace.set_span_in_context(span)
+        context.attach(inside)
+        if run.kind.name == "process":
+            headers: dict[str, str] = {}
+            TraceContextTextMapPropagator().inject(headers, inside)
+            W3CBaggagePropagator().inject(headers, inside)
+            run.preface = SpanContext(headers) if headers else None
+
+    def _close(self, run: Run, finish: Callable[[], object]) -> None:
+        try:
+            finish()
+        finally:
+            self._open.discard(run)
+            self._leave()
+
+    def _end(self, run: Run, transition: Transition, outcome: Outcome) -> None:
+        kept: Trace = run.trace
+        ended_at = time.time_ns()
+        if outcome.ended == "abandoned":
+            kept.given_up_at = ended_at
+        elif outcome.ended != "cancelled":
+            ended_at = _wall_clock(run.ended_at)
+        try:
+            kept.span.set_attributes(
+                _without_none(
+                    {
+                        "supervisor.ended": outcome.ended,
+                        "supervisor.step": outcome.step,
+                        "supervisor.reason": transition.reason,
+                        "supervisor.seconds": outcome.seconds,
+                        "supervisor.stop_seconds": outcome.stop_seconds if outcome.step is not None else None,
+                        "supervisor.exit_code": outcome.exit_code,
+                        "thread.id": transition.ident,
+                        "process.pid": transition.pid,
+                    }
+                )
+            )
+            if outcome.ended in ERRORS:
+                _set_error(kept.span, outcome)
+            if outcome.error is not None:
+                kept.span.record_exception(outcome.error, timestamp=ended_at)
+        finally:
+            kept.span.end(ended_at)
+
+    def _add_the_rest(self, run: Run) -> None:
+        """An abandoned run has ended after all: its span is over, so the rest of the run is a child of it."""
+        kept = run.trace
+        if self.undone or not isinstance(kept, Trace) or not kept.given_up_at:
+            return
+        span = self._tracer.start_span(
+            f"{kept.name} (abandoned)",
+            trace.set_span_in_context(kept.span, context.Context()),
+            attributes=kept.attributes,
+            start_time=kept.given_up_at,
+        )
+        span.end(_wall_clock(run.ended_at))
+
+    # -------------------------------------------------------------------------------- shutdowns
+
+    def _begin_shutdown(self, reason: str, group: str) -> None:
+        attributes = {
+            "supervisor.name": self._supervisor,
+            "supervisor.group": group or None,
+            "supervisor.reason": reason or None,
+        }
+        self._shutdowns[group] = self._tracer.start_span("shutdown", attributes=_without_none(attributes))
+
+    def _end_shutdown(self, report: ShutdownReport, group: str) -> None:
+        span = self._shutdowns.pop(group, None)
+        if span is None:
+            return
+        counts = {f"supervisor.outcomes.{ended}": number for ended, number in report.counts().items()}
+        span.set_attributes({"supervisor.clean": report.clean, **counts})
+        if any(outcome.ended in ERRORS for outcome in report.outcomes):
+            span.set_status(trace.Status(trace.StatusCode.ERROR, str(report).partition("\n")[0]))
+        span.end()
+        self._leave()
+
+
+def _add_event(run: Run, transition: Transition) -> None:
+    """A run has been entered, or a step of its ladder begins."""
+    attributes: dict[str, Any] = {"supervisor.step": transition.step, "supervisor.reason": transition.reason}
+    at = None
+    if transition.new == "running":
+        late = 0.0
+        if run.started_at:  # when it was entered, whenever the loop hears of it
+            at = _wall_clock(run.started_at)
+            late = time.monotonic() - run.started_at
+        attributes["supervisor.wait_seconds"] = max(0.0, transition.elapsed - late)
+    elif run.ladder is not None:
+        attributes["code.stacktrace"] = run.ladder.stack
+    run.trace.span.add_event(transition.event, _without_none(attributes), at)
+
+
+def _set_error(span: trace.Span, outcome: Outcome) -> None:
+    if outcome.error is not None:
+        kind = type(outcome.error)
+        text = described(outcome.error)
+        span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."))
+    else:
+        text = outcome.ended if outcome.exit_code is None else f"{outcome.ended} with exit code {outcome.exit_code}"
+        span.set_attribute("error.type", outcome.ended)
+    span.set_status(trace.Status(trace.StatusCode.ERROR, text))
+
+
+def _refuse(span: trace.Span, error: BaseException) -> None:
+    try:
+        span.record_exception(error)
+        span.set_status(trace.Status(trace.StatusCode.ERROR, described(error)))
+    finally:
+        span.end()
+
+
+def _wall_clock(at: float) -> int:
+    """Returns a moment of the monotonic clock in nanoseconds of the wall clock; 0.0, which is none, is now."""
+    return time.time_ns() - (int((time.monotonic() - at) * 1e9) if at else 0)
+
+
+def _without_none(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in attributes.items() if value is not None}

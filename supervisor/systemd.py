@@ -1,0 +1,277 @@
+"""Tells systemd how the service is: ready, alive, stopping and for how much longer. Elsewhere nothing happens.
+
+The protocol is a datagram of a few lines to a socket that the environment names, so nothing has to be installed for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._errors import SupervisorClosed
+from ._groupface import GroupSupervisor
+from ._news import Changed, ShutdownBegun, ShutdownEnded
+from ._supervisor import Supervisor
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ._news import News
+    from ._outcome import ShutdownReport, Transition
+
+__all__ = ["Notifier", "notify"]
+
+EXIT_SLACK = 5.0
+"""Seconds that the program has for its own end after the deadline of the shutdown."""
+
+RENEWAL = 10.0
+"""Seconds after which a shutdown that goes on asks for more time again."""
+
+WITHOUT_DEADLINE = 3 * RENEWAL
+"""Seconds that a shutdown without a deadline asks for at a time."""
+
+RETRY_DELAY = 0.05
+"""Seconds after which a message is sent again that systemd was too slow to take."""
+
+
+def notify(supervisor: Supervisor) -> Notifier:
+    """Has the service manager told of the supervisor, from now on until that has shut down.
+
+    Where systemd has started this process, with `Type=notify`, it is told
+
+    - that the service is ready, when you call `ready()` of what this returns;
+    - that it is alive, at half the time of `WatchdogSec`, by the event loop, so that a stuck loop is noticed;
+    - that it stops, as soon as a shutdown begins, and at each step of a ladder for how much longer;
+    - in words, what goes on: `systemctl status` shows it.
+
+    Elsewhere, where `NOTIFY_SOCKET` is not set, nothing of this happens. The variables by which systemd asks for it
+    (`NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`) are taken out of the environment: worker processes, and what
+    else the program starts from now on, must not speak for it. So call it first, in the event loop's thread. A socket
+    that cannot be reached is logged, once, and harms nothing.
+
+    Args:
+        supervisor: The one whose end is that of the service.
+
+    Raises:
+        TypeError: It is no Supervisor.
+        ValueError: It is a group: its end is not that of the service.
+        SupervisorClosed: It is shutting down, or has shut down.
+        RuntimeError: Another supervisor of this process speaks to the service manager already; or it was called
+            outside the supervisor's event loop.
+
+    Example:
+        >>> import asyncio
+        >>> from supervisor import Supervisor
+        >>> async def main():
+        ...     async with Supervisor("ingest") as sup:
+        ...         service = notify(sup)
+        ...         service.ready()
+        ...         return service.active  # False: systemd has not started this
+        >>> asyncio.run(main())
+        False
+    """
+    if not isinstance(supervisor, Supervisor):
+        raise TypeError(f"notify(supervisor={supervisor!r}): must be a Supervisor")
+    if isinstance(supervisor, GroupSupervisor):
+        raise ValueError(  # noqa: TRY004  # a Supervisor it is
+            f"notify(supervisor={supervisor!r}): is a group; give the supervisor whose end is that of the service"
+        )
+    supervisor._attach()
+    if supervisor._attached().closing is not None:
+        raise SupervisorClosed(f"supervisor {supervisor.name!r} is shutting down: the service is not ready any more")
+    other = _speaker[0] if _speaker else None
+    if other is not None and other.active:
+        raise supervisor._misused(f"cannot speak to systemd: {other!r} does already")
+    _speaker[:] = [Notifier(supervisor, _taken_from_environment())]
+    return _speaker[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the environment asks for.
+
+    Attributes:
+        address: Of the socket.
+        watchdog: Seconds within which a sign of life is wanted; `math.inf` for none.
+        wrong: What in it cannot be understood.
+    """
+
+    address: str
+    watchdog: float = math.inf
+    wrong: str = ""
+
+
+class Notifier:
+    """What `notify` returns. Its methods belong to the event loop's thread, and do nothing where it is not active."""
+
+    def __init__(self, supervisor: Supervisor, request: Request | None) -> None:
+        self._supervisor = supervisor
+        self._shell = supervisor._attached()
+        self._loop: asyncio.AbstractEventLoop = self._shell.loop
+        self._pid = os.getpid()
+        self._ready = False
+        self._failed = False
+        self._waiting: deque[bytes] = deque()
+        self._retry: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # for the next sign of life
+        self._renewal: asyncio.TimerHandle | None = None
+        self._step: Transition | None = None  # the last one that nobody has been told of
+        self._socket: socket.socket | None = None
+        if request is None:
+            return
+        if request.wrong:
+            self._report(request.wrong)
+        if not request.address:
+            return
+        self._address = request.address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        supervisor._listeners.keep(self._hear)
+        if request.watchdog < math.inf:
+            self._beat(request.watchdog / 2)
+
+    @property
+    def active(self) -> bool:
+        """Whether somebody is told: systemd has asked for it, and the supervisor has not shut down."""
+        return self._socket is not None and self._pid == os.getpid()
+
+    def ready(self, status: str = "") -> None:
+        """Says that the service is ready: systemd starts what comes after it. Once; later calls say only the status.
+
+        Args:
+            status: What goes on, as one line for people; empty: nothing is said.
+
+        Raises:
+            TypeError: `status` is no string.
+            RuntimeError: It was called outside the supervisor's event loop.
+        """
+        line = self._checked("ready", status)
+        if self._shell.closing is None and not self._ready:
+            self._ready = True
+            self._send("READY=1", *line)
+        else:
+            self._send(*line)
+
+    def status(self, status: str) -> None:
+        """Says what goes on, as one line for people.
+
+        Raises:
+            TypeError: `status` is no string.
+            RuntimeError: It was called outside the supervisor's event loop.
+        """
+        self._send(*self._checked("status", status))
+
+    def _checked(self, method: str, status: object) -> list[str]:
+        if not isinstance(status, str):
+            raise TypeError(f"{method}(status={status!r}): must be a string")
+        self._supervisor._attach()
+        return [_status(status)] if status else []
+
+    # -------------------------------------------------------------------------------- what is heard
+
+    def _hear(self, news: News) -> None:
+        match news:
+            case ShutdownBegun(group=""):
+                self._stopping(news.reason)
+            case Changed(transition=transition) if transition.new == "stopping" and self._shell.closing is not None:
+                if self._step is None:
+                    self._loop.call_soon(self._tell_step)  # of those of one turn of the loop, the last
+                self._step = transition
+            case ShutdownEnded(group=""):
+                self._ended(news.report)
+            case _:
+                pass
+
+    def _stopping(self, reason: str) -> None:
+        self._send("STOPPING=1", _status(f"stopping: {reason}" if reason else "stopping"))
+        self._renew()
+
+    def _renew(self) -> None:
+        self._send(self._more_time())
+        self._renewal = self._loop.call_later(RENEWAL, self._renew)
+
+    def _tell_step(self) -> None:
+        step, self._step = self._step, None
+        if step is not None and self.active:
+            left = len(self._shell.lives.all) + sum(len(kind.calls) for kind in self._shell.kinds)
+            self._send(self._more_time(), _status(f"stopping: {left} left; {step.step} of {step.worker}"))
+
+    def _ended(self, report: ShutdownReport) -> None:
+        self._send(self._more_time(), _status(str(report).partition("\n")[0]))
+        self._supervisor._listeners.discard(self._hear)
+        self._flush()  # what has waited is tried once more
+        for timer in (self._timer, self._renewal, self._retry):
+            if timer is not None:
+                timer.cancel()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _more_time(self) -> str:
+        """Asks for the time until the deadline: systemd's own, `TimeoutStopSec`, may be shorter."""
+        closing = self._shell.closing
+        left = math.inf if closing is None else closing.deadline - self._shell.clock()
+        seconds = WITHOUT_DEADLINE if math.isinf(left) else max(0.0, left) + EXIT_SLACK
+        return f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}"
+
+    def _beat(self, interval: float) -> None:
+        if not self._waiting:
+            self._send("WATCHDOG=1")
+        self._timer = self._loop.call_later(interval, self._beat, interval)
+
+    # -------------------------------------------------------------------------------- what is said
+
+    def _send(self, *lines: str) -> None:
+        if lines and self.active:
+            self._waiting.append("\n".join(lines).encode(errors="replace"))
+            if self._retry is None:
+                self._flush()
+
+    def _flush(self) -> None:
+        self._retry = None
+        while self._waiting and self._socket is not None:
+            try:
+                self._socket.sendto(self._waiting[0], self._address)
+            except BlockingIOError:
+                self._retry = self._loop.call_later(RETRY_DELAY, self._flush)
+                return
+            except OSError as error:
+                self._report(f"{self._address!r}: {error}")
+            self._waiting.popleft()
+
+    def _report(self, reason: str) -> None:
+        if not self._failed:
+            self._failed = True
+            self._shell.log.write(logging.WARNING, "supervisor.notify_failed", reason=reason)
+
+    def __repr__(self) -> str:
+        return f"<Notifier of supervisor {self._supervisor.name!r}: {'' if self.active else 'not '}active>"
+
+
+_speaker: list[Notifier] = []
+"""Who speaks for this process, if anybody ever has."""
+
+
+def _taken_from_environment() -> Request | None:
+    """Returns what is asked for, and takes it out of the environment; None where nothing is."""
+    address, usec, pid = (os.environ.pop(name, "") for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"))
+    if not address:
+        return None
+    if address[0] not in "@/":
+        return Request("", wrong=f"NOTIFY_SOCKET={address!r}: must be a path, or begin with @")
+    if address[0] == "@":
+        address = "\0" + address[1:]
+    if not usec or (pid and pid != str(os.getpid())):
+        return Request(address)
+    if not usec.isdecimal() or int(usec) == 0:
+        return Request(address, wrong=f"WATCHDOG_USEC={usec!r}: must be microseconds, above 0")
+    return Request(address, int(usec) / 1e6)
+
+
+def _status(text: str) -> str:
+    return f"STATUS={' '.join(text.split())}"
