@@ -382,6 +382,14 @@ class Runner(Protocol):
         """A worker has ended for good, as `final` says."""
         ...
 
+    def failed_too_often(self, member: Member) -> None:
+        """A member is given up, whatever follows."""
+        ...
+
+    def given_up(self, member: Member) -> None:
+        """A member is given up, and ends alone."""
+        ...
+
     def enlist(self, life: Life) -> None:
         """Gives a worker its number, its name and its handle."""
         ...
@@ -617,6 +625,8 @@ class Lives:
                 self._group_ended(group)
         elif error is not None and group.on_exhausted == "escalate":
             self._escalate(group, member, error)
+        elif error is not None:
+            self._runner.given_up(member)
 
     def _conclude(self, member: Member, exhausted: bool) -> BaseException | None:
         """Returns the error for which a member is given up, if it is."""
@@ -634,6 +644,7 @@ class Lives:
         elif isinstance(member, Group):
             error.__cause__ = member.failure
             self._runner.group_told(member, "supervisor.group_given_up", str(error))
+        self._runner.failed_too_often(member)
         return error
 
     def _let_go_on(self, member: Member) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ._outcome import Transition
+    from ._tally import Tally
 
 __all__ = ["Listeners", "Transitions"]
 
@@ -104,13 +105,27 @@ class Transitions:
 
 
 class Listeners(list["ref[Transitions]"]):
-    """Who listens to a supervisor. Empty, and so false, while nobody does, which costs a call next to nothing."""
+    """Who listens to a supervisor. Empty, and so false, while nobody does, which costs a call next to nothing.
+
+    Attributes:
+        tallies: Who counts. They do not have calls watched.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tallies: tuple[Tally, ...] = ()
 
     def add(self, listener: Transitions) -> None:
         self.append(ref(listener, self._forget))
 
     def discard(self, listener: Transitions) -> None:
         self._forget(ref(listener))  # equal to the one that was added, as both are of the same object
+
+    def add_tally(self, tally: Tally) -> None:
+        self.tallies = (*self.tallies, tally)
+
+    def remove_tally(self, tally: Tally) -> None:
+        self.tallies = tuple(other for other in self.tallies if other is not tally)
 
     def _forget(self, reference: ref[Transitions]) -> None:
         try:

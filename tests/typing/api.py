@@ -4,11 +4,12 @@ import asyncio
 import signal
 from concurrent.futures import Executor, Future
 from functools import partial
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 from supervisor import (
     Ask,
     EscalationPolicy,
+    Health,
     Inject,
     Outcome,
     Restart,
@@ -22,6 +23,7 @@ from supervisor import (
     WorkerTimeout,
     current_context,
 )
+from supervisor.metrics import register
 
 
 def poll(ctx: WorkerContext, source: str, *, every: float = 1.0) -> int:
@@ -82,6 +84,9 @@ async def main() -> None:
         async for transition in sup.transitions(buffer=10):
             assert_type(transition, Transition)
         assert_type(sup.statistics(), Statistics)
+        assert_type(sup.health(max_abandoned=2, max_exhausted=1), Health)
+        assert_type(sup.group("feeds").health().to_dict(), dict[str, Any])
+        assert_type(register(sup, buckets=[1, 2.5]), None)
         assert_type(await sup.wait_for_signal(signal.SIGTERM), signal.Signals | None)
         assert_type(sup.workers(), tuple[Worker, ...])
         assert_type(sup.stacks(), dict[str, str])
