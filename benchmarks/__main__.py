@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from benchmarks import processes
 from benchmarks.calls import bytes_queued, latency, logging_off, throughput
 from benchmarks.measure import machine, table
+from benchmarks.metrics import counting
 from benchmarks.stops import injection, last_end, waiters, waiters_busy
 from benchmarks.supervision import workers
 
@@ -22,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "throughput": throughput,
     "bytes": bytes_queued,
     "logging": logging_off,
+    "metrics": counting,
     "waiters": waiters,
     "waiters-busy": waiters_busy,
     "last-end": last_end,

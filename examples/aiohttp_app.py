@@ -3,6 +3,7 @@
     python examples/aiohttp_app.py       # on PORT=8000
     curl localhost:8000/nap/1            # a blocking call, on a thread of the pool
     curl localhost:8000/workers          # who runs at present
+    curl localhost:8000/ready            # whether it may be sent requests; and /live, whether it can go on
 
 Stop it with Ctrl-C or SIGTERM: aiohttp waits for the requests in flight, then cleans up. A second later the
 report names the poller as stopped, the spinner as injected and the sleeper as abandoned, and the process ends.
@@ -53,9 +54,20 @@ async def workers(request: web.Request) -> web.Response:
     return web.json_response({worker.name: worker.state for worker in request.app[SUP].workers()})
 
 
+async def ready(request: web.Request) -> web.Response:
+    health = request.app[SUP].health()
+    return web.json_response(health.to_dict(), status=200 if health.ready else 503)
+
+
+async def live(request: web.Request) -> web.Response:
+    health = request.app[SUP].health()
+    return web.json_response(health.to_dict(), status=200 if health.live else 503)
+
+
 app = web.Application()
 app.cleanup_ctx.append(supervised)
 app.add_routes([web.get("/nap/{seconds}", nap), web.get("/workers", workers)])
+app.add_routes([web.get("/ready", ready), web.get("/live", live)])
 
 if __name__ == "__main__":
     web.run_app(

@@ -3,6 +3,7 @@
     python examples/fastapi_app.py       # on LOOP=asyncio or LOOP=uvloop, and on PORT=8000
     curl localhost:8000/nap/1            # a blocking call, on a thread of the pool
     curl localhost:8000/workers          # who runs at present
+    curl localhost:8000/ready            # whether it may be sent requests; and /live, whether it can go on
 
 Stop it with Ctrl-C or SIGTERM: uvicorn waits for the requests in flight, then ends the lifespan. A second later the
 report names the poller as stopped, the spinner as injected and the sleeper as abandoned, and the process ends.
@@ -14,9 +15,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
-from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerContext
+from supervisor import Ask, EscalationPolicy, Health, Inject, Supervisor, WorkerContext
 
 
 def poll(ctx: WorkerContext) -> None:
@@ -56,6 +57,20 @@ async def nap(request: Request, seconds: float) -> None:
 async def workers(request: Request) -> dict[str, str]:
     sup: Supervisor = request.state.sup
     return {worker.name: worker.state for worker in sup.workers()}
+
+
+@app.get("/ready")
+async def ready(request: Request, response: Response) -> dict[str, object]:
+    health: Health = request.state.sup.health()
+    response.status_code = 200 if health.ready else 503
+    return health.to_dict()
+
+
+@app.get("/live")
+async def live(request: Request, response: Response) -> dict[str, object]:
+    health: Health = request.state.sup.health()
+    response.status_code = 200 if health.live else 503
+    return health.to_dict()
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._errors import WorkerFailed as WorkerFailed
     from ._errors import WorkerStopped as WorkerStopped
     from ._errors import WorkerTimeout as WorkerTimeout
+    from ._outcome import Health as Health
     from ._outcome import Outcome as Outcome
     from ._outcome import ShutdownReport as ShutdownReport
     from ._outcome import Statistics as Statistics
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Ask": "_policy",
     "EscalationPolicy": "_policy",
+    "Health": "_outcome",
     "Inject": "_policy",
     "Kill": "_policy",
     "Outcome": "_outcome",

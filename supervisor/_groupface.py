@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ._lives import Group
-    from ._outcome import ShutdownReport
+    from ._outcome import Health, ShutdownReport
     from ._shell import Shell
     from ._worker import Worker
 
@@ -66,6 +66,14 @@ class GroupSupervisor(Supervisor):
         states = Counter[WorkerState](worker.state for worker in self.workers())
         stopping = self._group.closed is not None or self._group.gone
         return Statistics(self.name, dict(states), queued=states["queued"], stopping=stopping)
+
+    def health(self, *, max_abandoned: int | None = None, max_exhausted: int = 0) -> Health:
+        """Returns whether this group takes work, and whether it can go on; see `Supervisor.health`. Any thread.
+
+        It is ready while it, and the groups around it, are up, and live where it has not been given up itself. Counted
+        are its own workers and calls, and those of the groups in it.
+        """
+        return super().health(max_abandoned=max_abandoned, max_exhausted=max_exhausted)
 
     def transitions(self, *, buffer: int = 1000) -> Transitions:
         """Opens an async iterator over the transitions of this group's workers; see `Supervisor.transitions`."""
@@ -141,6 +149,14 @@ class GroupSupervisor(Supervisor):
     @property
     def _shell(self) -> Shell | None:  # type: ignore[override]
         return self._parent._shell
+
+    @property
+    def _lost(self) -> str | None:  # type: ignore[override]
+        return self._parent._lost
+
+    @property
+    def _requested(self) -> str | None:  # type: ignore[override]
+        return self._parent._requested
 
     @property
     def _listeners(self) -> Any:  # type: ignore[override]

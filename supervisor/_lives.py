@@ -406,6 +406,14 @@ class Runner(Protocol):
         """A worker has ended for good, as `final` says."""
         ...
 
+    def failed_too_often(self, member: Member) -> None:
+        """A member is given up, whatever follows."""
+        ...
+
+    def given_up(self, member: Member) -> None:
+        """A member is given up, and ends alone."""
+        ...
+
     def enlist(self, life: Life) -> None:
         """Gives a worker its number, its name and its handle."""
         ...
@@ -683,6 +691,8 @@ class Lives:
                     self._let_go_on(around)
         elif ending and group.ending and not group.members:
             self._group_ended(group)
+        elif error is not None and not fails:
+            self._runner.given_up(member)
 
     def _conclude(self, member: Member, exhausted: bool) -> BaseException | None:
         """Returns the error for which a member is given up, if it is."""
@@ -710,6 +720,7 @@ class Lives:
             if member.over:  # told before an interrupt
                 return error
             self._runner.group_told(member, "supervisor.group_given_up", str(error))
+        self._runner.failed_too_often(member)
         return error
 
     def _let_go_on(self, member: Member) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ._policy import Kind, StepName
 
-__all__ = ["Ended", "Outcome", "ShutdownReport", "Statistics", "Transition", "WorkerState"]
+__all__ = ["Ended", "Health", "Outcome", "ShutdownReport", "Statistics", "Transition", "WorkerState"]
 
 WorkerState: TypeAlias = Literal["queued", "starting", "running", "stopping", "backing_off", "ended"]
 Ended: TypeAlias = Literal[
@@ -243,6 +243,33 @@ class Statistics:
     processes: int = 0
     abandoned: int = 0
     stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a supervisor may be given work, and whether it can go on. Immutable.
+
+    Attributes:
+        supervisor: The supervisor's name.
+        ready: It takes work, and all of its workers that have a `ready_timeout` are ready. What is not live is not
+            ready either.
+        live: It has lost no more than it may; false means that only a new process mends it.
+        reasons: Why it is not ready, or not live, for people; empty where it is both.
+
+    Example:
+        >>> Health("app", ready=False, live=True, reasons=("is shutting down",)).to_dict()["reasons"]
+        ['is shutting down']
+    """
+
+    supervisor: str
+    ready: bool
+    live: bool
+    reasons: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as JSON-ready data."""
+        data: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**data, "reasons": list(self.reasons)}
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:

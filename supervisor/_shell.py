@@ -18,7 +18,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
 
 from ._context import Chain
 from ._errands import Errand, Errands
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from ._machine import Cause
     from ._outcome import Ended
     from ._policy import Kind, OnExhausted, Step, StepName, Strategy
+    from ._tally import Key
     from ._transitions import Listeners
     from .config import Config
 
@@ -91,6 +92,9 @@ KNOWN_RULES = 100
 
 JOIN_SLACK = 0.05
 """Seconds at most that a shutdown waits for threads that are past their last line."""
+
+REMEMBERED = 1000
+"""Of how many workers and groups it is remembered that they were given up."""
 
 QUIET_SLACK = 0.1
 """Seconds that a shutdown gives idle threads to end, beyond its deadline if need be."""
@@ -132,6 +136,7 @@ class Shell:
         errands: What workers have the loop do, by `ctx.call`.
         names: The workers and calls that were given a name and have not ended.
         abandoned: The runs that were given up and have not come back.
+        exhausted: The names of the workers and groups that were given up alone, until others have these names.
         thread, pid: The thread and the process of the loop.
         closing: The shutdown, once it has begun.
         report: The report, once it has ended.
@@ -147,6 +152,7 @@ class Shell:
         self.log = Log(settings.name, settings.logger, loop)
         self.names: dict[str, Run | Member] = {}
         self.abandoned: dict[int, Run] = {}
+        self.exhausted: dict[str, None] = {}
         self.closing: Shutdown | None = None
         self.report: ShutdownReport | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
@@ -312,8 +318,7 @@ class Shell:
         self._groups.append(group)
 
     def group_told(self, group: Group, event: str, reason: str) -> None:
-        level = logging.ERROR if event.endswith("given_up") else logging.WARNING
-        self.log.write(level, event, group=group.name, reason=reason)
+        self.tell.group(event, group.name, reason)
 
     def group_over(self, group: Group) -> None:
         self._close_groups()
@@ -365,6 +370,8 @@ class Shell:
         for group in tuple(self._groups):
             if group.gone and self.names.get(group.name) is group:
                 del self.names[group.name]
+                for name in [name for name in self.exhausted if name.startswith(f"{group.name}/")]:
+                    del self.exhausted[name]  # nobody misses them any more
             ended = group.gone or self.report is not None or (self.closing is not None and group.empty)
             runs = [*self.calls(), *self.errands.open] if ended else []
             if ended and (self.report is not None or not any(_belongs(run, group) for run in runs)):
@@ -437,6 +444,15 @@ class Shell:
         """A worker or group is given up, and `on_exhausted` has all others go with it."""
         self.failure = error
         self.begin_shutdown(None, f"{member.name!r} is given up")
+
+    def failed_too_often(self, member: Member) -> None:
+        self.tell.given_up("group" if isinstance(member, Group) else "worker")
+
+    def given_up(self, member: Member) -> None:
+        """A worker or group is given up, and ends alone."""
+        self.exhausted[member.name] = None
+        if len(self.exhausted) > REMEMBERED:
+            del self.exhausted[next(iter(self.exhausted))]
 
     def life_over(self, life: Life) -> None:
         """A worker has ended for good."""
@@ -571,6 +587,8 @@ class Shell:
     def _take_name(self, name: str, owner: Run | Member) -> None:
         self._refuse_taken(name)
         self.names[name] = owner
+        if isinstance(owner, Member):
+            self.exhausted.pop(name, None)
 
     def _refuse_taken(self, name: str) -> None:
         stem, _, number = name.rpartition("-")
@@ -607,11 +625,17 @@ class Shell:
         numbered += [(number, worker) for number, worker in handles if worker is not None]
         return [worker for _, worker in sorted(numbered, key=lambda item: item[0])]
 
+    def census(self) -> Counter[Key]:
+        """Counts what has not ended, by kind, role and state. Any thread."""
+        calls: list[Key] = [(run.kind.name, "call", run.state_name) for run in self.calls()]
+        lives: list[Key] = [(life.kind.name, "worker", life.worker.state) for life in list(self.lives.all.values())]
+        return Counter(key for key in calls + lives if key[2] != "ended")
+
     def statistics(self) -> Statistics:
         """Counts. Any thread."""
-        states = Counter[WorkerState](run.state_name for run in self.calls())
-        states.update(life.worker.state for life in list(self.lives.all.values()))
-        states.pop("ended", None)
+        states: Counter[WorkerState] = Counter()
+        for (_, _, state), number in self.census().items():
+            states[cast("WorkerState", state)] += number
         return Statistics(
             self.settings.name,
             workers=dict(states),
@@ -724,13 +748,16 @@ class Shell:
         if run.ladder is not None or run.worker is not None or run.watched or run.died or self.tell.listeners:
             self._feed(run, Exited(run.returned, run.died))
             return
+        ended: Ended = "returned" if run.returned else "failed"
         if run.future is not None:
             self._resolve(run, run.future, run.value, run.error)
         self._forget(run)
         if run.group is not None and not run.group.takes_work:
             self._close_groups()
         if run.worker is not None:  # asked for meanwhile, by another thread
-            self._conclude(run, "returned" if run.returned else "failed", None)
+            self._conclude(run, ended, None)
+        elif self.tell.listeners.tallies:
+            self.tell.call_ended(run, ended)
         run.let_go()
 
     def _resolve(
@@ -771,7 +798,7 @@ class Shell:
             return
         self.resolving[run.number] = future  # whoever looks for it finds it among the calls, or else here
         try:
-            self._end_unseen(run, run)
+            self._end_unseen(run, "returned" if error is None else "failed", run)
             self._resolve(run, future, value, error)
         finally:
             del self.resolving[run.number]
@@ -780,14 +807,14 @@ class Shell:
         """An executor's call was cancelled before a thread had taken it. Any thread."""
         tell = partial(self._withdraw, run)
         if run.settle is not None and run.settle.acquire(False):
-            self._end_unseen(run, tell)
+            self._end_unseen(run, "cancelled", tell)
         else:
             self._inbox.post(tell)
 
     def _withdraw(self, run: Run) -> None:
         self._feed(run, StopAsked("cancel") if run.ladder is None else Exited(returned=False))
 
-    def _end_unseen(self, run: Run, otherwise: Run | Callable[[], object]) -> None:
+    def _end_unseen(self, run: Run, ended: Ended, otherwise: Run | Callable[[], object]) -> None:
         """Concludes an executor's call here, where nobody but its future is to be told; else has the loop do it."""
         if not run.watched and run.worker is None:
             run.over = True
@@ -796,6 +823,8 @@ class Shell:
             if run.group is not None and not run.group.takes_work:  # as with a shutdown: one of the two sees the other
                 self._inbox.post(self._close_groups)
             if run.worker is None:  # or else another thread has asked for its handle meanwhile
+                if self.tell.listeners.tallies:
+                    self.tell.call_ended(run, ended)
                 run.let_go()
                 return
         self._inbox.post(otherwise)

@@ -34,9 +34,10 @@ from ._errors import (
     WorkerTimeout,
 )
 from ._executor import PoolExecutor
+from ._health import SHUTTING_DOWN, health_of
 from ._lives import Group, Life, Member
 from ._loop import outlast
-from ._outcome import Statistics
+from ._outcome import Health, Statistics
 from ._run import CallFuture, WorkerKind, qualname
 from ._shell import Settings, Shell
 from ._signals import checked_signals
@@ -64,7 +65,8 @@ class Supervisor:
 
     May be built before any event loop runs; it binds to the loop that first uses it, and lives once: after its shutdown
     it takes no more work. Use it as an async context manager, or await `shutdown()` in the app's teardown. Its methods
-    belong to its event loop's thread; `workers`, `stacks` and `request_shutdown` may be called from any.
+    belong to its event loop's thread; `workers`, `stacks`, `statistics`, `health`, `executor` and `request_shutdown`
+    may be called from any.
 
     Args:
         name: For logs, thread names and messages; not empty, without "/".
@@ -515,6 +517,45 @@ class Supervisor:
         """
         with shielded():
             return Statistics(self.name) if self._shell is None else self._shell.statistics()
+
+    def health(self, *, max_abandoned: int | None = None, max_exhausted: int = 0) -> Health:
+        """Returns whether it takes work, and whether it can go on, for the probes of a platform. Any thread.
+
+        It is ready from the first moment on, also before its first use; no longer once a shutdown has been asked for,
+        while a worker that has a `ready_timeout` is not ready, and while a group is being started again. It stays live
+        while it shuts down.
+
+        Args:
+            max_abandoned: How many abandoned workers and calls that have not come back it bears, 0 or more; with more
+                of them it is not live. None: `max_threads`, beyond which the pool replaces no abandoned thread.
+            max_exhausted: How many workers and groups it bears that were given up alone (`on_exhausted="give_up"`), 0
+                or more; with more of them it is not live. One whose name was taken again, by `start` or `group`, does
+                not count, nor one in a group that has been shut down. At most 1000 are remembered.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong; the message names it.
+
+        Example:
+            >>> Supervisor("app").health()
+            Health(supervisor='app', ready=True, live=True, reasons=())
+        """
+        most_abandoned = checked_optional_count("max_abandoned", max_abandoned, least=0)
+        most_exhausted = checked_count("max_exhausted={!r}", max_exhausted, least=0)
+        with shielded():
+            shell, lost = self._shell, self._lost
+            if lost is not None:
+                return Health(self.name, ready=False, live=False, reasons=(lost,))
+            asked = self._requested is not None
+            if shell is None:
+                return Health(self.name, ready=not asked, live=True, reasons=(SHUTTING_DOWN,) if asked else ())
+            return health_of(
+                self.name,
+                shell,
+                self._scope(),
+                asked=asked,
+                max_abandoned=self._settings.max_threads if most_abandoned is None else most_abandoned,
+                max_exhausted=most_exhausted,
+            )
 
     def transitions(self, *, buffer: int = 1000) -> Transitions:
         """Opens an async iterator over the transitions of all workers from now on, calls included.

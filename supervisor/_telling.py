@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from ._news import Begun, CameBack, Changed, News, Refused
 from ._outcome import Outcome, Transition, WorkerState
 from ._policy import Ask, Kill
 from ._run import qualname
+from ._tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._log import Log
     from ._news import Listener
+    from ._outcome import Ended
     from ._policy import StepName
     from ._run import Run
     from ._transitions import Listeners
 
 __all__ = ["Teller"]
+
+P = ParamSpec("P")
 
 
 class Teller:
@@ -73,6 +77,7 @@ class Teller:
         reason: str | None = None,
     ) -> None:
         """Tells of a change of a run's state, or of a further step."""
+        self._count(Tally.told, run, old, new, step, outcome)
         level = _level(run, step, outcome)
         logged = self.log.wants(level)
         if not logged and not self.listeners:
@@ -113,6 +118,38 @@ class Teller:
     def restarting(self, run: Run, outcome: Outcome) -> None:
         """Tells that a run has ended, and that another one follows."""
         self.transition(run, _before_the_end(run, outcome), "backing_off", outcome=outcome)
+
+    def call_ended(self, run: Run, ended: Ended) -> None:
+        """Tells of a call that nobody stopped, and that nobody watches, that it has ended. Any thread."""
+        for tally in self.listeners.tallies:
+            try:
+                tally.call_ended(run, ended)
+            except Exception as error:
+                self._cannot_count(tally, error)
+
+    def group(self, event: str, group: str, reason: str) -> None:
+        """Tells that a group is started again, or given up."""
+        level = logging.ERROR
+        if not event.endswith("given_up"):
+            level = logging.WARNING
+            self._count(Tally.group_restarted)
+        self.log.write(level, event, group=group, reason=reason)
+
+    def given_up(self, role: str) -> None:
+        """Tells those who count of a worker or a group that has failed too often; the log has it by other ways."""
+        self._count(Tally.given_up, role)
+
+    def _count(self, count: Callable[Concatenate[Tally, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
+        for tally in self.listeners.tallies:
+            try:
+                count(tally, *args, **kwargs)
+            except Exception as error:
+                self._cannot_count(tally, error)
+
+    def _cannot_count(self, tally: Tally, error: Exception) -> None:
+        """One that fails to count harms nobody, and is left out from then on."""
+        self.listeners.remove_tally(tally)
+        self.log.write(logging.ERROR, "supervisor.counting_failed", exc_info=error)
 
     def stuck(self, run: Run, reason: str, stack: str | None) -> None:
         """Tells that a run gave no sign of life in time, and where it stands."""

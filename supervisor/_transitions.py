@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ._news import Listener, News
     from ._outcome import Transition
+    from ._tally import Tally
 
 __all__ = ["Listeners", "Transitions"]
 
@@ -129,7 +130,15 @@ class Kept:
 
 
 class Listeners(list["WeakMethod[Listener] | Kept"]):
-    """Who listens to a supervisor. Empty, and so false, while nobody does, which costs a call next to nothing."""
+    """Who listens to a supervisor. Empty, and so false, while nobody does, which costs a call next to nothing.
+
+    Attributes:
+        tallies: Who counts. They do not have calls watched.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tallies: tuple[Tally, ...] = ()
 
     def add(self, listener: Listener) -> None:
         """Takes in a listener, a bound method, for as long as somebody else holds its object."""
@@ -144,6 +153,12 @@ class Listeners(list["WeakMethod[Listener] | Kept"]):
         for reference in tuple(self):
             if reference() == listener:
                 self._forget(reference)
+
+    def add_tally(self, tally: Tally) -> None:
+        self.tallies = (*self.tallies, tally)
+
+    def remove_tally(self, tally: Tally) -> None:
+        self.tallies = tuple(other for other in self.tallies if other is not tally)
 
     def _forget(self, reference: WeakMethod[Listener] | Kept) -> None:
         try:

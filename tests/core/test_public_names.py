@@ -10,6 +10,7 @@ import supervisor
 NAMES = {
     "Ask",
     "EscalationPolicy",
+    "Health",
     "Inject",
     "Kill",
     "Outcome",

@@ -4,11 +4,12 @@ import asyncio
 import signal
 from concurrent.futures import Executor, Future
 from functools import partial
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 from supervisor import (
     Ask,
     EscalationPolicy,
+    Health,
     Inject,
     Outcome,
     Restart,
@@ -23,6 +24,7 @@ from supervisor import (
     current_context,
 )
 from supervisor.config import Config, load
+from supervisor.metrics import register
 
 
 async def fetch(source: str) -> bytes:
@@ -95,6 +97,9 @@ async def main() -> None:
         async for transition in sup.transitions(buffer=10):
             assert_type(transition, Transition)
         assert_type(sup.statistics(), Statistics)
+        assert_type(sup.health(max_abandoned=2, max_exhausted=1), Health)
+        assert_type(sup.group("feeds").health().to_dict(), dict[str, Any])
+        assert_type(register(sup, buckets=[1, 2.5]), None)
         assert_type(await sup.wait_for_signal(signal.SIGTERM), signal.Signals | None)
         assert_type(sup.workers(), tuple[Worker, ...])
         assert_type(sup.stacks(), dict[str, str])

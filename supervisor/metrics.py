@@ -1,0 +1,349 @@
+"""Metrics for Prometheus: `register(sup)` once, and each scrape tells of the supervisor. The extra `metrics`.
+
+Gauges are read when a scrape asks for them, on the thread of the scrape. Counters and the histogram are counted as it
+happens. No call is watched for that, so that a call pays a fraction of a microsecond and not the events of its life.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from itertools import accumulate
+from threading import Lock
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
+
+from ._groupface import GroupSupervisor
+from ._supervisor import Supervisor
+from ._tally import Tally
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+except ImportError as error:
+    raise ImportError(
+        "supervisor.metrics needs prometheus-client: install the extra stopladder[metrics]", name=error.name
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+__all__ = ["METRICS", "STOP_BUCKETS", "Metric", "register", "unregister"]
+
+STOP_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 60.0)
+"""Upper bounds in seconds: the graces of the default ladders end at 5, 7, 10 and 12, a shutdown at 20."""
+
+Family: TypeAlias = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
+
+
+class Metric(NamedTuple):
+    """One metric as it is told to Prometheus.
+
+    Attributes:
+        name: Its name, with its unit and, for a counter, `_total`.
+        type: "gauge", "counter" or "histogram".
+        labels: Its labels, each with the values that it can have; besides them each metric has `supervisor`.
+        help: What it is.
+    """
+
+    name: str
+    type: Literal["gauge", "counter", "histogram"]
+    labels: Mapping[str, tuple[str, ...]]
+    help: str
+
+    def family(self) -> Family:
+        """Returns it without samples."""
+        names = ["supervisor", *self.labels]
+        match self.type:
+            case "gauge":
+                return GaugeMetricFamily(self.name, self.help, labels=names)
+            case "counter":
+                return CounterMetricFamily(self.name, self.help, labels=names)
+            case "histogram":
+                return HistogramMetricFamily(self.name, self.help, labels=names)
+
+
+KINDS = ("thread", "process")
+STATES = {
+    "call": ("queued", "running", "stopping"),
+    "worker": ("starting", "running", "stopping", "backing_off"),
+}
+NEW_STATES = {
+    "call": ("queued", "running", "stopping", "ended"),
+    "worker": ("running", "stopping", "backing_off", "ended"),
+}
+STEPS = {"thread": ("ask", "inject"), "process": ("ask", "inject", "terminate", "kill")}
+ENDINGS = {
+    "thread": ("returned", "failed", "stopped", "injected", "abandoned", "cancelled"),
+    "process": (
+        *("returned", "failed", "stopped", "injected", "terminated", "killed", "abandoned", "died", "cancelled"),
+    ),
+}
+
+_KIND = {"kind": KINDS}
+_ROLE = {"role": ("call", "worker")}
+_MEMBER = {"role": ("worker", "group")}
+
+
+def _all(values: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for some in values.values() for value in some))
+
+
+WORKERS = Metric(
+    "supervisor_workers", "gauge", _KIND | _ROLE | {"state": _all(STATES)}, "Workers and calls that have not ended."
+)
+QUEUED = Metric("supervisor_queued_calls", "gauge", _KIND, "Calls that wait for a thread or a process.")
+CAPACITY = Metric("supervisor_call_capacity", "gauge", _KIND, "Calls that can run at once.")
+THREADS = Metric(
+    "supervisor_threads", "gauge", {}, "Threads that are alive: of the pool, of workers, abandoned ones and helpers."
+)
+PROCESSES = Metric(
+    "supervisor_processes", "gauge", {}, "Processes that are alive: of the pool, of workers, and the spare one."
+)
+ABANDONED = Metric(
+    "supervisor_abandoned_workers", "gauge", _KIND, "Workers and calls that were abandoned and have not come back."
+)
+STOPPING = Metric("supervisor_stopping", "gauge", {}, "1 once a shutdown has begun, else 0.")
+TRANSITIONS = Metric(
+    "supervisor_transitions_total",
+    "counter",
+    _KIND | _ROLE | {"state": _all(NEW_STATES)},
+    "Changes of the state of workers and calls, by the new state.",
+)
+ESCALATIONS = Metric(
+    "supervisor_escalations_total", "counter", _KIND | {"step": STEPS["process"]}, "Steps of ladders that have begun."
+)
+EXITS = Metric(
+    "supervisor_exits_total",
+    "counter",
+    _KIND | _ROLE | {"ended": ENDINGS["process"]},
+    "Runs of workers, and calls, that have ended, by how they ended.",
+)
+RESTARTS = Metric("supervisor_restarts_total", "counter", _MEMBER, "Restarts of workers and groups.")
+EXHAUSTED = Metric(
+    "supervisor_exhausted_total",
+    "counter",
+    _MEMBER,
+    "Workers and groups that were given up: they had failed too often.",
+)
+STOP_SECONDS = Metric(
+    "supervisor_stop_seconds",
+    "histogram",
+    _KIND,
+    "Seconds that workers and calls took to end, or to be abandoned, once their ladder had begun.",
+)
+
+METRICS = (
+    *(WORKERS, QUEUED, CAPACITY, THREADS, PROCESSES, ABANDONED, STOPPING),
+    *(TRANSITIONS, ESCALATIONS, EXITS, RESTARTS, EXHAUSTED, STOP_SECONDS),
+)
+
+
+# ------------------------------------------------------------------------------------------------ registering
+
+
+def register(
+    sup: Supervisor, *, registry: CollectorRegistry | None = None, buckets: Sequence[float] = STOP_BUCKETS
+) -> None:
+    """Has each scrape of a registry tell of a supervisor, and begins to count. Any thread; before its first use, too.
+
+    Several supervisors of one process may be registered; the label `supervisor`, their names, tells them apart. The
+    workers and calls of groups count for their supervisor. Registering the same one again changes nothing. One that has
+    shut down stays, with its last counts, until it is unregistered or one of the same name is registered.
+
+    Args:
+        sup: The supervisor; no group.
+        registry: Where; None: `prometheus_client.REGISTRY`.
+        buckets: The upper bounds of `supervisor_stop_seconds`, in seconds: finite, above 0, each more than the one
+            before. `+Inf` is added.
+
+    Raises:
+        TypeError: An argument is wrong.
+        ValueError: It is a group, or `buckets` are wrong; or a supervisor of this name is registered and has not shut
+            down; or others have registered metrics of these names.
+        RuntimeError: prometheus-client's multiprocess mode is on, which no collector takes part in, and no registry of
+            your own is given.
+
+    Example:
+        >>> from prometheus_client import CollectorRegistry
+        >>> from supervisor import Supervisor
+        >>> registry = CollectorRegistry()
+        >>> register(Supervisor("app"), registry=registry)
+        >>> registry.get_sample_value("supervisor_stopping", {"supervisor": "app"})
+        0
+    """
+    registry = _checked(sup, registry)
+    bounds = _checked_buckets(buckets)
+    if registry is REGISTRY and any(name in os.environ for name in MULTIPROCESS):
+        raise RuntimeError(
+            f"register({sup!r}): {MULTIPROCESS[0]} is set, and prometheus-client's multiprocess mode merges the files "
+            "of its own metrics alone: give registry=CollectorRegistry(), and serve it from each process on a port of "
+            "its own"
+        )
+    with _registering:
+        collector = _collectors.get(registry)
+        if collector is None:
+            collector = _collectors[registry] = Collector()
+            try:
+                registry.register(collector)
+            except BaseException:
+                del _collectors[registry]
+                raise
+        collector.add(sup, bounds)
+
+
+def unregister(sup: Supervisor, *, registry: CollectorRegistry | None = None) -> None:
+    """Has the scrapes of a registry tell of a supervisor no more, and ends its counting for it. Any thread.
+
+    Raises:
+        TypeError: An argument is wrong.
+        ValueError: It is a group.
+        KeyError: It is not registered there.
+    """
+    registry = _checked(sup, registry)
+    with _registering:
+        collector = _collectors.get(registry)
+        if collector is None or not collector.has(sup):
+            raise KeyError(f"unregister({sup!r}): is not registered in this registry")
+        collector.remove(sup)
+        if collector.empty:
+            del _collectors[registry]
+            registry.unregister(collector)
+
+
+MULTIPROCESS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+
+
+def _checked(sup: object, registry: object) -> CollectorRegistry:
+    if not isinstance(sup, Supervisor):
+        raise TypeError(f"sup={sup!r}: must be a Supervisor")
+    if isinstance(sup, GroupSupervisor):
+        raise ValueError(f"sup={sup!r}: is a group, which its supervisor counts: give that one")  # noqa: TRY004
+    if registry is not None and not isinstance(registry, CollectorRegistry):
+        raise TypeError(f"registry={registry!r}: must be a prometheus_client.CollectorRegistry or None")
+    return registry or REGISTRY
+
+
+def _checked_buckets(buckets: Sequence[object]) -> tuple[float, ...]:
+    numbers = [value for value in buckets if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) != len(buckets):
+        raise TypeError(f"buckets={buckets!r}: must be numbers of seconds")
+    rising = all(before < after for before, after in zip([0, *numbers], numbers, strict=False))
+    if not numbers or not rising or math.isinf(numbers[-1]):
+        raise ValueError(f"buckets={buckets!r}: must be one or more finite seconds above 0, each more than the last")
+    return tuple(float(value) for value in numbers)
+
+
+# ------------------------------------------------------------------------------------------------ scraping
+
+
+class Collector:
+    """All supervisors of one registry, as the registry asks for them: each name may be told once in a scrape."""
+
+    def __init__(self) -> None:
+        self._registered: dict[str, tuple[Supervisor, Tally]] = {}
+
+    @property
+    def empty(self) -> bool:
+        return not self._registered
+
+    def has(self, sup: Supervisor) -> bool:
+        return self._registered.get(sup.name, (None,))[0] is sup
+
+    def add(self, sup: Supervisor, bounds: tuple[float, ...]) -> None:
+        if self.has(sup):
+            return
+        if sup.name in self._registered:
+            former, _ = self._registered[sup.name]
+            if former.report is None and former._lost is None:
+                raise ValueError(
+                    f"register({sup!r}): {former!r} is registered under this name: give each supervisor its own"
+                )
+            self.remove(former)
+        tally = Tally(bounds)
+        self._registered[sup.name] = sup, tally
+        sup._listeners.add_tally(tally)
+
+    def remove(self, sup: Supervisor) -> None:
+        _, tally = self._registered.pop(sup.name)
+        sup._listeners.remove_tally(tally)
+
+    def describe(self) -> Iterable[Family]:
+        """Returns the metrics without samples, so that names that are taken are found at once."""
+        return [metric.family() for metric in METRICS]
+
+    def collect(self) -> Iterable[Family]:
+        """Returns the metrics as they are now. Any thread."""
+        families = {metric.name: metric.family() for metric in METRICS}
+        for name, (sup, tally) in sorted(self._registered.copy().items()):
+            if sup._lost is not None:
+                continue  # it belongs to the process that has been forked, and is told of there
+            for metric, numbers in (*_now(sup), *_counted(tally)):
+                family = families[metric.name]
+                assert not isinstance(family, HistogramMetricFamily)
+                for values, number in numbers.items():
+                    family.add_metric((name, *values), number)
+            histogram = families[STOP_SECONDS.name]
+            assert isinstance(histogram, HistogramMetricFamily)
+            for kind, rows, total in _stops(tally):
+                histogram.add_metric((name, kind), rows, total)
+        return families.values()
+
+
+_registering = Lock()
+_collectors: WeakKeyDictionary[CollectorRegistry, Collector] = WeakKeyDictionary()
+
+Numbers: TypeAlias = "Mapping[tuple[str, ...], float]"
+"""By the values of the labels, but for `supervisor`."""
+
+
+def _now(sup: Supervisor) -> Iterator[tuple[Metric, Numbers]]:
+    """Reads the gauges."""
+    shell, settings = sup._shell, sup._settings
+    statistics = sup.statistics()
+    capacity = {"thread": settings.max_threads, "process": settings.max_processes}
+    workers: Counter[tuple[str, ...]] = Counter()
+    abandoned: Counter[str] = Counter()
+    if shell is not None:
+        workers.update(shell.census())
+        abandoned.update(run.kind.name for run in tuple(shell.abandoned.values()))
+        capacity |= {kind.name: kind.capacity for kind in tuple(shell.kinds)}
+    possible = [(kind, role, state) for kind in KINDS for role, states in STATES.items() for state in states]
+    yield WORKERS, _with_zeros(workers, possible)
+    yield QUEUED, {(kind,): workers[kind, "call", "queued"] for kind in KINDS}
+    yield CAPACITY, {(kind,): capacity[kind] for kind in KINDS}
+    yield THREADS, {(): statistics.threads}
+    yield PROCESSES, {(): statistics.processes}
+    yield ABANDONED, {(kind,): abandoned[kind] for kind in KINDS}
+    yield STOPPING, {(): int(statistics.stopping)}
+
+
+def _counted(tally: Tally) -> Iterator[tuple[Metric, Numbers]]:
+    """Reads the counters."""
+    transitions, exits = Counter(dict(tally.transitions)), Counter(dict(tally.exits))
+    for (kind, ended, entered), number in dict(tally.unseen).items():
+        exits[kind, "call", ended] += number
+        for state in ("queued", "running", "ended") if entered else ("queued", "ended"):
+            transitions[kind, "call", state] += number
+    roles = _ROLE["role"]
+    changes = [(kind, role, state) for kind in KINDS for role in roles for state in NEW_STATES[role]]
+    yield TRANSITIONS, _with_zeros(transitions, changes)
+    yield ESCALATIONS, _with_zeros(dict(tally.escalations), [(kind, step) for kind in KINDS for step in STEPS[kind]])
+    ends = [(kind, role, ended) for kind in KINDS for role in roles for ended in ENDINGS[kind]]
+    yield EXITS, _with_zeros(exits, ends)
+    yield RESTARTS, {(role,): tally.restarts[role] for role in ("worker", "group")}
+    yield EXHAUSTED, {(role,): tally.exhausted[role] for role in ("worker", "group")}
+
+
+def _stops(tally: Tally) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
+    """Reads the histogram: by kind, how many stops took no longer than each bound, and the sum of seconds."""
+    bounds = [*map(str, tally.bounds), "+Inf"]
+    for kind in KINDS:
+        counts, total = tally.stops.get(kind) or ((0,) * len(bounds), 0.0)
+        yield kind, list(zip(bounds, accumulate(counts), strict=True)), total
+
+
+def _with_zeros(numbers: Mapping[tuple[str, ...], float], possible: Iterable[tuple[str, ...]]) -> Numbers:
+    """What can occur is there from the first scrape on: `increase` misses the first step of a series that is not."""
+    return {**dict.fromkeys(possible, 0), **numbers}

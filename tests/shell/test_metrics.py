@@ -1,0 +1,618 @@
+"""`supervisor.metrics`, as real scrapes over HTTP see it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from contextlib import contextmanager
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import prometheus_client
+import pytest
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families as text_families
+
+from supervisor import (
+    Ask,
+    EscalationPolicy,
+    Inject,
+    Restart,
+    RestartLimitExceeded,
+    Supervisor,
+    WorkerDied,
+    WorkerStopped,
+    WorkerTimeout,
+    current_context,
+)
+from supervisor.metrics import METRICS, STOP_BUCKETS, register, unregister
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+class Scrape:
+    """What one scrape has told."""
+
+    def __init__(self, families):
+        self.families = {family.name: family for family in families}
+        self.samples = {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in self.families.values()
+            for sample in family.samples
+        }
+
+    def __call__(self, name, **labels):
+        return self.samples[name, *sorted({"supervisor": "app", **labels}.items())]
+
+    def nonzero(self, name, label, **labels):
+        """The values of a metric by one of its labels, but for zeros."""
+        found = Counter()
+        for (sample, *pairs), value in self.samples.items():
+            if sample == name and labels.items() <= dict(pairs).items():
+                found[dict(pairs)[label]] += value
+        return dict(+found)
+
+
+@contextmanager
+def served(registry):
+    """Serves one request, as `start_http_server` does: that one takes half a second to end."""
+    with make_server("127.0.0.1", 0, make_wsgi_app(registry), handler_class=Quiet) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        yield server.server_port
+        thread.join()
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def scrape(registry, accept="text/plain"):
+    with served(registry) as port:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            parse = openmetrics_families if "openmetrics" in response.headers["Content-Type"] else text_families
+            return Scrape(parse(response.read().decode()))
+
+
+async def scraped(registry):
+    return await asyncio.to_thread(scrape, registry)
+
+
+async def until(condition):
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def registry():
+    return CollectorRegistry()
+
+
+def fail():
+    raise ValueError("no")
+
+
+def fail_as_worker(ctx):
+    fail()
+
+
+def wait(ctx):
+    ctx.stop.wait()
+
+
+def spin(ctx, entered):
+    entered.set()
+    while True:
+        pass
+
+
+def obey():
+    current_context().sleep(60)
+
+
+# ------------------------------------------------------------------------------------------------ what is told
+
+
+@pytest.mark.parametrize("accept", ["text/plain", OPENMETRICS])
+def test_a_scrape_has_each_metric_with_its_type_its_help_and_its_labels(registry, accept):
+    register(Supervisor("app"), registry=registry)
+    got = scrape(registry, accept)
+    assert {family.removesuffix("_total") for family in got.families} == {
+        metric.name.removesuffix("_total") for metric in METRICS
+    }
+    for metric in METRICS:
+        family = got.families[metric.name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (metric.type, metric.help)
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == {"supervisor", *metric.labels}
+            assert all(sample.labels[label] in values for label, values in metric.labels.items())
+            assert sample.value == 0 or metric.name == "supervisor_call_capacity"
+
+
+def test_each_value_of_a_label_that_is_listed_can_occur(registry):
+    register(Supervisor("app"), registry=registry)
+    got = scrape(registry)
+    for metric in METRICS:
+        for label, values in metric.labels.items():
+            seen = {sample.labels[label] for sample in got.families[metric.name.removesuffix("_total")].samples}
+            assert seen == set(values), f"{metric.name}: {label}"
+
+
+def test_names_have_their_unit_and_counters_end_in_total():
+    for metric in METRICS:
+        assert metric.name.startswith("supervisor_")
+        assert metric.name.endswith("_total") == (metric.type == "counter")
+        assert metric.name.endswith("_seconds") == (metric.type == "histogram")
+
+
+async def test_workers_are_there_by_kind_role_and_state_and_calls_that_wait(registry, leftovers):
+    async with Supervisor("app", max_threads=1, max_processes=3) as sup:
+        register(sup, registry=registry)
+        await sup.start(wait, name="waiter")
+        entered = threading.Event()
+        calls = [asyncio.ensure_future(sup.run(lambda: entered.set() or leftovers.block()))]
+        await asyncio.to_thread(entered.wait)
+        calls += [asyncio.ensure_future(sup.run(int)) for _ in range(3)]
+        await asyncio.sleep(0)
+        got = await scraped(registry)
+        assert got("supervisor_workers", kind="thread", role="worker", state="running") == 1
+        assert got("supervisor_workers", kind="thread", role="call", state="running") == 1
+        assert got("supervisor_workers", kind="thread", role="call", state="queued") == 3
+        assert got.nonzero("supervisor_workers", "kind") == {"thread": 5}
+        assert got("supervisor_queued_calls", kind="thread") == 3
+        assert got("supervisor_call_capacity", kind="thread") == 1
+        assert got("supervisor_call_capacity", kind="process") == 3
+        assert got("supervisor_threads") == 2
+        assert got("supervisor_stopping") == 0
+        leftovers.release.set()
+        await asyncio.gather(*calls)
+    got = await scraped(registry)
+    assert got.nonzero("supervisor_workers", "state") == {}
+    assert (got("supervisor_threads"), got("supervisor_stopping")) == (0, 1)
+
+
+async def test_each_end_is_counted_by_how_it_came(registry):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        loop = asyncio.get_running_loop()
+        await sup.run(int)
+        await loop.run_in_executor(sup.executor(), int)
+        for failing in (sup.run(fail), loop.run_in_executor(sup.executor(), fail)):
+            with pytest.raises(ValueError, match="no"):
+                await failing
+        with pytest.raises(WorkerTimeout):
+            await sup.run(int, timeout=0)
+        with pytest.raises(WorkerTimeout):
+            await sup.run(obey, timeout=0.1)
+        await (await sup.start(int, name="short")).wait()
+        await (await sup.start(wait)).stop()
+        got = await scraped(registry)
+    calls = got.nonzero("supervisor_exits_total", "ended", role="call")
+    assert calls == {"returned": 2, "failed": 2, "cancelled": 1, "stopped": 1}
+    workers = got.nonzero("supervisor_exits_total", "ended", role="worker")
+    assert workers == {"failed": 1, "stopped": 1}  # int(ctx) is a TypeError
+    assert got.nonzero("supervisor_escalations_total", "step") == {"ask": 2}
+    assert got("supervisor_stop_seconds_count", kind="thread") == 2
+
+
+async def test_a_call_that_a_future_withdraws_is_counted(registry, leftovers):
+    async with Supervisor("app", max_threads=1) as sup:
+        register(sup, registry=registry)
+        executor = sup.executor()
+        entered = threading.Event()
+        blocking = executor.submit(lambda: entered.set() or leftovers.block())
+        await asyncio.to_thread(entered.wait)
+        assert executor.submit(int).cancel()
+        got = await scraped(registry)
+        assert got.nonzero("supervisor_exits_total", "ended") == {"cancelled": 1}
+        assert got.nonzero("supervisor_transitions_total", "state") == {"queued": 1, "ended": 1}
+        leftovers.release.set()
+        await asyncio.wrap_future(blocking)
+
+
+async def everything(sup):
+    """Calls and workers that end in many ways."""
+    loop = asyncio.get_running_loop()
+    await sup.run(int)
+    await loop.run_in_executor(sup.executor(), int)
+    await asyncio.gather(sup.run(fail), loop.run_in_executor(sup.executor(), fail), return_exceptions=True)
+    await asyncio.gather(sup.run(obey, timeout=0.1), sup.run(obey, timeout=0), return_exceptions=True)
+    worker = await sup.start(wait)
+    await worker.restart()
+    await worker.stop()
+    entered = threading.Event()
+    worker = await sup.start(spin, entered, policy=EscalationPolicy(Ask(0.05), Inject(20)))
+    await asyncio.to_thread(entered.wait)
+    await worker.stop()
+    await (await sup.start(fail_as_worker, restart=Restart("failure", max_restarts=2, backoff=0))).wait()
+
+
+async def test_the_changes_of_calls_that_nobody_watches_are_those_that_a_watcher_sees(registry):
+    async with Supervisor("app") as sup, Supervisor("watched") as watched:
+        register(sup, registry=registry)
+        register(watched, registry=registry)
+        seen = watched.transitions()
+        await everything(sup)
+        await everything(watched)
+        got = await scraped(registry)
+    told = Counter([transition.new async for transition in seen if transition.old != transition.new])
+    for name in ("app", "watched"):
+        assert got.nonzero("supervisor_transitions_total", "state", supervisor=name) == told
+    for metric in METRICS:
+        if metric.type == "counter":
+            label = next(iter(metric.labels))
+            ours, theirs = (got.nonzero(metric.name, label, supervisor=name) for name in ("app", "watched"))
+            assert ours == theirs, metric.name
+    assert told["running"] > 7
+
+
+async def test_counting_has_no_call_watched(registry):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        call = asyncio.get_running_loop().run_in_executor(sup._view, int)
+        assert not call.run.watched
+        await call
+
+
+async def test_restarts_and_those_that_were_given_up_are_counted(registry):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        again = Restart("failure", max_restarts=2, backoff=0)
+        await (await sup.start(fail_as_worker, restart=again)).wait()
+        group = sup.group("feeds", restart=Restart("always", max_restarts=1, backoff=0))
+        await group.start(fail_as_worker, restart=again)
+        await until(lambda: group.report is not None)
+        got = await scraped(registry)
+    assert got("supervisor_restarts_total", role="worker") == 2 + 2 + 2
+    assert got("supervisor_exhausted_total", role="worker") == 1 + 1 + 1
+    assert got("supervisor_restarts_total", role="group") == 1
+    assert got("supervisor_exhausted_total", role="group") == 1
+    assert got.nonzero("supervisor_exits_total", "ended") == {"failed": 3 + 3 + 3}
+
+
+async def test_a_worker_that_is_stopped_between_two_runs_has_ended_once(registry):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        worker = await sup.start(fail_as_worker, restart=Restart("failure", backoff=30))
+        await until(lambda: worker.state == "backing_off")
+        await worker.stop()
+        got = await scraped(registry)
+    assert got.nonzero("supervisor_exits_total", "ended") == {"failed": 1}
+    expected = {"running": 1, "backing_off": 1, "ended": 1}
+    assert got.nonzero("supervisor_transitions_total", "state") == expected
+
+
+async def test_what_raises_the_error_of_a_supervisor_within_it_is_not_given_up(registry):
+    def raises(*_):
+        raise RestartLimitExceeded("inner", 3, 5.0)
+
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        await (await sup.start(raises)).wait()
+        with pytest.raises(RestartLimitExceeded):
+            await sup.run(raises)
+        assert (await scraped(registry)).nonzero("supervisor_exhausted_total", "role") == {}
+
+
+async def test_steps_the_time_to_stop_and_abandoned_workers_are_counted(registry, leftovers):
+    async with Supervisor("app", policy=EscalationPolicy(Ask(0.2), Inject(0.2))) as sup:
+        register(sup, registry=registry)
+        await (await sup.start(leftovers.block)).stop()
+        got = await scraped(registry)
+        assert got.nonzero("supervisor_escalations_total", "step") == {"ask": 1, "inject": 1}
+        assert got("supervisor_abandoned_workers", kind="thread") == 1
+        assert got("supervisor_exits_total", kind="thread", role="worker", ended="abandoned") == 1
+        assert got("supervisor_stop_seconds_sum", kind="thread") == pytest.approx(0.4, abs=0.3)
+        assert got("supervisor_stop_seconds_bucket", kind="thread", le="0.25") == 0
+        assert got("supervisor_stop_seconds_bucket", kind="thread", le="60.0") == 1
+        assert got("supervisor_stop_seconds_bucket", kind="thread", le="+Inf") == 1
+        leftovers.release.set()
+        await until(lambda: not sup.statistics().abandoned)
+        assert (await scraped(registry))("supervisor_abandoned_workers", kind="thread") == 0
+
+
+async def test_processes_are_told_apart_from_threads(registry):
+    async with Supervisor("app", max_processes=1) as sup:
+        register(sup, registry=registry)
+        await sup.run(int, kind="process")
+        assert (await scraped(registry))("supervisor_processes") >= 1
+        with pytest.raises(WorkerDied):
+            await sup.run(os._exit, 3, kind="process")
+        with pytest.raises(WorkerTimeout):
+            await sup.run(time.sleep, 60, kind="process", timeout=0.1, policy=EscalationPolicy(Ask(0.1)))
+        got = await scraped(registry)
+    assert got.nonzero("supervisor_exits_total", "ended", kind="process") == {"returned": 1, "died": 1, "killed": 1}
+    assert got.nonzero("supervisor_escalations_total", "step", kind="process") == {"ask": 1, "kill": 1}
+    assert got.nonzero("supervisor_exits_total", "ended", kind="thread") == {}
+
+
+async def test_workers_and_calls_of_groups_count_for_their_supervisor(registry):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        async with sup.group("feeds") as feeds:
+            await feeds.start(wait)
+            await feeds.run(int)
+            got = await scraped(registry)
+            assert got("supervisor_workers", kind="thread", role="worker", state="running") == 1
+            assert got("supervisor_exits_total", kind="thread", role="call", ended="returned") == 1
+
+
+async def test_names_of_workers_are_in_no_label(registry):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        before = set((await scraped(registry)).samples)
+        for number in range(20):
+            await sup.run(int, name=f"call {number}")
+            await (await sup.start(wait, name=f"worker {number}")).stop()
+        assert set((await scraped(registry)).samples) == before
+
+
+async def test_buckets_are_those_that_were_given(registry):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry, buckets=[30, 60.5])
+        await (await sup.start(wait)).stop()
+        got = await scraped(registry)
+    assert got.nonzero("supervisor_stop_seconds_bucket", "le", kind="thread") == {"30.0": 1, "60.5": 1, "+Inf": 1}
+    assert list(STOP_BUCKETS) == sorted(STOP_BUCKETS)
+
+
+# ------------------------------------------------------------------------------------------------ from many threads
+
+
+async def test_counts_are_exact_while_threads_submit_and_scrapes_run(registry):
+    async with Supervisor("app", max_threads=4) as sup:
+        register(sup, registry=registry)
+        over = threading.Event()
+        totals = []
+
+        def scrapes():
+            while not over.is_set():
+                (exits,) = (family for family in registry.collect() if family.name == "supervisor_exits")
+                totals.append(sum(sample.value for sample in exits.samples))
+
+        def submits(executor):
+            for future in [executor.submit(int) for _ in range(500)]:
+                future.result(30)
+
+        scraping = asyncio.create_task(asyncio.to_thread(scrapes))
+        await asyncio.gather(*(asyncio.to_thread(submits, sup.executor()) for _ in range(3)))
+        await asyncio.gather(*(sup.run(int) for _ in range(500)))
+        over.set()
+        await scraping
+        got = await scraped(registry)
+    assert got.nonzero("supervisor_exits_total", "ended") == {"returned": 2000}
+    assert got.nonzero("supervisor_transitions_total", "state") == dict.fromkeys(("queued", "running", "ended"), 2000)
+    assert totals == sorted(totals)
+    assert totals
+
+
+async def test_calls_that_a_shutdown_ends_are_counted(registry, leftovers):
+    async with Supervisor("app", max_threads=1) as sup:
+        register(sup, registry=registry)
+        entered = threading.Event()
+        calls = [asyncio.ensure_future(sup.run(lambda: entered.set() or obey()))]
+        await asyncio.to_thread(entered.wait)
+        calls += [asyncio.ensure_future(sup.run(int)) for _ in range(3)]
+        await asyncio.sleep(0)
+    assert all(isinstance(call.exception(), WorkerStopped) for call in calls)
+    got = await scraped(registry)
+    assert got.nonzero("supervisor_exits_total", "ended") == {"stopped": 1, "cancelled": 3}
+    expected = {"queued": 4, "running": 1, "stopping": 1, "ended": 4}
+    assert got.nonzero("supervisor_transitions_total", "state") == expected
+
+
+async def test_what_cannot_be_counted_is_logged_once_and_harms_nobody(registry, events):
+    async with Supervisor("app") as sup, Supervisor("other") as other:
+        register(sup, registry=registry)
+        register(other, registry=registry)
+        for tally in (*sup._listeners.tallies, *other._listeners.tallies):
+            tally.unseen = tally.transitions = None  # it is broken
+        worker = await sup.start(wait)
+        assert (await worker.stop()).ended == "stopped"
+        assert await sup.run(int) == 0
+        executor = other.executor()
+        assert [await asyncio.get_running_loop().run_in_executor(executor, int) for _ in range(3)] == [0, 0, 0]
+    failed = [event for event in events if event["event"] == "supervisor.counting_failed"]
+    assert {event["supervisor"] for event in failed} == {"app", "other"}
+    assert len(failed) == 2
+    for event in failed:
+        event["exc_info"] = type(event["exc_info"])  # its frames hold files open
+    assert {event["exc_info"] for event in failed} == {TypeError}
+
+
+async def test_a_call_that_nobody_logs_and_that_cannot_be_counted_is_resolved(registry):
+    async with Supervisor("app", logger=Silent()) as sup:
+        register(sup, registry=registry)
+        (tally,) = sup._listeners.tallies
+        tally.unseen = None
+        assert await sup.run(int) == 0
+        assert not sup._listeners.tallies
+        assert await sup.run(int) == 0
+
+
+class Silent:
+    """A logger that wants errors alone."""
+
+    def isEnabledFor(self, level):  # noqa: N802
+        return level >= 40
+
+    def error(self, *_, **__):
+        pass
+
+    debug = info = warning = error
+
+
+# ------------------------------------------------------------------------------------------------ registering
+
+
+async def test_several_supervisors_share_a_registry(registry):
+    async with Supervisor("app") as one, Supervisor("other") as other:
+        register(one, registry=registry)
+        register(other, registry=registry)
+        await one.run(int)
+        for _ in range(2):
+            await other.run(int)
+        got = await scraped(registry)
+        labels = {"kind": "thread", "role": "call", "ended": "returned"}
+        assert got("supervisor_exits_total", **labels) == 1
+        assert got("supervisor_exits_total", supervisor="other", **labels) == 2
+        unregister(other, registry=registry)
+        assert (await scraped(registry)).nonzero("supervisor_call_capacity", "supervisor").keys() == {"app"}
+        assert not other._listeners.tallies
+
+
+async def test_registering_again_changes_nothing(registry):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        await sup.run(int)
+        register(sup, registry=registry)
+        await sup.run(int)
+        assert len(sup._listeners.tallies) == 1
+        got = await scraped(registry)
+        assert got("supervisor_exits_total", kind="thread", role="call", ended="returned") == 2
+
+
+async def test_two_registries_count_apart(registry):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        await sup.run(int)
+        later = CollectorRegistry()
+        register(sup, registry=later)
+        await sup.run(int)
+        unregister(sup, registry=registry)
+        assert (await scraped(later)).nonzero("supervisor_exits_total", "ended") == {"returned": 1}
+    assert (await scraped(registry)).samples == {}
+
+
+async def test_the_default_registry_is_that_of_prometheus_client():
+    sup = Supervisor("in the default registry")
+    register(sup)
+    try:
+        labels = {"supervisor": sup.name}
+        assert prometheus_client.REGISTRY.get_sample_value("supervisor_threads", labels) == 0
+    finally:
+        unregister(sup)
+    assert prometheus_client.REGISTRY.get_sample_value("supervisor_threads", labels) is None
+
+
+async def test_a_name_is_free_again_once_its_supervisor_has_shut_down(registry):
+    async with Supervisor("app") as first:
+        register(first, registry=registry)
+        with pytest.raises(ValueError, match="is registered under this name"):
+            register(Supervisor("app"), registry=registry)
+        await first.run(int)
+    assert (await scraped(registry)).nonzero("supervisor_exits_total", "ended") == {"returned": 1}
+    async with Supervisor("app") as second:
+        register(second, registry=registry)
+        got = await scraped(registry)
+        assert got.nonzero("supervisor_exits_total", "ended") == {}
+        assert got("supervisor_stopping") == 0
+        assert not first._listeners.tallies
+
+
+def test_what_is_not_registered_cannot_be_unregistered(registry):
+    sup = Supervisor("app")
+    with pytest.raises(KeyError, match="not registered"):
+        unregister(sup, registry=registry)
+    register(Supervisor("app"), registry=registry)
+    with pytest.raises(KeyError, match="not registered"):
+        unregister(sup, registry=registry)
+
+
+async def test_a_group_is_refused_by_name(registry):
+    async with Supervisor("app") as sup:
+        with pytest.raises(ValueError, match=r"'feeds'.*is a group"):
+            register(sup.group("feeds"), registry=registry)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "field"),
+    [
+        ({"sup": "app"}, TypeError, "sup='app'"),
+        ({"registry": {}}, TypeError, "registry={}"),
+        ({"buckets": ["1"]}, TypeError, "buckets="),
+        ({"buckets": [True]}, TypeError, "buckets="),
+        ({"buckets": []}, ValueError, "buckets="),
+        ({"buckets": [0, 1]}, ValueError, "buckets="),
+        ({"buckets": [2, 1]}, ValueError, "buckets="),
+        ({"buckets": [1, float("inf")]}, ValueError, "buckets="),
+        ({"buckets": [1, float("nan")]}, ValueError, "buckets="),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(registry, arguments, error, field):
+    sup = arguments.pop("sup", None) or Supervisor("app")
+    with pytest.raises(error, match=field):
+        register(sup, **{"registry": registry, **arguments})
+    assert list(registry.collect()) == []
+
+
+def test_a_name_that_another_metric_has_is_refused_and_nothing_is_registered(registry):
+    taken = prometheus_client.Gauge("supervisor_threads", "of somebody else", registry=registry)
+    sup = Supervisor("app")
+    with pytest.raises(ValueError, match="Duplicated"):
+        register(sup, registry=registry)
+    assert not sup._listeners.tallies
+    registry.unregister(taken)
+    register(sup, registry=registry)
+    assert scrape(registry)("supervisor_threads") == 0
+
+
+# ------------------------------------------------------------------------------------------------ other processes
+
+
+def test_multiprocess_mode_needs_a_registry_of_ones_own(registry, monkeypatch, tmp_path):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    sup = Supervisor("app")
+    with pytest.raises(RuntimeError, match="PROMETHEUS_MULTIPROC_DIR is set"):
+        register(sup)
+    assert not sup._listeners.tallies
+    register(sup, registry=registry)
+    assert scrape(registry)("supervisor_threads") == 0
+
+
+FORKS = """
+import asyncio, os
+from prometheus_client import REGISTRY
+from supervisor import Supervisor
+from supervisor.metrics import register
+
+async def main():
+    async with Supervisor("app") as sup:
+        register(sup)
+        assert REGISTRY.get_sample_value("supervisor_stopping", {"supervisor": "app"}) == 0
+        child = os.fork()
+        if child == 0:
+            os._exit(REGISTRY.get_sample_value("supervisor_stopping", {"supervisor": "app"}) is not None)
+        print("told of:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+asyncio.run(main())
+"""
+
+
+def test_a_supervisor_that_a_fork_has_copied_is_told_of_where_it_is():
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "told of: 0\n", done.stderr
+
+
+def test_the_extra_is_named_where_it_is_missing_and_the_library_does_without():
+    script = """if True:
+        import sys
+        import supervisor
+        supervisor.Supervisor()
+        assert "prometheus_client" not in sys.modules
+        sys.modules["prometheus_client"] = None
+        import supervisor.metrics
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (
+        "ImportError: supervisor.metrics needs prometheus-client: install the extra stopladder[metrics]" in done.stderr
+    )
