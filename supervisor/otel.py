@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._errors import described
 from ._groupface import GroupSupervisor
-from ._news import Begun, CameBack, Changed, Refused, ShutdownBegun, ShutdownEnded
+from ._news import Begun, CameBack, Changed, GroupOver, Refused, ShutdownBegun, ShutdownEnded
 from ._run import qualname
 from ._spancontext import SpanContext
 from ._supervisor import Supervisor
@@ -158,6 +158,8 @@ class Spans:
                     self._begin_shutdown(reason, group)
             case ShutdownEnded(report, group):
                 self._end_shutdown(report, group)
+            case GroupOver():
+                pass  # only a group that is shut down has a span
 
     # -------------------------------------------------------------------------------- runs
 
