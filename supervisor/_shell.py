@@ -115,6 +115,10 @@ class Settings:
     logger: Any
 
 
+stand_in: Callable[[Shell], list[WorkerKind]] | None = None
+"""Gives a shell its kinds, first that of threads, in place of the real ones; set by `supervisor.testing` alone."""
+
+
 class Shell:
     """Runs workers and climbs their ladders, on one event loop.
 
@@ -128,6 +132,8 @@ class Shell:
         failure: What a worker was given up for, where that has shut the supervisor down.
         closed: Done when the report is there.
         resolving: The futures of executors' calls that have ended, and that are being told so.
+        default_policy: The ladder where nobody has named one.
+        threads, kinds: How runs are carried out.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, listeners: Listeners) -> None:
@@ -158,8 +164,12 @@ class Shell:
         self._chain_due = False
         self._told_no_injection = False
         self._signals: Signals | None = None
-        self.threads = Threads(settings.name, settings.max_threads, self._inbox, self._chain)
+        self.default_policy = EscalationPolicy()
+        self.threads: WorkerKind = Threads(settings.name, settings.max_threads, self._inbox, self._chain)
         self.kinds: list[WorkerKind] = [self.threads]
+        if stand_in is not None:
+            self.kinds = stand_in(self)
+            self.threads = self.kinds[0]
 
     # ------------------------------------------------------------------------------------ work comes in
 
@@ -595,7 +605,7 @@ class Shell:
 
     def _make_rules(self, run: Run) -> Rules:
         named = run.policy or _policy_of(run.group) or self.settings.policy
-        steps = (named or EscalationPolicy()).for_kind(run.kind.name)
+        steps = (named or self.default_policy).for_kind(run.kind.name)
         own_steps = steps
         if named is None and not run.own and run.kind.name == "thread":
             own_steps = tuple(step for step in steps if not isinstance(step, Inject))

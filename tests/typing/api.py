@@ -22,6 +22,7 @@ from supervisor import (
     WorkerTimeout,
     current_context,
 )
+from supervisor.testing import QUICK_LADDER, FakeRun, FakeWorkers, LeakCheck, VirtualTime
 
 
 def poll(ctx: WorkerContext, source: str, *, every: float = 1.0) -> int:
@@ -87,3 +88,14 @@ async def main() -> None:
         assert_type(sup.stacks(), dict[str, str])
         assert_type(await sup.shutdown(timeout=5), ShutdownReport)
     assert_type(sup.report, ShutdownReport | None)
+
+
+async def of_the_tests(sup: Supervisor) -> None:
+    with VirtualTime(patience=0) as time, FakeWorkers() as fakes, LeakCheck(ignore=["grpc-*"]) as check:
+        fakes.script(parse, obeys="terminate", after=1, returns={})
+        fakes.script("poller", obeys=None, raises=OSError())
+        await time.advance(5)
+        assert_type(time.now, float)
+        assert_type(await fakes.next_run(), FakeRun)
+        assert_type(check.left(), list[str])
+    assert_type(QUICK_LADDER, EscalationPolicy)
