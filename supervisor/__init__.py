@@ -2,6 +2,8 @@
 
 The public names are those of `__all__`; everything else is private. Importing the package is cheap: what a name needs
 is imported when the name is first used.
+
+PYTEST_DONT_REWRITE: it may well be imported before pytest, which would warn that it came too late.
 """
 
 from __future__ import annotations

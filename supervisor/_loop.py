@@ -14,7 +14,7 @@ from anyio import CancelScope
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Alarms", "Inbox", "clock_of", "outlast"]
+__all__ = ["Alarms", "Clock", "Inbox", "Timer", "call_at", "clock_of", "outlast"]
 
 
 class Ending(Protocol):
@@ -23,6 +23,27 @@ class Ending(Protocol):
     @property
     def over(self) -> bool: ...
 
+
+class Timer(Protocol):
+    """What is to be called at some moment, until it is cancelled."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock:
+    """A clock that does not belong to a loop, and keeps its own timers."""
+
+    def __call__(self) -> float:
+        """Returns the seconds. Any thread."""
+        raise NotImplementedError
+
+    def call_at(self, loop: asyncio.AbstractEventLoop, at: float, callback: Callable[[], object]) -> Timer:
+        """Has `callback()` called at this moment, or later, on the loop's thread."""
+        raise NotImplementedError
+
+
+stand_in: Clock | None = None
+"""The clock that supervisors take from now on in place of their loop's; set by `supervisor.testing` alone."""
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Ending)
@@ -34,7 +55,20 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     asyncio's own loops read the monotonic clock each time. Others, like uvloop, cache the time once a turn, which is
     stale in a thread while the loop sleeps; for these it is the monotonic clock itself.
     """
+    if stand_in is not None:
+        return stand_in
     return loop.time if isinstance(loop, asyncio.BaseEventLoop) else time.monotonic
+
+
+def call_at(
+    loop: asyncio.AbstractEventLoop, clock: Callable[[], float], at: float, callback: Callable[[], object]
+) -> Timer:
+    """Has `callback()` called at a moment on a clock that `clock_of` has given; perhaps a little early."""
+    if isinstance(clock, Clock):
+        return clock.call_at(loop, at, callback)
+    if clock == loop.time:
+        return loop.call_at(at, callback)
+    return loop.call_later(max(0.0, at - clock()), callback)
 
 
 async def outlast(future: asyncio.Future[Any], *, cancelled: bool = False) -> asyncio.CancelledError | None:
@@ -190,7 +224,7 @@ class Alarms(Generic[E]):
         self._heap: list[tuple[float, int, E]] = []
         self._count = 0
         self._over = 0  # of how many targets that are over there may be entries
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._timer_at = 0.0
 
     def set(self, at: float, target: E) -> None:
@@ -221,10 +255,7 @@ class Alarms(Generic[E]):
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = at
-        if self._clock == self._loop.time:
-            self._timer = self._loop.call_at(at, self._rung)
-        else:
-            self._timer = self._loop.call_later(max(0.0, at - self._clock()), self._rung)
+        self._timer = call_at(self._loop, self._clock, at, self._rung)
 
     def _rung(self) -> None:
         if self._timer is not None:

@@ -128,6 +128,10 @@ class Settings:
     logger: Any
 
 
+stand_in: Callable[[Shell], list[WorkerKind]] | None = None
+"""Gives a shell its kinds, first that of threads, in place of the real ones; set by `supervisor.testing` alone."""
+
+
 class Shell:
     """Runs workers and climbs their ladders, on one event loop.
 
@@ -143,6 +147,8 @@ class Shell:
         failure: What a worker was given up for, where that has shut the supervisor down.
         closed: Done when the report is there.
         resolving: The futures of executors' calls that have ended, and that are being told so.
+        default_policy: The ladder where nobody has named one.
+        threads, kinds: How runs are carried out.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, listeners: Listeners) -> None:
@@ -177,8 +183,12 @@ class Shell:
         self._chain_due = False
         self._told_no_injection = False
         self._signals: Signals | None = None
-        self.threads = Threads(settings.name, settings.max_threads, self._inbox, self._chain)
+        self.default_policy = EscalationPolicy()
+        self.threads: WorkerKind = Threads(settings.name, settings.max_threads, self._inbox, self._chain)
         self.kinds: list[WorkerKind] = [self.threads]
+        if stand_in is not None:
+            self.kinds = stand_in(self)
+            self.threads = self.kinds[0]
         self._tell_over_budget("thread")
 
     # ------------------------------------------------------------------------------------ work comes in
@@ -711,7 +721,7 @@ class Shell:
         return rules
 
     def _make_rules(self, named: EscalationPolicy | None, kind: Kind, own: bool, spared: bool) -> Rules:
-        steps = (named or EscalationPolicy()).for_kind(kind)
+        steps = (named or self.default_policy).for_kind(kind)
         own_steps = steps
         if (named is None or spared) and not own and kind == "thread":
             own_steps = tuple(step for step in steps if not isinstance(step, Inject))

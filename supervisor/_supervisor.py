@@ -721,11 +721,14 @@ class Supervisor:
             raise self._misused(NO_GUARD)
         if self._loop is not None:
             raise self._misused(ANOTHER_LOOP)
-        shell = Shell(loop, self._settings, self._listeners)
+        shell = self._make_shell(loop)
         self._loop, self._shell, self._view = loop, shell, LoopView(shell)
         if self._requested is not None:
             shell.begin_shutdown(None, self._requested)
         return loop
+
+    def _make_shell(self, loop: asyncio.AbstractEventLoop) -> Shell:
+        return Shell(loop, self._settings, self._listeners)
 
     def _any_thread(self) -> Shell:
         """Returns the shell; binds to the running loop where that has not been done yet."""

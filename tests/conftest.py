@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -15,8 +14,11 @@ import structlog
 import uvloop
 from hypothesis import settings
 
+from supervisor.testing import LeakCheck, VirtualTime
+
 from .docs.catalogue import contradictions
-from .processes.faults import children
+
+pytest_plugins = ["pytester"]
 
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
@@ -24,43 +26,13 @@ settings.load_profile("default")
 Events = list[dict[str, Any]]
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._virtual_now = 1000.0
-        self._clock_resolution = 0.0  # a timer that rang early would ring for ever: this clock does not go on
-
-        self._rushing_since = 0.0
-
-    def time(self) -> float:
-        rushed = (time.monotonic() - self._rushing_since) * 1000 if self._rushing_since else 0.0
-        return self._virtual_now + rushed
-
-    def rush(self) -> None:
-        """Lets the clock run a thousand times too fast from now on, so that what a failed test left ends."""
-        self._rushing_since = time.monotonic()
-
-    async def advance(self, seconds: float) -> None:
-        """Moves the clock, and lets everything run that this makes due."""
-        self._virtual_now += seconds + 1e-6  # a timer is due only once its moment has passed
-        for _ in range(8):
-            await asyncio.sleep(0)
-
-
 @pytest.fixture
-def virtual() -> Iterator[Callable[[Callable[[VirtualLoop], Coroutine[Any, Any, Any]]], Any]]:
-    """Runs a coroutine function, which is given the loop, in virtual time."""
+def virtual() -> Iterator[Callable[[Callable[[VirtualTime], Coroutine[Any, Any, Any]]], Any]]:
+    """Runs a coroutine function, which is given the time, in virtual time."""
 
-    def run(main: Callable[[VirtualLoop], Coroutine[Any, Any, Any]]) -> Any:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            loop = runner.get_loop()
-            assert isinstance(loop, VirtualLoop)
-            try:
-                return runner.run(main(loop))
-            finally:
-                loop.rush()
+    def run(main: Callable[[VirtualTime], Coroutine[Any, Any, Any]]) -> Any:
+        with VirtualTime(patience=0) as time:
+            return asyncio.run(main(time))
 
     return run
 
@@ -100,14 +72,6 @@ def leftovers() -> Iterator[Leftovers]:
     mine.release.set()
 
 
-def ours() -> list[threading.Thread]:
-    return [
-        thread
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread() and getattr(thread, "_target", None) is not None and "/" in thread.name
-    ]
-
-
 def open_files() -> int:
     return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
@@ -117,21 +81,17 @@ uvloop.new_event_loop().close()  # the first one opens files that belong to the 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test must leave no thread of a supervisor, no child process, no zombie and no open file behind."""
+    """Each test must leave no supervisor, no worker, no thread, no child process and no open file behind."""
     if "leftovers" in request.fixturenames:
         request.getfixturevalue("leftovers")  # set up first, so released last but one
     gc.collect()
-    before, already, parented = open_files(), set(ours()), children()
+    before, check = open_files(), LeakCheck(grace=5)
+    check.look()
     yield
     if "leftovers" in request.fixturenames:
         request.getfixturevalue("leftovers").release.set()
-    until = time.monotonic() + 5
-    while (threads := set(ours()) - already) and time.monotonic() < until:
-        next(iter(threads)).join(0.05)
-    assert not threads, f"threads were left behind: {threads}"
-    while (processes := children() - parented) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not processes, f"processes were left behind, perhaps as zombies: {processes}"
+    left = check.left()
+    assert not left, "left behind:\n" + "\n".join(left)
     if open_files() > before:
         gc.collect()
     assert open_files() <= before, "files were left open"

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import supervisor
+from supervisor import testing
 
 NAMES = {
     "Ask",
@@ -53,6 +54,12 @@ def test_exactly_the_public_names_are_exported():
 def test_every_public_name_has_an_example():
     missing = [name for name in NAMES if ">>>" not in (getattr(supervisor, name).__doc__ or "")]
     assert missing == []
+
+
+def test_exactly_the_public_names_for_tests_are_exported():
+    assert set(testing.__all__) == {"QUICK_LADDER", "FakeRun", "FakeWorkers", "LeakCheck", "VirtualTime"}
+    for name in set(testing.__all__) - {"QUICK_LADDER"}:
+        assert getattr(testing, name).__doc__, f"{name} has no docstring"
 
 
 def test_what_a_worker_function_needs_is_imported_without_the_rest():

@@ -370,7 +370,7 @@ async def test_a_worker_is_stuck_in_its_callbacks_block_under_injection_and_noth
     assert len(hits) >= 10
 
 
-def test_remaining_and_extend_on_the_loops_clock(virtual):
+def test_remaining_and_extend_on_the_clock_of_the_ladder(virtual):
     ask, answer = threading.Event(), []
 
     def work(ctx):
@@ -387,32 +387,33 @@ def test_remaining_and_extend_on_the_loops_clock(virtual):
 
     questions = queue.SimpleQueue()
 
-    async def asked(loop, question):
+    async def asked(question):
+        loop = asyncio.get_running_loop()
         future = loop.create_future()
         questions.put((question, lambda value: loop.call_soon_threadsafe(future.set_result, value)))
         return await future
 
-    async def main(loop):
+    async def main(time):
         sup = Supervisor(policy=EscalationPolicy(Ask(5), Inject(2, every=100)), shutdown_timeout=20)
         worker = await sup.start(work)
-        assert await asked(loop, lambda ctx: ctx.remaining()) == math.inf
-        assert await asked(loop, lambda ctx: ctx.extend(5)) == 0.0
+        assert await asked(lambda ctx: ctx.remaining()) == math.inf
+        assert await asked(lambda ctx: ctx.extend(5)) == 0.0
         stopping = asyncio.create_task(worker.stop())
-        await loop.advance(0)
-        assert await asked(loop, lambda ctx: ctx.remaining()) == about(5)
-        await loop.advance(2)
-        assert await asked(loop, lambda ctx: ctx.remaining()) == about(3)
-        assert await asked(loop, lambda ctx: ctx.extend(4)) == about(4)
-        assert await asked(loop, lambda ctx: ctx.remaining()) == about(7)
-        await loop.advance(6)  # the first end of Ask has passed
+        await time.advance(0)
+        assert await asked(lambda ctx: ctx.remaining()) == about(5)
+        await time.advance(2)
+        assert await asked(lambda ctx: ctx.remaining()) == about(3)
+        assert await asked(lambda ctx: ctx.extend(4)) == about(4)
+        assert await asked(lambda ctx: ctx.remaining()) == about(7)
+        await time.advance(6)  # the first end of Ask has passed
         assert worker.state == "stopping"
         assert sup._attached().live()[0].ladder.state.step == Ask(5)
-        assert await asked(loop, lambda ctx: ctx.extend(1000)) == about(20 - 8 - 1 - 2)
+        assert await asked(lambda ctx: ctx.extend(1000)) == about(20 - 8 - 1 - 2)
         closing = asyncio.create_task(sup.shutdown(timeout=8))
-        await loop.advance(0)
-        left = await asked(loop, lambda ctx: ctx.remaining())
+        await time.advance(0)
+        left = await asked(lambda ctx: ctx.remaining())
         assert left == about(8 * 10 / 12)
-        assert await asked(loop, lambda ctx: ctx.extend(1000)) == about(0)
+        assert await asked(lambda ctx: ctx.extend(1000)) == about(0)
         questions.put((None, None))
         await stopping
         await closing

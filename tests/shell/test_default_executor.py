@@ -673,6 +673,7 @@ def test_waiting_for_its_shutdown_on_the_loops_own_thread_is_refused(runner):
     runner.run(main())
 
 
+@pytest.mark.supervisor(may_leak=True)
 def test_after_the_loop_has_been_closed_nothing_waits():
     async def main():
         sup = Supervisor(policy=SHORT)

@@ -25,6 +25,7 @@ from supervisor import (
 )
 from supervisor.config import Config, load
 from supervisor.metrics import register
+from supervisor.testing import QUICK_LADDER, FakeRun, FakeWorkers, LeakCheck, VirtualTime
 
 
 async def fetch(source: str) -> bytes:
@@ -105,3 +106,14 @@ async def main() -> None:
         assert_type(sup.stacks(), dict[str, str])
         assert_type(await sup.shutdown(timeout=5), ShutdownReport)
     assert_type(sup.report, ShutdownReport | None)
+
+
+async def of_the_tests(sup: Supervisor) -> None:
+    with VirtualTime(patience=0) as time, FakeWorkers() as fakes, LeakCheck(ignore=["grpc-*"]) as check:
+        fakes.script(parse, obeys="terminate", after=1, returns={})
+        fakes.script("poller", obeys=None, raises=OSError())
+        await time.advance(5)
+        assert_type(time.now, float)
+        assert_type(await fakes.next_run(), FakeRun)
+        assert_type(check.left(), list[str])
+    assert_type(QUICK_LADDER, EscalationPolicy)

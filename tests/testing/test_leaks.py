@@ -1,0 +1,105 @@
+"""The check for what is left behind, without pytest's fixtures."""
+
+import asyncio
+import math
+import threading
+
+import pytest
+
+from supervisor import Supervisor
+from supervisor.testing import LeakCheck
+
+
+def wait_for_stop(ctx):
+    ctx.stop.wait()
+
+
+def test_a_block_that_leaves_nothing():
+    with LeakCheck(grace=0):
+        asyncio.run(asyncio.sleep(0))
+
+
+def test_a_thread_is_shown_with_its_stack(leftovers):
+    with pytest.raises(AssertionError, match="left behind:\n- thread 'stray'\n") as caught, LeakCheck(grace=0.02):
+        threading.Thread(target=leftovers.block, name="stray", daemon=True).start()
+    assert "in block\n    while not self.release.wait(30):" in str(caught.value)
+    assert "_bootstrap" not in str(caught.value)
+
+
+def test_the_error_of_the_block_is_raised_and_says_what_was_left(leftovers):
+    with pytest.raises(KeyError) as caught, LeakCheck(grace=0):
+        threading.Thread(target=leftovers.block, name="stray", daemon=True).start()
+        raise KeyError
+    assert caught.value.__notes__[0].startswith("left behind:\n- thread 'stray'")
+
+
+def test_what_is_about_to_end_has_the_time_to(leftovers):
+    with LeakCheck(grace=10):
+        threading.Thread(target=leftovers.block, daemon=True).start()
+        threading.Timer(0.05, leftovers.release.set).start()
+
+
+def test_patterns_of_the_user(leftovers):
+    with LeakCheck(grace=0, ignore=["stray-*"]):
+        threading.Thread(target=leftovers.block, name="stray-1", daemon=True).start()
+
+
+@pytest.mark.parametrize(
+    "name", ["asyncio_0", "asyncio-waitpid-1", "AnyIO worker thread", "Trio 1", "pytest_timeout a::b", "pydevd.Reader"]
+)
+def test_threads_of_others(leftovers, name):
+    with LeakCheck(grace=0):
+        threading.Thread(target=leftovers.block, name=name, daemon=True).start()
+
+
+async def test_a_process_that_was_given_up_by_a_supervisor_that_was_there():
+    async with Supervisor("there") as sup:
+        await sup.run(int)
+        processes = sup._attached().kind("process")
+        with pytest.raises(AssertionError, match=r"- process \d+: .*python") as caught, LeakCheck(grace=0):
+            await sup.run(int, kind="process")
+            processes._lost.update(dict.fromkeys(processes._all))  # as if SIGKILL had not ended them
+        assert "worker" not in str(caught.value).splitlines()[1].partition(":")[0]
+        processes._lost.clear()
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+async def test_a_supervisor_that_was_there_is_blamed_for_its_workers_alone(kind):
+    async with Supervisor("there") as sup:
+        with LeakCheck(grace=0):
+            assert await sup.run(int, kind=kind) == 0  # its pool stays
+        with pytest.raises(AssertionError, match=rf"- worker 'left' \({kind}, running\), of supervisor 'there'"):
+            with LeakCheck(grace=0):
+                worker = await sup.start(wait_for_stop, name="left", kind=kind)
+        with LeakCheck(grace=0):
+            assert worker.state == "running"  # it was there
+
+
+async def test_a_supervisor_that_is_still_open():
+    with pytest.raises(AssertionError, match="- supervisor 'open', which was not shut down\n  worker 'poller'"):
+        with LeakCheck(grace=0):
+            sup = Supervisor("open")
+            await sup.start(wait_for_stop, name="poller")
+    await sup.shutdown()
+    with LeakCheck(grace=0):
+        Supervisor("never used")
+
+
+def test_a_supervisor_from_before_whose_loop_was_closed_over_it():
+    sup = Supervisor("global")
+    with pytest.raises(AssertionError, match="- supervisor 'global', which was not shut down, and whose event loop is"):
+        with LeakCheck(grace=0.01):
+            asyncio.run(sup.start(wait_for_stop))
+    with LeakCheck(grace=0):
+        pass  # another test is not blamed for it
+    shell = sup._shell
+    stop = shell.live()[0].ctx.stop
+    stop.set()
+    stop.release()
+    shell.report = "never"
+
+
+@pytest.mark.parametrize("grace", [-1, math.nan, "1"])
+def test_a_wrong_grace_is_refused(grace):
+    with pytest.raises((TypeError, ValueError), match="grace="):
+        LeakCheck(grace=grace)
