@@ -56,10 +56,6 @@ class Stopper(Protocol):
         """The function is about to be entered. On the loop's thread."""
         ...
 
-    def taken(self, run: Run) -> None:
-        """A thread is about to enter an executor's call. Any thread."""
-        ...
-
     def settle(self, run: Run) -> None:
         """An executor's call has ended: resolves it, or has the loop do so. Any thread."""
         ...

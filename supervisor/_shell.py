@@ -7,7 +7,6 @@ begun is done again rather than left undone: each command can be carried out twi
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import math
 import os
@@ -64,6 +63,7 @@ from .threads import Threads
 
 if TYPE_CHECKING:
     import asyncio
+    import concurrent.futures
     import signal
     from collections.abc import Callable
 
@@ -658,12 +658,6 @@ class Shell:
             if isinstance(problem, KeyboardInterrupt) and get_ident() == self.thread:
                 raise
             self.callback_failed(run, "add_done_callback", problem)
-
-    def taken(self, run: Run) -> None:
-        """A thread is about to enter an executor's call, which can no longer be withdrawn. Any thread."""
-        future = run.future
-        if isinstance(future, concurrent.futures.Future):
-            future.set_running_or_notify_cancel()
 
     def settle(self, run: Run) -> None:
         """An executor's call has ended; its own thread resolves it, unless the loop is stopping it. Any thread.

@@ -633,8 +633,10 @@ class Supervisor:
 
     def _any_thread(self) -> Shell:
         """Returns the shell; binds to the running loop where that has not been done yet."""
-        if self._shell is None:
-            self._attach()
+        shell = self._shell
+        if shell is not None:
+            return shell
+        self._attach()
         return self._attached()
 
     def _attached(self) -> Shell:

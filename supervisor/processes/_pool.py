@@ -157,7 +157,6 @@ class Processes:
         if not run.claim.acquire(False):  # withdrawn meanwhile
             self._next(process)
             return
-        run.owner.taken(run)
         self._send(process, run)
         if run.own:
             run.parcel = None

@@ -315,8 +315,6 @@ class Threads:
         if not run.claim.acquire(False):
             return False
         run.ident = get_ident()
-        if run.settle is not None:
-            run.owner.taken(run)
         gate = run.carrier = Gate()
         context, fn, args = run.context, run.fn, run.args
         assert context is not None
