@@ -43,6 +43,13 @@ if TYPE_CHECKING:
         def remaining(self) -> float: ...
         def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None: ...
 
+    class Source(Protocol):
+        """What a thread carries out, as far as this module knows it."""
+
+        def worker_context(self) -> WorkerContext:
+            """Returns its context, made when it is first asked for, in its worker's own thread."""
+            ...
+
 
 __all__ = ["Chain", "Registration", "StopEvent", "WorkerContext", "current", "current_context", "entered", "shielded"]
 
@@ -343,14 +350,14 @@ class WorkerContext:
 
 
 class _Current(_local):
-    source: Callable[[], WorkerContext] | None = None
+    source: Source | None = None
 
 
 current = _Current()
 """Whose function this thread is in."""
 
 
-def entered(source: Callable[[], WorkerContext] | None) -> None:
+def entered(source: Source | None) -> None:
     """Says whose run this thread carries out from now on; None: nobody's."""
     current.source = source
 
@@ -369,7 +376,7 @@ OPEN = _Open()
 def shielded() -> AbstractContextManager[None]:
     """Holds injections back from code of ours that a worker's function calls; elsewhere it does nothing."""
     source = current.source
-    return OPEN if source is None else source().own_shield()
+    return OPEN if source is None else source.worker_context().own_shield()
 
 
 def current_context() -> WorkerContext:
@@ -388,4 +395,4 @@ def current_context() -> WorkerContext:
     source = current.source
     if source is None:
         raise LookupError("current_context(): this thread carries out no worker of a Supervisor")
-    return source()
+    return source.worker_context()

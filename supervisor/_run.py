@@ -103,6 +103,10 @@ class WorkerKind(Protocol):
         """Runs it on a thread or process of its own."""
         ...
 
+    def context_of(self, run: Run) -> WorkerContext:
+        """Returns the context of a run that is carried out in this process, by its own thread."""
+        ...
+
     def ask(self, run: Run) -> None:
         """Performs Ask."""
         ...
@@ -356,6 +360,10 @@ class Run:
     @property
     def state_name(self) -> WorkerState:
         return "ended" if self.over else STATE_NAMES[type(self.state)]
+
+    def worker_context(self) -> WorkerContext:
+        """Returns its context, made when it is first asked for, in its worker's own thread."""
+        return self.kind.context_of(self)
 
     @property
     def returned(self) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from .._context import WorkerContext
     from .._policy import Kind
     from .._run import Run
 
@@ -397,6 +398,10 @@ class Processes:
 
     def came_back(self, run: Run) -> None:
         """It has died after all."""
+
+    def context_of(self, run: Run) -> WorkerContext:
+        """It is in the process of the run."""
+        raise NotImplementedError
 
     def stack(self, run: Run) -> str | None:
         process: Process | None = run.carrier
