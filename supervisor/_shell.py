@@ -174,7 +174,8 @@ class Shell:
         group: Group | None = None,
     ) -> CallFuture:
         """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for."""
-        self.refuse_if_closing(group)
+        if group is not None or self.closing is not None:
+            self.refuse_if_closing(group)
         if kind is None:
             kind = self.threads
         if self.settings.max_queued is not None:

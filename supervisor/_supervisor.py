@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ._outcome import Outcome, ShutdownReport
-    from ._policy import EscalationPolicy, Restart
+    from ._policy import EscalationPolicy, Kind, Restart
     from ._worker import Worker
 
 __all__ = ["Supervisor"]
@@ -99,6 +99,8 @@ class Supervisor:
         6
     """
 
+    _process_view: LoopView | None = None
+
     def __init__(
         self,
         name: str = "supervisor",
@@ -138,7 +140,7 @@ class Supervisor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shell: Shell | None = None
         self._listeners = Listeners()
-        self._view: LoopView | None = None
+        self._view: LoopView | None = None  # of calls without options, in threads
         self._requested: str | None = None
         self._lost: str | None = None
         self._entered = False
@@ -212,8 +214,9 @@ class Supervisor:
         """
         loop = self._attach()
         check_function("run", fn)
-        view = self._view
-        if timeout is not None or policy is not None or name is not None or kind != "thread":
+        if timeout is None and policy is None and name is None:
+            view = self._view if kind == "thread" else self._view_of(kind)
+        else:
             check_kind(kind)
             shell = self._attached()
             view = LoopView(
@@ -328,6 +331,15 @@ class Supervisor:
     def _scope(self) -> Group:
         """What its workers are members of."""
         return self._attached().lives.root
+
+    def _view_of(self, kind: Kind) -> LoopView:
+        """Returns what calls without options go through that do not run in threads."""
+        view = self._process_view
+        if view is None or kind != "process":
+            check_kind(kind)
+            shell = self._attached()
+            view = self._process_view = LoopView(shell, kind=shell.kind(kind), group=self._call_group())
+        return view
 
     def _call_group(self) -> Group | None:
         """The group that its calls belong to; None for the supervisor itself."""
@@ -655,7 +667,7 @@ class Supervisor:
         if self._shell is not None:
             self._shell.forked()
         if self._loop is not None:
-            self._loop = self._shell = self._view = None
+            self._loop = self._shell = self._view = self._process_view = None
             self._lost = f"was used in process {os.getppid()} before the fork: build one in this process"
 
 
