@@ -30,7 +30,7 @@ from ._errors import (
 )
 from ._lives import Group, Life, Lives, Member, deadlines
 from ._log import Log
-from ._loop import Alarms, Inbox, clock_of
+from ._loop import TURN, Alarms, Inbox, clock_of
 from ._machine import (
     Abandon,
     Abandoned,
@@ -77,9 +77,6 @@ __all__ = ["Settings", "Shell"]
 
 CHAIN_SLACK = 0.05
 """Seconds after which a chain of waiters that has not moved on is started again."""
-
-ASKED_AT_ONCE = 200
-"""Workers that a shutdown asks to stop in one turn of the loop."""
 
 JOIN_SLACK = 0.05
 """Seconds at most that a shutdown waits for threads that are past their last line."""
@@ -1029,8 +1026,9 @@ class Shell:
         self._ask_lives(closing)
 
     def _ask_lives(self, closing: Shutdown) -> None:
-        """Asks the workers of `start()` to stop, so many in a turn of the loop: it must not be held up."""
-        for _ in range(min(ASKED_AT_ONCE, len(self._asking))):
+        """Asks the workers of `start()` to stop, as many as fit into a turn of the loop: it must not be held up."""
+        until = time.monotonic() + TURN
+        while self._asking and time.monotonic() < until:
             life = self._asking[0]
             if not life.over and (not life.blocked or life.between_runs):
                 self.lives.stop(life, "shutdown", closing.reason)
