@@ -15,13 +15,51 @@ import anyio.to_thread
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-__all__ = ["Call", "noop", "peers"]
+    from supervisor import Supervisor
+    from supervisor._supervisor import LoopView
+
+__all__ = [
+    "ANYIO",
+    "EXECUTOR",
+    "FLOOR",
+    "NO_EVENTFD",
+    "PEBBLE",
+    "RIE",
+    "RUN",
+    "TIMEOUT",
+    "TO_THREAD",
+    "VIEW",
+    "Call",
+    "noop",
+    "peers",
+    "view_of",
+]
 
 Call: TypeAlias = "Callable[[], Awaitable[Any]]"
+
+FLOOR = "floor: a thread, a queue, `call_soon_threadsafe`"
+RIE = "`run_in_executor(None)`"
+TO_THREAD = "`asyncio.to_thread`"
+ANYIO = "`anyio.to_thread`"
+ASGIREF = "asgiref"
+PEBBLE = "pebble"
+
+RUN = "**`sup.run`**"
+TIMEOUT = "`sup.run` with a timeout"
+NO_EVENTFD = "`sup.run` without eventfd"
+VIEW = "`run_in_executor` with the pool's internal view"
+EXECUTOR = "`run_in_executor(sup.executor())`"
 
 
 def noop() -> None:
     """The work: none, so that what remains is the way there and back."""
+
+
+def view_of(sup: Supervisor) -> LoopView:
+    """Returns what `sup.run` gives its calls to."""
+    sup._attach()
+    assert sup._view is not None
+    return sup._view
 
 
 class Floor:
@@ -29,16 +67,18 @@ class Floor:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queue: SimpleQueue[tuple[asyncio.Future[None], Callable[[], None]] | None] = SimpleQueue()
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._queue: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], object]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
-    def call(self) -> asyncio.Future[None]:
+    def call(self, fn: Callable[[], object] = noop) -> asyncio.Future[Any]:
         future = self._loop.create_future()
-        self._queue.put((future, noop))
+        self._queue.put((future, fn))
         return future
 
     def close(self) -> None:
         self._queue.put(None)
+        self._thread.join()
 
     def _serve(self) -> None:
         for future, fn in iter(self._queue.get, None):
@@ -47,35 +87,28 @@ class Floor:
 
 @contextmanager
 def peers(threads: int) -> Iterator[dict[str, Call]]:
-    """Gives the peers by their names, with `threads` threads each; the optional ones where they are installed."""
+    """Gives the floor and the peers by their names, with `threads` threads each."""
+    from asgiref.sync import sync_to_async  # noqa: PLC0415  # only here
+    from pebble import ThreadPool  # noqa: PLC0415
+
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(threads))
+    stock = ThreadPoolExecutor(threads)
+    loop.set_default_executor(stock)
     limiter = anyio.CapacityLimiter(threads)
     floor = Floor(loop)
-    calls: dict[str, Call] = {
-        "run_in_executor(None)": lambda: loop.run_in_executor(None, noop),
-        "asyncio.to_thread": lambda: asyncio.to_thread(noop),
-        "anyio.to_thread": lambda: anyio.to_thread.run_sync(noop, limiter=limiter),
-        "the floor": floor.call,
-    }
+    pebble: Any = ThreadPool(max_workers=threads)
+    asgiref_pool = ThreadPoolExecutor(threads)  # its own would be the loop's, as that of the next three
     try:
-        from asgiref.sync import sync_to_async  # noqa: PLC0415  # optional
-    except ImportError:
-        pass
-    else:
-        calls["asgiref"] = sync_to_async(noop, thread_sensitive=False)
-    pool: Any = None
-    try:
-        from pebble import ThreadPool  # noqa: PLC0415  # optional
-    except ImportError:
-        pass
-    else:
-        pool = ThreadPool(max_workers=threads)
-        calls["pebble"] = lambda: asyncio.wrap_future(pool.schedule(noop))
-    try:
-        yield calls
+        yield {
+            FLOOR: floor.call,
+            RIE: lambda: loop.run_in_executor(None, noop),
+            TO_THREAD: lambda: asyncio.to_thread(noop),
+            ANYIO: lambda: anyio.to_thread.run_sync(noop, limiter=limiter),
+            ASGIREF: sync_to_async(noop, thread_sensitive=False, executor=asgiref_pool),
+            PEBBLE: lambda: asyncio.wrap_future(pebble.schedule(noop)),
+        }
     finally:
         floor.close()
-        if pool is not None:
-            pool.close()
-            pool.join()
+        asgiref_pool.shutdown()
+        pebble.close()
+        pebble.join()
