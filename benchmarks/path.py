@@ -37,7 +37,7 @@ PACKAGE = str(Path(sys.modules["supervisor"].__file__ or "").parent)
 def path() -> list[Table]:
     """What a call executes, by path; the library's own part of it, function by function; and what its parts take."""
     with pinned():
-        counts = asyncio.run(_counts())
+        counts = _counts()
         took, parts = asyncio.run(_times()), asyncio.run(_parts())
     totals: dict[str, list[float | None]] = {
         name: [
@@ -108,7 +108,7 @@ class Count:
         self._on = False
 
     async def take(self, call: Call) -> None:
-        """Counts; the threads of the call have been started under `watching`."""
+        """Counts; its threads have been started under the same tracer."""
         gc.collect()
         gc.disable()
         self._on = True
@@ -165,26 +165,28 @@ def _each(number: float) -> float:
     return float(round(number / COUNTED))
 
 
-async def _counts() -> dict[str, Count]:
-    """Counts each path; a tracer is for new threads only, so each path has its threads made under its own."""
-    counts: dict[str, Count] = {}
-    for name in (FLOOR, VIEW, RUN, RIE, EXECUTOR):
-        count = counts[name] = Count()
+def _counts() -> dict[str, Count]:
+    """Counts each path; a tracer is for new threads and frames only, so each path has an event loop under its own."""
+    counts = {name: Count() for name in (FLOOR, VIEW, RUN, RIE, EXECUTOR)}
+    for name, count in counts.items():
         threading.settrace(count.trace)
         threading.setprofile(count.profile)
         sys.settrace(count.trace)
         sys.setprofile(count.profile)
         try:
-            with peers(1) as calls:
-                async with Supervisor("counted", logger=SILENT, max_threads=1) as sup:
-                    paths = await _paths(calls, sup)
-                    await asyncio.ensure_future(count.take(paths[name]))  # a task of its own: its frames are traced
+            asyncio.run(_counted(count, name))
         finally:
             sys.setprofile(None)
             sys.settrace(None)
             threading.settrace(None)
             threading.setprofile(None)
     return counts
+
+
+async def _counted(count: Count, name: str) -> None:
+    with peers(1) as calls:
+        async with Supervisor("counted", logger=SILENT, max_threads=1) as sup:
+            await count.take((await _paths(calls, sup))[name])
 
 
 # ------------------------------------------------------------------------------------------------ times

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,10 +31,24 @@ __all__ = [
     "TO_THREAD",
     "VIEW",
     "Call",
+    "PebblePool",
     "noop",
+    "optional",
     "peers",
     "view_of",
 ]
+
+
+def optional(module: str, name: str) -> Any:
+    """Returns what a peer offers; None where it is not installed."""
+    try:
+        return getattr(import_module(module), name)
+    except ImportError:
+        return None
+
+
+sync_to_async = optional("asgiref.sync", "sync_to_async")
+PebblePool = optional("pebble", "ThreadPool")
 
 Call: TypeAlias = "Callable[[], Awaitable[Any]]"
 
@@ -87,28 +102,29 @@ class Floor:
 
 @contextmanager
 def peers(threads: int) -> Iterator[dict[str, Call]]:
-    """Gives the floor and the peers by their names, with `threads` threads each."""
-    from asgiref.sync import sync_to_async  # noqa: PLC0415  # only here
-    from pebble import ThreadPool  # noqa: PLC0415
-
+    """Gives the floor and the peers by their names, with `threads` threads each; some, where they are installed."""
     loop = asyncio.get_running_loop()
     stock = ThreadPoolExecutor(threads)
     loop.set_default_executor(stock)
     limiter = anyio.CapacityLimiter(threads)
     floor = Floor(loop)
-    pebble: Any = ThreadPool(max_workers=threads)
-    asgiref_pool = ThreadPoolExecutor(threads)  # its own would be the loop's, as that of the next three
+    asgiref_pool = ThreadPoolExecutor(threads)  # its own would be the loop's, which others use
+    pebble: Any = None if PebblePool is None else PebblePool(max_workers=threads)
+    calls: dict[str, Call] = {
+        FLOOR: floor.call,
+        RIE: lambda: loop.run_in_executor(None, noop),
+        TO_THREAD: lambda: asyncio.to_thread(noop),
+        ANYIO: lambda: anyio.to_thread.run_sync(noop, limiter=limiter),
+    }
+    if sync_to_async is not None:
+        calls[ASGIREF] = sync_to_async(noop, thread_sensitive=False, executor=asgiref_pool)
+    if pebble is not None:
+        calls[PEBBLE] = lambda: asyncio.wrap_future(pebble.schedule(noop))
     try:
-        yield {
-            FLOOR: floor.call,
-            RIE: lambda: loop.run_in_executor(None, noop),
-            TO_THREAD: lambda: asyncio.to_thread(noop),
-            ANYIO: lambda: anyio.to_thread.run_sync(noop, limiter=limiter),
-            ASGIREF: sync_to_async(noop, thread_sensitive=False, executor=asgiref_pool),
-            PEBBLE: lambda: asyncio.wrap_future(pebble.schedule(noop)),
-        }
+        yield calls
     finally:
         floor.close()
         asgiref_pool.shutdown()
-        pebble.close()
-        pebble.join()
+        if pebble is not None:
+            pebble.close()
+            pebble.join()

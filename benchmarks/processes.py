@@ -20,13 +20,16 @@ from supervisor import Supervisor
 from supervisor.processes._process import Process
 
 from .measure import SILENT, Goal, Table, in_turns, pinned, several, sized
-from .peers import noop
+from .peers import noop, optional
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from multiprocessing.connection import Connection
 
 __all__ = ["calls", "deaths", "starts"]
+
+LokyPool = optional("loky", "ProcessPoolExecutor")
+PebblePool = optional("pebble", "ProcessPool")
 
 Call: TypeAlias = "Callable[..., Awaitable[Any]]"
 """Calls a function with arguments in a process."""
@@ -79,10 +82,7 @@ def serve(pipe: Connection[Any, Any]) -> None:
 
 @contextmanager
 def stock_pools(processes: int) -> Iterator[dict[str, Call]]:
-    """Gives the peers by their names, with so many processes each."""
-    from loky import ProcessPoolExecutor as LokyPool  # noqa: PLC0415  # only here
-    from pebble import ProcessPool  # noqa: PLC0415
-
+    """Gives the peers by their names, with so many processes each; some, where they are installed."""
     loop = asyncio.get_running_loop()
     limiter = anyio.CapacityLimiter(processes)
     spawn = multiprocessing.get_context("spawn")
@@ -91,18 +91,21 @@ def stock_pools(processes: int) -> Iterator[dict[str, Call]]:
         STDLIB: lambda fn, *args: loop.run_in_executor(pools[0], fn, *args),
         ANYIO: lambda fn, *args: anyio.to_process.run_sync(fn, *args, limiter=limiter),
     }
-    loky = LokyPool(processes)
-    pools.append(loky)
-    calls["loky"] = lambda fn, *args: loop.run_in_executor(loky, fn, *args)
-    pebble: Any = ProcessPool(max_workers=processes, context=spawn)
-    calls["pebble"] = lambda fn, *args: asyncio.wrap_future(pebble.schedule(fn, args=args))
+    if LokyPool is not None:
+        loky = LokyPool(processes)
+        pools.append(loky)
+        calls["loky"] = lambda fn, *args: loop.run_in_executor(loky, fn, *args)
+    pebble: Any = None if PebblePool is None else PebblePool(max_workers=processes, context=spawn)
+    if pebble is not None:
+        calls["pebble"] = lambda fn, *args: asyncio.wrap_future(pebble.schedule(fn, args=args))
     try:
         yield calls
     finally:
         for pool in pools:
             pool.shutdown()
-        pebble.close()
-        pebble.join()
+        if pebble is not None:
+            pebble.close()
+            pebble.join()
 
 
 @asynccontextmanager

@@ -37,8 +37,8 @@ What the library costs, beside what is there without it. `make bench` writes thi
 The contenders of a table take turns in one process, A B A B, after a first round that does not count; each figure is a
 median. A ratio stands in brackets, to the contender that is named above the table. Every section has a process of its
 own. Where a table says that it is pinned, all threads were kept on one core: unpinned, the same code can take twice as
-long, depending on where its threads happen to be. The first row of a table is the floor: the least that can be done, by hand,
-without a way to stop it, to wait for it in time, or to know what became of it. Less is better everywhere.
+long, depending on where its threads happen to be. The first row of a table is the floor: the least that can be done, by
+hand, without a way to stop it, to wait for it in time, or to know what became of it. Less is better everywhere.
 """
 
 QUICK = """
