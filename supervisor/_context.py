@@ -63,7 +63,8 @@ class Chain:
     it has not moved on meanwhile, it is started again.
     """
 
-    LINKS = 64
+    LINKS = 8
+    """With more of them the loop waits longer for the interpreter; with fewer the chain does, where others are busy."""
 
     __slots__ = ("_waiting",)
 
