@@ -3,7 +3,7 @@
 # make check    what CI runs: lint, types, architecture, tests with branch coverage, docs
 # make fix      mends what can be mended
 # make slow     the long campaigns
-# make bench    the benchmarks
+# make bench    the benchmarks, in ten minutes; writes docs/benchmarks.md
 # make docs     the documentation, into docs/_build/html
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \

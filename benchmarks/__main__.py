@@ -1,56 +1,144 @@
-"""`python -m benchmarks [NAME ...]`: runs all benchmarks, or those that are named, and prints a table."""
+"""`python -m benchmarks [SECTION ...] [--quick]`: measures, keeps what was measured, and writes the report."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 # Absolute: anyio's processes load this file by its path, and wait for ever where that fails.
-from benchmarks import processes
-from benchmarks.calls import bytes_queued, latency, logging_off, throughput
-from benchmarks.measure import machine, table
-from benchmarks.metrics import counting
-from benchmarks.stops import injection, last_end, waiters, waiters_busy
-from benchmarks.supervision import workers
+from benchmarks.report import machine, missed, page, profile_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-    from benchmarks.measure import Row
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results.json"
+REPORT = ROOT / "docs" / "benchmarks.md"
+PROFILE = ROOT / "docs" / "explanation" / "fast-path.md"
 
-BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
-    "latency": latency,
-    "throughput": throughput,
-    "bytes": bytes_queued,
-    "logging": logging_off,
-    "metrics": counting,
-    "waiters": waiters,
-    "waiters-busy": waiters_busy,
-    "last-end": last_end,
-    "injection": injection,
-    "workers": workers,
-    "process-latency": processes.latency,
-    "process-throughput": processes.throughput,
-    "process-echo": processes.echo,
-    "process-kill": processes.kill,
-    "process-start": processes.start,
+SECTION_TIMEOUT = 600.0
+"""Seconds after which a section is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the suite, which has a process of its own: a function of a module, which returns tables."""
+
+    title: str
+    module: str
+    function: str
+
+
+SECTIONS = {
+    "latency": Section("One call in a thread", "calls", "latency"),
+    "throughput": Section("Many calls in threads", "calls", "throughput"),
+    "linearity": Section("Ever more calls", "calls", "linearity"),
+    "memory": Section("Memory of queued calls", "memory", "memory"),
+    "logging": Section("Logs", "calls", "logging"),
+    "metrics": Section("Metrics", "metrics", "counting"),
+    "processes": Section("Calls in processes", "processes", "calls"),
+    "deaths": Section("Deaths of processes", "processes", "deaths"),
+    "starts": Section("Starts of processes", "processes", "starts"),
+    "waiters": Section("Stops of many", "stops", "waiters"),
+    "ends": Section("Stops of few", "stops", "ends"),
+    "busy": Section("A busy interpreter", "stops", "busy"),
+    "workers": Section("Long-lived workers", "supervision", "workers"),
+    "crowd": Section("Short-lived workers", "supervision", "crowd"),
+    "imports": Section("Imports", "imports", "imports"),
+    "path": Section("The fast path, taken to pieces", "path", "path"),
 }
 
 
-def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in BENCHMARKS]
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; none: all of them")
+    parser.add_argument("--quick", action="store_true", help="all in small, in seconds: the figures mean nothing")
+    parser.add_argument("--results", type=Path, help="where what was measured is kept, for a later run to add to")
+    parser.add_argument("--report", type=Path, help="where the report goes, as Markdown")
+    parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.sections if name not in SECTIONS]
     if unknown:
-        print(f"unknown: {', '.join(unknown)}; the benchmarks are: {', '.join(BENCHMARKS)}", file=sys.stderr)
-        return 2
-    print(machine(), end="\n\n", flush=True)
-    rows: list[Row] = []
-    for name in names or BENCHMARKS:
-        print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        rows += BENCHMARKS[name]()
-    print(table(rows))
-    missed = sum(row.missed for row in rows)
-    print(f"\n{missed} targets missed" if missed else "\nall targets met")
+        parser.error(f"unknown: {', '.join(unknown)}; the sections are: {', '.join(SECTIONS)}")
+    if options.in_this_process:
+        print(json.dumps(_measure(SECTIONS[options.sections[0]])))
+        return 0
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    results_file = options.results or (None if options.quick else RESULTS)
+    report_file = options.report or (None if options.quick else REPORT)
+    sections = _kept(results_file, quick=options.quick)
+    about = machine()
+    for name in options.sections or SECTIONS:
+        began_at = monotonic()
+        print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
+        tables = _measured(name, quick=options.quick)
+        print(f"{monotonic() - began_at:.0f} s", file=sys.stderr, flush=True)
+        sections[name] = {"title": SECTIONS[name].title, "machine": about, "tables": tables}
+    ordered = [sections[name] for name in SECTIONS if name in sections]
+    results = {"quick": options.quick, "machine": about, "sections": ordered}
+    text = page(results)
+    if results_file is not None:
+        results_file.write_text(json.dumps({**results, "names": [name for name in SECTIONS if name in sections]}))
+    if report_file is None:
+        print(text)
+    else:
+        report_file.write_text(text, encoding="utf-8")
+        print(f"written: {report_file}", file=sys.stderr)
+    if not options.quick and "path" in sections:
+        PROFILE.write_text(profile_page(PROFILE.read_text(encoding="utf-8"), sections["path"]), encoding="utf-8")
+        print(f"written: {PROFILE}", file=sys.stderr)
+    if not options.quick:
+        number = missed(results)
+        print(f"{number} targets missed" if number else "all targets met", file=sys.stderr)
     return 0
+
+
+def _kept(file: Path | None, *, quick: bool) -> dict[str, Any]:
+    """Returns what earlier runs have measured, by the sections' names."""
+    if file is None or not file.exists():
+        return {}
+    results = json.loads(file.read_text())
+    if results["quick"] != quick:
+        return {}
+    return dict(zip(results["names"], results["sections"], strict=True))
+
+
+def _measured(name: str, *, quick: bool) -> list[dict[str, Any]]:
+    """Measures a section in a process of its own, so that none poisons another."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *_paths()])}
+    environment.pop("BENCHMARKS_QUICK", None)
+    if quick:
+        environment["BENCHMARKS_QUICK"] = "1"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", name, "--in-this-process"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        timeout=SECTION_TIMEOUT,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def _paths() -> list[str]:
+    given = os.environ.get("PYTHONPATH")
+    return [given] if given else []
+
+
+def _measure(section: Section) -> list[dict[str, Any]]:
+    tables = getattr(import_module(f"benchmarks.{section.module}"), section.function)()
+    return [table.as_data() for table in tables]
 
 
 if __name__ == "__main__":

@@ -1,36 +1,31 @@
-"""What a call costs: in time, one after the other and many at once, and in memory while it waits its turn."""
+"""What a call in a thread costs: one after the other, many at once, in memory while it waits its turn, and in logs."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import timeit
-import tracemalloc
+from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import structlog
+
 from supervisor import Supervisor
 from supervisor._loop import Inbox
-from supervisor._supervisor import LoopView
 
-from .measure import SILENT, Row, in_turns, pinned
-from .peers import noop, peers
+from .measure import LOOPS, SILENT, Goal, Loop, Table, in_turns, pinned, run_on, sized
+from .peers import EXECUTOR, FLOOR, NO_EVENTFD, RIE, RUN, TIMEOUT, TO_THREAD, VIEW, noop, peers, view_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from supervisor._shell import Shell
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from .peers import Call
 
-__all__ = ["bytes_queued", "latency", "logging_off", "throughput"]
+__all__ = ["latency", "linearity", "logging", "throughput"]
 
-RIE = "run_in_executor(None)"
-
-IN_SEQUENCE = 1_000
-AT_ONCE = 10_000
-THREADS = 32
+GROWTH = 1.5
+"""How much dearer each may be among the most than among the fewest: caches, the collector, and noise."""
 
 
 class PipeInbox(Inbox[Any]):
@@ -40,139 +35,189 @@ class PipeInbox(Inbox[Any]):
         super().__init__(loop, handle, eventfd=False)
 
 
-def latency() -> list[Row]:
+@asynccontextmanager
+async def contenders(threads: int) -> AsyncIterator[dict[str, Call]]:
+    """Gives the peers and the library, with so many threads each."""
+    loop = asyncio.get_running_loop()
+    with peers(threads) as calls:
+        async with Supervisor("ours", logger=SILENT, max_threads=threads) as sup:
+            view, executor = view_of(sup), sup.executor()
+            calls[RUN] = lambda: sup.run(noop)
+            calls[VIEW] = lambda: loop.run_in_executor(view, noop)
+            calls[EXECUTOR] = lambda: loop.run_in_executor(executor, noop)
+            yield calls
+
+
+# ------------------------------------------------------------------------------------------------ one at a time
+
+
+def latency() -> list[Table]:
     """One call at a time, on one core: the way to a thread and back."""
     with pinned():
-        return asyncio.run(_latency())
-
-
-async def _latency() -> list[Row]:
-    loop = asyncio.get_running_loop()
-    with peers(1) as calls:
-        piped = Supervisor("piped", logger=SILENT)
-        with patch("supervisor._shell.Inbox", PipeInbox):
-            piped._attach()
-        async with Supervisor("ours", logger=SILENT) as sup, piped:
-            view, executor = _view(sup), sup.executor()
-            calls["sup.run"] = lambda: sup.run(noop)
-            calls["sup.run, timeout"] = lambda: sup.run(noop, timeout=60)
-            calls["sup.run, no eventfd"] = lambda: piped.run(noop)
-            calls["view"] = lambda: loop.run_in_executor(view, noop)
-            calls["executor"] = lambda: loop.run_in_executor(executor, noop)
-            took = await in_turns({name: _in_sequence(call) for name, call in calls.items()}, rounds=15)
-    own = ("sup.run", "sup.run, timeout", "sup.run, no eventfd", "view", "executor")
+        took = {loop: run_on(loop, _latency()) for loop in LOOPS}
+    figures: dict[str, list[float | None]] = {name: [took[loop][name] for loop in LOOPS] for name in took["asyncio"]}
+    goals = {RUN: 0.75, NO_EVENTFD: 0.85, EXECUTOR: 1.0}
     return [
-        Row("one sup.run", "µs", took["sup.run"], RIE, took[RIE], at_most=0.75),
-        Row("one sup.run without eventfd", "µs", took["sup.run, no eventfd"], RIE, took[RIE], at_most=0.85),
-        Row("one sup.run with a timeout", "µs", took["sup.run, timeout"], RIE, took[RIE]),
-        Row("one run_in_executor(view)", "µs", took["view"], RIE, took[RIE]),
-        Row("one run_in_executor(executor())", "µs", took["executor"], RIE, took[RIE], at_most=1.0),
-        *(Row("one sup.run", "µs", took["sup.run"], peer, took[peer]) for peer in took if peer not in (*own, RIE)),
+        Table(
+            "One call at a time",
+            "µs",
+            [*LOOPS],
+            figures,
+            beside=RIE,
+            goals=[Goal(name, "asyncio", at_most, RIE) for name, at_most in goals.items()],
+            pinned=True,
+        )
     ]
+
+
+async def _latency() -> dict[str, float]:
+    async with contenders(1) as calls:
+        loop_sup = Supervisor("piped", logger=SILENT, max_threads=1)
+        timed_sup = Supervisor("timed", logger=SILENT, max_threads=1)
+        with patch("supervisor._shell.Inbox", PipeInbox):
+            loop_sup._attach()
+        async with loop_sup, timed_sup:
+            calls[TIMEOUT] = lambda: timed_sup.run(noop, timeout=60)
+            calls[NO_EVENTFD] = lambda: loop_sup.run(noop)
+            return await in_turns({name: _in_sequence(call) for name, call in calls.items()}, sized(15, 1))
 
 
 def _in_sequence(call: Call) -> Callable[[], Awaitable[float]]:
+    number = sized(1_000, 20)
+
     async def measure() -> float:
         began_at = perf_counter()
-        for _ in range(IN_SEQUENCE):
+        for _ in range(number):
             await call()
-        return (perf_counter() - began_at) / IN_SEQUENCE * 1e6
+        return (perf_counter() - began_at) / number * 1e6
 
     return measure
 
 
-def throughput() -> list[Row]:
-    """Ten thousand calls at once on 32 threads, garbage collection included, on all cores."""
-    return asyncio.run(_throughput())
+# ------------------------------------------------------------------------------------------------ many at once
 
 
-async def _throughput() -> list[Row]:
-    loop = asyncio.get_running_loop()
-    with peers(THREADS) as calls:
-        async with Supervisor("ours", logger=SILENT, max_threads=THREADS) as sup:
-            view = _view(sup)
-            calls["sup.run"] = lambda: sup.run(noop)
-            calls["view"] = lambda: loop.run_in_executor(view, noop)
-            took = await in_turns({name: _at_once(call) for name, call in calls.items()}, rounds=5)
-    work, through_view = "10,000 sup.run at once", "10,000 run_in_executor(view) at once"
-    own, targets = ("sup.run", "view"), {RIE: 0.4, "asyncio.to_thread": 0.3}
-    return [
-        Row(through_view, "µs", took["view"], RIE, took[RIE], at_most=0.2),
-        *(Row(work, "µs", took["sup.run"], peer, took[peer], at_most=target) for peer, target in targets.items()),
-        *(Row(work, "µs", took["sup.run"], peer, took[peer]) for peer in took if peer not in (*own, *targets)),
-    ]
+def throughput() -> list[Table]:
+    """Many calls at once, garbage collection included, on all cores."""
+    return [_throughput_on(loop) for loop in LOOPS]
 
 
-def _at_once(call: Call) -> Callable[[], Awaitable[float]]:
+def _throughput_on(loop: Loop) -> Table:
+    threads, number = sized((1, 8, 32), (1, 2)), sized(10_000, 100)
+    most = f"{threads[-1]} threads"
+    rounds = sized(3 if loop == "asyncio" else 2, 1)
+    took = [run_on(loop, _throughput(each, number, rounds)) for each in threads]
+    figures: dict[str, list[float | None]] = {name: [one[name] for one in took] for name in took[0]}
+    goals = [Goal(VIEW, most, 0.2, RIE), Goal(RUN, most, 0.4, RIE), Goal(RUN, most, 0.3, TO_THREAD)]
+    return Table(
+        f"{number:,} calls at once, on {loop}; for each",
+        "µs",
+        [f"{each} thread{'s' if each > 1 else ''}" for each in threads],
+        figures,
+        beside=RIE,
+        goals=goals if loop == "asyncio" else [],
+        note="The floor has one thread in all columns.",
+    )
+
+
+async def _throughput(threads: int, number: int, rounds: int) -> dict[str, float]:
+    async with contenders(threads) as calls:
+        return await in_turns({name: _at_once(call, number) for name, call in calls.items()}, rounds)
+
+
+def _at_once(call: Call, number: int) -> Callable[[], Awaitable[float]]:
     async def measure() -> float:
         began_at = perf_counter()
-        await asyncio.gather(*(call() for _ in range(AT_ONCE)))
-        return (perf_counter() - began_at) / AT_ONCE * 1e6
+        await asyncio.gather(*(call() for _ in range(number)))
+        return (perf_counter() - began_at) / number * 1e6
 
     return measure
 
 
-def bytes_queued() -> list[Row]:
-    """What a call holds while it waits for a thread: its record, its future and its deadline, without a task."""
-    return asyncio.run(_bytes_queued())
+def linearity() -> list[Table]:
+    """Ever more queued calls: each must not become dearer."""
+    return [asyncio.run(_linearity())]
 
 
-async def _bytes_queued() -> list[Row]:
-    loop = asyncio.get_running_loop()
-    with peers(1):
-        async with Supervisor("ours", logger=SILENT, max_threads=1) as sup:
-            view, patient = _view(sup), LoopView(sup._attached(), timeout=60)
-            ours = await _held_by_each(lambda fn: loop.run_in_executor(patient, fn))
-            without = await _held_by_each(lambda fn: loop.run_in_executor(view, fn))
-            theirs = await _held_by_each(lambda fn: loop.run_in_executor(None, fn))
+async def _linearity() -> Table:
+    numbers = sized((1_000, 10_000, 100_000), (50, 100))
+    async with contenders(sized(32, 2)) as calls:
+        chosen = {name: calls[name] for name in (FLOOR, RIE, VIEW, RUN)}
+        took = [
+            await in_turns({name: _at_once(call, number) for name, call in chosen.items()}, sized(2, 1))
+            for number in numbers
+        ]
+    columns = [f"{number:,}" for number in numbers]
+    return Table(
+        "So many calls queued at once, 32 threads; for each",
+        "µs",
+        columns,
+        {name: [one[name] for one in took] for name in chosen},
+        beside=RIE,
+        goals=[Goal(name, columns[-1], GROWTH, beside_column=columns[0]) for name in (VIEW, RUN)],
+    )
+
+
+# ------------------------------------------------------------------------------------------------ logs
+
+
+def logging() -> list[Table]:
+    """What a call pays for its three debug events: nobody wants them, or somebody does."""
+    with pinned():
+        looks = asyncio.run(_looks())
+        took = asyncio.run(_logging())
+    off, column = "off: three looks whether somebody wants an event", "each call"
     return [
-        Row("a queued call with a timeout", "bytes", ours, RIE, theirs, at_most=1_000, absolute=True),
-        Row("a queued call without a timeout", "bytes", without, RIE, theirs),
+        Table("Logs that nobody wants", "ns", [column], {off: [looks]}, goals=[Goal(off, column, 50)], pinned=True),
+        Table(
+            "One call at a time, with its logs",
+            "µs",
+            [column],
+            {name: [value] for name, value in took.items()},
+            beside="off",
+            note="On: three debug events, rendered as JSON and thrown away. A listener is one of `transitions()`.",
+            pinned=True,
+        ),
     ]
 
 
-async def _held_by_each(submit: Callable[[Callable[[], object]], Awaitable[Any]]) -> float:
-    gate = threading.Event()
-    first = submit(gate.wait)
-    futures: list[Awaitable[Any]] = [submit(noop) for _ in range(AT_ONCE)]  # lists and tables have grown by now
-    gate.set()
-    await asyncio.gather(first, *futures)
-    futures.clear()
-    gate.clear()
-    tracemalloc.start()
-    try:
-        first = submit(gate.wait)
-        before, _ = tracemalloc.get_traced_memory()
-        futures += [submit(noop) for _ in range(AT_ONCE)]
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    gate.set()
-    await asyncio.gather(first, *futures)
-    return (after - before) / AT_ONCE
-
-
-def logging_off() -> list[Row]:
-    """What a call pays for the events that nobody wants: the three places at which it looks whether somebody does."""
-    return asyncio.run(_logging_off())
-
-
-async def _logging_off() -> list[Row]:
+async def _looks() -> float:
     async with Supervisor("ours", logger=SILENT) as sup:
         await sup.run(noop)
         shell = sup._attached()
-        run = shell.call(noop, ()).run
-        looks = _nanoseconds("shell.log.debug is not None; run.watched; run.watched", shell, run)
-        return [Row("logging off, for each call", "ns", looks, at_most=50)]
+        future = shell.call(noop, ())
+        names = {"shell": shell, "run": future.run}
+        times = sized(200_000, 1_000)
+        statement = "shell.log.debug is not None; run.watched; run.watched"
+        took, empty = (min(timeit.repeat(code, globals=names, number=times, repeat=15)) for code in (statement, "pass"))
+        await future
+        return (took - empty) / times * 1e9
 
 
-def _nanoseconds(statement: str, shell: Shell, run: object) -> float:
-    names = {"shell": shell, "run": run}
-    times = 200_000
-    took, empty = (min(timeit.repeat(code, globals=names, number=times, repeat=15)) for code in (statement, "pass"))
-    return (took - empty) / times * 1e9
+class Nowhere:
+    """Takes what is logged, and drops it."""
+
+    def msg(self, _: str) -> None: ...
+
+    debug = info = warning = error = critical = msg
 
 
-def _view(sup: Supervisor) -> LoopView:
-    assert sup._view is not None
-    return sup._view
+async def _logging() -> dict[str, float]:
+    json: Any = structlog.wrap_logger(
+        Nowhere(), processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()]
+    )
+    quiet, listened = Supervisor("quiet", logger=SILENT), Supervisor("listened", logger=SILENT)
+    logged, both = Supervisor("logged", logger=json), Supervisor("both", logger=json)
+    with peers(1) as calls:
+        async with quiet, listened, logged, both:
+            listeners = [sup.transitions(buffer=10) for sup in (listened, both)]
+            measures = {
+                FLOOR: calls[FLOOR],
+                "off": lambda: quiet.run(noop),
+                "off, one listener": lambda: listened.run(noop),
+                "on": lambda: logged.run(noop),
+                "on, one listener": lambda: both.run(noop),
+            }
+            took = await in_turns({name: _in_sequence(call) for name, call in measures.items()}, sized(9, 1))
+            del listeners
+    return took

@@ -1,103 +1,140 @@
-"""How things are measured: side by side, in turns, on one core where latency counts."""
+"""How things are measured: side by side, in turns, on one core where latency counts; and what a measurement is."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
-import math
 import os
-import platform
-import sys
+import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import structlog
+import uvloop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 
-__all__ = ["SILENT", "Row", "in_turns", "machine", "pinned", "several", "table"]
+__all__ = [
+    "LOOPS",
+    "QUICK",
+    "SILENT",
+    "Gap",
+    "Goal",
+    "Loop",
+    "Table",
+    "in_turns",
+    "pinned",
+    "run_on",
+    "several",
+    "sized",
+    "spinning",
+]
+
+T = TypeVar("T")
+N = TypeVar("N", int, float, tuple[int, ...], tuple[str, ...])
+
+QUICK = "BENCHMARKS_QUICK" in os.environ
+"""Everything is done in small, to see that it works: the figures mean nothing."""
 
 SILENT: Any = structlog.wrap_logger(
     structlog.ReturnLogger(), wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
 )
 """A logger that leaves out all that the library has to say, in the time that structlog takes for it."""
 
+Loop = Literal["asyncio", "uvloop"]
+LOOPS: tuple[Loop, ...] = ("asyncio", "uvloop")
+
+
+def sized(full: N, quick: N) -> N:
+    """Returns how many there shall be of something."""
+    return quick if QUICK else full
+
+
+# ------------------------------------------------------------------------------------------------ what was measured
+
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table.
+class Goal:
+    """What a figure must not exceed.
 
     Attributes:
-        work: What was measured.
-        unit: Of both numbers.
-        ours: Of the library.
-        peer: What it is compared with; empty where it stands alone.
-        theirs: Of the peer, NaN where there is none.
-        at_most: The target for `ours / theirs`, or for `ours` where there is no peer or `absolute` is set. NaN: none.
-        absolute: The target is for `ours`, and the peer is there for the sake of comparison.
+        row, column: Which figure.
+        at_most: The figure itself, or its ratio to another one if either of the next two is given.
+        beside_row, beside_column: Where the other one stands; empty: in the same row, or column.
     """
 
-    work: str
+    row: str
+    column: str
+    at_most: float
+    beside_row: str = ""
+    beside_column: str = ""
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it is for the ratio of two figures."""
+        return bool(self.beside_row or self.beside_column)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Figures of one unit; the smaller, the better.
+
+    Attributes:
+        title: What was measured.
+        unit: Of all figures.
+        columns: Under which circumstances.
+        figures: By the contenders' names, the floor first; one figure for each column, None where there is none.
+        beside: The contender to which the others' ratios are given.
+        goals: What the figures must not exceed.
+        note: What the reader has to know.
+        pinned: It was measured on one core.
+    """
+
+    title: str
     unit: str
-    ours: float
-    peer: str = ""
-    theirs: float = math.nan
-    at_most: float = math.nan
-    absolute: bool = False
+    columns: list[str]
+    figures: dict[str, list[float | None]]
+    beside: str = ""
+    goals: list[Goal] = field(default_factory=list)
+    note: str = ""
+    pinned: bool = False
 
-    @property
-    def ratio(self) -> float:
-        """Ours for each of theirs."""
-        return self.ours / self.theirs
+    def figure(self, row: str, column: str) -> float:
+        """Returns what stands in a cell that is not empty."""
+        value = self.figures[row][self.columns.index(column)]
+        assert value is not None
+        return value
 
-    @property
-    def missed(self) -> bool:
-        """There is a target, and it is not met."""
-        return (self.ours if self._alone else self.ratio) > self.at_most
+    def reached(self, goal: Goal) -> float:
+        """Returns what stands against the goal: the figure, or its ratio."""
+        value = self.figure(goal.row, goal.column)
+        if not goal.is_ratio:
+            return value
+        return value / self.figure(goal.beside_row or goal.row, goal.beside_column or goal.column)
 
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The line as text, in the order of `HEADINGS`."""
-        target = f"<= {self.at_most:g}{f' {self.unit}' if self._alone else ' x'}"
-        return (
-            self.work,
-            f"{_number(self.ours)} {self.unit}",
-            self.peer,
-            "" if math.isnan(self.theirs) else f"{_number(self.theirs)} {self.unit}",
-            "" if math.isnan(self.theirs) else f"{self.ratio:.2f}",
-            "" if math.isnan(self.at_most) else target,
-            "" if math.isnan(self.at_most) else "MISSED" if self.missed else "met",
-        )
+    def as_data(self) -> dict[str, Any]:
+        """Returns what JSON can hold."""
+        return asdict(self)
 
-    @property
-    def _alone(self) -> bool:
-        return self.absolute or math.isnan(self.theirs)
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Table:
+        """Returns the table that `as_data` was called of."""
+        return cls(**{**data, "goals": [Goal(**goal) for goal in data["goals"]]})
 
 
-HEADINGS = ("work", "ours", "beside", "theirs", "ratio", "target", "")
+# ------------------------------------------------------------------------------------------------ how it is measured
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Returns the rows as text; words stand left, numbers right."""
-    lines = [HEADINGS, *(row.cells for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = (str.ljust, str.rjust, str.ljust, str.rjust, str.rjust, str.ljust, str.ljust)
-    return "\n".join(
-        "  ".join(align(cell, width) for align, cell, width in zip(aligned, line, widths, strict=True)).rstrip()
-        for line in lines
-    )
-
-
-def machine() -> str:
-    """Returns what the numbers depend on, in one line."""
-    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return (
-        f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.release()}, "
-        f"{os.cpu_count()} cores, switch interval {sys.getswitchinterval() * 1000:g} ms{load}"
-    )
+def run_on(loop: Loop, main: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine on an event loop of this kind."""
+    factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
 
 
 async def in_turns(contenders: Mapping[str, Callable[[], Awaitable[float]]], rounds: int) -> dict[str, float]:
@@ -136,5 +173,46 @@ def pinned() -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+@contextmanager
+def spinning(threads: int) -> Iterator[None]:
+    """Keeps threads busy with Python code inside the block."""
+    over = False
+
+    def spin() -> None:
+        while not over:
+            pass
+
+    spinners = [threading.Thread(target=spin, daemon=True) for _ in range(threads)]
+    for spinner in spinners:
+        spinner.start()
+    try:
+        yield
+    finally:
+        over = True
+        for spinner in spinners:
+            spinner.join()
+
+
+class Gap:
+    """For how long the event loop did not come round while a timer of a millisecond was due; in milliseconds."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._last = monotonic()
+        self._timer: asyncio.Handle = self._loop.call_soon(self._tick)
+        self.each: list[float] = []
+
+    def _tick(self) -> None:
+        self._look()
+        self._timer = self._loop.call_later(0.001, self._tick)
+
+    def _look(self) -> None:
+        now = monotonic()
+        self.each.append((now - self._last) * 1e3)
+        self._last = now
+
+    def end(self) -> float:
+        """Returns the longest one."""
+        self._look()
+        self._timer.cancel()
+        return max(self.each)

@@ -10,33 +10,41 @@ from supervisor import Supervisor
 from supervisor.metrics import register
 
 from .calls import _in_sequence
-from .measure import SILENT, Row, in_turns, pinned
-from .peers import noop
+from .measure import SILENT, Goal, Table, in_turns, pinned, sized
+from .peers import FLOOR, noop, peers
 
 __all__ = ["counting"]
 
 
-def counting() -> list[Row]:
-    """One call at a time, on one core."""
+def counting() -> list[Table]:
+    """One call at a time: plain, counted for metrics, and with somebody who reads its transitions."""
     with pinned():
-        return asyncio.run(_counting())
+        took = asyncio.run(_counting())
+    column = "each call"
+    return [
+        Table(
+            "One call at a time, counted or watched",
+            "µs",
+            [column],
+            {name: [value] for name, value in took.items()},
+            beside="plain",
+            goals=[Goal("counted", column, 1.15, beside_row="plain")],
+            pinned=True,
+        )
+    ]
 
 
-async def _counting() -> list[Row]:
+async def _counting() -> dict[str, float]:
     supervisors = [Supervisor(name, logger=SILENT, max_threads=1) for name in ("plain", "counted", "watched")]
     plain, counted, watched = supervisors
     register(counted, registry=CollectorRegistry())
     transitions = watched.transitions(buffer=1)
-    async with plain, counted, watched, transitions:
-        took = await in_turns(
-            {
-                "plain": _in_sequence(lambda: plain.run(noop)),
-                "counted": _in_sequence(lambda: counted.run(noop)),
-                "watched": _in_sequence(lambda: watched.run(noop)),
-            },
-            rounds=15,
-        )
-    return [
-        Row("one sup.run, counted for metrics", "µs", took["counted"], "not counted", took["plain"], at_most=1.15),
-        Row("one sup.run, its transitions read", "µs", took["watched"], "not counted", took["plain"]),
-    ]
+    with peers(1) as calls:
+        async with plain, counted, watched, transitions:
+            measures = {
+                FLOOR: calls[FLOOR],
+                "plain": lambda: plain.run(noop),
+                "counted": lambda: counted.run(noop),
+                "watched": lambda: watched.run(noop),
+            }
+            return await in_turns({name: _in_sequence(call) for name, call in measures.items()}, sized(9, 1))

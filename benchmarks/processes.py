@@ -19,26 +19,29 @@ import anyio.to_process
 from supervisor import Supervisor
 from supervisor.processes._process import Process
 
-from .measure import SILENT, Row, in_turns, pinned, several
-from .peers import noop
+from .measure import SILENT, Goal, Table, in_turns, pinned, several, sized
+from .peers import noop, optional
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from multiprocessing.connection import Connection
 
-__all__ = ["echo", "kill", "latency", "start", "throughput"]
+__all__ = ["calls", "deaths", "starts"]
+
+LokyPool = optional("loky", "ProcessPoolExecutor")
+PebblePool = optional("pebble", "ProcessPool")
 
 Call: TypeAlias = "Callable[..., Awaitable[Any]]"
 """Calls a function with arguments in a process."""
 
-STDLIB = "ProcessPoolExecutor"
-ANYIO = "anyio.to_process"
-FLOOR = "a bare pipe"
+STDLIB = "`ProcessPoolExecutor`"
+ANYIO = "`anyio.to_process`"
+FLOOR = "floor: a bare pipe, on which the loop waits"
+RUN = '**`sup.run(kind="process")`**'
 
 WARM = 2
-IN_SEQUENCE = 200
-AT_ONCE = 1_000
-LARGE = b"\xa5" * 10_000_000
+AT_ONCE = sized(1_000, 10)
+LARGE = b"\xa5" * sized(10_000_000, 1_000_000)
 
 
 def same(data: bytes) -> bytes:
@@ -79,7 +82,7 @@ def serve(pipe: Connection[Any, Any]) -> None:
 
 @contextmanager
 def stock_pools(processes: int) -> Iterator[dict[str, Call]]:
-    """Gives the peers by their names, with so many processes each; the optional ones where they are installed."""
+    """Gives the peers by their names, with so many processes each; some, where they are installed."""
     loop = asyncio.get_running_loop()
     limiter = anyio.CapacityLimiter(processes)
     spawn = multiprocessing.get_context("spawn")
@@ -88,21 +91,12 @@ def stock_pools(processes: int) -> Iterator[dict[str, Call]]:
         STDLIB: lambda fn, *args: loop.run_in_executor(pools[0], fn, *args),
         ANYIO: lambda fn, *args: anyio.to_process.run_sync(fn, *args, limiter=limiter),
     }
-    try:
-        from loky import ProcessPoolExecutor as LokyPool  # noqa: PLC0415  # optional
-    except ImportError:
-        pass
-    else:
+    if LokyPool is not None:
         loky = LokyPool(processes)
         pools.append(loky)
         calls["loky"] = lambda fn, *args: loop.run_in_executor(loky, fn, *args)
-    pebble: Any = None
-    try:
-        from pebble import ProcessPool  # noqa: PLC0415  # optional
-    except ImportError:
-        pass
-    else:
-        pebble = ProcessPool(max_workers=processes, context=spawn)
+    pebble: Any = None if PebblePool is None else PebblePool(max_workers=processes, context=spawn)
+    if pebble is not None:
         calls["pebble"] = lambda fn, *args: asyncio.wrap_future(pebble.schedule(fn, args=args))
     try:
         yield calls
@@ -119,98 +113,126 @@ async def contenders(processes: int) -> AsyncIterator[dict[str, Call]]:
     """Gives the library, the peers and the floor, all of them warm."""
     floor = Floor()
     try:
-        with stock_pools(processes) as calls:
+        with stock_pools(processes) as peers:
             async with Supervisor("ours", logger=SILENT, max_processes=processes) as sup:
-                calls[FLOOR] = floor.call
-                calls["sup.run"] = lambda fn, *args: sup.run(fn, *args, kind="process")
+                calls: dict[str, Call] = {FLOOR: floor.call, **peers}
+                calls[RUN] = lambda fn, *args: sup.run(fn, *args, kind="process")
                 for call in calls.values():
-                    for _ in range(5):
-                        await asyncio.gather(*(call(noop) for _ in range(processes * 10)))
+                    for _ in range(sized(5, 1)):
+                        await asyncio.gather(*(call(noop) for _ in range(processes * sized(10, 2))))
                 yield calls
     finally:
         floor.close()
 
 
-async def _measured(
-    work: str, unit: str, one: Callable[[Call], Callable[[], Awaitable[float]]], rounds: int, **targets: float
-) -> list[Row]:
+async def _in_turns(one: Callable[[Call], Callable[[], Awaitable[float]]], rounds: int) -> dict[str, float]:
     async with contenders(WARM) as calls:
-        took = await in_turns({name: one(call) for name, call in calls.items()}, rounds)
-    return _rows(work, unit, took, targets)
-
-
-def _rows(work: str, unit: str, took: dict[str, float], targets: dict[str, float]) -> list[Row]:
-    ours = took.pop("sup.run")
-    return [
-        Row(work, unit, ours, peer, theirs, at_most=targets.get(peer, float("nan"))) for peer, theirs in took.items()
-    ]
+        return await in_turns({name: one(call) for name, call in calls.items()}, rounds)
 
 
 # ------------------------------------------------------------------------------------------------ what is measured
 
 
-def latency() -> list[Row]:
-    """One call at a time, on one core: the way to a warm process and back."""
-
-    def in_sequence(call: Call) -> Callable[[], Awaitable[float]]:
-        async def measure() -> float:
-            began_at = perf_counter()
-            for _ in range(IN_SEQUENCE):
-                await call(noop)
-            return (perf_counter() - began_at) / IN_SEQUENCE * 1e6
-
-        return measure
-
-    work = 'one sup.run(kind="process")'
+def calls() -> list[Table]:
+    """Calls in warm processes: one at a time, many at once, and large data."""
     with pinned():  # to wake another core takes longer than all the rest, and as long for everybody
-        return asyncio.run(_measured(work, "µs", in_sequence, rounds=31, **{STDLIB: 0.4, ANYIO: 0.7}))
+        one = asyncio.run(_in_turns(_in_sequence, sized(31, 1)))
+    many = asyncio.run(_in_turns(_at_once, sized(11, 1)))
+    large = asyncio.run(_in_turns(_there_and_back, sized(11, 1)))
+    each, processes = "each", f"{WARM} processes"
+    return [
+        Table(
+            "One call in a process at a time",
+            "µs",
+            [each],
+            _column(one),
+            beside=STDLIB,
+            goals=[Goal(RUN, each, 0.4, STDLIB), Goal(RUN, each, 0.7, ANYIO)],
+            pinned=True,
+        ),
+        Table(
+            f"{AT_ONCE:,} calls in processes at once; for each",
+            "µs",
+            [processes],
+            _column(many),
+            beside=STDLIB,
+            goals=[Goal(RUN, processes, 0.5, STDLIB)],
+        ),
+        Table(
+            f"{len(LARGE) / 1e6:g} MB there and back",
+            "ms",
+            [each],
+            _column(large),
+            beside=STDLIB,
+            goals=[Goal(RUN, each, 0.8, STDLIB)],
+        ),
+    ]
 
 
-def throughput() -> list[Row]:
-    """A thousand calls at once on two warm processes; for each call."""
-
-    def at_once(call: Call) -> Callable[[], Awaitable[float]]:
-        async def measure() -> float:
-            began_at = perf_counter()
-            await asyncio.gather(*(call(noop) for _ in range(AT_ONCE)))
-            return (perf_counter() - began_at) / AT_ONCE * 1e6
-
-        return measure
-
-    return asyncio.run(_measured("1,000 of them at once, each", "µs", at_once, rounds=11, **{STDLIB: 0.5}))
+def _column(took: dict[str, float]) -> dict[str, list[float | None]]:
+    return {name: [value] for name, value in took.items()}
 
 
-def echo() -> list[Row]:
-    """Ten megabytes there and back."""
+def _in_sequence(call: Call) -> Callable[[], Awaitable[float]]:
+    number = sized(200, 5)
 
-    def there_and_back(call: Call) -> Callable[[], Awaitable[float]]:
-        async def measure() -> float:
-            began_at = perf_counter()
-            assert len(await call(same, LARGE)) == len(LARGE)
-            return (perf_counter() - began_at) * 1e3
+    async def measure() -> float:
+        began_at = perf_counter()
+        for _ in range(number):
+            await call(noop)
+        return (perf_counter() - began_at) / number * 1e6
 
-        return several(measure, 5)
-
-    return asyncio.run(_measured("10 MB there and back", "ms", there_and_back, rounds=11, **{STDLIB: 0.8}))
+    return measure
 
 
-def kill() -> list[Row]:
+def _at_once(call: Call) -> Callable[[], Awaitable[float]]:
+    async def measure() -> float:
+        began_at = perf_counter()
+        await asyncio.gather(*(call(noop) for _ in range(AT_ONCE)))
+        return (perf_counter() - began_at) / AT_ONCE * 1e6
+
+    return measure
+
+
+def _there_and_back(call: Call) -> Callable[[], Awaitable[float]]:
+    async def measure() -> float:
+        began_at = perf_counter()
+        assert len(await call(same, LARGE)) == len(LARGE)
+        return (perf_counter() - began_at) * 1e3
+
+    return several(measure, sized(5, 1))
+
+
+def deaths() -> list[Table]:
     """From SIGKILL of a process that sleeps to its call's error; the stock pools are made anew for each."""
-    return asyncio.run(_kill())
+    took = asyncio.run(_deaths())
+    death = "a death"
+    return [
+        Table(
+            "SIGKILL of a process to the error of its call",
+            "ms",
+            [death],
+            _column(took),
+            beside=PIDFD,
+            goals=[Goal(RUN, death, 3.0, PIDFD)],
+        )
+    ]
 
 
-async def _kill() -> list[Row]:
-    bare, with_thread = "a bare pidfd", "a bare pidfd, of two threads"
+PIDFD = "floor: a bare pidfd"
+
+
+async def _deaths() -> dict[str, float]:
     async with Supervisor("ours", logger=SILENT, max_processes=1) as sup:
+        times = sized(5, 1)
         measures: dict[str, Callable[[], Awaitable[float]]] = {
-            "sup.run": several(lambda: _killed(lambda fn, *args: sup.run(fn, *args, kind="process")), 5),
-            bare: several(lambda: _killed_bare(SLEEP), 5),
-            with_thread: several(lambda: _killed_bare(SLEEP_WITH_THREAD), 5),
+            PIDFD: several(lambda: _killed_bare(SLEEP), times),
+            "a bare pidfd, of a process with two threads": several(lambda: _killed_bare(SLEEP_WITH_THREAD), times),
         }
         with stock_pools(1) as calls:
             measures |= {name: _killed_in_new_pool(name) for name in calls}
-        took = await in_turns(measures, rounds=7)
-    return _rows("SIGKILL to the call's error", "ms", took, {bare: 3.0})
+        measures[RUN] = several(lambda: _killed(lambda fn, *args: sup.run(fn, *args, kind="process")), times)
+        return await in_turns(measures, sized(5, 1))
 
 
 def _killed_in_new_pool(name: str) -> Callable[[], Awaitable[float]]:
@@ -224,7 +246,7 @@ def _killed_in_new_pool(name: str) -> Callable[[], Awaitable[float]]:
 async def _killed(call: Call) -> float:
     pid = await call(os.getpid)
     sleeping = asyncio.ensure_future(call(sleep, 3600))
-    await asyncio.sleep(0.1)  # it does by then; a process that was launched meanwhile is up
+    await asyncio.sleep(sized(0.1, 0.05))  # it does by then; a process that was launched meanwhile is up
     began_at = perf_counter()
     os.kill(pid, signal.SIGKILL)
     await asyncio.wait((sleeping,))
@@ -253,22 +275,32 @@ async def _killed_bare(code: str) -> float:
     return took * 1e3
 
 
-def start() -> list[Row]:
+def starts() -> list[Table]:
     """From the launch of a process until it takes calls; and the first call of each pool, its building included."""
-    return asyncio.run(_start())
+    took = asyncio.run(_starts())
+    launch = {name: took.pop(name) for name in (BARE, READY)}
+    return [
+        Table("Start of a worker process, until it takes calls", "ms", ["a process"], _column(launch), beside=BARE),
+        Table(
+            "The first call in a process of a new pool",
+            "ms",
+            ["a call"],
+            _column({BARE: launch[BARE]} | took),
+            beside=STDLIB,
+            note="`anyio.to_process` has no pool of its own that could be new.",
+        ),
+    ]
 
 
-async def _start() -> list[Row]:
-    bare = "python -c pass"
+BARE = "floor: `python -c pass`"
+READY = "a worker process"
+
+
+async def _starts() -> dict[str, float]:
     with stock_pools(1) as calls:
         first = {name: _first_call(name) for name in calls if name != ANYIO}  # it keeps its processes for the next
-    measures = {"ready": _ready, bare: _bare_interpreter, "sup.run": _first_call_of_ours, **first}
-    took = await in_turns(measures, rounds=9)
-    ready, interpreter = took.pop("ready"), took.pop(bare)
-    return [
-        Row("launch of a process until it is ready", "ms", ready, bare, interpreter),
-        *_rows("the first call of a new supervisor", "ms", took, {}),
-    ]
+    measures = {BARE: _bare_interpreter, READY: _ready, **first, RUN: _first_call_of_ours}
+    return await in_turns(measures, sized(9, 1))
 
 
 class Waiter:

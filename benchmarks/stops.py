@@ -1,4 +1,4 @@
-"""What a stop costs: a thousand workers at once, the way from the last end to the report, and an injection."""
+"""What a stop costs: many workers at once, the last end, a stuck one, an injection; and a busy interpreter."""
 
 from __future__ import annotations
 
@@ -6,66 +6,87 @@ import asyncio
 import ctypes
 import gc
 import math
+import sys
 import threading
-from contextlib import contextmanager
-from statistics import median
+from statistics import median, quantiles
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from supervisor import Ask, EscalationPolicy, Inject, StopInjected, Supervisor
 
-from .measure import SILENT, Row, in_turns, pinned, several
+from .measure import SILENT, Gap, Goal, Table, in_turns, pinned, several, sized, spinning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable
 
     from supervisor import WorkerContext
     from supervisor._run import Run
 
-__all__ = ["injection", "last_end", "waiters", "waiters_busy"]
+__all__ = ["busy", "ends", "waiters"]
 
-WAITERS = 1_000
+WAITERS = sized((1, 10, 100, 1_000), (1, 10))
+CPU_BOUND = 2
 
 SETTLED = 0.3
 """Seconds after which a thread that has been entered is surely waiting."""
 
+COLUMNS = [f"{number:,}" for number in WAITERS]
 
-class Stop:
-    """One stop, in milliseconds from here on.
+EVENT_OUT, EVENT_GAP = "floor: one `threading.Event` for all: last out", "floor: one `threading.Event` for all"
+EVENTS_OUT, EVENTS_GAP = "an Event for each, set one after the other: last out", "an Event for each"
+OUT, KNOWN, GAP = "**`shutdown()`**: last worker out", "`shutdown()`: report there", "**`shutdown()`**"
 
-    Attributes:
-        out: Until the last thread had left its wait.
-        known: Until that was known in the event loop.
-        gap: The longest time for which the loop did not come round; looked at each millisecond if it is `ticking`.
-    """
+Stop = dict[str, float]
 
-    def __init__(self, *, ticking: bool) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.Handle | None = self._loop.call_soon(self._tick) if ticking else None
-        self._began_at = self._last = monotonic()
-        self.out = self.known = self.gap = 0.0
-
-    def _tick(self) -> None:
-        self._look()
-        self._timer = self._loop.call_later(0.001, self._tick)
-
-    def _look(self) -> float:
-        now = monotonic()
-        self.gap = max(self.gap, (now - self._last) * 1e3)
-        self._last = now
-        return now
-
-    def end(self, left_at: list[float]) -> None:
-        self.known = (self._look() - self._began_at) * 1e3
-        self.out = (max(left_at) - self._began_at) * 1e3
-        if self._timer is not None:
-            self._timer.cancel()
-        assert len(left_at) == WAITERS
+# ------------------------------------------------------------------------------------------------ many at once
 
 
-async def stop_workers(cpu_bound: int, *, ticking: bool) -> Stop:
-    """Stops a thousand workers, each waiting for its own stop Event, by a shutdown of their supervisor."""
+def waiters() -> list[Table]:
+    """Workers that each wait for their stop Event, stopped together: on a calm machine, and on a busy one."""
+    calm, hectic = asyncio.run(_waiters(0)), asyncio.run(_waiters(CPU_BOUND))
+    most, beside = f"{WAITERS[-1]:,}", f", beside {CPU_BOUND} CPU-bound threads"
+    once = "One Event takes many seconds for the most: it is tried but once."
+    return [
+        _ends_of("", calm, [Goal(OUT, most, 0.75, EVENT_OUT)], ""),
+        _gaps_of("", calm, [Goal(GAP, most, 20)]),
+        _ends_of(beside, hectic, [Goal(OUT, most, 400)], once),
+        _gaps_of(beside, hectic, []),
+    ]
+
+
+def _ends_of(where: str, took: list[Stop], goals: list[Goal], note: str) -> Table:
+    rows = (EVENT_OUT, EVENTS_OUT, OUT, KNOWN)
+    return Table(f"Stop of so many waiting workers{where}", "ms", COLUMNS, _rows(rows, took), EVENT_OUT, goals, note)
+
+
+def _gaps_of(where: str, took: list[Stop], goals: list[Goal]) -> Table:
+    rows = (EVENT_GAP, EVENTS_GAP, GAP)
+    title = f"Longest gap of the loop in that stop{where}"
+    return Table(title, "ms", COLUMNS, _rows(rows, took), EVENT_GAP, goals)
+
+
+def _rows(names: tuple[str, ...], took: list[Stop]) -> dict[str, list[float | None]]:
+    return {name: [one[name] for one in took] for name in names}
+
+
+async def _waiters(cpu_bound: int) -> list[Stop]:
+    took = []
+    for number in WAITERS:
+        stops: list[Stop] = []
+        for turn in range(sized(5, 1)):
+            stop: Stop = {}
+            for one in (_stop_workers, _set_events, _set_one_event):
+                if one is _set_one_event and cpu_bound and turn and number == WAITERS[-1]:
+                    continue
+                gc.collect()
+                stop |= await one(number, cpu_bound)
+            stops.append(stop)
+        took.append({name: median(stop[name] for stop in stops if name in stop) for name in stops[0]})
+    return took
+
+
+async def _stop_workers(number: int, cpu_bound: int) -> Stop:
     left_at: list[float] = []
 
     def wait(ctx: WorkerContext) -> None:
@@ -73,108 +94,100 @@ async def stop_workers(cpu_bound: int, *, ticking: bool) -> Stop:
         left_at.append(monotonic())
 
     sup = Supervisor("waiters", logger=SILENT)
-    await asyncio.gather(*(sup.start(wait) for _ in range(WAITERS)))
-    await asyncio.sleep(SETTLED)
+    await asyncio.gather(*(sup.start(wait) for _ in range(number)))
+    await asyncio.sleep(sized(SETTLED, 0.05))
     with spinning(cpu_bound):
-        stop = Stop(ticking=ticking)
+        gap, began_at = Gap(), monotonic()
         await sup.shutdown()
-        stop.end(left_at)
-    return stop
+        known = monotonic() - began_at
+        longest = gap.end()
+    assert len(left_at) == number
+    return {OUT: (max(left_at) - began_at) * 1e3, KNOWN: known * 1e3, GAP: longest}
 
 
-async def set_one_event(cpu_bound: int, *, ticking: bool) -> Stop:
-    """Stops a thousand threads that wait for the same Event, as it is done without a library."""
+async def _set_one_event(number: int, cpu_bound: int) -> Stop:
+    out, gap = await _set([threading.Event()] * number, cpu_bound)
+    return {EVENT_OUT: out, EVENT_GAP: gap}
+
+
+async def _set_events(number: int, cpu_bound: int) -> Stop:
+    out, gap = await _set([threading.Event() for _ in range(number)], cpu_bound)
+    return {EVENTS_OUT: out, EVENTS_GAP: gap}
+
+
+async def _set(events: list[threading.Event], cpu_bound: int) -> tuple[float, float]:
+    """Stops threads that wait for Events, as it is done without a library."""
     loop = asyncio.get_running_loop()
     left_at: list[float] = []
-    event, all_out = threading.Event(), asyncio.Event()
+    all_out = asyncio.Event()
 
-    def wait() -> None:
+    def wait(event: threading.Event) -> None:
         event.wait()
         left_at.append(monotonic())
-        if len(left_at) == WAITERS:
+        if len(left_at) == len(events):
             loop.call_soon_threadsafe(all_out.set)
 
-    threads = [threading.Thread(target=wait, daemon=True) for _ in range(WAITERS)]
+    threads = [threading.Thread(target=wait, args=(event,), daemon=True) for event in events]
     for thread in threads:
         thread.start()
-    await asyncio.sleep(SETTLED)
+    await asyncio.sleep(sized(SETTLED, 0.05))
     with spinning(cpu_bound):
-        stop = Stop(ticking=ticking)
-        event.set()
+        gap, began_at = Gap(), monotonic()
+        for event in dict.fromkeys(events):
+            event.set()
         await all_out.wait()
-        stop.end(left_at)
+        longest = gap.end()
     for thread in threads:
         thread.join()
-    return stop
+    return (max(left_at) - began_at) * 1e3, longest
 
 
-@contextmanager
-def spinning(threads: int) -> Iterator[None]:
-    """Keeps threads busy with Python code inside the block."""
-    over = False
-
-    def spin() -> None:
-        while not over:
-            pass
-
-    spinners = [threading.Thread(target=spin, daemon=True) for _ in range(threads)]
-    for spinner in spinners:
-        spinner.start()
-    try:
-        yield
-    finally:
-        over = True
-        for spinner in spinners:
-            spinner.join()
+# ------------------------------------------------------------------------------------------------ single ones
 
 
-def waiters() -> list[Row]:
-    """A thousand workers that wait for their stop Event, stopped together."""
-    ours, theirs = asyncio.run(_stops(rounds=7, ticking=True))
-    calm, theirs_calm = asyncio.run(_stops(rounds=7, ticking=False))
-    return [
-        _beside("1,000 waiters: last out", "out", ours, theirs, at_most=0.75),
-        _beside("1,000 waiters: reported", "known", ours, theirs),
-        _beside("1,000 waiters: loop's longest gap", "gap", ours, theirs, at_most=20, absolute=True),
-        _beside("... in a loop without a tick: last out", "out", calm, theirs_calm),
-    ]
-
-
-def waiters_busy() -> list[Row]:
-    """The same beside two CPU-bound threads; one Event takes so long then that it is tried only once."""
-    ours, theirs = asyncio.run(_stops(rounds=5, rounds_of_theirs=1, cpu_bound=2, ticking=True))
-    return [
-        _beside("... beside 2 CPU-bound threads: last out", "out", ours, theirs, at_most=400, absolute=True),
-        _beside("... beside 2 CPU-bound threads: reported", "known", ours, theirs),
-    ]
-
-
-def _beside(
-    work: str, what: str, ours: list[Stop], theirs: list[Stop], *, at_most: float = math.nan, absolute: bool = False
-) -> Row:
-    ms, theirs_ms = (median(getattr(stop, what) for stop in stops) for stops in (ours, theirs))
-    return Row(work, "ms", ms, "one threading.Event", theirs_ms, at_most=at_most, absolute=absolute)
-
-
-async def _stops(
-    rounds: int, rounds_of_theirs: int | None = None, cpu_bound: int = 0, *, ticking: bool
-) -> tuple[list[Stop], list[Stop]]:
-    ours: list[Stop] = []
-    theirs: list[Stop] = []
-    for number in range(rounds):
-        gc.collect()
-        ours.append(await stop_workers(cpu_bound, ticking=ticking))
-        if rounds_of_theirs is None or number < rounds_of_theirs:
-            gc.collect()
-            theirs.append(await set_one_event(cpu_bound, ticking=ticking))
-    return ours, theirs
-
-
-def last_end() -> list[Row]:
-    """From the last line of the last worker to the report in the hands of who awaits the shutdown."""
+def ends() -> list[Table]:
+    """The last end of a shutdown, an injection, and a shutdown that has to give one worker up."""
+    last, report, injected = "shutdown: last line of the last worker to the report", "a shutdown", "an injection"
+    bare, by_ladder, by_stop = (
+        "floor: bare `PyThreadState_SetAsyncExc`, `call_soon_threadsafe`",
+        "the step Inject to the outcome",
+        "`stop()` to the outcome, Ask(0), the stack and Inject",
+    )
+    bare_end = "floor: a thread's last line, `call_soon_threadsafe`"
     with pinned():
-        took = asyncio.run(in_turns({"ours": several(_last_end, 10)}, rounds=5))
-    return [Row("end of the last worker to report", "ms", took["ours"], at_most=0.5)]
+        ended = asyncio.run(in_turns({bare_end: several(_end_bare, 10), last: several(_last_end, 10)}, sized(5, 1)))
+        ways = {bare: _inject_bare, by_ladder: _inject_by_ladder, by_stop: _stop_by_injection}
+        struck = asyncio.run(in_turns({name: several(one, sized(20, 2)) for name, one in ways.items()}, sized(9, 1)))
+    stuck_of, late = sized(1_000, 5), "later than the ladder's graces"
+    stuck = f"shutdown with one stuck of {stuck_of:,} waiting workers"
+    timer = "floor: `call_later` of the same time, in an idle loop"
+    lateness = asyncio.run(in_turns({timer: _late_timer, stuck: lambda: _stuck(stuck_of)}, sized(5, 1)))
+    return [
+        Table(
+            "The end of the last worker", "ms", [report], _column(ended), goals=[Goal(last, report, 0.5)], pinned=True
+        ),
+        Table(
+            "An exception injected into a thread that spins in Python, until its end is known in the loop",
+            "ms",
+            [injected],
+            _column(struck),
+            beside=bare,
+            goals=[Goal(by_ladder, injected, 2, bare)],
+            pinned=True,
+        ),
+        Table(
+            "A worker that has to be given up",
+            "ms",
+            [late],
+            _column(lateness),
+            goals=[Goal(stuck, late, 250)],
+            note=f"The graces are {GRACE * 2:g} s in all. A shutdown promises to end within 250 ms of its timeout.",
+        ),
+    ]
+
+
+def _column(took: dict[str, float]) -> dict[str, list[float | None]]:
+    return {name: [value] for name, value in took.items()}
 
 
 async def _last_end() -> float:
@@ -193,16 +206,50 @@ async def _last_end() -> float:
     return (monotonic() - last_line_at) * 1e3
 
 
-def injection() -> list[Row]:
-    """From the injection into a thread that spins in Python to its end, known in the loop; beside the bare call."""
-    contenders = {"step": _inject_by_ladder, "stop": _stop_by_injection, "bare": _inject_bare}
-    with pinned():
-        took = asyncio.run(in_turns({name: several(one, 20) for name, one in contenders.items()}, rounds=5))
-    bare = "PyThreadState_SetAsyncExc"
-    return [
-        Row("injection to outcome", "ms", took["step"], bare, took["bare"], at_most=2),
-        Row("stop() to outcome, Ask(0) and the stack included", "ms", took["stop"], bare, took["bare"]),
-    ]
+async def _end_bare() -> float:
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    last_line_at = 0.0
+
+    def work() -> None:
+        nonlocal last_line_at
+        sleep(0.01)
+        last_line_at = monotonic()
+        loop.call_soon_threadsafe(over.set)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    await over.wait()
+    thread.join()
+    return (monotonic() - last_line_at) * 1e3
+
+
+GRACE = sized(0.2, 0.05)
+
+
+async def _stuck(number: int) -> float:
+    release = threading.Event()
+
+    def wait(ctx: WorkerContext) -> None:
+        ctx.stop.wait()
+
+    sup = Supervisor("stuck", logger=SILENT, policy=EscalationPolicy(Ask(GRACE), Inject(GRACE)))
+    await asyncio.gather(*(sup.start(wait) for _ in range(number - 1)))
+    await sup.start(lambda _: release.wait())
+    began_at = monotonic()
+    report = await sup.shutdown()
+    took = monotonic() - began_at
+    assert report.counts() == {"stopped": number - 1, "abandoned": 1}
+    release.set()
+    return (took - GRACE * 2) * 1e3
+
+
+async def _late_timer() -> float:
+    began_at = monotonic()
+    await asyncio.sleep(GRACE * 2)
+    return (monotonic() - began_at - GRACE * 2) * 1e3
+
+
+# ------------------------------------------------------------------------------------------------ injection
 
 
 def _spin() -> None:
@@ -226,11 +273,11 @@ async def _stop_by_injection() -> float:
 async def _injected() -> tuple[float, float, float]:
     """Returns when a worker was injected, when its stop had begun, and when its outcome was there."""
     loop = asyncio.get_running_loop()
-    spinning = asyncio.Event()
+    spinning_now = asyncio.Event()
     injected_at = 0.0
 
     def work(_: WorkerContext) -> None:
-        loop.call_soon_threadsafe(spinning.set)
+        loop.call_soon_threadsafe(spinning_now.set)
         _spin()
 
     async with Supervisor("spinning", logger=SILENT, policy=EscalationPolicy(Ask(0), Inject(5))) as sup:
@@ -243,7 +290,7 @@ async def _injected() -> tuple[float, float, float]:
             return inject(run)
 
         worker = await sup.start(work)
-        await spinning.wait()
+        await spinning_now.wait()
         with patch.object(threads, "inject", noted):
             asked_at = monotonic()
             outcome = await worker.stop()
@@ -254,21 +301,96 @@ async def _injected() -> tuple[float, float, float]:
 
 async def _inject_bare() -> float:
     loop = asyncio.get_running_loop()
-    spinning, ended = asyncio.Event(), asyncio.Event()
+    spinning_now, ended = asyncio.Event(), asyncio.Event()
 
     def work() -> None:
         try:
-            loop.call_soon_threadsafe(spinning.set)
+            loop.call_soon_threadsafe(spinning_now.set)
             _spin()
         except StopInjected:
             loop.call_soon_threadsafe(ended.set)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    await spinning.wait()
+    await spinning_now.wait()
     began_at = monotonic()
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(StopInjected))
     await ended.wait()
     took = monotonic() - began_at
     thread.join()
     return took * 1e3
+
+
+# ------------------------------------------------------------------------------------------------ a busy interpreter
+
+
+def busy() -> list[Table]:
+    """The event loop among many CPU-bound threads: it waits for the interpreter, and so do the ladder's timers."""
+    threads = sized(32, 4)
+    usual = sys.getswitchinterval()
+    intervals = (usual, usual / 10)
+    columns = [f"switch interval {interval * 1e3:g} ms" for interval in intervals]
+    took: list[dict[str, float]] = []
+    for interval in intervals:
+        sys.setswitchinterval(interval)
+        try:
+            took.append(asyncio.run(_busy(threads)))
+        finally:
+            sys.setswitchinterval(usual)
+    return [
+        Table(
+            f"The loop beside {threads} CPU-bound threads",
+            "ms",
+            columns,
+            {name: [one[name] for one in took] for name in took[0]},
+            note="The first three are asyncio's own, without the library: when a timer comes is the interpreter's "
+            "affair. A shorter switch interval costs throughput, and is the application's to choose.",
+        )
+    ]
+
+
+TIMER = sized(0.5, 0.05)
+
+
+async def _busy(threads: int) -> dict[str, float]:
+    with spinning(threads):
+        gap = Gap()
+        await asyncio.sleep(sized(5.0, 0.2))
+        gap.end()
+        late = {"timer": lambda: _late(_timer), "step": lambda: _late(_step)}
+        took = await in_turns(late, sized(3, 1))
+    percentile = quantiles(gap.each, n=100, method="inclusive")[98] if len(gap.each) > 1 else math.nan
+    return {
+        "floor: longest gap of the loop": max(gap.each),
+        "99th percentile of the gaps": percentile,
+        f"`call_later({TIMER:g})`: late by": took["timer"],
+        f"the step after Ask({TIMER:g}): late by": took["step"],
+    }
+
+
+async def _late(moment: Callable[[], Awaitable[float]]) -> float:
+    return (await moment() - TIMER) * 1e3
+
+
+async def _timer() -> float:
+    began_at = monotonic()
+    await asyncio.sleep(TIMER)
+    return monotonic() - began_at
+
+
+async def _step() -> float:
+    """Returns the seconds from the beginning of a stop to its second step."""
+    at: dict[str | None, float] = {}
+    release = threading.Event()
+    sup = Supervisor("late", logger=SILENT, policy=EscalationPolicy(Ask(TIMER), Inject(5)))
+    async with sup:
+        transitions = sup.transitions()
+        worker = await sup.start(lambda _: release.wait())
+        stopping = asyncio.create_task(worker.stop())
+        async for transition in transitions:
+            at.setdefault(transition.step, transition.at)
+            if transition.step == "inject":
+                break
+        release.set()
+        await stopping
+    return at["inject"] - at["ask"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import math
+import threading
 from dataclasses import dataclass
 from statistics import median
 from time import monotonic, thread_time
@@ -12,25 +12,24 @@ from typing import TYPE_CHECKING, TypeVar
 
 from supervisor import Supervisor
 
-from .measure import SILENT, Row
+from .measure import SILENT, Gap, Goal, Table, sized
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from supervisor import WorkerContext
 
-__all__ = ["workers"]
+__all__ = ["crowd", "workers"]
 
 T = TypeVar("T")
 
-LIVE = (1_000, 2_000, 4_000)
-SHORT = (2_500, 5_000, 10_000)
-PROMISED = (2_000, 10_000)
-"""Of each, how many must not hold the loop for long."""
-ROUNDS = 3
+LIVE = sized((10, 100, 1_000, 4_000), (5, 10))
+SHORT = sized(10_000, 20)
+BESIDE = sized(2_000, 10)
+ROUNDS = sized(3, 1)
 GROWTH = 1.5
-"""How much dearer each may be among the most than among the fewest: caches, the collector, and noise."""
-GAP = 50.0
+"""How much dearer each may be among the most than among a tenth of them: caches, the collector, and noise."""
+LONGEST_GAP = 50.0
 """Milliseconds for which the event loop may be held."""
 
 
@@ -48,25 +47,14 @@ class Took:
 
 
 async def timed(work: Awaitable[T]) -> Took:
-    """Measures some work, and how long the loop did not come round while a timer of a millisecond was due."""
-    gap = 0.0
-
-    async def tick() -> None:
-        nonlocal gap
-        last = monotonic()
-        while True:
-            await asyncio.sleep(0.001)
-            now = monotonic()
-            gap, last = max(gap, (now - last) * 1e3), now
-
-    ticker = asyncio.create_task(tick())
+    """Measures some work, and how long the loop did not come round meanwhile."""
+    gap = Gap()
     await asyncio.sleep(0)
     began_at, ran = monotonic(), thread_time()
     await work
     seconds, own = monotonic() - began_at, thread_time() - ran
-    await asyncio.sleep(0.002)  # the ticker sees the last gap as well
-    ticker.cancel()
-    return Took(seconds, own, gap)
+    await asyncio.sleep(0.002)
+    return Took(seconds, own, gap.end())
 
 
 def wait(ctx: WorkerContext) -> None:
@@ -77,7 +65,7 @@ def end(_: WorkerContext) -> None:
     """Ends at once."""
 
 
-async def _live(number: int) -> tuple[Took, Took]:
+async def _ours(number: int) -> tuple[Took, Took]:
     sup = Supervisor("live", logger=SILENT)
 
     async def start() -> None:
@@ -91,46 +79,141 @@ async def _live(number: int) -> tuple[Took, Took]:
     return started, stopped
 
 
-async def _short(number: int) -> tuple[Took]:
-    async with Supervisor("short", logger=SILENT) as sup:
+async def _bare(number: int) -> tuple[Took, Took]:
+    """The least that can be done: threads, each awaited until it has been entered, and one Event for all."""
+    loop, event, gone = asyncio.get_running_loop(), threading.Event(), asyncio.Event()
+    left = 0
 
-        async def start() -> None:
-            for worker in [await sup.start(end) for _ in range(number)]:
-                await worker.wait()
+    def leave() -> None:
+        nonlocal left
+        left += 1
+        if left == number:
+            gone.set()
 
-        return (await timed(start()),)
+    def work(entered: asyncio.Future[None]) -> None:
+        loop.call_soon_threadsafe(entered.set_result, None)
+        event.wait()
+        loop.call_soon_threadsafe(leave)
+
+    async def start() -> None:
+        for _ in range(number):
+            entered = loop.create_future()
+            threading.Thread(target=work, args=(entered,), daemon=True).start()
+            await entered
+
+    async def stop() -> None:
+        event.set()
+        await gone.wait()
+
+    return await timed(start()), await timed(stop())
 
 
-def workers() -> list[Row]:
-    """Workers that wait for their stop Event, and workers that end at once, started one after the other."""
+def workers() -> list[Table]:
+    """Workers that wait for their stop Event: start, one after the other, and stop of all."""
+    took = {
+        name: [_rounds(measure, number) for number in LIVE]
+        for name, measure in {"floor: threads and one Event": _bare, "ours": _ours}.items()
+    }
+    columns = [f"{number:,}" for number in LIVE]
+    tables = []
+    for place, phase in enumerate(("start", "stop")):
+        all_, own, gap = "in all", "the loop's own time", "longest gap of the loop"
+        each: dict[str, list[float | None]] = {}
+        gaps: dict[str, list[float | None]] = {}
+        for name, measured in took.items():
+            of = [[one[place] for one in rounds] for rounds in measured]
+            for what, attribute in ((all_, "seconds"), (own, "own")):
+                each[f"{name}, {what}"] = [
+                    median(getattr(one, attribute) for one in rounds) / number * 1e6
+                    for number, rounds in zip(LIVE, of, strict=True)
+                ]
+            gaps[f"{name}: {gap}"] = [median(one.gap for one in rounds) for rounds in of]
+        dearer = Goal(f"ours, {own}", columns[-1], GROWTH, beside_column=columns[-2])
+        tables += [
+            Table(f"{phase.capitalize()} of so many live workers; for each", "µs", columns, each, goals=[dearer]),
+            Table(f"{phase.capitalize()} of so many live workers: the loop", "ms", columns, gaps),
+        ]
+    return tables
+
+
+def _rounds(measure: Callable[[int], Awaitable[tuple[Took, Took]]], number: int) -> list[tuple[Took, Took]]:
+    async def one() -> tuple[Took, Took]:
+        return await measure(number)
+
+    rounds = []
+    for _ in range(ROUNDS):
+        gc.collect()
+        rounds.append(asyncio.run(one()))
+    return rounds
+
+
+def crowd() -> list[Table]:
+    """Many short-lived workers beside many live ones; then all of them are stopped."""
+    took: dict[str, list[tuple[Took, ...]]] = {"floor": [], "ours": []}
+    for _ in range(ROUNDS):
+        for name, measure in {"floor": _bare_crowd, "ours": _crowd}.items():
+            gc.collect()
+            took[name].append(asyncio.run(measure()))
+    phases = ["start of the live", "short-lived: start to end", "stop"]
+    seconds: dict[str, list[float | None]] = {}
+    gaps: dict[str, list[float | None]] = {}
+    for name, rounds in took.items():
+        row = "floor: threads and one Event" if name == "floor" else "ours"
+        seconds[row] = [median(one[place].seconds for one in rounds) for place in range(len(phases))]
+        gaps[row] = [median(one[place].gap for one in rounds) for place in range(len(phases))]
+    what = f"{SHORT:,} short-lived workers beside {BESIDE:,} live ones"
     return [
-        *_rows("live workers", LIVE, _live, "start", "stop"),
-        *_rows("short-lived workers", SHORT, _short, "start to end"),
+        Table(what, "s", phases, seconds),
+        Table(
+            f"{what}: longest gap of the loop",
+            "ms",
+            phases,
+            gaps,
+            goals=[Goal("ours", each, LONGEST_GAP) for each in phases],
+        ),
     ]
 
 
-def _rows(
-    what: str, numbers: tuple[int, ...], measure: Callable[[int], Awaitable[tuple[Took, ...]]], *phases: str
-) -> list[Row]:
-    """Of each phase: what each of the workers costs, beside the fewest; and the loop's longest gaps."""
-    measured: dict[int, list[tuple[Took, ...]]] = {number: [] for number in numbers}
+async def _crowd() -> tuple[Took, ...]:
+    sup = Supervisor("crowd", logger=SILENT)
 
-    async def one(number: int) -> None:
-        measured[number].append(await measure(number))
+    async def live() -> None:
+        for _ in range(BESIDE):
+            await sup.start(wait)
 
-    for _ in range(ROUNDS):
-        for number in numbers:
-            gc.collect()
-            asyncio.run(one(number))
-    fewest, rows = numbers[0], list[Row]()
-    for place, phase in enumerate(phases):
-        took = {number: [measures[place] for measures in rounds] for number, rounds in measured.items()}
-        own = {number: median(one.own for one in took[number]) / number * 1e6 for number in numbers}
-        for number in numbers:
-            name = f"{number:,} {what}: {phase}"
-            rows.append(Row(f"{name}, in all", "ms", median(one.seconds for one in took[number]) * 1e3))
-            beside = ("", math.nan, math.nan) if number == fewest else (f"{fewest:,}", own[fewest], GROWTH)
-            rows.append(Row("... the loop's own time for each", "µs", own[number], *beside))
-            gap = median(one.gap for one in took[number])
-            rows.append(Row("... longest gap", "ms", gap, at_most=GAP if number in PROMISED else math.nan))
-    return rows
+    async def short() -> None:
+        for worker in [await sup.start(end) for _ in range(SHORT)]:
+            await worker.wait()
+
+    started, ended = await timed(live()), await timed(short())
+    return started, ended, await timed(sup.shutdown())
+
+
+async def _bare_crowd() -> tuple[Took, ...]:
+    loop, event, gone = asyncio.get_running_loop(), threading.Event(), asyncio.Event()
+    left = 0
+
+    def leave() -> None:
+        nonlocal left
+        left += 1
+        if left == BESIDE:
+            gone.set()
+
+    async def start(number: int, *, stay: bool) -> None:
+        for _ in range(number):
+            entered = loop.create_future()
+
+            def work(entered: asyncio.Future[None] = entered) -> None:
+                loop.call_soon_threadsafe(entered.set_result, None)
+                if stay:
+                    event.wait()
+                    loop.call_soon_threadsafe(leave)
+
+            threading.Thread(target=work, daemon=True).start()
+            await entered
+
+    async def stop() -> None:
+        event.set()
+        await gone.wait()
+
+    return await timed(start(BESIDE, stay=True)), await timed(start(SHORT, stay=False)), await timed(stop())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, cast
 
 from ._policy import EscalationPolicy, Restart
@@ -31,8 +31,11 @@ NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def check_function(where: str, fn: object) -> None:
-    if type(fn) is FunctionType:
-        is_async = fn.__code__.co_flags & NOT_BLOCKING
+    plain = fn.__func__ if type(fn) is MethodType else fn
+    if type(plain) is FunctionType:
+        is_async = plain.__code__.co_flags & NOT_BLOCKING
+    elif type(plain) is BuiltinFunctionType:
+        return
     else:
         if not callable(fn):
             raise TypeError(f"{where}(fn={fn!r}): must be callable")

@@ -52,6 +52,13 @@ if TYPE_CHECKING:
 
         def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None: ...
 
+    class Source(Protocol):
+        """What a thread carries out, as far as this module knows it."""
+
+        def worker_context(self) -> WorkerContext:
+            """Returns its context, made when it is first asked for, in its worker's own thread."""
+            ...
+
 else:
     overload = lambda function: function  # noqa: E731  # typing is not light
 
@@ -68,7 +75,8 @@ class Chain:
     it has not moved on meanwhile, it is started again.
     """
 
-    LINKS = 64
+    LINKS = 8
+    """With more of them the loop waits longer for the interpreter; with fewer the chain does, where others are busy."""
 
     __slots__ = ("_waiting",)
 
@@ -417,14 +425,14 @@ class WorkerContext:
 
 
 class _Current(_local):
-    source: Callable[[], WorkerContext] | None = None
+    source: Source | None = None
 
 
 current = _Current()
 """Whose function this thread is in."""
 
 
-def entered(source: Callable[[], WorkerContext] | None) -> None:
+def entered(source: Source | None) -> None:
     """Says whose run this thread carries out from now on; None: nobody's."""
     current.source = source
 
@@ -443,7 +451,7 @@ OPEN = _Open()
 def shielded() -> AbstractContextManager[None]:
     """Holds injections back from code of ours that a worker's function calls; elsewhere it does nothing."""
     source = current.source
-    return OPEN if source is None else source().own_shield()
+    return OPEN if source is None else source.worker_context().own_shield()
 
 
 def current_context() -> WorkerContext:
@@ -462,4 +470,4 @@ def current_context() -> WorkerContext:
     source = current.source
     if source is None:
         raise LookupError("current_context(): this thread carries out no worker of a Supervisor")
-    return source()
+    return source.worker_context()

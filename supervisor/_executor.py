@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from _thread import RLock, get_ident
 from collections import deque
 from concurrent.futures import Executor, Future, wait
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from functools import partial
 from itertools import islice
+from threading import Condition
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._checks import check_function
@@ -25,7 +26,6 @@ from ._values import checked_count, checked_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from types import TracebackType
 
     from ._lives import Group
     from ._policy import Kind
@@ -36,23 +36,43 @@ __all__ = ["PoolExecutor", "WorkFuture"]
 
 T = TypeVar("T")
 
+DONE = frozenset((FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED))
 
-class ShieldedCondition(threading.Condition):
-    """A Condition that an injection cannot leave locked: between entering and leaving, its holder is shielded."""
 
-    _lock: Any
+class FutureLock(RLock):  # type: ignore[misc]  # typeshed calls it final; the interpreter does not
+    """The lock of a future, and the Condition for which the standard library takes it.
 
-    def __enter__(self) -> bool:
+    `with` is C code here, after which no injected exception can strike before the block has begun: it is never left
+    locked. Who takes it by hand, as `concurrent.futures.wait` does for several futures, is shielded meanwhile. The
+    Condition is made when a thread waits.
+    """
+
+    __slots__ = ("_condition",)
+
+    def __init__(self) -> None:
+        self._condition: Condition | None = None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if current.source is not None:
             shielded().__enter__()
-        return self._lock.__enter__()  # type: ignore[no-any-return]
+        return super().acquire(blocking, timeout)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._lock.__exit__(kind, error, traceback)
+    def release(self) -> None:
+        super().release()
         if current.source is not None:
             shielded().__exit__(None, None, None)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Lets go of the lock until `notify_all`, or for `timeout` seconds; the caller is shielded."""
+        if self._condition is None:
+            self._condition = Condition(self)
+        return self._condition.wait(timeout)
+
+    def notify_all(self) -> None:
+        condition = self._condition
+        if condition is not None:
+            self._condition = None  # it holds this lock, which would hold it
+            condition.notify_all()
 
 
 class WorkFuture(Future[Any]):
@@ -67,8 +87,12 @@ class WorkFuture(Future[Any]):
     run: Run
 
     def __init__(self) -> None:
-        super().__init__()
-        self._condition.__class__ = ShieldedCondition  # the same one, rather than a second one beside it
+        # What Future.__init__ sets, but for the Condition: to make one takes longer than all the rest of a submit.
+        self._condition: Any = FutureLock()
+        self._state = PENDING
+        self._result = self._exception = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
 
     def cancel(self) -> bool:
         """Withdraws a call that waits, and returns True. A running one is stopped by its ladder: False."""
@@ -90,19 +114,36 @@ class WorkFuture(Future[Any]):
         finally:
             self.set_running_or_notify_cancel()  # so that whoever waits for it hears of it
 
+    def running(self) -> bool:
+        """Whether a thread or process has taken the call, and it has not ended."""
+        return self.run.carrier is not None and not self.done()
+
+    def done(self) -> bool:
+        return self._state in DONE
+
     def result(self, timeout: float | None = None) -> Any:
+        if self._state in DONE:
+            return super().result()
         self._refuse_deadlock("result")
-        return super().result(timeout)
+        with shielded():
+            return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
+        if self._state in DONE:
+            return super().exception()
         self._refuse_deadlock("exception")
-        return super().exception(timeout)
+        with shielded():
+            return super().exception(timeout)
 
     def _refuse_deadlock(self, method: str) -> None:
         run = self.run
-        if not self.done() and (run.ladder is not None or run.settle is None):  # the loop must end it
+        if run.ladder is not None or run.settle is None:  # the loop must end it
             what = "is being stopped" if run.settle is not None else "runs in a process"
             refuse_blocking(self.shell, f"{method}() of the call {run.name!r}, which {what},")
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        return text.replace("state=pending", "state=running") if self.running() else text
 
 
 class PoolExecutor(Executor):

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Log"]
 
+LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING)
+"""Those that are looked up beforehand; errors are written whatever was found then."""
+
 
 class Log:
     """Writes the events of one supervisor with the structlog that the application configured.
@@ -36,27 +39,27 @@ class Log:
         self._logger = logger
         self._loop = loop
         self._broken = False
-        self._info = False
+        self._least = logging.WARNING
         self.debug: Callable[..., Any] | None = None
         self.refresh()
 
     def refresh(self) -> None:
         """Looks again at how structlog is configured."""
         self.debug = None
-        self._info = False
+        self._least = logging.WARNING
         try:
             if self._configured():
                 logger = self._bound()
                 enabled = getattr(logger, "is_enabled_for", None) or getattr(logger, "isEnabledFor", None)
-                self._info = enabled is None or enabled(logging.INFO)
-                if enabled is None or enabled(logging.DEBUG):
+                self._least = next((level for level in LEVELS if enabled is None or enabled(level)), logging.ERROR)
+                if self._least == logging.DEBUG:
                     self.debug = logger.debug
         except Exception as error:
             self._failed(error)
 
     def wants(self, level: int) -> bool:
         """Returns whether anybody would see an event of this level, as of the last `refresh`."""
-        return level >= logging.WARNING or (self._info if level >= logging.INFO else self.debug is not None)
+        return level >= self._least
 
     def transition(
         self, level: int, transition: Transition, *, stack: str | None = None, error: BaseException | None = None

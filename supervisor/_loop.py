@@ -14,7 +14,10 @@ from anyio import CancelScope
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Alarms", "Clock", "Inbox", "Timer", "call_at", "clock_of", "outlast"]
+__all__ = ["TURN", "Alarms", "Clock", "Inbox", "Timer", "call_at", "clock_of", "outlast"]
+
+TURN = 0.005
+"""Seconds for which work that can wait may go on in one turn of the loop: what else is due is not to notice."""
 
 
 class Ending(Protocol):
@@ -127,8 +130,8 @@ class Inbox(Generic[T]):
     must therefore bear to see an item twice. Items that reach a closed loop are dropped quietly.
     """
 
-    CAP = 512
-    """Items handled in one turn of the loop, so that a burst holds it up for milliseconds at most."""
+    SLICE = 32
+    """Items that are handled in one turn of the loop in any case; further ones only while the turn lasts."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, handle: Callable[[T], None], *, eventfd: bool = True) -> None:
         self._loop = loop
@@ -172,7 +175,7 @@ class Inbox(Generic[T]):
         if bell is None:
             return
         try:
-            self.drain(self.CAP)
+            self._take_turn()
             if not self._items:
                 self._armed = False
                 bell.hush()
@@ -186,10 +189,18 @@ class Inbox(Generic[T]):
         """The same for a loop that was called, which happens once for each time that the inbox was armed."""
         self._armed = False  # before looking: what is posted from here on calls again
         try:
-            self.drain(self.CAP)
+            self._take_turn()
         finally:
             if self._items:
                 self._wake()
+
+    def _take_turn(self) -> None:
+        """Handles what has arrived, as far as it fits into one turn of the loop."""
+        self.drain(self.SLICE)
+        if self._items:
+            until = time.monotonic() + TURN
+            while self._items and time.monotonic() < until:
+                self.drain(self.SLICE)
 
     def drain(self, limit: int | None = None) -> None:
         """Handles what has arrived so far; on the loop's thread."""

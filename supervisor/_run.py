@@ -63,10 +63,6 @@ class Stopper(Protocol):
         """The function is about to be entered. On the loop's thread."""
         ...
 
-    def taken(self, run: Run) -> None:
-        """A thread is about to enter an executor's call. Any thread."""
-        ...
-
     def settle(self, run: Run) -> None:
         """An executor's call has ended: resolves it, or has the loop do so. Any thread."""
         ...
@@ -112,6 +108,10 @@ class WorkerKind(Protocol):
 
     def launch(self, run: Run) -> None:
         """Runs it on a thread or process of its own."""
+        ...
+
+    def context_of(self, run: Run) -> WorkerContext:
+        """Returns the context of a run that is carried out in this process, by its own thread."""
         ...
 
     def ask(self, run: Run) -> None:
@@ -377,6 +377,10 @@ class Run:
     @property
     def state_name(self) -> WorkerState:
         return "ended" if self.over else STATE_NAMES[type(self.state)]
+
+    def worker_context(self) -> WorkerContext:
+        """Returns its context, made when it is first asked for, in its worker's own thread."""
+        return self.kind.context_of(self)
 
     @property
     def returned(self) -> bool:

@@ -7,7 +7,6 @@ begun is done again rather than left undone: each command can be carried out twi
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import math
 import os
@@ -32,7 +31,7 @@ from ._errors import (
 )
 from ._lives import Group, Life, Lives, Member, deadlines
 from ._log import Log
-from ._loop import Alarms, Inbox, clock_of
+from ._loop import TURN, Alarms, Inbox, clock_of
 from ._machine import (
     Abandon,
     Abandoned,
@@ -66,6 +65,7 @@ from .threads import Threads
 
 if TYPE_CHECKING:
     import asyncio
+    import concurrent.futures
     import signal
     from collections.abc import Callable
 
@@ -83,9 +83,6 @@ M = TypeVar("M", bound=Member)
 
 CHAIN_SLACK = 0.05
 """Seconds after which a chain of waiters that has not moved on is started again."""
-
-ASKED_AT_ONCE = 200
-"""Workers that a shutdown asks to stop in one turn of the loop."""
 
 KNOWN_RULES = 100
 """Ladders that are remembered as the machine wants them."""
@@ -204,7 +201,8 @@ class Shell:
         group: Group | None = None,
     ) -> CallFuture:
         """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for."""
-        self.refuse_if_closing(group)
+        if group is not None or self.closing is not None:
+            self.refuse_if_closing(group)
         if kind is None:
             kind = self.threads
         if self.settings.max_queued is not None:
@@ -790,12 +788,6 @@ class Shell:
                 raise
             self.callback_failed(run, "add_done_callback", problem)
 
-    def taken(self, run: Run) -> None:
-        """A thread is about to enter an executor's call, which can no longer be withdrawn. Any thread."""
-        future = run.future
-        if isinstance(future, concurrent.futures.Future):
-            future.set_running_or_notify_cancel()
-
     def settle(self, run: Run) -> None:
         """An executor's call has ended; its own thread resolves it, unless the loop is stopping it. Any thread.
 
@@ -1201,14 +1193,15 @@ class Shell:
         self._ask_lives(closing)
 
     def _ask_lives(self, closing: Shutdown) -> None:
-        """Asks the workers of `start()` to stop, so many in a turn of the loop: it must not be held up."""
+        """Asks the workers of `start()` to stop, as many as fit into a turn of the loop: it must not be held up."""
         if not self._asking:
             closing.begun = True
             self._wake_waiters()
             self._finish_if_quiet()
             return
         self.loop.call_soon(self._ask_lives, closing)  # first, so that an interrupt here leaves nobody unasked
-        for _ in range(min(ASKED_AT_ONCE, len(self._asking))):
+        until = time.monotonic() + TURN
+        while self._asking and time.monotonic() < until:
             life = self._asking[0]
             if not life.over and (not life.blocked or life.between_runs):
                 self.lives.stop(life, "shutdown", closing.reason)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ._outcome import Outcome, ShutdownReport
-    from ._policy import EscalationPolicy, Restart
+    from ._policy import EscalationPolicy, Kind, Restart
     from ._worker import Worker
     from .config import Config
 
@@ -107,6 +107,8 @@ class Supervisor:
         6
     """
 
+    _process_view: LoopView | None = None
+
     def __init__(
         self,
         name: str = "supervisor",
@@ -150,7 +152,7 @@ class Supervisor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shell: Shell | None = None
         self._listeners = Listeners()
-        self._view: LoopView | None = None
+        self._view: LoopView | None = None  # of calls without options, in threads
         self._default: DefaultExecutor | None = None
         self._requested: str | None = None
         self._lost: str | None = None
@@ -225,8 +227,9 @@ class Supervisor:
         """
         loop = self._attach()
         check_function("run", fn)
-        view = self._view
-        if timeout is not None or policy is not None or name is not None or kind != "thread":
+        if timeout is None and policy is None and name is None:
+            view = self._view if kind == "thread" else self._view_of(kind)
+        else:
             check_kind(kind)
             shell = self._attached()
             view = LoopView(
@@ -343,6 +346,15 @@ class Supervisor:
     def _scope(self) -> Group:
         """What its workers are members of."""
         return self._attached().lives.root
+
+    def _view_of(self, kind: Kind) -> LoopView:
+        """Returns what calls without options go through that do not run in threads."""
+        view = self._process_view
+        if view is None or kind != "process":
+            check_kind(kind)
+            shell = self._attached()
+            view = self._process_view = LoopView(shell, kind=shell.kind(kind), group=self._call_group())
+        return view
 
     def _call_group(self) -> Group | None:
         """The group that its calls belong to; None for the supervisor itself."""
@@ -732,8 +744,10 @@ class Supervisor:
 
     def _any_thread(self) -> Shell:
         """Returns the shell; binds to the running loop where that has not been done yet."""
-        if self._shell is None:
-            self._attach()
+        shell = self._shell
+        if shell is not None:
+            return shell
+        self._attach()
         return self._attached()
 
     def _attached(self) -> Shell:
@@ -752,7 +766,7 @@ class Supervisor:
         if self._shell is not None:
             self._shell.forked()
         if self._loop is not None:
-            self._loop = self._shell = self._view = None
+            self._loop = self._shell = self._view = self._process_view = None
             self._lost = f"was used in process {os.getppid()} before the fork: build one in this process"
 
 

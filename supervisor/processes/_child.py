@@ -138,7 +138,7 @@ class Host:
         self.ctx: WorkerContext | None = None
         self.blocked: list[Registration] = []  # those that the owner was told of
 
-    def context(self) -> WorkerContext:
+    def worker_context(self) -> WorkerContext:
         """Returns the call's context, made when it is first asked for."""
         if self.ctx is None:
             with self.own_shield(), self._child.lock:
@@ -227,11 +227,11 @@ class Child:
             self.host = host
             if self._early is not None and self._early[0] == number:
                 _, host.reason, host.ends_at = self._early
-        entered(host.context)
+        entered(host)
         if own is not None:
             write(self._data, message("entered", number))
             if own:
-                args = (host.context(), *args)
+                args = (host.worker_context(), *args)
         value, raised = self.gate.run(fn, args)
         with self.lock:
             self.host = None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from .._context import How
+    from .._context import How, WorkerContext
     from .._policy import Kind
     from .._run import Run
 
@@ -162,7 +162,6 @@ class Processes:
         if not run.claim.acquire(False):  # withdrawn meanwhile
             self._next(process)
             return
-        run.owner.taken(run)
         self._send(process, run)
         if run.own:
             run.parcel = None
@@ -440,6 +439,10 @@ class Processes:
 
     def came_back(self, run: Run) -> None:
         """It has died after all."""
+
+    def context_of(self, run: Run) -> WorkerContext:
+        """It is in the process of the run."""
+        raise NotImplementedError
 
     def stack(self, run: Run) -> str | None:
         process: Process | None = run.carrier

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from .._context import WorkerContext
     from .._policy import Kind, StepName
     from .._run import Run, WorkerKind
     from .._shell import Shell
@@ -315,6 +316,10 @@ class FakeKind:
         if self._fakes.script_of(run) is None:
             raise _unscripted(run)
 
+    def context_of(self, run: Run) -> WorkerContext:
+        """No function runs, so nobody asks."""
+        raise NotImplementedError
+
     def submit(self, run: Run) -> None:
         """Any thread."""
         run.settle = None  # an executor's call has no thread of its own that could tell: the loop does
@@ -331,7 +336,6 @@ class FakeKind:
     def _enter(self, run: Run) -> None:
         if not run.claim.acquire(False):
             return  # it was withdrawn
-        run.owner.taken(run)
         run.started_at = monotonic()
         script = self._fakes.script_of(run)
         fake = run.carrier = FakeRun(run, self, script or Script())

@@ -12,10 +12,10 @@ and not every instruction of a `try` statement is covered by its handler.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from _thread import RLock, allocate_lock, get_ident
-from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .._errors import StopInjected
@@ -54,6 +54,13 @@ empty function takes half as long again on 3.12, and a traced function's entry n
 """
 
 
+_injecting = allocate_lock()
+"""Between injectors, of all gates; workers never touch it."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_injecting._at_fork_reinit)  # type: ignore[attr-defined]
+
+
 def injection_missing() -> str | None:
     """Says why no exception can be injected at present; None where one can."""
     if not _has_api:
@@ -75,15 +82,14 @@ class Gate:
     any time, before and after as well.
     """
 
-    __slots__ = ("_aimed", "_deferred", "_injecting", "_lock", "depth", "exception", "ident")
+    __slots__ = ("_aimed", "_deferred", "_lock", "depth", "exception", "ident")
 
     def __init__(self, exception: type[BaseException] = StopInjected) -> None:
         self.exception = exception
         self.ident = 0
         self.depth = 0
         self._lock = RLock()  # owned by the worker: masked. Owned by an injector: for a few bytecodes.
-        self._injecting = allocate_lock()  # between injectors; the worker never touches it
-        self._deferred: deque[type[BaseException]] = deque(maxlen=1)
+        self._deferred: list[type[BaseException]] = []  # one at most: appended to by injectors alone
         self._aimed = False  # written by who owns the lock: something may be pending
 
     def inject(self) -> Injection:
@@ -91,11 +97,12 @@ class Gate:
 
         Never blocks for longer than another injector's few bytecodes.
         """
-        with self._injecting:
+        with _injecting:
             if not self.ident:
                 return "unstarted"
             # The exception lies at the gate before the gate is tried: a worker that opens it in between finds it.
-            self._deferred.append(self.exception)
+            if not self._deferred:
+                self._deferred.append(self.exception)
             try:
                 if not self._lock.acquire(False):
                     return "deferred"
@@ -109,13 +116,21 @@ class Gate:
                 if self._lock._is_owned():  # type: ignore[attr-defined]  # typeshed leaves it out
                     self._lock.release()
 
+    def raise_deferred(self) -> None:
+        """Raises what was left at the gate, in the worker that has opened it; an injector may have taken it back."""
+        try:
+            exception = self._deferred.pop()
+        except IndexError:
+            return
+        raise exception
+
     def run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
         """Calls the function unmasked; returns its value or MISSING, and what it raised or None.
 
         Masked on return, for good: nothing that was injected is raised in the caller, and nothing is left pending. A
         value that had been computed wins over an exception that came too late.
         """
-        close, open_, take = self._lock.acquire, self._lock.release, self._deferred.pop
+        close, open_, deferred = self._lock.acquire, self._lock.release, self._deferred
         value: Any = MISSING
         error: BaseException | None = None
         late: BaseException | None = None
@@ -125,12 +140,8 @@ class Gate:
             try:
                 try:
                     open_()
-                    try:
-                        exception = take()
-                    except IndexError:
-                        pass
-                    else:
-                        raise exception
+                    if deferred:
+                        self.raise_deferred()
                     value = function(*args)
                 finally:
                     # A handler's first instruction is not covered by the handler, but that of a `try` does nothing. The
@@ -151,7 +162,7 @@ class Gate:
             if CLEARING_SIGNALS:
                 _unsignal(ident)
         self.ident = 0  # what is left of the run, a context that somebody kept, meets a gate that is nobody's
-        self._deferred.clear()
+        deferred.clear()
         if value is not MISSING:
             return value, None
         if error is None:
@@ -209,9 +220,5 @@ class Shield:
         gate = self._gate
         gate.depth -= 1
         gate._lock.release()
-        if gate.depth == 0:
-            try:
-                exception = gate._deferred.pop()
-            except IndexError:
-                return
-            raise exception
+        if gate.depth == 0 and gate._deferred:
+            gate.raise_deferred()

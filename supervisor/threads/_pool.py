@@ -293,6 +293,17 @@ class Threads:
 
     # -------------------------------------------------------------------------------- in the threads
 
+    def context_of(self, run: Run) -> WorkerContext:
+        """Returns the run's context, made when it is first asked for, by the worker's thread."""
+        if run.ctx is None:
+            gate: Gate = run.carrier
+            with Shield(gate) if gate.ident else nullcontext():
+                stop = StopEvent(self._chain)
+                run.ctx = WorkerContext(Host(run, gate, self._inbox), stop)
+                if run.reason is not None:  # asked while nobody could hear it
+                    stop.set()
+        return run.ctx
+
     def _begin(self, target: Callable[[], object]) -> None:
         self._launcher.next()
         thread = threading.current_thread()
@@ -318,14 +329,12 @@ class Threads:
         if not run.claim.acquire(False):
             return False
         run.ident = get_ident()
-        if run.settle is not None:
-            run.owner.taken(run)
         gate = run.carrier = Gate()
         context, fn, args = run.context, run.fn, run.args
         assert context is not None
-        entered(lambda: self._context_of(run, gate))
+        entered(run)
         if run.own:
-            args = (self._context_of(run, gate), *args)
+            args = (self.context_of(run), *args)
         if run.watched:
             self._inbox.post(partial(run.owner.entered, run))
         run.started_at = monotonic()
@@ -354,16 +363,6 @@ class Threads:
         with ladder.lock:
             ladder.left = True
             return ladder.abandoned
-
-    def _context_of(self, run: Run, gate: Gate) -> WorkerContext:
-        """Returns the run's context, made when it is first asked for, by the worker's thread."""
-        if run.ctx is None:
-            with Shield(gate) if gate.ident else nullcontext():
-                stop = StopEvent(self._chain)
-                run.ctx = WorkerContext(Host(run, gate, self._inbox), stop)
-                if run.reason is not None:  # asked while nobody could hear it
-                    stop.set()
-        return run.ctx
 
 
 def _fire(ctx: WorkerContext, run: Run) -> None:

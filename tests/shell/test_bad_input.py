@@ -60,7 +60,7 @@ CALLS = [
     ((generator_function,), {}, TypeError, "generator_function): is a coroutine function"),
     ((functools.partial(coroutine_function),), {}, TypeError, "is a coroutine function"),
     ((AsyncCallable(),), {}, TypeError, "AsyncCallable): is a coroutine function"),
-    ((AsyncCallable().__call__,), {}, TypeError, "is a coroutine function"),
+    ((AsyncCallable().__call__,), {}, TypeError, "__call__): is a coroutine function"),
     ((int,), {"kind": "fiber"}, ValueError, "kind='fiber'"),
     ((int,), {"kind": None}, ValueError, "kind=None"),
     ((int,), {"policy": 5}, TypeError, "policy=5"),

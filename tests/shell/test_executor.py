@@ -109,6 +109,38 @@ async def test_an_error_comes_as_it_is(ex):
     assert isinstance(await aside(future.exception), ValueError)
 
 
+async def test_a_future_is_running_from_the_moment_at_which_its_call_was_taken_until_it_ends(ex, gatekeeper):
+    future = ex.submit(gatekeeper)
+    await gatekeeper.wait_entered()
+    assert future.running()
+    assert not future.done()
+    assert "state=running" in repr(future)
+    blocked = [ex.submit(gatekeeper), ex.submit(int)]
+    assert not blocked[1].running()
+    assert "state=pending" in repr(blocked[1])
+    gatekeeper.open.set()
+    await aside(wait, [future, *blocked], LIMIT)
+    assert not future.running()
+    assert "state=finished" in repr(future)
+
+
+async def test_a_future_has_all_that_one_of_the_standard_library_has(ex):
+    future = ex.submit(int)
+    await aside(future.result)
+    assert vars(concurrent.futures.Future()).keys() <= vars(future).keys()
+
+
+async def test_who_waits_with_a_timeout_gives_up_and_can_wait_again(ex, gatekeeper):
+    future = ex.submit(gatekeeper, 5)
+    with pytest.raises(TimeoutError):
+        await aside(future.result, 0.01)
+    with pytest.raises(TimeoutError):
+        await aside(future.exception, 0)
+    both = asyncio.gather(aside(future.result, LIMIT), aside(future.result, LIMIT))
+    gatekeeper.open.set()
+    assert await both == [5, 5]
+
+
 async def test_exception_of_a_call_that_returned_is_none(ex):
     assert await aside(ex.submit(int).exception) is None
 
@@ -735,8 +767,13 @@ def _maps(ex):
         list(ex.map(abs, [1, 2]))
 
 
+def _blocks(ex):
+    while True:
+        ex.submit(int).result(LIMIT)
+
+
 @pytest.mark.skipif(sys.gettrace() is not None, reason="an injection into a tracer's own code leaves its lock taken")
-@pytest.mark.parametrize("worker", [_uses_a_future, _cancels, _maps])
+@pytest.mark.parametrize("worker", [_uses_a_future, _cancels, _maps, _blocks])
 async def test_a_worker_that_is_injected_while_it_uses_an_executor_leaves_no_lock_behind(worker):
     async with Supervisor(max_threads=2, policy=EscalationPolicy(Ask(0), Inject(5))) as sup:
         ex = sup.executor()
@@ -746,6 +783,25 @@ async def test_a_worker_that_is_injected_while_it_uses_an_executor_leaves_no_loc
             futures = [asyncio.wrap_future(ex.submit(int)) for _ in range(4)]
             assert await asyncio.wait_for(asyncio.gather(*futures), LIMIT) == [0] * 4
     assert sup.report.clean
+
+
+def _waits(futures):
+    def forever():
+        while True:
+            wait(futures)
+
+    forever()
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="an injection into a tracer's own code leaves its lock taken")
+async def test_a_worker_that_is_injected_while_it_waits_for_several_futures_leaves_none_of_them_locked():
+    async with Supervisor(policy=EscalationPolicy(Ask(0), Inject(5))) as sup:
+        futures = [sup.executor().submit(int) for _ in range(50)]
+        for _ in range(20):
+            assert (await (await sup.start(lambda ctx: _waits(futures))).stop()).ended == "injected"
+            for future in futures:
+                assert future._condition.acquire(False)
+                future._condition.release()
 
 
 @pytest.mark.parametrize("seen_by", ["nobody", "a listener", "a handle"])

@@ -41,6 +41,25 @@ async def test_a_call_is_told_at_debug(events):
     assert (ended["old"], ended["new"]) == ("running", "ended")
 
 
+async def test_what_a_logger_leaves_out_is_not_made_for_it_but_errors_are_always_given_to_it():
+    given = []
+
+    class Picky:
+        def is_enabled_for(self, level):
+            return level > logging.ERROR
+
+        def bind(self):
+            return self
+
+        def __getattr__(self, method):
+            return lambda event, **fields: given.append((method, event))
+
+    async with Supervisor(logger=Picky(), policy=EscalationPolicy(Ask(0), Inject(5))) as sup:
+        await (await sup.start(lambda ctx: spin())).stop()
+        await (await sup.start(lambda ctx: 1 / 0)).wait()
+    assert [event for event in given if event[1].startswith("worker")] == [("error", "worker.ended")]
+
+
 async def test_a_long_lived_worker_is_told_at_info(events):
     async with Supervisor() as sup:
         worker = await sup.start(lambda ctx: ctx.stop.wait(), name="w")

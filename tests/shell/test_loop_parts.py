@@ -3,11 +3,12 @@
 import asyncio
 import os
 import threading
+import time
 
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
-from supervisor._loop import Alarms, Inbox, outlast
+from supervisor._loop import TURN, Alarms, Inbox, outlast
 
 
 class Target:
@@ -37,17 +38,38 @@ async def test_what_is_posted_from_many_threads_arrives_once_and_in_order(eventf
     inbox.close()
 
 
-async def test_a_burst_is_handled_in_several_turns(eventfd):
-    seen, turns = [], 0
-    loop = asyncio.get_running_loop()
-    inbox = Inbox(loop, seen.append)
-    for n in range(3 * Inbox.CAP):
+async def test_a_burst_is_handled_in_turns_that_are_short(eventfd):
+    seen, turns = [], []
+
+    def handle(item):
+        seen.append(item)
+        until = time.thread_time() + TURN / 10
+        while time.thread_time() < until:
+            pass
+
+    inbox = Inbox(asyncio.get_running_loop(), handle)
+    for n in range(5 * Inbox.SLICE):
         inbox.post(n)
-    while len(seen) < 3 * Inbox.CAP:
+    while len(seen) < 5 * Inbox.SLICE:
+        before = len(seen)
+        await asyncio.sleep(0)
+        turns.append(len(seen) - before)
+    assert max(turns) <= 2 * Inbox.SLICE  # so many fit in, and the turn ends with the one that makes it full
+    assert seen == list(range(5 * Inbox.SLICE))
+    inbox.close()
+
+
+async def test_a_burst_of_what_is_quickly_done_is_handled_in_few_turns(eventfd, monkeypatch):
+    monkeypatch.setattr("supervisor._loop.TURN", 60)
+    seen = []
+    inbox = Inbox(asyncio.get_running_loop(), seen.append)
+    for n in range(100 * Inbox.SLICE):
+        inbox.post(n)
+    turns = 0
+    while len(seen) < 100 * Inbox.SLICE:
         turns += 1
         await asyncio.sleep(0)
-        assert len(seen) <= turns * Inbox.CAP
-    assert turns >= 3
+    assert turns <= 3
     inbox.close()
 
 
