@@ -90,7 +90,8 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "leftovers" in request.fixturenames:
         request.getfixturevalue("leftovers").release.set()
-    left = check.left()
+    marker = request.node.get_closest_marker("supervisor")
+    left = [] if marker is not None and marker.kwargs.get("may_leak") else check.left()
     assert not left, "left behind:\n" + "\n".join(left)
     if open_files() > before:
         gc.collect()
