@@ -18,7 +18,7 @@ run: $(VENV)/run.done
 	@$(BIN)/python examples/index_tree.py $(if $(TREE),"$(TREE)")
 
 test: $(VENV)/test.done
-	$(BIN)/python $(if $(COVER),-m coverage run) -m pytest
+	$(BIN)/python -m pytest -n 4 $(if $(COVER),--cov --cov-report=)
 
 check: lint types imports cover docs
 
@@ -33,6 +33,7 @@ types: $(VENV)/dev.done
 imports: $(VENV)/dev.done
 	$(BIN)/lint-imports
 
+# Most tests wait for something: four processes at a time keep two cores busy.
 # Python 3.11 hangs where a tracer is active while an exception waits for a blocked thread: there, without coverage.
 cover: $(VENV)/dev.done
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then \

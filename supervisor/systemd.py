@@ -11,16 +11,20 @@ import os
 import socket
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ._errors import SupervisorClosed
 from ._groupface import GroupSupervisor
+from ._loop import call_at
 from ._news import Changed, ShutdownBegun, ShutdownEnded
 from ._supervisor import Supervisor
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
+    from ._loop import Timer
     from ._news import News
     from ._outcome import ShutdownReport, Transition
 
@@ -118,8 +122,8 @@ class Notifier:
         self._failed = False
         self._waiting: deque[bytes] = deque()
         self._retry: asyncio.TimerHandle | None = None
-        self._timer: asyncio.TimerHandle | None = None  # for the next sign of life
-        self._renewal: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None  # for the next sign of life
+        self._renewal: Timer | None = None
         self._step: Transition | None = None  # the last one that nobody has been told of
         self._socket: socket.socket | None = None
         if request is None:
@@ -193,7 +197,7 @@ class Notifier:
 
     def _renew(self) -> None:
         self._send(self._more_time())
-        self._renewal = self._loop.call_later(RENEWAL, self._renew)
+        self._renewal = self._call_later(RENEWAL, self._renew)
 
     def _tell_step(self) -> None:
         step, self._step = self._step, None
@@ -222,7 +226,11 @@ class Notifier:
     def _beat(self, interval: float) -> None:
         if not self._waiting:
             self._send("WATCHDOG=1")
-        self._timer = self._loop.call_later(interval, self._beat, interval)
+        self._timer = self._call_later(interval, partial(self._beat, interval))
+
+    def _call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        clock = self._shell.clock  # the ladder's, which a test may move
+        return call_at(self._loop, clock, clock() + seconds, callback)
 
     # -------------------------------------------------------------------------------- what is said
 

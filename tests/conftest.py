@@ -7,6 +7,8 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from importlib import import_module
+from pkgutil import walk_packages
 from typing import Any
 
 import pytest
@@ -14,11 +16,18 @@ import structlog
 import uvloop
 from hypothesis import settings
 
+import supervisor
 from supervisor.testing import LeakCheck, VirtualTime
 
 from .docs.catalogue import contradictions
 
 pytest_plugins = ["pytester"]
+
+# Coverage takes a lock where it first meets a file, in whichever thread that is; a worker that is injected just then would
+# leave it taken. So it meets all of them here.
+for module in walk_packages(supervisor.__path__, "supervisor."):
+    if not module.name.endswith("__main__"):
+        import_module(module.name)
 
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")

@@ -1,6 +1,6 @@
 """Calls a method of the gRPC example, and prints what it answers; a process of its own, since gRPC's threads stay.
 
-    python grpc_client.py PORT METHOD REQUEST
+python grpc_client.py PORT METHOD REQUEST
 """
 
 import json

@@ -92,7 +92,7 @@ def test_calls_have_the_ladders_of_their_names(virtual):
             for call in (
                 lambda entered: sup.run(obey_call, entered, name="named"),
                 lambda entered: sup.run(obey_call, entered),
-                lambda entered: loop.run_in_executor(sup.executor(), obey_call, entered),
+                lambda entered: asyncio.wrap_future(sup.executor().submit(obey_call, entered)),
                 lambda entered: sup.run(obey_call, entered, name="other"),
             ):
                 entered = threading.Event()

@@ -332,7 +332,7 @@ def test_what_can_be_seen_of_a_worker_between_two_runs(virtual):
             await until(backing_off(first))
             assert sup.workers() == (first, second)
             assert (first.ident, first.pid, first.stack()) == (None, None, "")
-            assert list(sup.stacks()) == ["second"]
+            await until(lambda: list(sup.stacks()) == ["second"])  # it may not stand in its function yet
             assert sup.statistics().workers == {"backing_off": 1, "running": 1}
             assert repr(first) == "<Worker 'first' on a thread: backing_off>"
             assert "2 workers" in repr(sup)
