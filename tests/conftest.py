@@ -23,8 +23,8 @@ from .docs.catalogue import contradictions
 
 pytest_plugins = ["pytester"]
 
-# Coverage takes a lock where it first meets a file, in whichever thread that is; a worker that is injected just then would
-# leave it taken. So it meets all of them here.
+# Coverage takes a lock where it first meets a file, in whichever thread that is; a worker that is injected just then
+# would leave it taken. So it meets all of them here.
 for module in walk_packages(supervisor.__path__, "supervisor."):
     if not module.name.endswith("__main__"):
         import_module(module.name)
