@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -238,3 +239,12 @@ def test_it_prints_the_schema_that_the_package_has(capsys):
     printed = capsys.readouterr().out
     assert printed == (Path(supervisor.__file__).parent / "policy.schema.json").read_text()
     assert json.loads(printed)["properties"]["workers"]
+
+
+def test_a_reader_that_has_had_enough_ends_it_quietly():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "supervisor", "schema"]
+    with os.fdopen(writer, "wb") as nobody:
+        ended = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, timeout=30, cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
