@@ -362,7 +362,7 @@ class Process:
         while (waited := time.monotonic() - asked_at) < STACK_TIMEOUT:
             time.sleep(0.0003)
             text = os.pread(file, 1 << 16, 0)
-            if text and text == before:
+            if text == before and text.endswith(b"\n"):  # faulthandler writes a line in several pieces
                 return text.decode(errors="replace")
             before = text
             if waited >= PYTHON_ANSWERS and not (text or asked_in_c) and silence.is_in_c():
