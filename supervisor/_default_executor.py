@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ._context import shielded
 from ._executor import PoolExecutor, refuse_blocking
 from ._run import runs_in_context
-from ._shell import Shell
 from ._transitions import Listeners
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from ._shell import Settings, Shell
+
+    NewShell = Callable[[asyncio.AbstractEventLoop, Settings, Listeners, Shell], Shell]
 
 __all__ = ["DefaultExecutor"]
 
@@ -38,17 +41,21 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
 
     It serves for as long as the loop does. Calls that come once the supervisor has begun to shut down are those of
     other parts of the application, which end later: they run under a shell of their own, which ends with the loop.
+
+    Attributes:
+        late: That shell, once there was such a call.
     """
 
     spared = True
 
-    def __init__(self, shell: Shell, any_thread: Callable[[], Shell]) -> None:
+    def __init__(self, shell: Shell, any_thread: Callable[[], Shell], new_shell: NewShell) -> None:
         settings = shell.settings
         ThreadPoolExecutor.__init__(self, settings.max_threads, settings.name)
         PoolExecutor.__init__(self, settings.name, "thread", self._serving)
         self._any_thread = any_thread
+        self._new_shell = new_shell
         self._main = shell
-        self._late: Shell | None = None
+        self.late: Shell | None = None
         self._over = threading.Event()
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -72,8 +79,8 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
             self._closed = True
         if not wait:
             self._over.set()
-            if self._late is not None:
-                self._late.threads.retire()  # the loop may never have been told to shut it down
+            if self.late is not None:
+                self.late.threads.retire()  # the loop may never have been told to shut it down
         elif any(shell.report is None for shell in self._shells()):
             refuse_blocking(self._main, "shutdown(wait=True) of its default executor")
             self._call(self._shut_down)
@@ -106,13 +113,14 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
     def _shells(self) -> list[Shell]:
         if self._main.pid != os.getpid():  # a fork: they have stayed behind
             return []
-        return [self._main] if self._late is None else [self._main, self._late]
+        return [self._main] if self.late is None else [self._main, self.late]
 
     def _serving(self) -> Shell:
         """Returns the shell that takes a new call."""
         shell = self._any_thread()
         if shell.closing is None or get_ident() != shell.thread:
             return shell
-        if self._late is None:
-            self._late = Shell(shell.loop, replace(shell.settings, name=f"{shell.settings.name}-late"), Listeners())
-        return self._late
+        if self.late is None:
+            settings = replace(shell.settings, name=f"{shell.settings.name}-late")
+            self.late = self._new_shell(shell.loop, settings, Listeners(), shell)
+        return self.late

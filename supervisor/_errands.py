@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import traceback
+import types
 from _thread import allocate_lock, get_ident
 from concurrent.futures import CancelledError
 from contextvars import copy_context
@@ -23,7 +24,7 @@ from ._run import qualname
 if TYPE_CHECKING:
     import asyncio
     import contextvars
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from types import FrameType
 
     from ._context import Answer, How
@@ -107,7 +108,7 @@ class Errands:
         open: Those that are not over, by their runs. A shutdown waits for them.
 
     Args:
-        deadline: Returns when a shutdown must have ended, on the loop's clock.
+        deadline: Returns by when a shutdown must have ended a run, on the loop's clock.
         changed: Is called where an errand is over.
     """
 
@@ -118,7 +119,7 @@ class Errands:
         inbox: Inbox[Any],
         alarms: Alarms[Any],
         tell: Teller,
-        deadline: Callable[[], float],
+        deadline: Callable[[Run], float],
         changed: Callable[[], object],
     ) -> None:
         self._loop = loop
@@ -183,7 +184,8 @@ class Errands:
         self.fit(run)
 
     def _task(self, errand: Errand) -> asyncio.Task[Any]:
-        coroutine = _called(errand.fn, errand.args)
+        may_be_eager = self._loop.get_task_factory() is not None
+        coroutine = _called(errand.fn, errand.args, may_be_eager)
         name = f"{errand.run.name}/{errand.name}"
         try:
             return errand.context.run(partial(self._loop.create_task, coroutine, name=name))
@@ -222,11 +224,11 @@ class Errands:
             self._leave(errand)
 
     def hasten(self) -> None:
-        """A shutdown has begun, or has less time: those that nobody waits for have no more than that."""
+        """A shutdown, of a group even, has begun or has less time: those nobody waits for have no more than that."""
         for errands in tuple(self.open.values()):
             for errand in tuple(errands):
                 if errand.phase == "left":
-                    self._due(errand, self._given_up_at())
+                    self._due(errand, self._given_up_at(errand))
 
     def rung(self, errand: Errand) -> None:
         """The moment may have come for its next phase."""
@@ -259,11 +261,11 @@ class Errands:
             errand.stopped()
             errand.due_at = math.inf
             errand.phase = "left"
-            self._due(errand, self._given_up_at())
+            self._due(errand, self._given_up_at(errand))
 
-    def _given_up_at(self) -> float:
+    def _given_up_at(self, errand: Errand) -> float:
         now = self._clock()
-        return max(now + LEFT_LEAST, min(now + LEFT_GRACE, self._deadline()))
+        return max(now + LEFT_LEAST, min(now + LEFT_GRACE, self._deadline(errand.run)))
 
     def _give_up(self, errand: Errand) -> None:
         """Its task does not end: it is told of, and no shutdown waits for it any more."""
@@ -325,11 +327,19 @@ class Waiter:
         return self._answered.acquire(True, seconds)
 
 
-async def _called(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+async def _called(fn: Callable[..., Any], args: tuple[Any, ...], later: bool) -> Any:
+    if later:  # what is called may have its own run stopped, or the inbox read: the errand must have its task by then
+        await _next_turn()
     result = fn(*args)
     if inspect.isasyncgen(result):
         raise TypeError(f"call(fn={qualname(fn)}): is an async generator function; give call() what iterates over it")
     return await result if inspect.isawaitable(result) else result
+
+
+@types.coroutine
+def _next_turn() -> Generator[None, None, None]:
+    """Gives way to the event loop once."""
+    yield
 
 
 def _stack(task: asyncio.Task[Any]) -> str:

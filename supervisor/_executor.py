@@ -218,7 +218,7 @@ class PoolExecutor(Executor):
         futures: deque[Future[list[Any]]] = deque()
         try:
             for call in calls:
-                futures.append(self.submit(_Chunk(fn), call))
+                futures.append(self.submit(Chunk(fn), call))
         except BaseException:
             _cancel(futures)
             raise
@@ -281,11 +281,15 @@ def refuse_blocking(shell: Shell, what: str) -> None:
 # ------------------------------------------------------------------------------------------------ map
 
 
-class _Chunk:
-    """Calls a function for several items; goes by the function's name."""
+class Chunk:
+    """Calls a function for several items; goes by the function's name.
+
+    Attributes:
+        fn: The function.
+    """
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        self._fn = fn
+        self.fn = fn
         self.__qualname__ = qualname(fn)
 
     def __call__(self, items: tuple[tuple[Any, ...], ...]) -> list[Any]:
@@ -293,7 +297,7 @@ class _Chunk:
 
     def _result(self, item: tuple[Any, ...]) -> Any:
         try:
-            return self._fn(*item)
+            return self.fn(*item)
         except SystemExit as error:
             if error.code in (None, 0):  # a return of None, as it is for a call of its own
                 return None

@@ -17,7 +17,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never, cast
 
 from ._context import Chain
 from ._errands import Errand, Errands
@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     from ._transitions import Listeners
     from .config import Config
 
+    StandIn: TypeAlias = Callable[["Shell"], list[WorkerKind]]
+
 __all__ = ["Settings", "Shell"]
 
 M = TypeVar("M", bound=Member)
@@ -95,6 +97,8 @@ REMEMBERED = 1000
 
 QUIET_SLACK = 0.1
 """Seconds that a shutdown gives idle threads to end, beyond its deadline if need be."""
+
+DEFAULT_POLICY = EscalationPolicy()
 
 REASONS: dict[Cause, str] = {
     "cancel": "cancelled",
@@ -125,12 +129,17 @@ class Settings:
     logger: Any
 
 
-stand_in: Callable[[Shell], list[WorkerKind]] | None = None
+stand_in: StandIn | None = None
 """Gives a shell its kinds, first that of threads, in place of the real ones; set by `supervisor.testing` alone."""
 
 
 class Shell:
     """Runs workers and climbs their ladders, on one event loop.
+
+    Args:
+        default_policy: The ladder where nobody has named one.
+        like: The shell whose clock and stand-ins it takes, and which has told of ladders that take too long; None: it
+            takes those that are in force now, and tells itself.
 
     Attributes:
         lives: The workers of `start()` that have not ended.
@@ -144,14 +153,22 @@ class Shell:
         failure: What a worker was given up for, where that has shut the supervisor down.
         closed: Done when the report is there.
         resolving: The futures of executors' calls that have ended, and that are being told so.
-        default_policy: The ladder where nobody has named one.
+        stand_in: What has given it its kinds, in place of the real ones.
         threads, kinds: How runs are carried out.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settings: Settings, listeners: Listeners) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        listeners: Listeners,
+        *,
+        default_policy: EscalationPolicy = DEFAULT_POLICY,
+        like: Shell | None = None,
+    ) -> None:
         self.loop = loop
         self.settings = settings
-        self.clock = clock_of(loop)
+        self.clock: Callable[[], float] = clock_of(loop) if like is None else like.clock
         self.log = Log(settings.name, settings.logger, loop)
         self.names: dict[str, Run | Member] = {}
         self.abandoned: dict[int, Run] = {}
@@ -170,7 +187,7 @@ class Shell:
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
         self._alarms: Alarms[Run | Member | Errand] = Alarms(loop, self.clock, self._rung)
         self.errands = Errands(
-            loop, self.clock, self._inbox, self._alarms, self.tell, self._deadline, self._errand_over
+            loop, self.clock, self._inbox, self._alarms, self.tell, self._deadline_of, self._errand_over
         )
         self.lives = Lives(self, self.clock, random.random, Group(None, settings.strategy, settings.on_exhausted))
         self.failure: BaseException | None = None
@@ -180,13 +197,15 @@ class Shell:
         self._chain_due = False
         self._told_no_injection = False
         self._signals: Signals | None = None
-        self.default_policy = EscalationPolicy()
+        self.default_policy = default_policy
         self.threads: WorkerKind = Threads(settings.name, settings.max_threads, self._inbox, self._chain)
         self.kinds: list[WorkerKind] = [self.threads]
-        if stand_in is not None:
-            self.kinds = stand_in(self)
+        self.stand_in: StandIn | None = stand_in if like is None else like.stand_in
+        if self.stand_in is not None:
+            self.kinds = self.stand_in(self)
             self.threads = self.kinds[0]
-        self._tell_over_budget("thread")
+        if like is None:
+            self._tell_over_budget("thread")
 
     # ------------------------------------------------------------------------------------ work comes in
 
@@ -354,6 +373,7 @@ class Shell:
     def _stop_group(self, group: Group) -> None:
         """Asks all of a group that is shut down to stop; an interrupt only delays it."""
         try:
+            self.errands.hasten()
             self._stop_all_of(group)
             self._close_groups()
         except (KeyboardInterrupt, SystemExit):
@@ -520,7 +540,7 @@ class Shell:
         """Tells of the ladders that take longer than the platform gives, once there may be workers of the kind."""
         settings = self.settings
         for over in settings.config.over_budget(
-            kind, policy=settings.policy, shutdown_timeout=settings.shutdown_timeout
+            kind, policy=settings.policy or self.default_policy, shutdown_timeout=settings.shutdown_timeout
         ):
             self.log.write(
                 logging.WARNING,
@@ -681,11 +701,9 @@ class Shell:
     def _deadline_of(self, run: Run) -> float:
         """By when a shutdown must have ended a run: workers that it comes after still need time after it."""
         deadline = self._deadline()
-        if run.life is None:
-            return deadline
-        for group in run.life.groups:
-            deadline = min(deadline, group.deadline)
-        return min(deadline, self._deadlines.get(run.life, deadline))
+        if run.group is not None:
+            deadline = min(deadline, run.group.deadline, *(group.deadline for group in run.group.groups))
+        return deadline if run.life is None else min(deadline, self._deadlines.get(run.life, deadline))
 
     def stop_soon(self, run: Run) -> None:
         """Begins to stop a run that its caller has cancelled. Any thread."""

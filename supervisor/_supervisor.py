@@ -496,7 +496,7 @@ class Supervisor:
         shell = self._attached()
         shell.refuse_if_closing()
         if self._default is None:
-            self._default = DefaultExecutor(shell, self._any_thread)
+            self._default = DefaultExecutor(shell, self._any_thread, self._new_shell)
         loop.set_default_executor(self._default)
 
     # ------------------------------------------------------------------------------------ what is there
@@ -740,7 +740,19 @@ class Supervisor:
         return loop
 
     def _make_shell(self, loop: asyncio.AbstractEventLoop) -> Shell:
-        return Shell(loop, self._settings, self._listeners)
+        return self._new_shell(loop, self._settings, self._listeners)
+
+    def _new_shell(
+        self, loop: asyncio.AbstractEventLoop, settings: Settings, listeners: Listeners, like: Shell | None = None
+    ) -> Shell:
+        return Shell(loop, settings, listeners, like=like)
+
+    def _shells(self) -> list[Shell]:
+        """Returns its shell, and that of its default executor's late calls, as far as they are there."""
+        if self._shell is None:
+            return []
+        late = None if self._default is None else self._default.late
+        return [self._shell] if late is None else [self._shell, late]
 
     def _any_thread(self) -> Shell:
         """Returns the shell; binds to the running loop where that has not been done yet."""

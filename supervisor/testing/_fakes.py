@@ -6,6 +6,7 @@ import asyncio
 import functools
 import signal
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import _shell
 from .._endings import converted
 from .._errors import StopInjected, StopRequested
+from .._executor import Chunk
 from .._loop import call_at
 from .._policy import LADDER
-from .._run import qualname
+from .._run import innermost, qualname, runs_in_context
 from .._values import checked_seconds
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ class FakeRun:
     Its `name`, `kind` and `attempt` say which run of which worker it is.
 
     Attributes:
-        fn, args: What was to be called; of a worker of `start()` the arguments are those after the context.
+        fn, args: What was to be called; of a worker of `start()` the arguments are those after the context, of a call
+            by an executor's `map` with a `chunksize` they are the tuples of its items' arguments.
         steps: The names of the steps that it has met so far, repeated injections included.
         over: It has ended.
     """
@@ -63,8 +66,7 @@ class FakeRun:
         self.name = run.name
         self.kind: Kind = kind.name
         self.attempt = run.attempt
-        self.fn = run.fn
-        self.args = run.args
+        self.fn, self.args = _called(run.fn, run.args)
         self.steps: list[StepName] = []
         self.over = False
         self._run = run
@@ -119,10 +121,13 @@ class FakeRun:
 
     def _end_by_itself(self) -> None:
         script = self._script
-        if script.exit_code is not None:
-            self.die(script.exit_code)
-        else:
+        if script.exit_code is None:
             self._end(value=script.returns, error=script.raises)
+            return
+        try:
+            self.die(script.exit_code)
+        except RuntimeError as error:
+            self.fail(error)
 
     def _end_by(self, step: StepName) -> None:
         """What the script returns or raises it does on Ask; a process that is ended by a signal does neither."""
@@ -146,7 +151,8 @@ class FakeRun:
         elif error is not None:
             run.error = converted(run, error)
         else:
-            run.value = value
+            args: tuple[Any, ...] = run.args
+            run.value = [value] * len(args[0]) if isinstance(run.fn, Chunk) else value
         self._home.ended(run)
 
     def __repr__(self) -> str:
@@ -207,15 +213,17 @@ class FakeWorkers:
         """Says what runs that begin from now on do; replaces what was said of the same worker before.
 
         Args:
-            worker: The function as it is given to the supervisor, `functools.partial` taken off; or the worker's name,
-                which goes before the function, with the groups around it: "feeds/poller".
+            worker: The function as it is given to the supervisor, `functools.partial` taken off, be it by way of
+                `asyncio.to_thread` or of an executor's `map`, each item of which gets what it returns; or the worker's
+                name, which goes before the function, with the groups around it: "feeds/poller".
             obeys: The step that ends it, or a higher one where the ladder lacks it; None: none does, and it is
                 abandoned. Mind that threads meet "ask" and "inject" alone.
             delay: Seconds from that step to its end, on the supervisor's clock.
             after: Seconds from its entry, on that clock, after which it ends by itself; None: it does not.
             returns: What it returns then, or on Ask.
             raises: What it raises then, or on Ask. With neither of the two, Ask unwinds it by StopRequested.
-            exit_code: With this exit code its process ends by itself, `after` so many seconds.
+            exit_code: With this exit code its process ends by itself, `after` so many seconds; a thread, which cannot,
+                fails with a RuntimeError then.
             ready: It calls `ctx.ready()` when it is entered. Otherwise `FakeRun.ready` does it.
 
         Raises:
@@ -251,7 +259,11 @@ class FakeWorkers:
             loop = asyncio.get_running_loop()
             news: asyncio.Future[None] = loop.create_future()
             self._waiting.append((loop, news))
-            await news
+            try:
+                await news
+            finally:
+                with suppress(ValueError):  # it has been told
+                    self._waiting.remove((loop, news))
         return self._untold.popleft()
 
     # ------------------------------------------------------------------------------------ what the kinds ask of it
@@ -266,7 +278,11 @@ class FakeWorkers:
         self._untold.append(fake)
         waiting, self._waiting = self._waiting, []
         for loop, news in waiting:
-            loop.call_soon_threadsafe(_told, news)
+            try:
+                loop.call_soon_threadsafe(_told, news)
+            except RuntimeError:
+                if not loop.is_closed():  # else nobody waits there any more
+                    raise
 
     # ------------------------------------------------------------------------------------ being in force
 
@@ -405,6 +421,17 @@ def _unscripted(run: Run) -> LookupError:
 
 
 def _bare(fn: Callable[..., Any]) -> Callable[..., Any]:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return fn
+    fn = innermost(fn)
+    return _bare(fn.fn) if isinstance(fn, Chunk) else fn
+
+
+def _called(fn: Any, args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Returns what the user has called, and with what: without the wrapping of `asyncio.to_thread` and of `map`."""
+    if isinstance(fn, Chunk):
+        return fn.fn, args[0][0] if len(args[0]) == 1 else args[0]
+    outer: Any = fn
+    if isinstance(outer, functools.partial) and outer.args and runs_in_context(outer.func):
+        inner: Callable[..., Any] = outer.args[0]
+        args = (*outer.args[1:], *args)
+        return _called(functools.partial(inner, **outer.keywords) if outer.keywords else inner, args)
+    return fn, args

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakSet
 
+from .._context import shielded
 from .._supervisor import _everyone
 from .._values import checked_seconds
 from ..threads import Threads
@@ -91,7 +92,7 @@ class LeakCheck:
         """Takes note of what is there already, as entering the block does."""
         self._supervisors = WeakSet(_everyone)
         self._lost = WeakSet(supervisor for supervisor in self._supervisors if _is_lost(supervisor))
-        self._workers = {_key(known, worker) for known in self._supervisors for worker in known.workers()}
+        self._workers = {_key(known, worker) for known in self._supervisors for worker in _workers_of(known)}
         self._threads = set(threading.enumerate())
         self._processes = set(_children())
 
@@ -128,7 +129,7 @@ class LeakCheck:
         left += [
             LeftWorker(supervisor, worker)
             for supervisor in kept
-            for worker in supervisor.workers()
+            for worker in _workers_of(supervisor)
             if _key(supervisor, worker) not in self._workers
         ]
         threads = {thread for supervisor in kept for thread in _threads_of(supervisor)} | self._threads
@@ -215,12 +216,20 @@ def _described(worker: Worker) -> str:
     return f"worker {worker.name!r} ({worker.kind}, {worker.state})"
 
 
+def _workers_of(supervisor: Supervisor) -> Iterator[Worker]:
+    """The workers of a supervisor, and late calls of its default executor."""
+    for shell in supervisor._shells():
+        with shielded():
+            workers = shell.workers()
+        yield from workers
+
+
 def _threads_of(supervisor: Supervisor) -> Iterator[threading.Thread]:
     """The threads of a supervisor, but for those that it has given up."""
-    shell = supervisor._shell
-    if shell is not None and isinstance(shell.threads, Threads):
-        given_up = {run.ident for run in shell.abandoned.values()}
-        yield from (thread for thread in tuple(shell.threads._members) if thread.ident not in given_up)
+    for shell in supervisor._shells():
+        if isinstance(shell.threads, Threads):
+            given_up = {run.ident for run in shell.abandoned.values()}
+            yield from (thread for thread in tuple(shell.threads._members) if thread.ident not in given_up)
 
 
 def _pids_of(supervisor: Supervisor) -> Iterator[int]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .._outcome import Ended, Outcome
     from .._policy import StepName
     from .._run import Run
+    from .._shell import Settings
+    from .._transitions import Listeners
 
 __all__ = ["QUICK_LADDER", "QuickSupervisor", "closed"]
 
@@ -35,9 +37,8 @@ class QuickShell(Shell):
     The ladder is not named as the user's policy: that would have calls injected at their own timeout.
     """
 
-    def __init__(self, ladder: EscalationPolicy, *args: Any) -> None:
-        super().__init__(*args)
-        self.default_policy = ladder
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.lost: dict[int, Outcome] = {}
 
     def _outcome(self, run: Run, ended: Ended, step: StepName | None) -> Outcome:
@@ -67,7 +68,8 @@ class QuickSupervisor(Supervisor):
     @property
     def abandoned(self) -> tuple[Outcome, ...]:
         """The workers that it had to abandon, whatever became of them afterwards."""
-        return tuple(self._shell.lost.values()) if isinstance(self._shell, QuickShell) else ()
+        shells = [shell for shell in self._shells() if isinstance(shell, QuickShell)]
+        return tuple(outcome for shell in shells for outcome in shell.lost.values())
 
     def close(self) -> None:
         """Shuts it down from outside of its event loop, if that is still open.
@@ -94,7 +96,12 @@ class QuickSupervisor(Supervisor):
     def _make_shell(self, loop: asyncio.AbstractEventLoop) -> Shell:
         self._closer = self._close_with_the_loop()
         begin(self._closer)
-        return QuickShell(self._ladder, loop, self._settings, self._listeners)
+        return super()._make_shell(loop)
+
+    def _new_shell(
+        self, loop: asyncio.AbstractEventLoop, settings: Settings, listeners: Listeners, like: Shell | None = None
+    ) -> Shell:
+        return QuickShell(loop, settings, listeners, default_policy=self._ladder, like=like)
 
     async def _close_with_the_loop(self) -> AsyncGenerator[None, None]:
         try:

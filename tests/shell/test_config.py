@@ -242,6 +242,19 @@ async def test_ladders_that_the_platform_does_not_wait_for_are_told_before_they_
     assert "a thread's ladder may take 40.25 s, but docker gives 10 s" in first
 
 
+async def test_late_calls_of_the_default_executor_tell_of_no_ladder_again(events):
+    async with Supervisor(config=configured(policy={"ask": 40}, platform={"docker": 10})) as sup:
+        sup.install_as_default_executor()
+    assert await asyncio.to_thread(int) == 0
+    told = [event["supervisor"] for event in events if event["event"] == "supervisor.over_budget"]
+    assert told == [sup.name]
+
+
+def test_an_empty_table_is_the_default_ladder():
+    for empty in configured(policy={}), configured(workers={"*": {"policy": {}}}):
+        assert empty.policy_for("any") == EscalationPolicy()
+
+
 async def test_the_ladder_and_the_time_that_the_supervisor_is_given_are_compared_too(events):
     config = configured(platform={"docker": 10})
     async with Supervisor(config=config, policy=EscalationPolicy(Ask(60), Inject(1)), shutdown_timeout=9):

@@ -6,6 +6,8 @@ import random
 import sys
 import threading
 import time
+from concurrent.futures import CancelledError
+from contextlib import suppress
 
 import anyio
 import anyio.from_thread
@@ -82,6 +84,22 @@ async def test_with_eager_tasks():
         assert await sup.run(call, int, "5") == 5
         await sup.start(lambda ctx: ctx.call(forever))
         assert (await sup.shutdown()).seconds < 5
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
+async def test_eager_tasks_call_once_what_has_the_inbox_read():
+    """Were it called before its errand had a task, whoever reads the inbox would begin the errand again."""
+    called = []
+
+    async def halt(worker):
+        called.append(worker.name)
+        return (await worker.stop()).ended
+
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    async with Supervisor(policy=PATIENT) as sup:
+        idle = await sup.start(lambda ctx: ctx.stop.wait(), name="idle")
+        assert await asyncio.wait_for(sup.run(call, halt, idle), LIMIT) == "stopped"
+    assert called == ["idle"]
 
 
 async def test_an_error_of_the_loops_task_factory_is_the_calls():
@@ -247,6 +265,69 @@ async def test_a_group_waits_for_what_its_workers_have_called():
         assert "coroutine unwound" in log
         await sup.shutdown()
     assert sorted(log) == ["CancelledError", "coroutine unwound"]
+
+
+class Deaf:
+    """What a worker calls, and what no cancellation ends."""
+
+    def __init__(self):
+        self.cancelled = 0
+        self.entered, self.release = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self):
+        self.entered.set()
+        while not self.release.is_set():
+            try:
+                await self.release.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+
+
+@pytest.mark.parametrize("shortened", [False, True])
+async def test_a_call_that_does_not_end_holds_up_no_shutdown_of_a_group(monkeypatch, shortened):
+    monkeypatch.setattr(_errands, "LEFT_GRACE", 600.0)
+    deaf = Deaf()
+    async with Supervisor(policy=PATIENT, shutdown_timeout=600) as sup:
+        group = sup.group("g")
+        await group.start(lambda ctx: ctx.call(deaf))
+        await deaf.entered.wait()
+        if shortened:
+            first = asyncio.ensure_future(group.shutdown(timeout=30))
+            while sup.statistics().workers:  # its worker is gone, and what it has called is left
+                await asyncio.sleep(0.001)
+            assert not first.done()
+        report = await asyncio.wait_for(group.shutdown(timeout=0.1), LIMIT)
+        assert report.counts() == {"stopped": 1}
+        assert deaf.cancelled == 1
+        deaf.release.set()
+        while asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.sleep(0)
+
+
+async def test_what_a_worker_of_a_group_has_left_keeps_to_the_groups_deadline(monkeypatch):
+    """It is the group's shutdown that hastens it, not the end of the worker."""
+    monkeypatch.setattr(_errands, "LEFT_GRACE", 600.0)
+    deaf = Deaf()
+
+    def leaves_a_helper(ctx):
+        def helper():
+            with suppress(CancelledError):
+                ctx.call(deaf)
+
+        threading.Thread(target=helper, daemon=True).start()
+        entered.wait(LIMIT)
+
+    entered = threading.Event()
+    async with Supervisor(policy=PATIENT) as sup:
+        group = sup.group("g")
+        worker = await group.start(leaves_a_helper)
+        await deaf.entered.wait()
+        entered.set()
+        await worker.wait()
+        await asyncio.wait_for(group.shutdown(timeout=0.1), LIMIT)
+        deaf.release.set()
+        while asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.sleep(0)
 
 
 # ------------------------------------------------------------------------------------------------ anyio

@@ -320,6 +320,23 @@ async def test_a_groups_shutdown_keeps_its_deadline(leftovers):
         leftovers.release.set()
 
 
+@pytest.mark.parametrize("how", ["run", "executor", "inner"])
+async def test_a_groups_shutdown_keeps_its_deadline_for_calls(leftovers, how):
+    async with Supervisor(policy=EscalationPolicy(Ask(600)), shutdown_timeout=600) as sup:
+        feeds = sup.group("feeds")
+        if how == "executor":
+            call = asyncio.wrap_future(feeds.executor().submit(leftovers.block))
+        else:
+            group = feeds.group("inner") if how == "inner" else feeds
+            call = asyncio.ensure_future(group.run(leftovers.block))
+        await until(lambda: any(worker.state == "running" for worker in sup.workers()))
+        report = await asyncio.wait_for(feeds.shutdown(timeout=0.1), LIMIT)
+        assert report.counts() == {"abandoned": 1}
+        with pytest.raises(WorkerStopped):
+            await call
+        leftovers.release.set()
+
+
 async def test_a_second_call_shortens_a_groups_shutdown(leftovers):
     async with Supervisor(policy=EscalationPolicy(Ask(600)), shutdown_timeout=600) as sup:
         feeds = sup.group("feeds")

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import threading
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -19,7 +19,7 @@ from supervisor import (
     WorkerStopped,
     WorkerTimeout,
 )
-from supervisor.testing import FakeWorkers
+from supervisor.testing import FakeWorkers, VirtualTime
 
 LADDER = EscalationPolicy(Ask(5), Inject(2), Terminate(3), Kill(2))
 
@@ -232,6 +232,60 @@ async def test_calls_of_an_executor(sup, fake_workers, kind, watched):
     del listening
 
 
+async def test_calls_by_way_of_to_thread(sup, fake_workers):
+    fake_workers.script(render, after=0, returns="page")
+    sup.install_as_default_executor()
+    assert await asyncio.to_thread(render, 1) == "page"
+    assert await asyncio.to_thread(functools.partial(render, 1), 2, lang="en") == "page"
+    assert await asyncio.get_running_loop().run_in_executor(None, render, 3) == "page"
+    first, second, third = fake_workers.runs
+    assert (first.fn, first.args) == (render, (1,))
+    assert (second.fn.func, second.fn.args, second.fn.keywords) == (render, (1,), {"lang": "en"})
+    assert (second.args, third.fn, third.args) == ((2,), render, (3,))
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+async def test_calls_by_way_of_map(sup, fake_workers, kind):
+    fake_workers.script(render, after=0, returns="page")
+    executor = sup.executor(kind)
+    for size, args in (1, [("a",), ("b",), ("c",)]), (2, [(("a",), ("b",)), ("c",)]):
+        results = executor.map(functools.partial(render), "abc", chunksize=size)
+        with ThreadPoolExecutor(1) as aside:
+            assert await asyncio.wrap_future(aside.submit(list, results)) == ["page"] * 3
+        assert [run.args for run in fake_workers.runs] == args
+        fake_workers.runs.clear()
+
+
+def test_late_calls_are_fake_where_the_supervisor_is():
+    async def main(sup):
+        sup.install_as_default_executor()
+        await sup.shutdown()
+
+    with asyncio.Runner() as runner:
+        with FakeWorkers() as fakes:
+            fakes.script(render, after=0, returns="page")
+            runner.run(main(Supervisor("app")))
+        assert runner.run(asyncio.to_thread(render)) == "page"
+    with asyncio.Runner() as runner:
+        runner.run(main(Supervisor("app")))
+        with FakeWorkers():
+            assert runner.run(asyncio.to_thread(int, "7")) == 7
+
+
+def test_late_calls_have_the_clock_of_the_supervisor():
+    async def main():
+        sup = Supervisor("app")
+        sup.install_as_default_executor()
+        await sup.shutdown()
+        return sup
+
+    with asyncio.Runner() as runner:
+        sup = runner.run(main())
+        with VirtualTime():
+            assert runner.run(asyncio.to_thread(int, "7")) == 7
+        assert sup._default.late.clock == sup._shell.clock
+
+
 async def test_a_function_without_a_script_is_named(sup, fake_workers):
     fake_workers.script(other)
     for kind in "thread", "process":
@@ -263,6 +317,40 @@ async def test_a_thread_cannot_die(sup, fake_workers):
     await sup.start(render)
     with pytest.raises(RuntimeError, match="is a thread"):
         fake_workers.runs[0].die()
+
+
+async def test_a_thread_that_is_to_die_fails_instead(sup, fake_workers):
+    fake_workers.script(render, after=0, exit_code=-11)
+    with pytest.raises(RuntimeError, match="is a thread, which cannot die"):
+        await sup.run(render)
+
+
+def test_who_waits_for_a_run_no_longer_holds_up_none():
+    """Be it given up by itself, or with its event loop."""
+
+    async def give_up(fakes):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(fakes.next_run(), 0.01)
+
+    async def run():
+        async with Supervisor() as sup:
+            return await asyncio.wait_for(sup.run(render), 10)
+
+    with FakeWorkers() as fakes:
+        fakes.script(render, after=0, returns="page")
+        asyncio.run(give_up(fakes))
+        assert fakes._waiting == []
+        loop = asyncio.new_event_loop()
+        waiting = fakes.next_run()
+        loop.run_until_complete(begun(waiting))
+        loop.close()
+        assert asyncio.run(run()) == "page"
+        waiting.close()
+
+
+async def begun(coroutine):
+    """Has a coroutine wait that nobody goes on with."""
+    coroutine.send(None)
 
 
 def test_only_one_is_in_force():

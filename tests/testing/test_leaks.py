@@ -85,6 +85,20 @@ async def test_a_supervisor_that_is_still_open():
         Supervisor("never used")
 
 
+async def test_the_threads_of_late_calls_are_the_supervisors_own_and_the_calls_are_not(leftovers):
+    async with Supervisor("there") as sup:
+        sup.install_as_default_executor()
+    with LeakCheck(grace=0):
+        await asyncio.to_thread(int)
+    calls = []
+    with pytest.raises(AssertionError, match=r"- worker 'Leftovers.block-2' .*'there'") as caught, LeakCheck(grace=0):
+        calls.append(asyncio.ensure_future(asyncio.to_thread(leftovers.block)))
+        await asyncio.sleep(0.01)
+    assert "- thread" not in str(caught.value)
+    leftovers.release.set()
+    await calls[0]
+
+
 def test_a_supervisor_from_before_whose_loop_was_closed_over_it():
     sup = Supervisor("global")
     with pytest.raises(AssertionError, match="- supervisor 'global', which was not shut down, and whose event loop is"):

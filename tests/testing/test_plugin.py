@@ -256,6 +256,37 @@ async def test_it(supervisor):
     result.assert_outcomes(passed=1)
 
 
+def test_late_calls_of_the_default_executor_are_looked_at_as_well(inner):
+    result = inner(
+        """
+@pytest.mark.asyncio
+async def test_stuck(supervisor):
+    supervisor.install_as_default_executor()
+    await supervisor.shutdown()
+    call = asyncio.get_running_loop().run_in_executor(None, stuck)
+    while not threads:
+        await asyncio.sleep(0.001)
+    call.add_done_callback(lambda call: call.cancelled() or call.exception())
+""",
+        ini="supervisor_policy = ask=0.1\n",
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    assert re.search(r"had to abandon 1 of its workers:\n- worker 'stuck-1' \(thread\)", text(result))
+
+
+def test_the_quick_ladder_is_what_is_compared_with_the_platform(inner):
+    inner("""
+from structlog.testing import capture_logs
+from supervisor.config import load
+
+@pytest.mark.asyncio
+async def test_it(make_supervisor):
+    with capture_logs() as logs:
+        await make_supervisor(config=load({}, environ={}, platform={"docker": 2})).run(int)
+    assert [log for log in logs if log["event"] == "supervisor.over_budget"] == []
+""").assert_outcomes(passed=1)
+
+
 def test_the_default_ladder_can_be_configured(inner):
     source = """
 @pytest.mark.asyncio
