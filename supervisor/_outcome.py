@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from ._errors import RemoteError, described
 
@@ -183,7 +183,7 @@ class ShutdownReport:
         """
         counts = Counter[str](outcome.ended for outcome in self.outcomes)
         counts["cancelled"] += self.never_started
-        return dict(+counts)
+        return {ended: counts[ended] for ended in get_args(Ended) if counts[ended]}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON-ready data.

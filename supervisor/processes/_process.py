@@ -44,7 +44,7 @@ BOOT = (
 LEAVE_TIMEOUT = 1.0
 """Seconds that an idle process has to leave by itself."""
 
-STACK_TIMEOUT = 0.02
+STACK_TIMEOUT = 0.05
 """Seconds at most for which the loop waits for a process to write where it stands."""
 
 PYTHON_ANSWERS = 0.001
@@ -535,6 +535,8 @@ def _first_frame() -> list[Part]:
 def _users_part(text: str) -> str:
     """Leaves out the frames below the user's function, and the head."""
     lines = text.splitlines()[1:]
+    while lines and lines[0].endswith((" in _where", " in <lambda>")) and f'"{_CHILD}"' in lines[0]:
+        del lines[0]  # it was about to answer by itself
     mine = [index for index, line in enumerate(lines) if f'"{_CHILD}"' in line]
     users = lines[: mine[0]] if mine else lines
     return "".join(f"{line}\n" for line in reversed(users)) or "  in no Python function of the worker's\n"

@@ -113,7 +113,7 @@ def test_a_report_is_json() -> None:
 def test_the_text_of_a_report_is_a_table_with_the_stacks_of_the_stuck() -> None:
     failed = Outcome("f", "thread", 2, ended="failed", error=ValueError("no\nmore"))
     lines = str(ShutdownReport("deploy", (STOPPED, STUCK, failed), 1.5)).splitlines()
-    assert lines[0] == "shutdown (deploy) took 1.50 s: 1 stopped, 1 abandoned, 1 failed"
+    assert lines[0] == "shutdown (deploy) took 1.50 s: 1 failed, 1 stopped, 1 abandoned"
     assert lines[1].split() == ["worker", "kind", "ended", "step", "ran", "to", "stop", "error"]
     assert lines[2].split() == ["poller", "thread", "stopped", "ask", "3.00", "s", "0.50", "s"]
     assert "f (run 2)" in lines[4]

@@ -86,8 +86,8 @@ async def test_many_that_are_stuck_end_side_by_side(tmp_path):
         for board in boards:
             await board.posted("entered")
         began = time.monotonic()
-        report = await sup.shutdown(timeout=0.8)
-        assert time.monotonic() - began < 0.8 + 0.25
+        report = await sup.shutdown(timeout=2)  # of which a sixth is left for the last step
+        assert time.monotonic() - began < 2 + 0.25
         assert report.abandoned == ()
 
 
