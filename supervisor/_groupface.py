@@ -89,6 +89,7 @@ class GroupSupervisor(Supervisor):
         """Begins the shutdown of this group soon, and returns at once. Any thread, and signal handlers."""
         checked_reason(reason)
         shell = self._attached()
+        self._group.asked = True
         try:
             shell.loop.call_soon_threadsafe(shell.close_group, self._group, None, reason)
         except RuntimeError:

@@ -48,9 +48,9 @@ def _down(shell: Shell, group: Group, asked: bool) -> Iterator[str]:
         which = "" if around is group else f"group {around.name!r} "
         if around.over or around.report is not None:
             yield f"{which}has ended"
-        elif around.closed is not None:
+        elif around.closed is not None or around.asked:
             yield f"{which}{SHUTTING_DOWN}"
-        elif around.ending or around.between_runs:
+        elif _is_renewed(around):
             yield f"{which}is being stopped or started again"
         else:
             continue
@@ -70,10 +70,14 @@ def _renewed_in(group: Group) -> Iterator[Group]:
     for member in tuple(group.members.values()):
         if not isinstance(member, Group) or member.over or member.closed is not None:
             continue
-        if member.ending or member.between_runs:
+        if _is_renewed(member):
             yield member
         else:
             yield from _renewed_in(member)
+
+
+def _is_renewed(group: Group) -> bool:
+    return group.ending or group.between_runs or group.renewing
 
 
 def _within(group: Group, place: Group | None) -> bool:

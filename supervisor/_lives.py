@@ -277,6 +277,8 @@ class Group(Member):
         ending: All of its members are being stopped.
         failure: Why it fails, where a member was given up.
         lost: A worker had to be abandoned: begun anew, two of it would go on side by side.
+        renewing: It begins anew, and not all in it have become ready since.
+        asked: It was asked to shut down, by `request_shutdown`.
         deadline: When a shutdown of this group must have ended, on the loop's clock.
         outcomes: How its workers and calls ended while it was shut down, or the supervisor was, by their numbers.
         withdrawn: The numbers of its calls that were withdrawn then.
@@ -287,6 +289,7 @@ class Group(Member):
 
     __slots__ = (
         "acting",
+        "asked",
         "began_at",
         "closed",
         "deadline",
@@ -299,6 +302,7 @@ class Group(Member):
         "originals",
         "outcomes",
         "policy",
+        "renewing",
         "report",
         "stood_down",
         "strategy",
@@ -329,6 +333,8 @@ class Group(Member):
         self.ending = False
         self.failure: BaseException | None = None
         self.lost = False
+        self.renewing = False
+        self.asked = False
         self.deadline = math.inf
         self.outcomes: dict[int, Outcome] = {}
         self.withdrawn: set[int] = set()
@@ -404,10 +410,6 @@ class Runner(Protocol):
 
     def life_over(self, life: Life) -> None:
         """A worker has ended for good, as `final` says."""
-        ...
-
-    def failed_too_often(self, member: Member) -> None:
-        """A member is given up, whatever follows."""
         ...
 
     def given_up(self, member: Member) -> None:
@@ -691,7 +693,7 @@ class Lives:
                     self._let_go_on(around)
         elif ending and group.ending and not group.members:
             self._group_ended(group)
-        elif error is not None and not fails:
+        elif not fails and (error is not None or _has_failed(member)):
             self._runner.given_up(member)
 
     def _conclude(self, member: Member, exhausted: bool) -> BaseException | None:
@@ -720,7 +722,6 @@ class Lives:
             if member.over:  # told before an interrupt
                 return error
             self._runner.group_told(member, "supervisor.group_given_up", str(error))
-        self._runner.failed_too_often(member)
         return error
 
     def _let_go_on(self, member: Member) -> None:
@@ -760,8 +761,10 @@ class Lives:
         group.to_do.extend(commands)
         group.machine = state
         self._act(group)
-        if group.group is not None and not isinstance(before, Steady) and _is_steady(group):
-            self.readied(group)
+        if _is_steady(group):
+            group.renewing = False
+            if group.group is not None and not isinstance(before, Steady):
+                self.readied(group)
 
     def _act(self, group: Group) -> None:
         """Carries out what the group's machine has commanded."""
@@ -828,6 +831,7 @@ class Lives:
         latest = {old.name: old for old in group.originals}  # one that had ended may have been replaced by hand
         originals, group.originals = tuple(latest.values()), {}
         group.stood_down.clear()
+        group.renewing = True
         group.restarts += 1
         group.failure = None
         group.lost = False
@@ -861,6 +865,11 @@ def _is_lost(member: Member) -> bool:
     if isinstance(member, Life):
         return member.final is not None and member.final.ended == "abandoned"
     return isinstance(member, Group) and member.lost
+
+
+def _has_failed(member: Member) -> bool:
+    """Whether it is a group that has failed, and that nobody has shut down."""
+    return isinstance(member, Group) and member.failure is not None and member.closed is None
 
 
 def _is_steady(group: Group) -> bool:

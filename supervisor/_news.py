@@ -87,6 +87,6 @@ News: TypeAlias = Begun | Refused | Changed | CameBack | ShutdownBegun | Shutdow
 Listener: TypeAlias = "Callable[[News], object]"
 """Who is told of everything at once, on the loop's thread where the news do not say otherwise.
 
-While anybody listens, all runs are watched. A listener must not block. One that raises harms nobody: its first error is
-logged. Where a KeyboardInterrupt strikes, the same may be told twice.
+While anybody listens, all runs are watched, unless it was taken in without that. A listener must not block. One that
+raises harms nobody: its first error is logged. Where a KeyboardInterrupt strikes, the same may be told twice.
 """

@@ -423,6 +423,13 @@ def innermost(fn: Any) -> Any:
     return fn
 
 
+def context_within(fn: Any) -> Context | None:
+    """Returns the Context in which a function has the one that it calls run, as asyncio.to_thread does, if any."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn.__self__ if runs_in_context(fn) else None
+
+
 def runs_in_context(fn: Any) -> bool:
     """Whether it is the `run` of a contextvars.Context, which calls its first argument: asyncio.to_thread has it so."""
     is_method = isinstance(fn, BuiltinMethodType | MethodType)

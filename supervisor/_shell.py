@@ -396,15 +396,15 @@ class Shell:
     def _close_groups(self) -> None:
         """Makes the reports of groups of which nothing is left."""
         for group in tuple(self._groups):
-            if group.gone and self.names.get(group.name) is group:
-                del self.names[group.name]
-                for name in [name for name in self.exhausted if name.startswith(f"{group.name}/")]:
-                    del self.exhausted[name]  # nobody misses them any more
             ended = group.gone or self.report is not None or (self.closing is not None and group.empty)
             runs = [*self.calls(), *self.errands.open] if ended else []
             if ended and (self.report is not None or not any(_belongs(run, group) for run in runs)):
                 seconds = self.clock() - group.began_at if group.closed is not None else 0.0
                 outcomes = tuple(group.outcomes.values())
+                if group.gone and self.names.get(group.name) is group:  # only now: its end is told by its name
+                    del self.names[group.name]
+                    for name in [name for name in self.exhausted if name.startswith(f"{group.name}/")]:
+                        del self.exhausted[name]  # nobody misses them any more
                 group.report = ShutdownReport(group.reason, outcomes, seconds, never_started=len(group.withdrawn))
                 if group.closed is not None:
                     level = logging.INFO if group.report.clean else logging.WARNING
@@ -470,14 +470,15 @@ class Shell:
 
     def escalate(self, member: Member, error: BaseException) -> None:
         """A worker or group is given up, and `on_exhausted` has all others go with it."""
+        if self.failure is None:  # else an interrupt has come in between
+            self.tell.given_up(_role(member))
         self.failure = error
         self.begin_shutdown(None, f"{member.name!r} is given up")
 
-    def failed_too_often(self, member: Member) -> None:
-        self.tell.given_up("group" if isinstance(member, Group) else "worker")
-
     def given_up(self, member: Member) -> None:
         """A worker or group is given up, and ends alone."""
+        if member.name not in self.exhausted:
+            self.tell.given_up(_role(member))
         self.exhausted[member.name] = None
         if len(self.exhausted) > REMEMBERED:
             del self.exhausted[next(iter(self.exhausted))]
@@ -494,7 +495,10 @@ class Shell:
         if self.closing is not None:
             self.closing.note(life.number, final, own=True)
             self._close_groups()
-        self.tell.end(life.run, final, asked=None if final is life.last_outcome or final.error else life.reason)
+        if final is life.last_outcome or final.error:
+            self.tell.end(life.run, final, ran=life.last_outcome)
+        else:
+            self.tell.end(life.run, final, asked=life.reason)
         self._finish_if_quiet()
 
     async def until_ready(self, others: list[Member], life: Life) -> None:
@@ -1291,6 +1295,10 @@ class Shell:
 def _belongs(run: Run, group: Group) -> bool:
     """Whether a call is one of a group, or of a group in it."""
     return run.group is not None and (run.group is group or group in run.group.groups)
+
+
+def _role(member: Member) -> str:
+    return "group" if isinstance(member, Group) else "worker"
 
 
 def _full_name(group: Group, name: str) -> str:

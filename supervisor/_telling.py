@@ -74,13 +74,14 @@ class Teller:
         *,
         step: StepName | None = None,
         outcome: Outcome | None = None,
+        ran: Outcome | None = None,
         reason: str | None = None,
     ) -> None:
-        """Tells of a change of a run's state, or of a further step."""
-        self._count(Tally.told, run, old, new, step, outcome)
+        """Tells of a change of a run's state, or of a further step; `ran`: its own outcome, not the worker's."""
+        self._count(Tally.told, run, old, new, step, ran or outcome)
         level = _level(run, step, outcome)
         logged = self.log.wants(level)
-        if not logged and not self.listeners:
+        if not logged and not self.listeners.heard:
             return
         now = self._clock()
         transition = Transition(
@@ -98,8 +99,8 @@ class Teller:
             ident=None if new == "queued" else run.ident,  # a thread may have taken it before this is told
             pid=None if new == "queued" else run.pid,
         )
-        if self.listeners:
-            self.news(Changed(run, transition, outcome))
+        if self.listeners.heard:
+            self.news(Changed(run, transition, ran or outcome))
         if not logged:
             return
         past_ask = level >= logging.WARNING and run.ladder is not None
@@ -110,10 +111,13 @@ class Teller:
             error=outcome.error if outcome is not None and level >= logging.ERROR else None,
         )
 
-    def end(self, run: Run, outcome: Outcome, *, asked: str | None = None) -> None:
-        """Tells that a run, and with it the worker, has concluded; or a worker between two runs, which was so asked."""
+    def end(self, run: Run, outcome: Outcome, *, ran: Outcome | None = None, asked: str | None = None) -> None:
+        """Tells that a run, and with it the worker, has concluded; or a worker between two runs, which was so asked.
+
+        The outcome is the worker's; where that is given up, `ran` is that of its last run, which is counted and traced.
+        """
         before = _before_the_end(run, outcome) if asked is None else "backing_off"
-        self.transition(run, before, "ended", outcome=outcome, reason=asked)
+        self.transition(run, before, "ended", outcome=outcome, ran=ran, reason=asked)
 
     def restarting(self, run: Run, outcome: Outcome) -> None:
         """Tells that a run has ended, and that another one follows."""

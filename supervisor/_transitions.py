@@ -130,29 +130,40 @@ class Kept:
 
 
 class Listeners(list["WeakMethod[Listener] | Kept"]):
-    """Who listens to a supervisor. Empty, and so false, while nobody does, which costs a call next to nothing.
+    """Who listens to a supervisor. Empty, and so false, while nobody has calls watched, which would cost them time.
 
     Attributes:
-        tallies: Who counts. They do not have calls watched.
+        quiet: Listeners that do not have calls watched: they hear of shutdowns, workers, and calls that are stopped.
+        tallies: Who counts. They do not have calls watched either.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.quiet: tuple[Listener, ...] = ()
         self.tallies: tuple[Tally, ...] = ()
+
+    @property
+    def heard(self) -> bool:
+        """Whether anybody hears what is told."""
+        return bool(self or self.quiet)
 
     def add(self, listener: Listener) -> None:
         """Takes in a listener, a bound method, for as long as somebody else holds its object."""
         self.append(WeakMethod(listener, self._forget))
 
-    def keep(self, listener: Listener) -> None:
-        """Takes in a listener until it is discarded."""
-        self.append(Kept(listener))
+    def keep(self, listener: Listener, *, watch: bool = True) -> None:
+        """Takes in a listener until it is discarded; without `watch`, no call is watched for it."""
+        if watch:
+            self.append(Kept(listener))
+        else:
+            self.quiet = (*self.quiet, listener)
 
     def discard(self, listener: Listener) -> None:
         """Forgets a listener; of either sort, and also one that was never taken in."""
         for reference in tuple(self):
             if reference() == listener:
                 self._forget(reference)
+        self.quiet = tuple(other for other in self.quiet if other != listener)
 
     def add_tally(self, tally: Tally) -> None:
         self.tallies = (*self.tallies, tally)
@@ -167,4 +178,5 @@ class Listeners(list["WeakMethod[Listener] | Kept"]):
             pass  # it was closed, and then dropped
 
     def each(self) -> Iterator[Listener]:
-        return (listener for reference in tuple(self) if (listener := reference()) is not None)
+        yield from (listener for reference in tuple(self) if (listener := reference()) is not None)
+        yield from self.quiet

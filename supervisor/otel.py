@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._errors import described
 from ._groupface import GroupSupervisor
 from ._news import Begun, CameBack, Changed, GroupOver, Refused, ShutdownBegun, ShutdownEnded
-from ._run import qualname
+from ._run import context_within, qualname
 from ._spancontext import SpanContext
 from ._supervisor import Supervisor
 
@@ -25,6 +25,7 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context, Token
 
     from ._news import News
     from ._outcome import Ended, Outcome, ShutdownReport, Transition
@@ -102,12 +103,14 @@ class Trace:
         name: The span's name.
         attributes: Those with which it began.
         given_up_at: When it was abandoned, in nanoseconds of the wall clock.
+        within: The Context that the function enters by itself, and what makes the span no longer current in there.
     """
 
     span: trace.Span
     name: str
     attributes: dict[str, Any]
     given_up_at: int = 0
+    within: tuple[Context, Token[context.Context]] | None = None
 
 
 class Spans:
@@ -124,6 +127,7 @@ class Spans:
         self._tracer = tracer
         self._listeners = listeners
         self._open: set[Run] = set()
+        self._entered: dict[int, Context] = {}  # those in which a span is the current one, by their ids
         self._shutdowns: dict[str, trace.Span] = {}  # by the name of the group
         self.undone = False
 
@@ -182,16 +186,42 @@ class Spans:
         self._open.add(run)
         inside = trace.set_span_in_context(span)
         context.attach(inside)
+        self._enter_within(run)
         if run.kind.name == "process":
             headers: dict[str, str] = {}
             TraceContextTextMapPropagator().inject(headers, inside)
             W3CBaggagePropagator().inject(headers, inside)
             run.preface = SpanContext(headers) if headers else None
 
+    def _enter_within(self, run: Run) -> None:
+        """Makes the span the current one where the function enters a Context by itself: asyncio.to_thread has it so."""
+        within = context_within(run.fn)
+        if within is None or id(within) in self._entered:
+            return
+        kept: Trace = run.trace
+        try:
+            token = within.run(lambda: context.attach(trace.set_span_in_context(kept.span)))
+        except RuntimeError:
+            return  # somebody is in there
+        kept.within = within, token
+        self._entered[id(within)] = within
+
+    def _leave_within(self, kept: Trace) -> None:
+        if kept.within is None:
+            return
+        within, token = kept.within
+        try:
+            within.run(context.detach, token)
+        except RuntimeError:
+            return  # an abandoned run is still in there
+        kept.within = None
+        self._entered.pop(id(within), None)
+
     def _close(self, run: Run, finish: Callable[[], object]) -> None:
         try:
             finish()
         finally:
+            self._leave_within(run.trace)
             self._open.discard(run)
             self._leave()
 
@@ -227,6 +257,8 @@ class Spans:
     def _add_the_rest(self, run: Run) -> None:
         """An abandoned run has ended after all: its span is over, so the rest of the run is a child of it."""
         kept = run.trace
+        if isinstance(kept, Trace):
+            self._leave_within(kept)
         if self.undone or not isinstance(kept, Trace) or not kept.given_up_at:
             return
         span = self._tracer.start_span(

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ._errors import SupervisorClosed
 from ._groupface import GroupSupervisor
 from ._loop import call_at
 from ._news import Changed, ShutdownBegun, ShutdownEnded
@@ -56,7 +55,8 @@ def notify(supervisor: Supervisor) -> Notifier:
     Elsewhere, where `NOTIFY_SOCKET` is not set, nothing of this happens. The variables by which systemd asks for it
     (`NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`) are taken out of the environment: worker processes, and what
     else the program starts from now on, must not speak for it. So call it first, in the event loop's thread. A socket
-    that cannot be reached is logged, once, and harms nothing.
+    that cannot be reached is logged, once, and harms nothing. Where the supervisor is shutting down already, or has
+    shut down, as one that was asked to before its first use, systemd is told at once that the service stops.
 
     Args:
         supervisor: The one whose end is that of the service.
@@ -64,7 +64,6 @@ def notify(supervisor: Supervisor) -> Notifier:
     Raises:
         TypeError: It is no Supervisor.
         ValueError: It is a group: its end is not that of the service.
-        SupervisorClosed: It is shutting down, or has shut down.
         RuntimeError: Another supervisor of this process speaks to the service manager already; or it was called
             outside the supervisor's event loop.
 
@@ -86,8 +85,6 @@ def notify(supervisor: Supervisor) -> Notifier:
             f"notify(supervisor={supervisor!r}): is a group; give the supervisor whose end is that of the service"
         )
     supervisor._attach()
-    if supervisor._attached().closing is not None:
-        raise SupervisorClosed(f"supervisor {supervisor.name!r} is shutting down: the service is not ready any more")
     other = _speaker[0] if _speaker else None
     if other is not None and other.active:
         raise supervisor._misused(f"cannot speak to systemd: {other!r} does already")
@@ -135,9 +132,13 @@ class Notifier:
         self._address = request.address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        supervisor._listeners.keep(self._hear)
+        supervisor._listeners.keep(self._hear, watch=False)
         if request.watchdog < math.inf:
             self._beat(request.watchdog / 2)
+        if self._shell.closing is not None:
+            self._stopping(self._shell.closing.reason)
+        if self._shell.report is not None:
+            self._ended(self._shell.report)
 
     @property
     def active(self) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Inject, Supervisor, SupervisorClosed
+from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 from supervisor.systemd import EXIT_SLACK, RENEWAL, WITHOUT_DEADLINE, notify
 
 ROOT = Path(__file__).parents[2]
@@ -335,14 +335,50 @@ async def test_wrong_arguments_are_refused_at_once(manager):
         with pytest.raises(RuntimeError):
             await asyncio.to_thread(service.ready)
     service.status("too late, and harmless")
-    with pytest.raises(SupervisorClosed):
-        notify(sup)
 
 
 def test_it_needs_the_event_loop(manager):
     with pytest.raises(RuntimeError, match="needs a running asyncio event loop"):
         notify(Supervisor("app"))
     assert os.environ["NOTIFY_SOCKET"]  # nothing was taken
+
+
+async def test_a_shutdown_that_came_before_is_told_at_once(manager):
+    sup = Supervisor("app")
+    sup.request_shutdown("early")
+    async with sup:
+        service = notify(sup)
+        service.ready("too late")
+        assert not service.active
+        assert await sup.wait_for_signal() is None
+    assert manager.next() == ["STOPPING=1", "STATUS=stopping: early"]
+    assert "NOTIFY_SOCKET" not in os.environ
+    assert "READY=1" not in manager.lines()
+
+
+async def test_a_shutdown_that_goes_on_is_told_at_once(manager):
+    async with Supervisor("app") as sup:
+        await sup.start(waits)
+        shutdown = asyncio.ensure_future(sup.shutdown(reason="why"))
+        await asyncio.sleep(0)
+        service = notify(sup)
+        assert service.active
+        assert manager.next() == ["STOPPING=1", "STATUS=stopping: why"]
+        await shutdown
+    assert any("1 stopped" in line for line in manager.lines())
+
+
+async def test_no_call_is_watched_for_it_but_those_that_are_stopped_are_told(manager):
+    entered = threading.Event()
+    async with Supervisor("app", policy=EscalationPolicy(Ask(1), Inject(5))) as sup:
+        notify(sup)
+        assert not sup._listeners
+        spinning = asyncio.ensure_future(sup.run(spins, None, entered, name="spinner"))
+        await asyncio.to_thread(entered.wait)
+        await sup.shutdown()
+        await asyncio.wait((spinning,))
+    assert "STATUS=stopping: 1 left; ask of spinner" in manager.lines()
+    assert not sup._listeners.heard
 
 
 async def test_a_shutdown_that_has_begun_is_never_ready(manager):

@@ -58,6 +58,10 @@ def dies():
     os._exit(7)
 
 
+def dies_as_worker(ctx):
+    dies()
+
+
 def fails_once(ctx, attempts):
     attempts.append(current_span())
     if len(attempts) == 1:

@@ -161,8 +161,11 @@ async def test_a_group_that_was_given_up_is_closed_once_its_last_call_has_ended(
         await failing.fail("feeds/a")
         await until(lambda: feeds.statistics().stopping)
         assert not closed.done()
+        with pytest.raises(ValueError, match="'feeds'"):
+            sup.group("feeds")  # two of one name could not be told apart
         release.set()
         await running
+        sup.group("feeds")
         assert (await asyncio.wait_for(closed, LIMIT)).counts() == {"failed": 1}
 
 

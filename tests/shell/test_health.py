@@ -261,9 +261,52 @@ async def test_a_group_that_waits_to_begin_anew_is_not_ready_nor_is_its_supervis
         assert sup.health() == Health("app", ready=False, live=True, reasons=("being started again: 'feeds'",))
 
 
-async def test_a_group_that_was_given_up_is_dead():
+async def test_a_group_is_not_ready_until_all_that_begins_anew_in_it_is():
+    fails, again = threading.Event(), threading.Event()
+    runs = []
+
+    def slow(ctx):
+        runs.append(ctx)
+        if len(runs) == 1:
+            ctx.ready()
+            fails.wait(30)
+            fail(ctx)
+        again.wait(30)
+        if len(runs) == 2:
+            fail(ctx)
+        ctx.ready()
+        ctx.stop.wait()
+
     async with Supervisor("app") as sup:
-        feeds = sup.group("feeds", restart=Restart("always", max_restarts=0))
+        feeds = sup.group("feeds", restart=Restart("always", backoff=0))
+        first = await feeds.start(wait, name="first")
+        await feeds.start(slow, restart=Restart("failure", max_restarts=0, backoff=0), ready_timeout=30)
+        assert state(sup.health()) == WELL
+        fails.set()
+        await until(lambda: len(runs) == 2)
+        assert first.state == "ended"
+        assert feeds.health().reasons == ("is being stopped or started again",)
+        assert "being started again: 'feeds'" in sup.health().reasons
+        assert state(sup.health()) == UNREADY
+        again.set()
+        await until(lambda: state(sup.health()) == WELL)
+        assert len(runs) == 3
+
+
+async def test_a_group_that_was_asked_to_shut_down_is_not_ready_at_once():
+    async with Supervisor("app") as sup:
+        feeds = sup.group("feeds")
+        inner = feeds.group("inner")
+        feeds.request_shutdown()
+        assert feeds.health().reasons == ("is shutting down",)
+        assert not inner.health().ready
+        assert state(sup.health()) == WELL
+
+
+@pytest.mark.parametrize("restart", [Restart("always", max_restarts=0), Restart("never")])
+async def test_a_group_that_was_given_up_is_dead(restart):
+    async with Supervisor("app") as sup:
+        feeds = sup.group("feeds", restart=restart)
         await feeds.start(fail, restart=NO_MORE)
         await until(lambda: not sup.health().live)
         assert sup.health().reasons == ("more than max_exhausted=0 were given up: 'feeds'",)

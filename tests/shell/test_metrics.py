@@ -105,6 +105,10 @@ def fail_as_worker(ctx):
     fail()
 
 
+def dies(ctx):
+    os._exit(7)
+
+
 def wait(ctx):
     ctx.stop.wait()
 
@@ -273,10 +277,57 @@ async def test_restarts_and_those_that_were_given_up_are_counted(registry):
         await until(lambda: group.report is not None)
         got = await scraped(registry)
     assert got("supervisor_restarts_total", role="worker") == 2 + 2 + 2
-    assert got("supervisor_exhausted_total", role="worker") == 1 + 1 + 1
+    assert got("supervisor_exhausted_total", role="worker") == 1  # the group's went with the group
     assert got("supervisor_restarts_total", role="group") == 1
     assert got("supervisor_exhausted_total", role="group") == 1
     assert got.nonzero("supervisor_exits_total", "ended") == {"failed": 3 + 3 + 3}
+
+
+async def test_a_group_that_begins_anew_for_a_worker_leaves_nobody_given_up(registry):
+    runs = []
+
+    def fails_twice(ctx):
+        runs.append(ctx)
+        if len(runs) <= 2:
+            fail()
+        wait(ctx)
+
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        group = sup.group("feeds", restart=Restart("always", backoff=0))
+        await group.start(fails_twice, restart=Restart("failure", max_restarts=1, backoff=0))
+        await until(lambda: len(runs) == 3)
+        got = await scraped(registry)
+    assert got("supervisor_restarts_total", role="group") == 1
+    assert got.nonzero("supervisor_exhausted_total", "role") == {}
+
+
+async def test_a_group_that_is_never_restarted_is_given_up_once(registry):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        group = sup.group("feeds", restart=Restart("never"))
+        await group.start(fail_as_worker, restart=Restart("failure", max_restarts=0))
+        await until(lambda: group.report is not None)
+        got = await scraped(registry)
+    assert got.nonzero("supervisor_exhausted_total", "role") == {"group": 1}
+
+
+async def test_a_worker_that_takes_the_supervisor_with_it_is_given_up_once(registry):
+    with pytest.raises(RestartLimitExceeded):
+        async with Supervisor("app", on_exhausted="escalate") as sup:
+            register(sup, registry=registry)
+            await sup.start(fail_as_worker, restart=Restart("failure", max_restarts=0))
+            await sup.wait_closed()
+    assert (await scraped(registry)).nonzero("supervisor_exhausted_total", "role") == {"worker": 1}
+
+
+async def test_the_last_run_of_a_worker_that_is_given_up_is_counted_as_it_ended(registry):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        worker = await sup.start(dies, kind="process", restart=Restart("failure", max_restarts=1, backoff=0))
+        assert (await worker.wait()).ended == "failed"  # the worker, by its limit
+        got = await scraped(registry)
+    assert got.nonzero("supervisor_exits_total", "ended") == {"died": 2}
 
 
 async def test_a_worker_that_is_stopped_between_two_runs_has_ended_once(registry):
