@@ -446,6 +446,8 @@ class Lives:
         self._clock = clock
         self._dice = dice
         self._held: dict[Member, None] = {}  # who is due, and waits for what it comes after
+        self._to_stop: deque[Member] = deque()  # that which nobody comes after any more
+        self._stopping = False
         self._closing = False
         self.root = root
         self.all: dict[int, Life] = {}
@@ -726,16 +728,34 @@ class Lives:
 
     def _let_go_on(self, member: Member) -> None:
         """Something has ended: what it came after may be stopped now, where it is to be."""
-        for other in self._freed(member):
-            if other.over or other.group is None:
-                continue
-            if self._closing:
-                for life in (other,) if isinstance(other, Life) else tuple(cast("Group", other).lives):
-                    if not life.over and not life.blocked:
-                        self.stop(life, "shutdown", self.root.reason)
-            elif other.group.ending:
-                self.stop(other, other.group.cause, other.group.reason)
+        self._to_stop += self._freed(member)
         member.let_go = True  # only now, so that an interrupt keeps nobody from being stopped
+        self._stop_freed()
+
+    def _stop_freed(self) -> None:
+        """Stops what may be stopped now, one after the other: what ends meanwhile leads here again, however many."""
+        if self._stopping:
+            return  # the loop below, further down the stack, goes on with the rest
+        try:
+            self._stopping = True
+            while self._to_stop:
+                self._stop_if_due(self._to_stop[0])
+                self._to_stop.popleft()
+        except (KeyboardInterrupt, SystemExit):
+            self._runner.call_soon(lambda _: self._stop_freed(), self.root)
+            raise
+        finally:
+            self._stopping = False
+
+    def _stop_if_due(self, member: Member) -> None:
+        if member.over or member.group is None:
+            return
+        if self._closing:
+            for life in (member,) if isinstance(member, Life) else tuple(cast("Group", member).lives):
+                if not life.over and not life.blocked:
+                    self.stop(life, "shutdown", self.root.reason)
+        elif member.group.ending:
+            self.stop(member, member.group.cause, member.group.reason)
 
     def _freed(self, member: Member) -> list[Member]:
         """Counts a member out; returns those that nothing comes after any more."""

@@ -186,6 +186,7 @@ async def test_a_shutdown_beats_a_restart_of_the_group(moment):
     async with Supervisor(policy=EscalationPolicy(Ask(20)), strategy="one_for_all", shutdown_timeout=20) as sup:
         workers = await crew.start(sup, ["a"])
         workers.append(await sup.start(slow_to_go, name="b", restart=AT_ONCE))
+        await crew.has("a up", "b up")
         workers.append(await sup.start(slow_to_come, name="c", restart=AT_ONCE, ready_timeout=20))
         await crew.has("a up", "b up", "c up")
         crew.fail["a"].set()
