@@ -416,7 +416,7 @@ class Process:
         self._errors.close()
 
     def end_now(self, seconds: float) -> None:
-        """Kills it and waits for its death, `seconds` at most. Tells nobody."""
+        """Kills it and waits for its death, `seconds` at most, and then no longer here. Tells nobody."""
         self.kill()
         until = time.monotonic() + seconds
         while not self.reaped and time.monotonic() < until:
@@ -430,12 +430,18 @@ class Process:
                 self._errors.close()
             else:
                 time.sleep(0.0005)
+        if not self.reaped:
+            self._reap()
+            self._errors.close()
 
     def _reap(self) -> None:
         self.reaped = True
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.code = os.waitstatus_to_exitcode(status) if pid else None
+            if pid == 0:  # it was killed, and the kernel takes its time
+                name = f"supervisor/reap-{self.pid}"
+                threading.Thread(target=_reap_later, args=(self.pid,), name=name, daemon=True).start()
         except ChildProcessError:
             self.code = None  # the application ignores SIGCHLD, or reaps what is not its own
         self._call_off()
@@ -543,6 +549,13 @@ def _users_part(text: str) -> str:
 
 
 _CHILD = str(Path(__file__).with_name("_child.py"))
+
+
+def _reap_later(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # somebody else has reaped it
 
 
 def _ran(pid: int) -> float | None:

@@ -17,6 +17,7 @@ from supervisor import (
     Terminate,
     WorkerDied,
     WorkerStopped,
+    _shell,
 )
 
 from ..contract import functions as f
@@ -247,3 +248,21 @@ async def test_killing_a_worker_that_ignores_sigterm_delays_its_neighbours_by_no
         assert ended > 20
         assert slowest < 0.05, "a neighbour was held up"
         await asyncio.wait(calls)
+
+
+def test_one_that_takes_its_time_to_die_is_reaped_though_the_loop_is_gone(monkeypatch):
+    """The system is busy, and the shutdown's time is over before the kernel has buried what was killed."""
+    monkeypatch.setattr(_shell, "QUIET_SLACK", 0.0)
+    monkeypatch.setattr(_shell, "JOIN_SLACK", 0.0)
+
+    async def main():
+        async with Supervisor(max_processes=2) as sup:
+            await sup.run(tasks.pid_of, kind="process")
+            return [process.pid for process in pool(sup)._all]
+
+    for _ in range(5):
+        for pid in asyncio.run(main()):
+            limit = time.monotonic() + 20
+            while look(pid) is not None:
+                assert time.monotonic() < limit, "nobody has reaped it"
+                time.sleep(0.001)
