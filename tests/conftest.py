@@ -95,6 +95,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     before, check = open_files(), LeakCheck(grace=5)
     check.look()
     yield
+    structlog.reset_defaults()  # what a test has configured is not to reach the next one
     if "leftovers" in request.fixturenames:
         request.getfixturevalue("leftovers").release.set()
     marker = request.node.get_closest_marker("supervisor")

@@ -56,7 +56,7 @@ async def test_all_calls_that_wait_fail_where_no_process_comes_up(tmp_path, monk
 @pytest.mark.parametrize("executable", ["/nowhere/python", "", None])
 async def test_an_interpreter_that_cannot_be_launched(monkeypatch, executable):
     monkeypatch.setattr(sys, "executable", executable)
-    async with sound(), Supervisor() as sup:
+    async with sound(20), Supervisor() as sup:
         await both_fail(sup, "a worker process cannot be launched")
         monkeypatch.undo()
         assert await sup.run(int, "5", kind="process") == 5
