@@ -220,7 +220,7 @@ async def test_a_silent_worker_is_stopped_by_its_ladder_and_restarted(kind, boar
             assert (restarting["attempt"], restarting["ended"]) == (1, "stopped" if how == "obeys" else "injected")
     stuck = next(event for event in events if event["event"] == "worker.stuck")
     assert (stuck["worker"], stuck["kind"], stuck["reason"]) == ("w", kind, "no heartbeat for 0.5 s")
-    assert "in silent" in stuck["stack"]
+    assert "in silent" in stuck["stack"] or "does not answer" in stuck["stack"]  # a process that gets no time
 
 
 async def test_a_worker_that_beats_goes_on(kind, board):

@@ -196,7 +196,7 @@ async def test_a_policy_that_the_user_names_is_followed_as_it_stands(kind, board
             await sup.run(f.spinner, board, kind=kind, timeout=0.3, policy=INJECTING if named == "call" else None)
     outcome = caught.value.outcome
     assert (outcome.ended, outcome.step, outcome.error, outcome.exit_code) == ("injected", "inject", None, None)
-    assert "in spin" in outcome.stack
+    assert "in spin" in outcome.stack or "does not answer" in outcome.stack  # a process that gets no time
     assert board.lines("unwound") == ["finally"]
 
 

@@ -46,7 +46,7 @@ async def test_the_events_of_a_worker_that_climbs_its_ladder(kind, board, events
     ]
     assert again == 1
     (escalated,) = (event for event in of(events, "w") if event["event"] == "worker.escalated")
-    assert "in spin" in escalated["stack"]
+    assert "in spin" in escalated["stack"] or "does not answer" in escalated["stack"]  # a process that gets no time
 
 
 async def test_a_worker_that_fails_is_told_with_its_error(kind, events):
@@ -115,7 +115,7 @@ async def test_the_report_and_its_outcomes_survive_pickling_and_are_json(kind, b
     assert copy.counts() == report.counts() == {"injected": 1}
     (outcome,) = json.loads(json.dumps(report.to_dict()))["outcomes"]
     assert (outcome["worker"], outcome["kind"], outcome["ended"], outcome["step"]) == ("w", kind, "injected", "inject")
-    assert "in spin" in outcome["stack"]
+    assert "in spin" in outcome["stack"] or "does not answer" in outcome["stack"]  # a process that gets no time
 
 
 @pytest.mark.parametrize("listened", [False, True])
