@@ -50,7 +50,8 @@ class Outcome:
         value: What the function returned, else None.
         error: What it raised, else None. The unwinding of `StopRequested` is no error.
         exit_code: As in `subprocess`, negative for a signal; None where it is not known and for threads.
-        seconds: How long the function ran.
+        seconds: How long the function ran; in a process, from when the supervisor heard of its start to when it heard
+            of its end.
         stop_seconds: How long it took to end after a stop had begun; 0.0 if none had.
         stack: Where it stood at the first step past `Ask`, or when it was abandoned; None if it came to neither.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -26,6 +27,10 @@ if "coverage.collector" in sys.modules:
     # taken, and all others would wait for ever. What the lock guards is a dict, which the GIL guards as well.
     sys.modules["coverage.collector"].Collector.lock_data = lambda _: None
     sys.modules["coverage.collector"].Collector.unlock_data = lambda _: None
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job is begun so, and all that it starts; the programs that the tests interrupt must hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")
