@@ -33,6 +33,7 @@ class GroupSupervisor(Supervisor):
         self._parent = parent
         self._group = group
         self._settings = parent._settings
+        self._view = LoopView(parent._attached(), group=group)
         self._entered = False
 
     @property
@@ -162,10 +163,6 @@ class GroupSupervisor(Supervisor):
     @property
     def _listeners(self) -> Any:  # type: ignore[override]
         return self._parent._listeners
-
-    @property
-    def _view(self) -> LoopView:  # type: ignore[override]
-        return LoopView(self._attached(), group=self._group)
 
     def _attach(self) -> asyncio.AbstractEventLoop:
         return self._parent._attach()

@@ -23,7 +23,7 @@ NAMED = 5
 
 def health_of(name: str, shell: Shell, group: Group, *, asked: bool, max_abandoned: int, max_exhausted: int) -> Health:
     """Looks at a group, or at the supervisor where it is the root; `asked` says that it was asked to shut down."""
-    abandoned = [run.name for run in tuple(shell.abandoned.values()) if _within(group, run.group)]
+    abandoned = [run.name for run in tuple(shell.abandoned.values()) if group.holds(run.group)]
     exhausted = [other for other in tuple(shell.exhausted) if _named_in(group, other)]
     ill: list[str] = []
     if len(abandoned) > max_abandoned:
@@ -44,7 +44,7 @@ def _down(shell: Shell, group: Group, asked: bool) -> Iterator[str]:
     if asked or shell.closing is not None:
         yield SHUTTING_DOWN if shell.report is None else "has shut down"
         return
-    for around in (group, *group.groups):
+    for around in group.around:
         which = "" if around is group else f"group {around.name!r} "
         if around.over or around.report is not None:
             yield f"{which}has ended"
@@ -59,7 +59,7 @@ def _down(shell: Shell, group: Group, asked: bool) -> Iterator[str]:
 
 def _late(group: Group, life: Life) -> bool:
     """Whether a worker of this group ought to be ready, and is not; one that is about to end need not."""
-    if life.ready_timeout is None or life.ready or not _within(group, life.group):
+    if life.ready_timeout is None or life.ready or not group.holds(life.group):
         return False
     state = life.state
     return not (life.over or isinstance(state, Over) or (isinstance(state, Up) and state.asked))
@@ -78,11 +78,6 @@ def _renewed_in(group: Group) -> Iterator[Group]:
 
 def _is_renewed(group: Group) -> bool:
     return group.ending or group.between_runs or group.renewing
-
-
-def _within(group: Group, place: Group | None) -> bool:
-    """Whether what stands in one group stands in another; a run of the root has none."""
-    return group.group is None or (place is not None and (place is group or group in place.groups))
 
 
 def _named_in(group: Group, name: str) -> bool:

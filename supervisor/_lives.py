@@ -6,10 +6,11 @@ What follows is decided in `_life`; how a run is carried out and stopped is the 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, assert_never, cast
+from typing import TYPE_CHECKING, Any, Protocol, assert_never, cast
 
 from ._errors import RestartLimitExceeded, WorkerExit, WorkerFailed
 from ._group import (
@@ -70,7 +71,7 @@ class _Tell:
     failed: bool
 
 
-class Member:
+class Member(ABC):
     """What a group consists of: workers, and groups of their own.
 
     Attributes:
@@ -144,9 +145,9 @@ class Member:
         self.waiters: dict[asyncio.Future[None], None] = {}
 
     @property
+    @abstractmethod
     def ready(self) -> bool:
         """Whether its present run is ready."""
-        raise NotImplementedError
 
     @property
     def between_runs(self) -> bool:
@@ -156,10 +157,7 @@ class Member:
     @property
     def groups(self) -> Iterator[Group]:
         """The groups that it is in, the innermost first."""
-        group = self.group
-        while group is not None:
-            yield group
-            group = group.group
+        return iter(()) if self.group is None else self.group.around
 
     @property
     def blocked(self) -> bool:
@@ -359,9 +357,21 @@ class Group(Member):
         return self.over and (self.group is None or self not in self.group.originals or self.group.gone)
 
     @property
+    def around(self) -> Iterator[Group]:
+        """It, and the groups that it is in, the innermost first."""
+        group: Group | None = self
+        while group is not None:
+            yield group
+            group = group.group
+
+    def holds(self, place: Group | None) -> bool:
+        """Whether what stands in a group stands in this one; the runs of the root have none."""
+        return self.group is None or (place is not None and self in place.around)
+
+    @property
     def takes_work(self) -> bool:
         """Whether it is up; one that is being stopped, or waits to begin anew, takes no work, nor do those in it."""
-        return not any(group.over or group.ending or group.between_runs for group in (self, *self.groups))
+        return not any(group.over or group.ending or group.between_runs for group in self.around)
 
     @property
     def empty(self) -> bool:
@@ -378,13 +388,10 @@ class Group(Member):
                 yield member
 
 
-M = TypeVar("M", bound=Member)
-
-
 class Runner(Protocol):
     """What lives need of the shell. On the loop's thread."""
 
-    def call_soon(self, callback: Callable[[M], object], member: M) -> None:
+    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
         """Calls this in the loop's next turn."""
         ...
 
@@ -473,14 +480,6 @@ class Lives:
                 del group.stood_down[old]
                 group.originals.pop(old, None)
                 return
-
-    def drop(self, life: Life) -> None:
-        """Forgets a worker whose first run could not be begun."""
-        if self.all.pop(life.number, None) is not None:
-            life.group.members.pop(life.number, None)
-            life.group.originals.pop(life, None)
-            for other in life.after:
-                other.dependents.discard(life)
 
     # -------------------------------------------------------------------------------- what happens
 
@@ -742,7 +741,7 @@ class Lives:
                 self._stop_if_due(self._to_stop[0])
                 self._to_stop.popleft()
         except (KeyboardInterrupt, SystemExit):
-            self._runner.call_soon(lambda _: self._stop_freed(), self.root)
+            self._runner.call_soon(self._stop_freed)
             raise
         finally:
             self._stopping = False

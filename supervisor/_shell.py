@@ -17,7 +17,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, assert_never, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never, cast
 
 from ._context import Chain
 from ._errands import Errand, Errands
@@ -80,8 +80,6 @@ if TYPE_CHECKING:
     StandIn: TypeAlias = Callable[["Shell"], list[WorkerKind]]
 
 __all__ = ["Settings", "Shell"]
-
-M = TypeVar("M", bound=Member)
 
 CHAIN_SLACK = 0.05
 """Seconds after which a chain of waiters that has not moved on is started again."""
@@ -385,7 +383,7 @@ class Shell:
         if any(life.after or life.group is not group for life in lives):
             self._reserve(lives, self.clock(), group.deadline)
         for run in self.calls():
-            if _belongs(run, group):
+            if group.holds(run.group):
                 self.stop(run, "shutdown", group.reason)
         for life in lives:
             if life.run.ladder is not None:
@@ -398,7 +396,7 @@ class Shell:
         for group in tuple(self._groups):
             ended = group.gone or self.report is not None or (self.closing is not None and group.empty)
             runs = [*self.calls(), *self.errands.open] if ended else []
-            if ended and (self.report is not None or not any(_belongs(run, group) for run in runs)):
+            if ended and (self.report is not None or not any(group.holds(run.group) for run in runs)):
                 seconds = self.clock() - group.began_at if group.closed is not None else 0.0
                 outcomes = tuple(group.outcomes.values())
                 if group.gone and self.names.get(group.name) is group:  # only now: its end is told by its name
@@ -427,8 +425,8 @@ class Shell:
         finally:
             member.waiters.pop(change, None)  # it is still there where this was cancelled
 
-    def call_soon(self, callback: Callable[[M], object], member: M) -> None:
-        self.loop.call_soon(callback, member)
+    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
+        self.loop.call_soon(callback, *args)
 
     def begin_run(self, life: Life) -> None:
         """Begins a further run of a worker."""
@@ -651,9 +649,9 @@ class Shell:
 
     def workers(self, group: Group | None = None) -> list[Worker]:
         """Returns the handles of all that has not ended, here or in a group, the oldest first. Any thread."""
-        lives = [life for life in list(self.lives.all.values()) if group is None or group in life.groups]
+        lives = [life for life in list(self.lives.all.values()) if group is None or group.holds(life.group)]
         numbered = [(life.number, life.worker) for life in lives]
-        handles = ((run.number, self.handle(run)) for run in self.calls() if group is None or _belongs(run, group))
+        handles = ((run.number, self.handle(run)) for run in self.calls() if group is None or group.holds(run.group))
         numbered += [(number, worker) for number, worker in handles if worker is not None]
         return [worker for _, worker in sorted(numbered, key=lambda item: item[0])]
 
@@ -706,7 +704,7 @@ class Shell:
         """By when a shutdown must have ended a run: workers that it comes after still need time after it."""
         deadline = self._deadline()
         if run.group is not None:
-            deadline = min(deadline, run.group.deadline, *(group.deadline for group in run.group.groups))
+            deadline = min(deadline, *(group.deadline for group in run.group.around))
         return deadline if run.life is None else min(deadline, self._deadlines.get(run.life, deadline))
 
     def stop_soon(self, run: Run) -> None:
@@ -1103,7 +1101,7 @@ class Shell:
             self._note_for_groups(run, run.group, outcome)
 
     def _note_for_groups(self, run: Run, group: Group, outcome: Outcome) -> None:
-        for around in (group, *group.groups):
+        for around in group.around:
             if around.closed is not None or self.closing is not None:
                 if outcome.ended == "cancelled":
                     around.withdrawn.add(run.number)
@@ -1292,11 +1290,6 @@ class Shell:
             self._inbox.close()
 
 
-def _belongs(run: Run, group: Group) -> bool:
-    """Whether a call is one of a group, or of a group in it."""
-    return run.group is not None and (run.group is group or group in run.group.groups)
-
-
 def _role(member: Member) -> str:
     return "group" if isinstance(member, Group) else "worker"
 
@@ -1307,11 +1300,8 @@ def _full_name(group: Group, name: str) -> str:
 
 def _policy_of(group: Group | None) -> EscalationPolicy | None:
     """Returns the ladder that a group, or the nearest around it, has for its workers."""
-    while group is not None:
-        if group.policy is not None:
-            return group.policy
-        group = group.group
-    return None
+    policies = () if group is None else (around.policy for around in group.around)
+    return next((policy for policy in policies if policy is not None), None)
 
 
 NO_RULES = Rules((), (), 0.0)
