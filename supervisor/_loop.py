@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -33,16 +34,16 @@ class Timer(Protocol):
     def cancel(self) -> None: ...
 
 
-class Clock:
+class Clock(ABC):
     """A clock that does not belong to a loop, and keeps its own timers."""
 
+    @abstractmethod
     def __call__(self) -> float:
         """Returns the seconds. Any thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def call_at(self, loop: asyncio.AbstractEventLoop, at: float, callback: Callable[[], object]) -> Timer:
         """Has `callback()` called at this moment, or later, on the loop's thread."""
-        raise NotImplementedError
 
 
 stand_in: Clock | None = None

@@ -8,7 +8,7 @@ import os
 import sys
 import weakref
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 from ._checks import (
     check_choice,
@@ -38,8 +38,10 @@ from ._health import SHUTTING_DOWN, health_of
 from ._lives import Group, Life, Member
 from ._loop import outlast
 from ._outcome import Health, Statistics
+from ._policy import OnExhausted, Strategy
 from ._run import CallFuture, WorkerKind, qualname
 from ._shell import Settings, Shell
+from ._shutdown import OnAbandoned
 from ._signals import checked_signals
 from ._transitions import Listeners, Transitions
 from ._values import checked_count, checked_reason, checked_seconds
@@ -126,9 +128,9 @@ class Supervisor:
         config: Config | None = None,
         logger: Any = None,
     ) -> None:
-        check_choice("strategy", strategy, ("one_for_one", "one_for_all", "rest_for_one"))
-        check_choice("on_exhausted", on_exhausted, ("give_up", "escalate"))
-        check_choice("on_abandoned", on_abandoned, ("report", "exit"))
+        check_choice("strategy", strategy, get_args(Strategy))
+        check_choice("on_exhausted", on_exhausted, get_args(OnExhausted))
+        check_choice("on_abandoned", on_abandoned, get_args(OnAbandoned))
         if logger is not None and not all(callable(getattr(logger, method, None)) for method in LOG_METHODS):
             raise TypeError(f"logger={logger!r}: must have the methods {', '.join(LOG_METHODS)}")
         configured = checked_config(config)
@@ -402,8 +404,8 @@ class Supervisor:
         from ._groupface import GroupSupervisor  # noqa: PLC0415  # it is a Supervisor itself
 
         self._attach()
-        check_choice("strategy", strategy, ("one_for_one", "one_for_all", "rest_for_one"))
-        check_choice("on_exhausted", on_exhausted, ("give_up", "escalate"))
+        check_choice("strategy", strategy, get_args(Strategy))
+        check_choice("on_exhausted", on_exhausted, get_args(OnExhausted))
         group = Group(
             self._scope(),
             strategy,

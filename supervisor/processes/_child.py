@@ -475,20 +475,19 @@ def _set_signals(gate: Gate, stack: int) -> None:
     _signal.signal(_signal.SIGTERM, _nothing)
     _signal.signal(INJECT, gate.on_signal)
     _signal.signal(TERMINATE, _signal.SIG_DFL)
-    _signal.signal(STACK, lambda _, frame: os.write(stack, _where(frame)))
+
+    def say_where(_: int, frame: FrameType | None) -> None:  # as faulthandler does; without looking at any file
+        lines = ["Stack:"]
+        while frame is not None:
+            lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}')
+            frame = frame.f_back
+        os.write(stack, "\n".join([*lines, ""]).encode(errors="replace"))
+
+    _signal.signal(STACK, say_where)
     _signal.siginterrupt(STACK, False)
     # faulthandler reads frames whatever the interpreter is about, and has crashed it (once in some thousand times, on
     # 3.12 and 3.13): it is for those that are in C code, whose frames stand still.
     faulthandler.register(STACK_IN_C, file=stack, all_threads=False)
-
-
-def _where(frame: FrameType | None) -> bytes:
-    """Says where a frame stands, as faulthandler does; without looking at any file."""
-    lines = ["Stack:"]
-    while frame is not None:
-        lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}')
-        frame = frame.f_back
-    return "\n".join([*lines, ""]).encode(errors="replace")
 
 
 def _nothing(_: int, __: FrameType | None) -> None:
