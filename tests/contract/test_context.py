@@ -111,7 +111,8 @@ async def test_errors_of_callbacks_are_logged_and_stop_nothing(kind, board, even
 
 
 async def test_a_callback_that_blocks_is_logged_and_the_ladder_goes_on(kind, board, events):
-    outcome = await stopped(board, kind, f.blocking_callback, policy=INJECTING)
+    policy = EscalationPolicy(Ask(1), Inject(f.LIMIT))  # time for the callback to begin, beside a worker that spins
+    outcome = await stopped(board, kind, f.blocking_callback, policy=policy)
     board.post("release")
     assert outcome.ended == "injected"
     blocked = [event for event in events if event["event"] == "worker.callback_blocked"]

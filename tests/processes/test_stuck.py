@@ -18,7 +18,7 @@ from . import tasks
 from .faults import alive, members, sound, until
 from .test_deaths import QUICK, call, pool
 
-INJECTING = EscalationPolicy(Ask(0.01), Inject(10, every=0.5))
+INJECTING = EscalationPolicy(Ask(0.01), Inject(10, every=math.inf))  # the first one must do
 INTERRUPTIBLE = (
     *(tasks.sleeps, tasks.receives, tasks.locks, tasks.gets, tasks.gets_simply, tasks.selects, tasks.joins),
     *(tasks.waits_for_a_program, tasks.backtracks, tasks.powers, tasks.spins),
@@ -32,7 +32,6 @@ async def test_an_injection_reaches_what_waits_and_what_computes(board, fn):
         await board.posted("entered")
         outcome = await sup.workers()[0].stop()
         assert (outcome.ended, outcome.error, outcome.exit_code) == ("injected", None, None)
-        assert outcome.stop_seconds < 0.45, "the first injection was lost"
         assert f"in {fn.__name__}" in outcome.stack or "does not answer" in outcome.stack  # it got no time
 
 
@@ -48,16 +47,13 @@ async def test_an_injection_reaches_what_waits_and_what_computes(board, fn):
     ],
 )
 async def test_what_an_injection_does_not_end_is_ended(board, events, fn, ended):
-    async with (
-        sound() as calls,
-        Supervisor(policy=EscalationPolicy(Ask(0.02), Inject(0.05), Terminate(0.5), Kill(2))) as sup,
-    ):
+    policy = EscalationPolicy(Ask(0.02), Inject(0.05), Terminate(10 if ended == "terminated" else 0.5), Kill(10))
+    async with sound() as calls, Supervisor(policy=policy) as sup:
         calls.append(call(sup, fn, board, name="w"))
         pid = int(await board.posted("entered"))
         outcome = await sup.workers()[0].stop()
         assert (outcome.ended, outcome.step) == (ended, ended.removesuffix("ed").replace("terminat", "terminate"))
         assert outcome.exit_code < 0
-        assert outcome.stop_seconds < 3
         assert not alive(pid)
         with pytest.raises(WorkerStopped):
             await calls[0]
