@@ -167,7 +167,7 @@ def decide_life(state: LifeState, event: LifeEvent, now: float, restart: Restart
 def _up(state: Up, event: LifeEvent, now: float, restart: Restart) -> LifeDecision:
     match event:
         case StopAsked():
-            return replace(state, asked=True, again=False), (StopRun(),)
+            return Up(state.since, state.restarts, state.streak, asked=True), (StopRun(),)
         case RestartAsked():
             return state if state.asked else replace(state, again=True), (StopRun(),)
         case RunEnded():

@@ -241,8 +241,8 @@ def _running(state: Running, event: Event, now: float, rules: Rules) -> Decision
     match event:
         case StopAsked(cause=cause, deadline=deadline):
             step, *later = rules.ladder(cause) or (Ask(0.0),)  # nobody is given up without having been asked
-            begun = Stopping(cause, step, tuple(later), began_at=now, ends_at=now, deadline=deadline)
-            return _climb(_fit(_begin(begun, step, tuple(later), now), now), now, [Perform(step)])
+            begun = _begin(cause, step, tuple(later), now, began_at=now, deadline=deadline)
+            return _climb(_fit(begun, now), now, [Perform(step)])
         case Exited(returned=returned, died=died):
             return _conclude("died" if died else "returned" if returned else "failed")
         case Entered() | TimePassed() | GraceAsked() | Abandoned():
@@ -297,7 +297,8 @@ def _climb(state: Stopping, now: float, commands: list[Command]) -> Decision:
             return replace(state, ends_at=math.inf, again_at=math.inf), tuple(commands)
         step, *later = state.later
         # Fitted anew, as the alarm may have come late: lateness never pushes the end past the deadline.
-        state = _fit(_begin(state, step, tuple(later), now), now)
+        begun = _begin(state.cause, step, tuple(later), now, began_at=state.began_at, deadline=state.deadline)
+        state = _fit(begun, now)
         commands.append(Perform(step))
     if state.again_at <= now and isinstance(state.step, Inject):
         state = replace(state, again_at=now + state.step.every)
@@ -308,9 +309,11 @@ def _climb(state: Stopping, now: float, commands: list[Command]) -> Decision:
     return state, tuple(commands)
 
 
-def _begin(state: Stopping, step: Step, later: tuple[Step, ...], now: float) -> Stopping:
+def _begin(
+    cause: Cause, step: Step, later: tuple[Step, ...], now: float, *, began_at: float, deadline: float
+) -> Stopping:
     again_at = now + step.every if isinstance(step, Inject) else math.inf
-    return replace(state, step=step, later=later, ends_at=now + step.grace, again_at=again_at)
+    return Stopping(cause, step, later, began_at, now + step.grace, again_at, deadline)
 
 
 def _fit(state: Stopping, now: float) -> Stopping:

@@ -38,7 +38,6 @@ from ._machine import (
     Command,
     Conclude,
     EndedState,
-    Entered,
     Event,
     Exited,
     GraceAsked,
@@ -46,6 +45,7 @@ from ._machine import (
     Perform,
     Queued,
     Rules,
+    Running,
     Starting,
     StopAsked,
     Stopping,
@@ -693,7 +693,8 @@ class Shell:
         if run.over:
             return
         if run.ladder is None:
-            self.log.refresh()
+            if self.closing is None:  # else it has been refreshed
+                self.log.refresh()
             if not self._give_ladder(run, cause, reason):
                 return
         elif cause != "shutdown" and isinstance(run.ladder.state, Stopping | EndedState):
@@ -719,12 +720,10 @@ class Shell:
         """
         if run.settle is not None and not run.settle.acquire(False):
             return False
-        run.ladder = Ladder(
-            Starting() if run.own else Queued(), cause, reason or REASONS[cause], self.clock(), self._rules(run)
-        )
         # A process is given its run on this thread: one that was claimed without it has been withdrawn by its caller.
-        if not run.claim.acquire(False) and (run.carrier is not None or run.kind is self.threads):
-            self._feed(run, Entered())
+        entered = not run.claim.acquire(False) and (run.carrier is not None or run.kind is self.threads)
+        state = Running() if entered else Starting() if run.own else Queued()
+        run.ladder = Ladder(state, cause, reason or REASONS[cause], self.clock(), self._rules(run))
         return True
 
     def _rules(self, run: Run) -> Rules:
