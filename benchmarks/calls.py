@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import timeit
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -143,19 +144,35 @@ async def _linearity() -> Table:
     numbers = sized((1_000, 10_000, 100_000), (50, 100))
     async with contenders(sized(32, 2)) as calls:
         chosen = {name: calls[name] for name in (FLOOR, RIE, VIEW, RUN)}
-        took = [
-            await in_turns({name: _at_once(call, number) for name, call in chosen.items()}, sized(2, 1))
-            for number in numbers
-        ]
+        took = []
+        for number in numbers:
+            each = {name: _at_once(call, number) for name, call in chosen.items()}
+            each |= {f"{name}{UNCOLLECTED}": _uncollected(each[name]) for name in (RIE, VIEW, RUN)}
+            took.append(await in_turns(each, sized(2, 1)))
     columns = [f"{number:,}" for number in numbers]
     return Table(
         "So many calls queued at once, 32 threads; for each",
         "µs",
         columns,
-        {name: [one[name] for one in took] for name in chosen},
+        {name: [one[name] for one in took] for name in took[0]},
         beside=RIE,
         goals=[Goal(name, columns[-1], GROWTH, beside_column=columns[0]) for name in (VIEW, RUN)],
+        note="Each full garbage collection looks through all that lives: among few calls there is none.",
     )
+
+
+UNCOLLECTED = ", without garbage collection"
+
+
+def _uncollected(measure: Callable[[], Awaitable[float]]) -> Callable[[], Awaitable[float]]:
+    async def measure_uncollected() -> float:
+        gc.disable()
+        try:
+            return await measure()
+        finally:
+            gc.enable()
+
+    return measure_uncollected
 
 
 # ------------------------------------------------------------------------------------------------ logs

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 import threading
 from collections import Counter
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor import Supervisor
 from supervisor._run import CallFuture, Run
+from supervisor.processes._child import Child
+from supervisor.processes._parcel import parcel
+from supervisor.processes._wire import HEAD, Frame
 from supervisor.threads._gate import Gate
 from supervisor.threads._pool import Threads
 
@@ -234,6 +238,8 @@ async def _parts() -> dict[str, float]:
 
         threads = shell.threads
         assert isinstance(threads, Threads)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        child, packed = Child(nowhere, nowhere), Frame(parcel(1, "noop-1", 1, None, noop, ())[0][HEAD:], [])
         parts: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
             "make the future": (lambda: None, lambda _: CallFuture(loop=loop)),
             "make the record": (
@@ -244,8 +250,11 @@ async def _parts() -> dict[str, float]:
             "run an empty function behind its gate": (Gate, lambda gate: gate.run(noop, ())),
             "carry a call out, all of it, in the worker's thread": (made, threads._carry_out),
             "take its end in, in the loop's thread": (given, shell._arrived),
+            "of a call in a process: pack it": (lambda: None, lambda _: parcel(1, "noop-1", 1, None, noop, ())),
+            "... carry it out there, and send what came of it nowhere": (lambda: packed, child._carry_out),
         }
         took = {name: median(_timed(*part, number) for _ in range(sized(9, 1))) for name, part in parts.items()}
+        os.close(nowhere)
         inbox._items.clear()
         inbox._armed = False
         await asyncio.sleep(0)

@@ -8,17 +8,19 @@ import gc
 import math
 import sys
 import threading
+from dataclasses import dataclass, replace
 from statistics import median, quantiles
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from supervisor import Ask, EscalationPolicy, Inject, StopInjected, Supervisor
+from supervisor import Ask, EscalationPolicy, Inject, StopEvent, StopInjected, Supervisor
+from supervisor._context import Chain
 
 from .measure import SILENT, Gap, Goal, Table, in_turns, pinned, several, sized, spinning
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from supervisor import WorkerContext
     from supervisor._run import Run
@@ -35,6 +37,10 @@ COLUMNS = [f"{number:,}" for number in WAITERS]
 
 EVENT_OUT, EVENT_GAP = "floor: one `threading.Event` for all: last out", "floor: one `threading.Event` for all"
 EVENTS_OUT, EVENTS_GAP = "an Event for each, set one after the other: last out", "an Event for each"
+CHAIN_OUT, CHAIN_GAP = (
+    "our chain of Events, without a supervisor: last out",
+    "our chain of Events, without a supervisor",
+)
 OUT, KNOWN, GAP = "**`shutdown()`**: last worker out", "`shutdown()`: report there", "**`shutdown()`**"
 
 Stop = dict[str, float]
@@ -56,12 +62,12 @@ def waiters() -> list[Table]:
 
 
 def _ends_of(where: str, took: list[Stop], goals: list[Goal], note: str) -> Table:
-    rows = (EVENT_OUT, EVENTS_OUT, OUT, KNOWN)
+    rows = (EVENT_OUT, EVENTS_OUT, CHAIN_OUT, OUT, KNOWN)
     return Table(f"Stop of so many waiting workers{where}", "ms", COLUMNS, _rows(rows, took), EVENT_OUT, goals, note)
 
 
 def _gaps_of(where: str, took: list[Stop], goals: list[Goal]) -> Table:
-    rows = (EVENT_GAP, EVENTS_GAP, GAP)
+    rows = (EVENT_GAP, EVENTS_GAP, CHAIN_GAP, GAP)
     title = f"Longest gap of the loop in that stop{where}"
     return Table(title, "ms", COLUMNS, _rows(rows, took), EVENT_GAP, goals)
 
@@ -76,7 +82,7 @@ async def _waiters(cpu_bound: int) -> list[Stop]:
         stops: list[Stop] = []
         for turn in range(sized(5, 1)):
             stop: Stop = {}
-            for one in (_stop_workers, _set_events, _set_one_event):
+            for one in (_stop_workers, _set_chain, _set_events, _set_one_event):
                 if one is _set_one_event and cpu_bound and turn and number == WAITERS[-1]:
                     continue
                 gc.collect()
@@ -106,22 +112,44 @@ async def _stop_workers(number: int, cpu_bound: int) -> Stop:
 
 
 async def _set_one_event(number: int, cpu_bound: int) -> Stop:
-    out, gap = await _set([threading.Event()] * number, cpu_bound)
+    event = threading.Event()
+    out, gap = await _set([event] * number, event.set, cpu_bound)
     return {EVENT_OUT: out, EVENT_GAP: gap}
 
 
 async def _set_events(number: int, cpu_bound: int) -> Stop:
-    out, gap = await _set([threading.Event() for _ in range(number)], cpu_bound)
+    events = [threading.Event() for _ in range(number)]
+
+    def stop() -> None:
+        for event in events:
+            event.set()
+
+    out, gap = await _set(events, stop, cpu_bound)
     return {EVENTS_OUT: out, EVENTS_GAP: gap}
 
 
-async def _set(events: list[threading.Event], cpu_bound: int) -> tuple[float, float]:
-    """Stops threads that wait for Events, as it is done without a library."""
+async def _set_chain(number: int, cpu_bound: int) -> Stop:
+    chain = Chain()
+    events = [StopEvent(chain) for _ in range(number)]
+
+    def stop() -> None:
+        for event in events:
+            event.set()
+        chain.start()
+
+    out, gap = await _set(events, stop, cpu_bound)
+    return {CHAIN_OUT: out, CHAIN_GAP: gap}
+
+
+async def _set(
+    events: Sequence[threading.Event | StopEvent], stop: Callable[[], None], cpu_bound: int
+) -> tuple[float, float]:
+    """Stops threads that wait for Events, with nobody to know what becomes of them."""
     loop = asyncio.get_running_loop()
     left_at: list[float] = []
     all_out = asyncio.Event()
 
-    def wait(event: threading.Event) -> None:
+    def wait(event: threading.Event | StopEvent) -> None:
         event.wait()
         left_at.append(monotonic())
         if len(left_at) == len(events):
@@ -133,8 +161,7 @@ async def _set(events: list[threading.Event], cpu_bound: int) -> tuple[float, fl
     await asyncio.sleep(sized(SETTLED, 0.05))
     with spinning(cpu_bound):
         gap, began_at = Gap(), monotonic()
-        for event in dict.fromkeys(events):
-            event.set()
+        stop()
         await all_out.wait()
         longest = gap.end()
     for thread in threads:
@@ -147,7 +174,7 @@ async def _set(events: list[threading.Event], cpu_bound: int) -> tuple[float, fl
 
 def ends() -> list[Table]:
     """The last end of a shutdown, an injection, and a shutdown that has to give one worker up."""
-    last, report, injected = "shutdown: last line of the last worker to the report", "a shutdown", "an injection"
+    last, report = "shutdown: last line of the last worker to the report", "a shutdown"
     bare, by_ladder, by_stop = (
         "floor: bare `PyThreadState_SetAsyncExc`, `call_soon_threadsafe`",
         "the step Inject to the outcome",
@@ -156,8 +183,11 @@ def ends() -> list[Table]:
     bare_end = "floor: a thread's last line, `call_soon_threadsafe`"
     with pinned():
         ended = asyncio.run(in_turns({bare_end: several(_end_bare, 10), last: several(_last_end, 10)}, sized(5, 1)))
-        ways = {bare: _inject_bare, by_ladder: _inject_by_ladder, by_stop: _stop_by_injection}
-        struck = asyncio.run(in_turns({name: several(one, sized(20, 2)) for name, one in ways.items()}, sized(9, 1)))
+        ways = [(bare, _inject_bare, part) for part in STRETCHES]
+        ways += [(by_ladder, _inject_by_ladder, part) for part in STRETCHES]
+        ways += [(by_stop, _stop_by_injection, "in all")]
+        each = {f"{name}|{part}": several(_stretch(way, part), sized(20, 2)) for name, way, part in ways}
+        struck = asyncio.run(in_turns(each, sized(9, 1)))
     stuck_of, late = sized(1_000, 5), "later than the ladder's graces"
     stuck = f"shutdown with one stuck of {stuck_of:,} waiting workers"
     timer = "floor: `call_later` of the same time, in an idle loop"
@@ -168,11 +198,11 @@ def ends() -> list[Table]:
         ),
         Table(
             "An exception injected into a thread that spins in Python, until its end is known in the loop",
-            "ms",
-            [injected],
-            _column(struck),
+            "µs",
+            list(STRETCHES),
+            {name: [struck.get(f"{name}|{part}") for part in STRETCHES] for name in (bare, by_ladder, by_stop)},
             beside=bare,
-            goals=[Goal(by_ladder, injected, 2, bare)],
+            goals=[Goal(by_ladder, "in all", 2, bare)],
             pinned=True,
         ),
         Table(
@@ -260,65 +290,102 @@ def _spin() -> None:
         number += 1
 
 
-async def _inject_by_ladder() -> float:
-    injected_at, _, ended_at = await _injected()
-    return (ended_at - injected_at) * 1e3
+@dataclass(slots=True)
+class Moments:
+    """When what happened, in an injection."""
+
+    begun: float = 0.0
+    struck: float = 0.0
+    heard: float = 0.0
+    known: float = 0.0
 
 
-async def _stop_by_injection() -> float:
-    _, asked_at, ended_at = await _injected()
-    return (ended_at - asked_at) * 1e3
+STRETCHES: dict[str, Callable[[Moments], float]] = {
+    "in all": lambda at: at.known - at.begun,
+    "until it strikes": lambda at: at.struck - at.begun,
+    "until the loop hears of the end": lambda at: at.heard - at.struck,
+    "until the outcome is there": lambda at: at.known - at.heard,
+}
 
 
-async def _injected() -> tuple[float, float, float]:
-    """Returns when a worker was injected, when its stop had begun, and when its outcome was there."""
+def _stretch(way: Callable[[], Awaitable[Moments]], part: str) -> Callable[[], Awaitable[float]]:
+    async def measure() -> float:
+        return STRETCHES[part](await way()) * 1e6
+
+    return measure
+
+
+async def _inject_by_ladder() -> Moments:
+    return (await _injected())[0]
+
+
+async def _stop_by_injection() -> Moments:
+    at, asked_at = await _injected()
+    return replace(at, begun=asked_at)
+
+
+async def _injected() -> tuple[Moments, float]:
+    """Returns the moments since a worker was injected, and when its stop had begun."""
     loop = asyncio.get_running_loop()
     spinning_now = asyncio.Event()
-    injected_at = 0.0
+    at = Moments()
 
     def work(_: WorkerContext) -> None:
         loop.call_soon_threadsafe(spinning_now.set)
-        _spin()
+        try:
+            _spin()
+        finally:
+            at.struck = monotonic()
 
     async with Supervisor("spinning", logger=SILENT, policy=EscalationPolicy(Ask(0), Inject(5))) as sup:
-        threads = sup._attached().threads
+        shell = sup._attached()
+        threads, settle = shell.threads, shell._settle
         inject = threads.inject
 
-        def noted(run: Run) -> Any:
-            nonlocal injected_at
-            injected_at = monotonic()
+        def injecting(run: Run) -> Any:
+            at.begun = monotonic()
             return inject(run)
+
+        def settling(run: Run) -> None:
+            at.heard = monotonic()
+            settle(run)
 
         worker = await sup.start(work)
         await spinning_now.wait()
-        with patch.object(threads, "inject", noted):
+        with patch.object(threads, "inject", injecting), patch.object(shell, "_settle", settling):
             asked_at = monotonic()
             outcome = await worker.stop()
-            ended_at = monotonic()
+            at.known = monotonic()
     assert outcome.ended == "injected"
-    return injected_at, asked_at, ended_at
+    return at, asked_at
 
 
-async def _inject_bare() -> float:
+async def _inject_bare() -> Moments:
     loop = asyncio.get_running_loop()
     spinning_now, ended = asyncio.Event(), asyncio.Event()
+    at = Moments()
 
     def work() -> None:
         try:
             loop.call_soon_threadsafe(spinning_now.set)
             _spin()
         except StopInjected:
-            loop.call_soon_threadsafe(ended.set)
+            at.struck = monotonic()
+            loop.call_soon_threadsafe(hear)
+
+    def hear() -> None:
+        at.heard = monotonic()
+        ended.set()
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     await spinning_now.wait()
-    began_at = monotonic()
+    at.begun = monotonic()
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(StopInjected))
     await ended.wait()
-    took = monotonic() - began_at
+    at.known = monotonic()
     thread.join()
-    return took * 1e3
+    return at
 
 
 # ------------------------------------------------------------------------------------------------ a busy interpreter
