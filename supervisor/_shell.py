@@ -38,6 +38,7 @@ from ._machine import (
     Command,
     Conclude,
     EndedState,
+    Entered,
     Event,
     Exited,
     GraceAsked,
@@ -45,7 +46,6 @@ from ._machine import (
     Perform,
     Queued,
     Rules,
-    Running,
     Starting,
     StopAsked,
     Stopping,
@@ -720,10 +720,13 @@ class Shell:
         """
         if run.settle is not None and not run.settle.acquire(False):
             return False
+        run.ladder = ladder = Ladder(
+            Starting() if run.own else Queued(), cause, reason or REASONS[cause], self.clock(), self._rules(run)
+        )
         # A process is given its run on this thread: one that was claimed without it has been withdrawn by its caller.
-        entered = not run.claim.acquire(False) and (run.carrier is not None or run.kind is self.threads)
-        state = Running() if entered else Starting() if run.own else Queued()
-        run.ladder = Ladder(state, cause, reason or REASONS[cause], self.clock(), self._rules(run))
+        if not run.claim.acquire(False) and (run.carrier is not None or run.kind is self.threads):
+            with ladder.lock:  # the worker may ask for more time
+                ladder.state, _ = decide(ladder.state, Entered(), ladder.began_at, ladder.rules)
         return True
 
     def _rules(self, run: Run) -> Rules:
