@@ -180,7 +180,8 @@ class Inbox(Generic[T]):
             if not self._items:
                 self._armed = False
                 bell.hush()
-                if self._items:  # posted before the bell was hushed
+                # What was posted before that, or is being posted, may have rung before that: nobody hears it otherwise.
+                if self._items or self._armed:
                     bell.ring()
         except (KeyboardInterrupt, SystemExit):
             bell.ring()

@@ -2,8 +2,13 @@
 
 import asyncio
 import os
+import random
+import select
+import sys
 import threading
 import time
+from functools import partial
+from itertools import count
 
 import pytest
 
@@ -255,3 +260,100 @@ async def test_a_copy_of_a_process_lets_go_of_what_it_has_not():
     shell.begin_shutdown()
     while shell.report is None:
         await asyncio.sleep(0)
+
+
+# ------------------------------------------------------------------------------------------------ the bell
+
+
+class Stepper:
+    """Runs a function in a thread of its own, line by line of the code that is given, each when it is told to."""
+
+    def __init__(self, function, *codes):
+        self._function, self._codes = function, codes
+        self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
+        self.over = False
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        self._stands.acquire()
+
+    def step(self):
+        self._go.release()
+        self._stands.acquire()
+
+    def _run(self):
+        sys.settrace(self._trace)
+        try:
+            self._function()
+        finally:
+            sys.settrace(None)
+            self.over = True
+            self._stands.release()
+
+    def _trace(self, frame, event, _):
+        if frame.f_code not in self._codes:
+            return None
+        if event == "line":
+            self._stands.release()
+            self._go.acquire()
+        return self._trace
+
+
+def is_rung(inbox):
+    return bool(select.select([inbox._bell.fd], [], [], 0)[0])
+
+
+BELL = [(["b"], True), (["b"], False), ([], True), ([], False)]
+"""What is in the inbox, and whether it is armed, when the loop begins its turn: somebody has rung."""
+
+
+def raced(items, armed, posters, choose):
+    """Has threads post while the loop takes its turn, line by line as `choose` says; then has it take what it hears."""
+    seen = []
+    inbox = Inbox(asyncio.get_running_loop(), seen.append)
+    inbox._items.extend(items)
+    inbox._armed = armed
+    inbox._bell.ring()
+    racers = [Stepper(inbox._rung, Inbox._rung.__code__)]
+    racers += [Stepper(partial(inbox.post, name), Inbox.post.__code__) for name in range(posters)]
+    while racing := [racer for racer in racers if not racer.over]:
+        choose(racing).step()
+    for racer in racers:
+        racer.thread.join()
+    while is_rung(inbox):
+        inbox._rung()
+    inbox.post("last")
+    while is_rung(inbox):
+        inbox._rung()
+    inbox.close()
+    return seen, sorted(map(str, [*items, *range(posters), "last"]))
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="there is no bell without eventfd")
+@pytest.mark.parametrize(("items", "armed"), BELL)
+async def test_whatever_is_posted_while_the_loop_takes_its_turn_is_heard_of(items, armed):
+    """All orders of the lines of one post and of the loop's turn."""
+    untried = [[]]
+    tried = 0
+    while untried:
+        decisions = untried.pop()
+        known = len(decisions)
+
+        def choose(racing, decisions=decisions, at=count(), known=known):  # noqa: B008  # one for each order
+            number = next(at)
+            if number >= known:
+                untried.extend([*decisions, other] for other in range(1, len(racing)))
+                decisions.append(0)
+            return racing[decisions[number]]
+
+        seen, posted = raced(items, armed, 1, choose)
+        assert sorted(map(str, seen)) == posted, f"in the order {decisions}"
+        tried += 1
+    assert tried > 100
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="there is no bell without eventfd")
+@pytest.mark.parametrize(("items", "armed"), BELL)
+async def test_whatever_several_post_while_the_loop_takes_its_turn_is_heard_of(items, armed):
+    for seed in range(200):
+        seen, posted = raced(items, armed, 3, random.Random(seed).choice)
+        assert sorted(map(str, seen)) == posted, f"with the seed {seed}"
