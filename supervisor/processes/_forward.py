@@ -33,10 +33,9 @@ class Forwarder:
     def __init__(self, tell: Callable[..., object], stamp: Callable[[], tuple[str, int]]) -> None:
         self._tell = tell
         self._stamp = stamp
-        self._waiting: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
-        self._starting = _thread.allocate_lock()
+        self._waiting: SimpleQueue[tuple[Any, ...] | _thread.LockType] = SimpleQueue()
+        self._started = _thread.allocate_lock()  # taken once: by who starts the thread
         self._dropped = 0
-        self._sending = False
         sys.meta_path.insert(0, self)
 
     # -------------------------------------------------------------------------------- an import hook
@@ -79,26 +78,29 @@ class Forwarder:
             self._dropped += 1
             return
         self._waiting.put((*self._stamp(), method, event))
-        if self._starting.acquire(False):
+        if self._started.acquire(False):
             _thread.start_new_thread(self._send, ())
 
     def _send(self) -> None:
+        worker = ""
         while True:
             item = self._waiting.get()
-            self._sending = True
-            self._tell("log", *item)
+            if isinstance(item, tuple):
+                worker = item[0]
+                self._tell("log", *item)
             if self._dropped and not self._waiting.qsize():
                 dropped, self._dropped = self._dropped, 0
-                self._tell("logs_dropped", item[0], dropped)
-            self._sending = False
+                self._tell("logs_dropped", worker, dropped)
+            if not isinstance(item, tuple):
+                item.release()
 
     def flush(self, seconds: float) -> None:
         """Waits until all has been sent, for so long at most."""
-        from time import monotonic, sleep  # noqa: PLC0415  # lean
-
-        until = monotonic() + seconds
-        while (self._waiting.qsize() or self._sending) and monotonic() < until:
-            sleep(0.001)
+        if self._started.locked():
+            sent = _thread.allocate_lock()
+            sent.acquire()
+            self._waiting.put(sent)
+            sent.acquire(True, seconds)
 
 
 def _plain(event: dict[str, Any]) -> dict[str, Any]:
