@@ -183,6 +183,7 @@ class Ladder:
         stack: Where it stood at the first step past Ask.
         injected: An exception was injected.
         busy: Its commands are being carried out.
+        claiming: The loop has begun to claim the run, so that no thread takes it.
         todo: What the machine has commanded and nobody has carried out yet.
         waiters: Futures of those who wait for the end of the run, whatever becomes of the call.
     """
@@ -192,6 +193,7 @@ class Ladder:
         "began_at",
         "busy",
         "cause",
+        "claiming",
         "injected",
         "left",
         "lock",
@@ -214,7 +216,7 @@ class Ladder:
         self.abandoned = False
         self.stack: str | None = None
         self.injected = False
-        self.busy = False
+        self.busy = self.claiming = False
         self.todo: deque[Command] = deque()
         self.waiters: list[asyncio.Future[None]] = []
 

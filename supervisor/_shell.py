@@ -693,7 +693,7 @@ class Shell:
         if run.over:
             return
         if run.ladder is None:
-            if self.closing is None:  # else it has been refreshed
+            if not self._asking:  # else it is done once for many
                 self.log.refresh()
             if not self._give_ladder(run, cause, reason):
                 return
@@ -720,14 +720,22 @@ class Shell:
         """
         if run.settle is not None and not run.settle.acquire(False):
             return False
-        run.ladder = ladder = Ladder(
-            Starting() if run.own else Queued(), cause, reason or REASONS[cause], self.clock(), self._rules(run)
-        )
+        run.ladder = ladder = Ladder(run.state, cause, reason or REASONS[cause], self.clock(), self._rules(run))
+        self._claim(run, ladder)
+        return True
+
+    def _claim(self, run: Run, ladder: Ladder) -> None:
+        """Sees to it that a run which has not been entered never will be; or else has the machine know that it was.
+
+        After an interrupt it is done again, when the claim may be this thread's own.
+        """
+        again, ladder.claiming = ladder.claiming, True
+        if run.claim.acquire(False):
+            return
         # A process is given its run on this thread: one that was claimed without it has been withdrawn by its caller.
-        if not run.claim.acquire(False) and (run.carrier is not None or run.kind is self.threads):
+        if run.carrier is not None or (run.kind is self.threads and not again):
             with ladder.lock:  # the worker may ask for more time
                 ladder.state, _ = decide(ladder.state, Entered(), ladder.began_at, ladder.rules)
-        return True
 
     def _rules(self, run: Run) -> Rules:
         config = self.settings.config
@@ -948,6 +956,8 @@ class Shell:
             for command in commands:
                 self._carry_out(run, command)
             return
+        if isinstance(ladder.state, Queued | Starting):
+            self._claim(run, ladder)
         with ladder.lock:
             state, commands = decide(ladder.state, event, self.clock(), ladder.rules)
             ladder.todo.extend(commands)
@@ -1031,21 +1041,29 @@ class Shell:
         While a shutdown still asks others, they sleep on: awake, they would fight with the loop for the interpreter.
         """
         if not self._chain_due and not self._asking:
-            self._chain_due = True
             self.loop.call_soon(self._start_chain)
+            self._chain_due = True
 
     def _start_chain(self) -> None:
-        self._chain_due = False
-        if self._chain.start():
-            self.loop.call_later(CHAIN_SLACK, self._look_after_chain, len(self._chain))
+        try:
+            self._chain_due = False
+            if self._chain.start():
+                self.loop.call_later(CHAIN_SLACK, self._look_after_chain, len(self._chain))
+        except (KeyboardInterrupt, SystemExit):
+            self.loop.call_soon(self._start_chain)
+            raise
 
     def _look_after_chain(self, before: int) -> None:
         """Starts the chain again where it has come to a halt."""
         left = len(self._chain)
-        if left >= before:
-            self._chain.start()
-        if left:
-            self.loop.call_later(CHAIN_SLACK, self._look_after_chain, len(self._chain))
+        try:
+            if left >= before:
+                self._chain.start()
+            if left:
+                self.loop.call_later(CHAIN_SLACK, self._look_after_chain, len(self._chain))
+        except (KeyboardInterrupt, SystemExit):
+            self.loop.call_soon(self._look_after_chain, left)
+            raise
 
     def _abandon(self, run: Run, inject: bool) -> None:
         self._inbox.drain()
@@ -1217,17 +1235,23 @@ class Shell:
     def _ask_lives(self, closing: Shutdown) -> None:
         """Asks the workers of `start()` to stop, as many as fit into a turn of the loop: it must not be held up."""
         if not self._asking:
-            closing.begun = True
-            self._wake_waiters()
-            self._finish_if_quiet()
+            try:
+                self._wake_waiters()
+                closing.begun = True
+                self._finish_if_quiet()
+            except (KeyboardInterrupt, SystemExit):
+                self.loop.call_soon(self._ask_lives, closing)
+                raise
             return
         self.loop.call_soon(self._ask_lives, closing)  # first, so that an interrupt here leaves nobody unasked
+        self.log.refresh()
         until = time.monotonic() + TURN
         while self._asking and time.monotonic() < until:
             life = self._asking[0]
             if not life.over and (not life.blocked or life.between_runs):
                 self.lives.stop(life, "shutdown", closing.reason)
-            self._asking.popleft()
+            if self._asking and self._asking[0] is life:
+                self._asking.popleft()
 
     def _reserve(self, lives: list[Life], now: float, deadline: float) -> None:
         """Keeps the time that workers need which others come after; what is kept already is only brought nearer."""

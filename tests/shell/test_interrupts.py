@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped, _loop, _shell, _worker
+from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped, _loop, _shell, _worker, current_context
 
 FILES = {module.__file__ for module in (_loop, _shell, _worker)}
 
@@ -98,12 +98,49 @@ async def a_stop_ends(striker):
     return len(done)
 
 
+async def a_shutdown_asks_all(striker):
+    sup = Supervisor(max_threads=1, policy=EscalationPolicy(Ask(30)))
+
+    def waits():
+        entered.set()
+        return current_context().stop.wait()
+
+    for _ in range(3):
+        await sup.start(lambda ctx: ctx.stop.wait())
+    entered = threading.Event()
+    calls = [asyncio.create_task(sup.run(waits)) for _ in range(2)]
+    while not entered.is_set():
+        await asyncio.sleep(0)
+    sys.settrace(striker.trace)
+    asyncio.get_running_loop().call_soon(sup.request_shutdown)
+    await asyncio.wait(calls, timeout=LIMIT)
+    sys.settrace(None)
+    report = await asyncio.wait_for(sup.shutdown(), LIMIT)
+    assert report.counts() == {"stopped": 4, "cancelled": 1}, f"struck in {striker.struck}"
+    assert report.never_started == 1
+    assert [type(call.exception()) for call in calls] == [type(None), WorkerStopped]
+    return 2
+
+
+LIMIT = 10
 INBOX = {"_rung", "_called", "drain", "_arrived", "_settle", "_forget", "_feed", "_carry_out", "conclude"}
-ALARMS = {"_rung", "_feed", "_carry_out", "_conclude", "_deliver", "_forget"}
+ALARMS = {"_rung", "_feed", "_carry_out", "_conclude", "_deliver", "_forget", "stop", "_give_ladder", "_claim"}
+ASKING = {
+    "_begin_shutdown",
+    "_ask_lives",
+    "stop",
+    "_give_ladder",
+    "_claim",
+    "_perform",
+    "_wake_waiters",
+    "_start_chain",
+}
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("scenario", "names"), [(calls_end, INBOX), (a_stop_ends, ALARMS)])
+@pytest.mark.parametrize(
+    ("scenario", "names"), [(calls_end, INBOX), (a_stop_ends, ALARMS), (a_shutdown_asks_all, ASKING)]
+)
 def test_an_interrupt_at_any_line_loses_nothing(scenario, names):
     strike_at, missed, where = 0, 0, set()
     while missed < 2 and strike_at < 400:
