@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from subprocess import CalledProcessError, TimeoutExpired
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -79,39 +80,62 @@ def _run(options: argparse.Namespace) -> int:
     report_file = options.report or (None if options.quick else REPORT)
     sections = _kept(results_file, quick=options.quick)
     about = machine()
+    failed = []
     for name in options.sections or SECTIONS:
         began_at = monotonic()
         print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
-        tables = _measured(name, quick=options.quick)
+        try:
+            tables = _measured(name, quick=options.quick)
+        except (CalledProcessError, TimeoutExpired) as error:
+            failed.append(name)
+            how = f"exit code {error.returncode}" if isinstance(error, CalledProcessError) else str(error)
+            print(f"failed, and stays as it was: {how}", file=sys.stderr)
+            continue
         print(f"{monotonic() - began_at:.0f} s", file=sys.stderr, flush=True)
         sections[name] = {"title": SECTIONS[name].title, "machine": about, "tables": tables}
-    ordered = [sections[name] for name in SECTIONS if name in sections]
-    results = {"quick": options.quick, "machine": about, "sections": ordered}
-    text = page(results)
-    if results_file is not None:
-        results_file.write_text(json.dumps({**results, "names": [name for name in SECTIONS if name in sections]}))
+        if results_file is not None:  # now, so that an interrupt loses nothing
+            names = [name for name in SECTIONS if name in sections]
+            kept = {"quick": options.quick, "names": names, "sections": [sections[name] for name in names]}
+            _write(results_file, json.dumps(kept, indent=1) + "\n")
+    results = {
+        "quick": options.quick,
+        "machine": about,
+        "sections": [sections[name] for name in SECTIONS if name in sections],
+    }
     if report_file is None:
-        print(text)
+        print(page(results))
     else:
-        report_file.write_text(text, encoding="utf-8")
+        _write(report_file, page(results))
         print(f"written: {report_file}", file=sys.stderr)
-    if not options.quick and "path" in sections:
-        PROFILE.write_text(profile_page(PROFILE.read_text(encoding="utf-8"), sections["path"]), encoding="utf-8")
+    measured = [name for name in options.sections or SECTIONS if name not in failed]
+    if options.report is None and not options.quick and "path" in measured:
+        _write(PROFILE, profile_page(PROFILE.read_text(encoding="utf-8"), sections["path"]))
         print(f"written: {PROFILE}", file=sys.stderr)
     if not options.quick:
         number = missed(results)
         print(f"{number} targets missed" if number else "all targets met", file=sys.stderr)
-    return 0
+    return 1 if failed else 0
+
+
+def _write(file: Path, text: str) -> None:
+    """Writes a file, all of it or nothing."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(file)
 
 
 def _kept(file: Path | None, *, quick: bool) -> dict[str, Any]:
     """Returns what earlier runs have measured, by the sections' names."""
     if file is None or not file.exists():
         return {}
-    results = json.loads(file.read_text())
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        kept = dict(zip(results["names"], results["sections"], strict=True))
+    except (ValueError, KeyError, TypeError) as error:
+        sys.exit(f"--results {file}: is no file of results ({error!r}); give another one, or delete it")
     if results["quick"] != quick:
-        return {}
-    return dict(zip(results["names"], results["sections"], strict=True))
+        sys.exit(f"--results {file}: has the results of {'quick' if not quick else 'full'} runs; give another one")
+    return kept
 
 
 def _measured(name: str, *, quick: bool) -> list[dict[str, Any]]:

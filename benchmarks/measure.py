@@ -9,12 +9,12 @@ import os
 import threading
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from statistics import median
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import structlog
-import uvloop
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -47,7 +47,7 @@ SILENT: Any = structlog.wrap_logger(
 """A logger that leaves out all that the library has to say, in the time that structlog takes for it."""
 
 Loop = Literal["asyncio", "uvloop"]
-LOOPS: tuple[Loop, ...] = ("asyncio", "uvloop")
+LOOPS: tuple[Loop, ...] = ("asyncio", "uvloop") if find_spec("uvloop") else ("asyncio",)
 
 
 def sized(full: N, quick: N) -> N:
@@ -132,7 +132,9 @@ class Table:
 
 def run_on(loop: Loop, main: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine on an event loop of this kind."""
-    factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
+    factory = asyncio.new_event_loop
+    if loop == "uvloop":
+        from uvloop import new_event_loop as factory  # noqa: PLC0415  # there is none for PyPy, nor for Windows
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
 

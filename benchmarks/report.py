@@ -35,10 +35,12 @@ What the library costs, beside what is there without it. `make bench` writes thi
 - Measured on {date}.
 
 The contenders of a table take turns in one process, A B A B, after a first round that does not count; each figure is a
-median. A ratio stands in brackets, to the contender that is named above the table. Every section has a process of its
-own. Where a table says that it is pinned, all threads were kept on one core: unpinned, the same code can take twice as
-long, depending on where its threads happen to be. The first row of a table is the floor: the least that can be done, by
-hand, without a way to stop it, to wait for it in time, or to know what became of it. Less is better everywhere.
+median. It is otherwise in two tables: for memory each has a process of its own, once; and what takes nanoseconds is
+repeated by itself. A ratio stands in brackets, to the contender that is named above the table. Every section has a
+process of its own. Where a table says that it is pinned, all threads were kept on one core: unpinned, the same code can
+take twice as long, depending on where its threads happen to be. The first row of a table is the floor, where there is
+one: the least that can be done, by hand, without a way to stop it, to wait for it in time, or to know what became of
+it. Less is better everywhere.
 """
 
 QUICK = """
@@ -91,11 +93,20 @@ def page(results: Data) -> str:
     parts = [head, QUICK if quick else "", "\n## Targets\n\n", *_targets(results)]
     for section in results["sections"]:
         parts.append(f"\n## {section['title']}\n")
-        if section["machine"] != about:
-            parts.append(f"\nMeasured on {section['machine']['date']}, with {section['machine']['python']}.\n")
+        parts += _elsewhere(section["machine"], about)
         for data in section["tables"]:
             parts += ["\n", *table(Table.from_data(data), judged=not quick)]
     return "".join(parts)
+
+
+def _elsewhere(machine: Data, about: Data) -> Iterator[str]:
+    """Says where a section was measured, where that is not what the head says."""
+    flat, usual = (
+        {**each["packages"], **{key: each[key] for key in each if key != "packages"}} for each in (machine, about)
+    )
+    other = [f"{key.replace('_', ' ')} {flat[key]}" for key in flat if flat[key] != usual.get(key)]
+    if other:
+        yield f"\nMeasured apart from the rest: {', '.join(other)}.\n"
 
 
 def tables_of(results: Data) -> Iterator[Table]:

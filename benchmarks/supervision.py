@@ -8,14 +8,14 @@ import threading
 from dataclasses import dataclass
 from statistics import median
 from time import monotonic, thread_time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from supervisor import Supervisor
 
 from .measure import SILENT, Gap, Goal, Table, sized
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from supervisor import WorkerContext
 
@@ -110,10 +110,10 @@ async def _bare(number: int) -> tuple[Took, Took]:
 
 def workers() -> list[Table]:
     """Workers that wait for their stop Event: start, one after the other, and stop of all."""
-    took = {
-        name: [_rounds(measure, number) for number in LIVE]
-        for name, measure in {"floor: threads and one Event": _bare, "ours": _ours}.items()
-    }
+    took: dict[str, list[list[tuple[Took, Took]]]] = {"floor: threads and one Event": [], "ours": []}
+    for number in LIVE:
+        for name, rounds in zip(took, _rounds(number, _bare, _ours), strict=True):
+            took[name].append(rounds)
     columns = [f"{number:,}" for number in LIVE]
     tables = []
     for place, phase in enumerate(("start", "stop")):
@@ -136,24 +136,27 @@ def workers() -> list[Table]:
     return tables
 
 
-def _rounds(measure: Callable[[int], Awaitable[tuple[Took, Took]]], number: int) -> list[tuple[Took, Took]]:
-    async def one() -> tuple[Took, Took]:
-        return await measure(number)
-
-    rounds = []
-    for _ in range(ROUNDS):
-        gc.collect()
-        rounds.append(asyncio.run(one()))
-    return rounds
+def _rounds(
+    number: int, *measures: Callable[[int], Coroutine[Any, Any, tuple[Took, Took]]]
+) -> list[list[tuple[Took, Took]]]:
+    """Measures each in turn, after a first round that does not count; returns the rounds of each."""
+    rounds: list[list[tuple[Took, Took]]] = [[] for _ in measures]
+    for _ in range(ROUNDS + 1):
+        for each, measure in zip(rounds, measures, strict=True):
+            gc.collect()
+            each.append(asyncio.run(measure(number)))
+    return [each[1:] for each in rounds]
 
 
 def crowd() -> list[Table]:
     """Many short-lived workers beside many live ones; then all of them are stopped."""
     took: dict[str, list[tuple[Took, ...]]] = {"floor": [], "ours": []}
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS + 1):
         for name, measure in {"floor": _bare_crowd, "ours": _crowd}.items():
             gc.collect()
-            took[name].append(asyncio.run(measure()))
+            measured = asyncio.run(measure())
+            if turn:  # the first one does not count
+                took[name].append(measured)
     phases = ["start of the live", "short-lived: start to end", "stop"]
     seconds: dict[str, list[float | None]] = {}
     gaps: dict[str, list[float | None]] = {}

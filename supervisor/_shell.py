@@ -233,7 +233,8 @@ class Shell:
         future.run = run
         if self.names or name is not None:
             self._register_name(run)
-        run.watched = self.log.debug is not None or bool(self.tell.listeners)
+        if self.log.debug is not None or self.tell.listeners:
+            run.watched = True
         if run.watched or kind is not self.threads:
             self._prepare(run)
         kind.calls[run.number] = run
@@ -265,7 +266,8 @@ class Shell:
         run.spared = future.executor.spared
         if self.names:
             self._register_name(run)
-        run.watched = self.log.debug is not None or bool(self.tell.listeners)
+        if self.log.debug is not None or self.tell.listeners:
+            run.watched = True
         if kind is self.threads:
             run.settle = RLock()
         if run.watched or kind is not self.threads:

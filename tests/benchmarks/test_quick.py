@@ -108,6 +108,64 @@ def test_a_run_of_one_section_keeps_what_an_earlier_run_has_measured(tmp_path, c
     assert "## The fast path" in text.read_text()
 
 
+def test_a_section_that_fails_costs_no_other(tmp_path, capsys, monkeypatch):
+    kept, text = tmp_path / "results.json", tmp_path / "report.md"
+    arguments = ["--quick", "--results", str(kept), "--report", str(text)]
+    assert main(["crowd", *arguments]) == 0
+    before = json.loads(kept.read_text())["sections"][0]
+    monkeypatch.setattr("benchmarks.__main__._measured", fails_for("crowd"))
+    assert main(["crowd", "path", *arguments]) == 1
+    assert "crowd ... failed, and stays as it was: exit code 3" in capsys.readouterr().err
+    after = json.loads(kept.read_text())
+    assert after["names"] == ["crowd", "path"]
+    assert after["sections"][0] == before
+    assert "## Short-lived workers" in text.read_text()
+
+
+def fails_for(bad):
+    def measured(name, *, quick):
+        if name == bad:
+            raise subprocess.CalledProcessError(3, "python")
+        return [Table("T", "ms", ["c"], {"floor": [1.0]}).as_data()]
+
+    return measured
+
+
+def test_an_interrupt_loses_nothing_that_was_measured(tmp_path, monkeypatch):
+    kept = tmp_path / "results.json"
+
+    def measured(name, *, quick):
+        if name == "path":
+            raise KeyboardInterrupt
+        return [Table("T", "ms", ["c"], {"floor": [1.0]}).as_data()]
+
+    monkeypatch.setattr("benchmarks.__main__._measured", measured)
+    with pytest.raises(KeyboardInterrupt):
+        main(["crowd", "path", "--quick", "--results", str(kept), "--report", str(tmp_path / "r.md")])
+    assert json.loads(kept.read_text())["names"] == ["crowd"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"quick": true, "sec', "is no file of results"),
+        ('{"quick": false, "names": [], "sections": []}', "has the results of full runs"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused_and_kept(tmp_path, text, problem):
+    kept = tmp_path / "results.json"
+    kept.write_text(text)
+    with pytest.raises(SystemExit, match=problem):
+        main(["crowd", "--quick", "--results", str(kept)])
+    assert kept.read_text() == text
+
+
+def test_a_section_from_elsewhere_says_so():
+    data = results()
+    data["sections"][0]["machine"] = {**data["machine"], "cpu": "Another One"}
+    assert "Measured apart from the rest: cpu Another One." in report.page(data)
+
+
 def test_an_unknown_section_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["latencies"])
