@@ -65,6 +65,18 @@ def events() -> Iterator[Events]:
     assert not undocumented, f"logged otherwise than docs/logs.md says: {undocumented}"
 
 
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Nothing is printed; `events`, where a test asks for it, captures what is logged."""
+
+    def drop(logger: object, method: str, event: dict[str, Any]) -> Any:
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[drop])
+    yield
+    structlog.reset_defaults()
+
+
 class Leftovers:
     """Threads that a test abandons on purpose and releases at its end."""
 

@@ -5,7 +5,6 @@ import concurrent.futures
 import functools
 import os
 import threading
-import time
 
 import pytest
 
@@ -18,6 +17,7 @@ from supervisor import (
     WorkerTimeout,
 )
 
+from ..waiting import until
 from . import errands as e
 from . import functions as f
 from .test_stopping import PATIENT, started
@@ -32,13 +32,6 @@ async def _prepared():
     e.loop.release.set()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     assert not [task for task in others if "/" in task.get_name()], "a task of a call was left behind"
-
-
-async def until(condition):
-    end = time.monotonic() + f.LIMIT
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.001)
 
 
 async def in_call(sup, board, kind, fn, *args, worker=e.worker, **options):

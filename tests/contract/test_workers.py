@@ -7,6 +7,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Supervisor, WorkerFailed, WorkerStopped
 
+from ..waiting import refused_elsewhere
 from . import functions as f
 from .test_calls import held
 from .test_stopping import INJECTING, PATIENT, started
@@ -174,18 +175,9 @@ async def test_workers_are_listed_the_oldest_first_calls_included(kind, board):
 
 
 async def test_a_handle_belongs_to_its_supervisors_loop(kind):
-    errors = []
-
-    def elsewhere(call):
-        try:
-            asyncio.run(call())
-        except RuntimeError as error:
-            errors.append(str(error))
-
     async with Supervisor() as sup:
         worker = await sup.start(f.wait_for_stop, kind=kind, name="w")
-        for call in (worker.wait, worker.stop):
-            await asyncio.to_thread(elsewhere, call)
+        errors = await refused_elsewhere(worker.wait, worker.stop)
         assert worker.state == "running"
     assert len(errors) == 2
     assert all("'w' belongs to another event loop" in error for error in errors)

@@ -1,6 +1,5 @@
 """What the tests of processes ask of the system, and the five checks that follow each fault."""
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -8,6 +7,8 @@ import time
 from pathlib import Path
 
 from supervisor.processes import _process
+
+from ..waiting import until
 
 
 def look(pid):
@@ -44,15 +45,6 @@ def children(parent=None):
 
 def files():
     return len(os.listdir("/proc/self/fd"))
-
-
-async def until(condition, seconds=5.0):
-    """Waits until a condition holds; returns how long that took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s"
-        await asyncio.sleep(0.001)
-    return time.monotonic() - began
 
 
 def wait_until(condition, seconds=5.0):

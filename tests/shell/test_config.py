@@ -3,27 +3,18 @@
 import asyncio
 import os
 import threading
-import time
 
 import pytest
-import structlog
 
 from supervisor import Ask, EscalationPolicy, Inject, Restart, Supervisor, current_context
 from supervisor.config import load
 
+from ..waiting import until
+
 LIMIT = 20  # seconds after which whoever waits gives up
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    """Nothing is printed; `events`, where a test asks for it, captures what is logged."""
-
-    def drop(logger, method, event):
-        raise structlog.DropEvent
-
-    structlog.configure(processors=[drop])
-    yield
-    structlog.reset_defaults()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def obey(ctx):
@@ -104,15 +95,6 @@ def test_calls_have_the_ladders_of_their_names(virtual):
         return graces
 
     assert virtual(main) == pytest.approx([12, 15, 15, 14])
-
-
-async def until(condition):
-    """Waits in real time, whatever the loop's clock does."""
-    limit = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < limit, "it never came to be"
-        time.sleep(0.0005)
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(("config", "ended"), [(configured(policy={"inject": 60}), "injected"), (None, "abandoned")])

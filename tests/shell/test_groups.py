@@ -17,6 +17,8 @@ from supervisor import (
     current_context,
 )
 
+from ..waiting import until
+
 QUICK = EscalationPolicy(Ask(0.05), Inject(2))
 NO_PATIENCE = Restart("failure", max_restarts=0)
 PATIENT = Restart("always", backoff=0, max_restarts=3)
@@ -55,12 +57,6 @@ class Failing:
 
 def named(sup, name):
     return next((worker for worker in sup.workers() if worker.name == name), None)
-
-
-async def until(condition):
-    async with asyncio.timeout(LIMIT):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 # ------------------------------------------------------------------------------------------------ names, what is there

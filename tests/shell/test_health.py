@@ -15,6 +15,8 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Health, Inject, Restart, RestartLimitExceeded, Supervisor
 from supervisor._health import health_of
 
+from ..waiting import until
+
 WELL = (True, True)
 UNREADY = (False, True)
 DEAD = (False, False)
@@ -38,12 +40,6 @@ def ready_when(ctx, event):
     event.wait(30)
     ctx.ready()
     ctx.stop.wait()
-
-
-async def until(condition):
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 # ------------------------------------------------------------------------------------------------ ready

@@ -33,6 +33,8 @@ from supervisor import (
 )
 from supervisor.metrics import METRICS, STOP_BUCKETS, register, unregister
 
+from ..waiting import until
+
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
@@ -84,12 +86,6 @@ def scrape(registry, accept="text/plain"):
 
 async def scraped(registry):
     return await asyncio.to_thread(scrape, registry)
-
-
-async def until(condition):
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-import structlog
 
 from supervisor import (
     Ask,
@@ -26,31 +25,15 @@ from supervisor import (
 )
 from supervisor._lives import Group, Life, deadlines
 
+from ..waiting import refused_elsewhere, until
+
 LIMIT = 20  # seconds after which whoever waits gives up
 PATIENT = EscalationPolicy(Ask(math.inf))
 SLOWLY = Restart("failure", max_restarts=100, within=1000, backoff=10, max_backoff=100, jitter=0)
 AT_ONCE = Restart("failure", max_restarts=3, within=1000, backoff=0)
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    """Nothing is printed; `events`, where a test asks for it, captures what is logged."""
-
-    def drop(logger, method, event):
-        raise structlog.DropEvent
-
-    structlog.configure(processors=[drop])
-    yield
-    structlog.reset_defaults()
-
-
-async def until(condition):
-    """Waits in real time, whatever the loop's clock does."""
-    limit = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < limit, "it never came to be"
-        time.sleep(0.0005)
-        await asyncio.sleep(0)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def backing_off(worker, attempt=1):
@@ -646,18 +629,9 @@ async def test_a_call_can_neither_be_restarted_nor_become_ready():
 
 
 async def test_restart_and_ready_belong_to_the_supervisors_loop():
-    errors = []
-
-    def elsewhere(call):
-        try:
-            asyncio.run(call())
-        except RuntimeError as error:
-            errors.append(str(error))
-
     async with Supervisor() as sup:
         worker = await sup.start(wait_for_stop, name="w")
-        for call in (worker.restart, worker.ready):
-            await asyncio.to_thread(elsewhere, call)
+        errors = await refused_elsewhere(worker.restart, worker.ready)
         assert worker.attempt == 1
     assert len(errors) == 2
     assert all("'w' belongs to another event loop" in error for error in errors)
@@ -1134,17 +1108,23 @@ async def test_a_start_waits_for_the_readiness_of_what_it_comes_after():
     assert ready == ["db", "web"]
 
 
+async def both_down(sup, db_work, web_work):
+    """Starts a worker, and one that comes after it, and has both fail: the latter waits, though it has no pause."""
+    db = await sup.start(db_work, name="db", restart=SLOWLY)
+    web = await sup.start(web_work, name="web", after=("db",), restart=AT_ONCE)
+    db_work.end(ValueError())
+    await until(backing_off(db))
+    web_work.end(ValueError())
+    await until(backing_off(web))
+    return db, web
+
+
 def test_a_restart_waits_for_the_readiness_of_what_it_comes_after(virtual):
     async def main(loop):
         web_work = OnCommand()
         db_work = OnCommand()
         async with Supervisor() as sup:
-            db = await sup.start(db_work, name="db", restart=SLOWLY)
-            web = await sup.start(web_work, name="web", after=("db",), restart=AT_ONCE)
-            db_work.end(ValueError())
-            await until(backing_off(db))
-            web_work.end(ValueError())
-            await until(backing_off(web))  # though it has no pause of its own
+            db, web = await both_down(sup, db_work, web_work)
             assert web.restarts == 0
             await loop.advance(9)
             assert backing_off(web)()
@@ -1159,12 +1139,7 @@ def test_asking_a_worker_that_waits_for_others_to_restart_asks_for_no_second_run
     async def main(loop):
         work, db_work = OnCommand(), OnCommand()
         async with Supervisor() as sup:
-            db = await sup.start(db_work, name="db", restart=SLOWLY)
-            web = await sup.start(work, name="web", after=("db",), restart=AT_ONCE)
-            db_work.end(ValueError())
-            await until(backing_off(db))
-            work.end(ValueError())
-            await until(backing_off(web))
+            _, web = await both_down(sup, db_work, work)
             restarting = asyncio.create_task(web.restart())
             await asyncio.sleep(0)
             await loop.advance(10)
@@ -1181,12 +1156,7 @@ def test_a_stop_of_a_worker_that_waits_for_others_ends_it_at_once(virtual, how):
     async def main(loop):
         work, db_work = OnCommand(), OnCommand()
         sup = Supervisor()
-        db = await sup.start(db_work, name="db", restart=SLOWLY)
-        web = await sup.start(work, name="web", after=("db",), restart=AT_ONCE)
-        db_work.end(ValueError())
-        await until(backing_off(db))
-        work.end(ValueError())
-        await until(backing_off(web))
+        db, web = await both_down(sup, db_work, work)
         if how == "stop":
             assert (await web.stop()).ended == "stopped"
             await db.restart()
@@ -1201,12 +1171,7 @@ def test_a_worker_that_waits_goes_on_where_what_it_comes_after_has_ended_for_goo
     async def main(loop):
         work, db_work = OnCommand(), OnCommand()
         async with Supervisor() as sup:
-            db = await sup.start(db_work, name="db", restart=SLOWLY)
-            web = await sup.start(work, name="web", after=("db",), restart=AT_ONCE)
-            db_work.end(ValueError())
-            await until(backing_off(db))
-            work.end(ValueError())
-            await until(backing_off(web))
+            db, web = await both_down(sup, db_work, work)
             await db.stop()
             await until(runs(web, 2))
 

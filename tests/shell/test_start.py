@@ -9,6 +9,8 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerFailed, WorkerStopped
 
+from ..waiting import refused_elsewhere
+
 
 def wait_for_stop(ctx):
     return ctx.stop.wait()
@@ -296,18 +298,9 @@ async def test_a_value_computed_as_the_exception_was_on_its_way_is_kept():
 
 
 async def test_a_handle_belongs_to_its_supervisors_loop():
-    errors = []
-
-    def elsewhere(call):
-        try:
-            asyncio.run(call())
-        except RuntimeError as error:
-            errors.append(str(error))
-
     async with Supervisor() as sup:
         worker = await sup.start(wait_for_stop, name="w")
-        for call in (worker.wait, worker.stop):
-            await asyncio.to_thread(elsewhere, call)
+        errors = await refused_elsewhere(worker.wait, worker.stop)
         assert worker.state == "running"
     assert len(errors) == 2
     assert all("'w' belongs to another event loop" in error for error in errors)

@@ -1,0 +1,32 @@
+"""Ways to wait that the tests share."""
+
+import asyncio
+import time
+
+LIMIT = 20
+"""Seconds after which whoever waits gives up."""
+
+
+async def until(condition, seconds=LIMIT):
+    """Waits until a condition holds, in real time, whatever the loop's clock does; returns how long that took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"it did not come to be within {seconds} s"
+        time.sleep(0.0005)
+        await asyncio.sleep(0)
+    return time.monotonic() - began
+
+
+async def refused_elsewhere(*calls):
+    """Calls coroutine functions on another event loop, each in a thread; returns what their RuntimeErrors say."""
+    errors = []
+
+    def elsewhere(call):
+        try:
+            asyncio.run(call())
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    for call in calls:
+        await asyncio.to_thread(elsewhere, call)
+    return errors
