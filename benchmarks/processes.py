@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -135,6 +136,8 @@ async def _in_turns(one: Callable[[Call], Callable[[], Awaitable[float]]], round
 
 def calls() -> list[Table]:
     """Calls in warm processes: one at a time, many at once, and large data."""
+    # When anyio kills its processes, `Popen.kill` may reap them before asyncio's watcher does, which warns on 3.12.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     with pinned():  # to wake another core takes longer than all the rest, and as long for everybody
         one = asyncio.run(_in_turns(_in_sequence, sized(31, 1)))
     many = asyncio.run(_in_turns(_at_once, sized(11, 1)))
