@@ -37,6 +37,9 @@ GRANT_TIMEOUT = 5.0
 BEAT_INTERVAL = 0.02
 """Seconds within which further heartbeats are not sent."""
 
+DEPTH = 100
+"""Frames of a stack that are written, the innermost, as by faulthandler."""
+
 FLUSH_TIMEOUT = 0.5
 """Seconds that a process which leaves waits for an owner that is slow to take its last log events."""
 
@@ -479,6 +482,9 @@ def _set_signals(gate: Gate, stack: int) -> None:
     def say_where(_: int, frame: FrameType | None) -> None:  # as faulthandler does; without looking at any file
         lines = ["Stack:"]
         while frame is not None:
+            if len(lines) > DEPTH:
+                lines.append("  ...")
+                break
             lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}')
             frame = frame.f_back
         os.write(stack, "\n".join([*lines, ""]).encode(errors="replace"))

@@ -358,13 +358,12 @@ class Process:
         silence = _Silence(self.pid)
         self.signal(STACK)
         asked_at = time.monotonic()
-        asked_in_c, before = False, b""
+        asked_in_c = False
         while (waited := time.monotonic() - asked_at) < STACK_TIMEOUT:
             time.sleep(0.0003)
             text = os.pread(file, 1 << 16, 0)
-            if text == before and text.endswith(b"\n"):  # faulthandler writes a line in several pieces
+            if _is_whole(text):
                 return text.decode(errors="replace")
-            before = text
             if waited >= PYTHON_ANSWERS and not (text or asked_in_c) and silence.is_in_c():
                 asked_in_c = True
                 self.signal(STACK_IN_C)
@@ -549,6 +548,14 @@ def _users_part(text: str) -> str:
 
 
 _CHILD = str(Path(__file__).with_name("_child.py"))
+
+
+def _is_whole(text: bytes) -> bool:
+    """Whether all of a stack has been written: faulthandler writes in many pieces, and may lose the processor between.
+
+    The last frame is that of the command line, below ours; of a deep stack faulthandler leaves out the end.
+    """
+    return text.endswith(b"  ...\n") or (text.endswith(b" in <module>\n") and os.fsencode(_CHILD) in text)
 
 
 def _reap_later(pid: int) -> None:

@@ -112,6 +112,14 @@ def wanders(board):
         os.path.exists("nowhere")
 
 
+def dives(board, depth=800):
+    if depth:
+        return dives(board, depth - 1)
+    note(board)
+    while True:
+        pass
+
+
 def sums(board):
     """C code that holds the interpreter (GIL), and looks for no signal."""
     note(board)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Kill, Supervisor, Terminate, WorkerStopped, WorkerTimeout
-from supervisor.processes import _pool
+from supervisor.processes import _pool, _process
 from supervisor.processes._process import Process
 from supervisor.processes._wire import STACK, STACK_IN_C
 
@@ -182,6 +182,28 @@ async def test_the_stack_of_a_process(board, fn):
         assert f"in {fn.__name__}" in stack
         assert "tasks.py" in stack
         assert "_child.py" not in stack
+
+
+async def test_of_a_deep_stack_the_innermost_frames_are_given(board):
+    async with sound() as calls, Supervisor(policy=QUICK) as sup:
+        calls.append(call(sup, tasks.dives, board))
+        await board.posted("entered")
+        stacks = []
+        await until(lambda: stacks.append(sup.workers()[0].stack()) or "does not answer" not in stacks[-1])
+        lines = stacks[-1].splitlines()
+        assert lines[0].strip() == "..."
+        assert 90 < len(lines) <= 101
+        assert all("in dives" in line for line in lines[1:])
+
+
+def test_a_stack_of_which_a_part_is_written_is_not_whole():
+    """In it a worker executes code whose outermost frame is called as that of the process is."""
+    module = '  File "<string>", line 1 in <module>\n'
+    ours = f'  File "{_process._CHILD}", line 5 in run\n  File "{_process._CHILD}", line 9 in main\n'
+    theirs = f'  File "/t.py", line 3 in f\n{module}  File "/t.py", line 4 in g\n'
+    whole = f"Stack (most recent call first):\n{theirs}{ours}{module}"
+    parts = [whole[:end].encode() for end in range(len(whole) + 1)]
+    assert [part for part in parts if _process._is_whole(part)] == [whole.encode()]
 
 
 @pytest.mark.parametrize("fn", [tasks.spins, tasks.sums, tasks.sleeps, tasks.joins])
