@@ -320,8 +320,10 @@ class Waiter:
     def reply(self, how: How, what: Any) -> None:
         """Hands the answer over; after an interrupt, once more."""
         self.answer = (how, what)
-        if self._answered.locked():
+        try:
             self._answered.release()
+        except RuntimeError:
+            pass  # it has been answered: before an interrupt, or by this thread and the loop at once
 
     def wait(self, seconds: float) -> bool:
         return self._answered.acquire(True, seconds)

@@ -112,7 +112,8 @@ class WorkFuture(Future[Any]):
         try:
             return super().cancel()
         finally:
-            self.set_running_or_notify_cancel()  # so that whoever waits for it hears of it
+            if self._state == CANCELLED:  # else the loop has ended it in between
+                self.set_running_or_notify_cancel()  # so that whoever waits for it hears of it
 
     def running(self) -> bool:
         """Whether a thread or process has taken the call, and it has not ended."""

@@ -154,8 +154,12 @@ class Inbox(Generic[T]):
         """Hands an item to the loop. Any thread, and in a worker's thread masked; never blocks, never raises."""
         self._items.append(item)
         if not self._armed:
-            self._armed = True  # two threads may both do this: one wake-up too many
-            self._wake()
+            try:
+                self._armed = True  # two threads may both do this: one wake-up too many
+                self._wake()
+            except (KeyboardInterrupt, SystemExit):
+                self._wake()  # or nobody would ring any more
+                raise
 
     def _wake(self) -> None:
         bell = self._bell

@@ -7,6 +7,7 @@ begun is done again rather than left undone: each command can be carried out twi
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -14,6 +15,7 @@ import random
 import time
 from _thread import RLock, get_ident
 from collections import Counter, deque
+from concurrent.futures import InvalidStateError
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -64,7 +66,6 @@ from ._worker import Worker
 from .threads import Threads
 
 if TYPE_CHECKING:
-    import asyncio
     import concurrent.futures
     import signal
     from collections.abc import Callable
@@ -196,7 +197,9 @@ class Shell:
         self._told_no_injection = False
         self._signals: Signals | None = None
         self.default_policy = default_policy
-        self.threads: WorkerKind = Threads(settings.name, settings.max_threads, self._inbox, self._chain)
+        self.threads: WorkerKind = Threads(
+            settings.name, settings.max_threads, self._inbox, self._chain, self.resolving
+        )
         self.kinds: list[WorkerKind] = [self.threads]
         self.stand_in: StandIn | None = stand_in if like is None else like.stand_in
         if self.stand_in is not None:
@@ -302,10 +305,20 @@ class Shell:
         if not run.claim.acquire(False):
             return False
         run.kind.calls.pop(run.number, None)
-        if run.watched:
-            outcome = Outcome(run.name, run.kind.name, ended="cancelled")
-            self._inbox.post(partial(self.tell.end, run, outcome))
+        self._inbox.post(partial(self._taken_back, run))  # a shutdown may have seen it, and wait for it
         return True
+
+    def _taken_back(self, run: Run) -> None:
+        if run.ladder is not None:
+            return  # a shutdown has found it as well, and told of its end
+        outcome = Outcome(run.name, run.kind.name, ended="cancelled")
+        run.over = True
+        if run.worker is not None:
+            run.worker.conclude(outcome)
+        if run.watched:
+            self.tell.end(run, outcome)
+        self._close_groups()
+        self._finish_if_quiet()
 
     def start(self, life: Life) -> Worker:
         """Starts a worker; returns its handle. Its first run's `entry` is done once that is ready or has ended."""
@@ -815,6 +828,8 @@ class Shell:
                 future.set_result(value)
             else:
                 future.set_exception(error)
+        except (asyncio.InvalidStateError, InvalidStateError):
+            pass  # its caller has cancelled it in between
         except BaseException as problem:  # sys.exit() in a done callback, say, must end neither a thread nor the loop
             if isinstance(problem, KeyboardInterrupt) and get_ident() == self.thread:
                 raise
@@ -827,11 +842,14 @@ class Shell:
         """
         assert run.settle is not None
         future, value, error = run.future, run.value, run.error
-        if future is None or (not run.settle.acquire(False) and not self.loop.is_closed()):
+        if future is None:
             self._inbox.post(run)
             return
         self.resolving[run.number] = future  # whoever looks for it finds it among the calls, or else here
         try:
+            if not run.settle.acquire(False) and not self.loop.is_closed():
+                self._inbox.post(run)
+                return
             self._end_unseen(run, "returned" if error is None else "failed", run)
             self._resolve(run, future, value, error)
         finally:
@@ -856,6 +874,8 @@ class Shell:
             run.kind.calls.pop(run.number, None)
             if run.group is not None and not run.group.takes_work:  # as with a shutdown: one of the two sees the other
                 self._inbox.post(self._close_groups)
+            if self.closing is not None:  # the same: it may have looked before this was gone
+                self._inbox.post(self._finish_if_quiet)
             if run.worker is None:  # or else another thread has asked for its handle meanwhile
                 if self.tell.listeners.tallies:
                     self.tell.call_ended(run, ended)

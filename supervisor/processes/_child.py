@@ -34,6 +34,9 @@ __all__ = ["importing_main", "main"]
 GRANT_TIMEOUT = 5.0
 """Seconds that `ctx.extend` waits for the owner's answer."""
 
+GRANTED = 3
+"""Parts of the answer to `ctx.extend`: its lock, the seconds, and when the grace ends."""
+
 BEAT_INTERVAL = 0.02
 """Seconds within which further heartbeats are not sent."""
 
@@ -202,7 +205,7 @@ class Child:
         self._early: tuple[Any, ...] | None = None
         self._answers: dict[int, list[Any]] = {}
         self._asked = 0
-        self._logs = Forwarder(self.tell, self._stamp)
+        self._logs = Forwarder(self.send, self._stamp)
 
     # -------------------------------------------------------------------------------- the main thread
 
@@ -325,14 +328,20 @@ class Child:
         answer = self._answers.pop(question, None)
         if answer is not None:
             answer[1:] = parts
+            host = self.host
+            if host is not None and len(answer) == GRANTED:  # here: the next message may be of a later step
+                host.ends_at = parts[1]
             answer[0].release()
 
     # -------------------------------------------------------------------------------- any thread
 
     def tell(self, *parts: Any) -> None:
         """Tells the owner what cannot wait."""
+        self.send(message(*parts))
+
+    def send(self, parts: list[Any]) -> None:
         with self._telling:
-            write(self._control, message(*parts))
+            write(self._control, parts)
 
     def _stamp(self) -> tuple[str, int]:
         """Whose log event this is."""
@@ -346,7 +355,7 @@ class Child:
         self.tell("extend", host.number, seconds, question)
         answer[0].acquire(True, GRANT_TIMEOUT)
         self._answers.pop(question, None)
-        _, granted, host.ends_at = answer
+        granted = answer[1]
         return float(granted)
 
     def send_errand(self, host: Host, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:

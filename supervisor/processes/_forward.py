@@ -11,6 +11,9 @@ import sys
 from _pickle import dumps
 from _queue import SimpleQueue
 
+from .._context import shielded
+from ._wire import message
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +29,7 @@ class Forwarder:
     """Sends log events from a thread of its own, so that nobody who logs waits for the owner.
 
     Args:
-        tell: Sends a message to the owner; may block.
+        tell: Sends a frame to the owner; may block.
         stamp: Returns the name and the attempt of the worker that logs.
     """
 
@@ -62,7 +65,7 @@ class Forwarder:
         drop = structlog.DropEvent
 
         def forward(_: object, method: str, event: dict[str, Any]) -> Any:
-            self._put(method, _plain(event))
+            self._put(method, event)
             raise drop
 
         structlog.configure(
@@ -77,9 +80,12 @@ class Forwarder:
         if self._waiting.qsize() >= LIMIT:
             self._dropped += 1
             return
-        self._waiting.put((*self._stamp(), method, event))
-        if self._started.acquire(False):
-            _thread.start_new_thread(self._send, ())
+        stamp = self._stamp()
+        with shielded():  # or the thread might never start
+            # Pickled here: its values may change until it is sent.
+            self._waiting.put((stamp[0], _packed(*stamp, method, event)))
+            if self._started.acquire(False):
+                _thread.start_new_thread(self._send, ())
 
     def _send(self) -> None:
         worker = ""
@@ -87,10 +93,10 @@ class Forwarder:
             item = self._waiting.get()
             if isinstance(item, tuple):
                 worker = item[0]
-                self._tell("log", *item)
+                self._tell(item[1])
             if self._dropped and not self._waiting.qsize():
                 dropped, self._dropped = self._dropped, 0
-                self._tell("logs_dropped", worker, dropped)
+                self._tell(message("logs_dropped", worker, dropped))
             if not isinstance(item, tuple):
                 item.release()
 
@@ -103,13 +109,13 @@ class Forwarder:
             sent.acquire(True, seconds)
 
 
-def _plain(event: dict[str, Any]) -> dict[str, Any]:
-    """Returns an event that can be sent: a value that cannot be pickled is told by its `repr`."""
+def _packed(worker: str, attempt: int, method: str, event: dict[str, Any]) -> list[Any]:
+    """Returns an event as a frame: a value that cannot be pickled is told by its `repr`."""
     try:
-        dumps(event, 5)
+        return message("log", worker, attempt, method, event)
     except Exception:
-        return {key: value if _picklable(value) else repr(value) for key, value in event.items()}
-    return event
+        event = {key: value if _picklable(value) else repr(value) for key, value in event.items()}
+        return message("log", worker, attempt, method, event)
 
 
 def _picklable(value: object) -> bool:

@@ -218,6 +218,7 @@ class Process:
         self.killed_late = False
         self.errands: dict[int, Errand] = {}
         self._told = False
+        self._done_with = False  # its files may be closed
         self._pidfd = -1
         first = _first_frame()
         self._asking = threading.Lock()
@@ -348,10 +349,16 @@ class Process:
             try:
                 text = self._ask_where()
             except (OSError, ValueError):  # it has been reaped meanwhile
-                return None
+                text = None
+        if self._done_with:  # not before: until then the loop still watches one of these files
+            self._close_asked()
+        if self.reaped:
+            return None
         return _kernels_view(self.pid) if text is None else _users_part(text)
 
     def _ask_where(self) -> str | None:
+        if self.reaped:  # before its files could be kept from being closed
+            return None
         file = self._stack.fileno()
         os.ftruncate(file, 0)
         os.lseek(file, 0, os.SEEK_SET)  # the child's end is the same open file
@@ -451,8 +458,25 @@ class Process:
 
     def _close_files(self) -> None:
         """Closes what is not a stream; the errors stay, for whoever asks why it did not start."""
-        self._close_fds()
-        self._stack.close()
+        life, self._life = self._life, -1
+        if life >= 0:
+            os.close(life)
+        self._done_with = True  # first this: either who asks has let go of the lock by then, or sees it
+        self._close_asked()
+
+    def _close_asked(self) -> None:
+        """Closes what a thread uses that asks where it stands; where one does, that one closes it afterwards.
+
+        Else the numbers of these files might belong to files of the application by then.
+        """
+        if self._asking.acquire(False):
+            try:
+                self._stack.close()
+                pidfd, self._pidfd = self._pidfd, -1
+                if pidfd >= 0:
+                    os.close(pidfd)
+            finally:
+                self._asking.release()
 
     def _close_fds(self) -> None:
         for fd in (self._pidfd, self._life):

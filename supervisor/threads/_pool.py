@@ -11,7 +11,7 @@ from _thread import RLock, get_ident
 from collections import deque
 from contextlib import nullcontext
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from ._gate import Gate, Injection, Shield, injection_missing
 from ._stack import stack_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
 
     from .._context import Answer, Chain
@@ -124,11 +124,14 @@ class Threads:
 
     name: Kind = "thread"
 
-    def __init__(self, supervisor: str, max_threads: int, inbox: Inbox[Any], chain: Chain) -> None:
+    def __init__(
+        self, supervisor: str, max_threads: int, inbox: Inbox[Any], chain: Chain, resolving: Collection[int] = ()
+    ) -> None:
         self._supervisor = supervisor
         self._max_threads = max_threads
         self._inbox = inbox
         self._chain = chain
+        self._resolving = resolving  # calls that have ended, whose threads are in the callbacks of their futures
         self._queue: SimpleQueue[Run | None] = SimpleQueue()
         self._launcher = Launcher()
         self._named = 0
@@ -163,7 +166,7 @@ class Threads:
     def submit(self, run: Run) -> None:
         """Runs a call on the next thread of the pool that is free. Any thread."""
         self._queue.put(run)
-        if len(self.calls) > self.size < self.capacity:
+        if self._short:
             self._grow()
 
     def launch(self, run: Run) -> None:
@@ -174,9 +177,14 @@ class Threads:
             failed=lambda error: self._unstarted(run, error),
         )
 
+    @property
+    def _short(self) -> bool:
+        """Whether there are fewer threads than calls, and there may be more."""
+        return len(self.calls) + len(self._resolving) > self.size < self.capacity
+
     def _grow(self) -> None:
         with self._counting:
-            if self._retired or not len(self.calls) > self.size < self.capacity:
+            if self._retired or not self._short:
                 return
             self.size += 1
             self._named += 1
@@ -200,8 +208,11 @@ class Threads:
         self._left()
         if self.size > 0:
             return
-        while not self._queue.empty():
-            run = self._queue.get()
+        while True:
+            try:
+                run = self._queue.get_nowait()  # never blocks: a thread that has come up meanwhile may be faster
+            except Empty:
+                return
             if run is not None:
                 self._unstarted(run, error)
 
@@ -259,7 +270,7 @@ class Threads:
             self._replace()
 
     def _replace(self) -> None:
-        if len(self.calls) > self.size < self.capacity:
+        if self._short:
             self._grow()
 
     def stack(self, run: Run) -> str | None:
@@ -326,11 +337,11 @@ class Threads:
 
     def _carry_out(self, run: Run) -> bool:
         """Carries out a run, unless it was withdrawn; returns whether this thread was abandoned over it."""
+        context, fn, args = run.context, run.fn, run.args  # first: once it is claimed, it may be given up, and let go
         if not run.claim.acquire(False):
             return False
         run.ident = get_ident()
         gate = run.carrier = Gate()
-        context, fn, args = run.context, run.fn, run.args
         assert context is not None
         entered(run)
         if run.own:

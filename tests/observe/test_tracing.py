@@ -31,6 +31,7 @@ from supervisor import (
 from supervisor._news import Begun
 from supervisor.otel import instrument
 
+from ..waiting import until
 from . import lean, traced
 
 
@@ -254,7 +255,8 @@ async def test_the_time_in_the_queue_can_be_seen(traces):
     async with Supervisor("app", max_threads=1) as sup:
         traces.instrument(sup)
         calls = [asyncio.ensure_future(sup.run(fn, *args)) for fn, *args in ((free.wait,), (time.sleep, 0.1))]
-        await asyncio.sleep(0.05)
+        await until(lambda: sup.statistics().workers == {"running": 1, "queued": 1})
+        time.sleep(0.05)
         free.set()
         await asyncio.gather(*calls)
     span = traces.one("sleep")

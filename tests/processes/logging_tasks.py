@@ -40,6 +40,22 @@ def says_bound():
         structlog.contextvars.clear_contextvars()
 
 
+def says_what_changes():
+    log, seen = structlog.get_logger(), []
+    for n in range(5):
+        seen.append(n)
+        log.info("step", seen=seen)
+
+
+def says_what_cannot_be_sent_any_more():
+    log, state = structlog.get_logger(), {}
+    for _ in range(200):
+        state.pop("lock", None)
+        log.info("state", state=state)
+        state["lock"] = threading.Lock()
+    log.info("last")
+
+
 def says_many(number, board=None):
     log = structlog.get_logger()
     for n in range(number):

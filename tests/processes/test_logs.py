@@ -104,6 +104,20 @@ async def test_what_is_said_after_the_stop_is_logged(logged):
     assert [event["event"] for event in logged] == ["going"]
 
 
+async def test_a_value_is_logged_as_it_was(logged):
+    async with Supervisor() as sup:
+        await sup.run(tasks.says_what_changes, kind="process")
+        await until(logged, 5)
+    assert [event["seen"] for event in logged] == [list(range(n + 1)) for n in range(5)]
+
+
+async def test_a_value_that_can_later_not_be_sent_any_more_harms_nobody(logged):
+    async with Supervisor() as sup:
+        await sup.run(tasks.says_what_cannot_be_sent_any_more, kind="process")
+        await until(logged, 201)
+    assert logged[-1]["event"] == "last"
+
+
 async def test_threads_of_a_worker_may_log(logged):
     async with Supervisor() as sup:
         await sup.run(tasks.says_in_threads, 100, kind="process", name="w")

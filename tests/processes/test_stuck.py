@@ -1,6 +1,7 @@
 """Workers that do not end: what each step of the ladder does to them, and where they are seen to stand."""
 
 import asyncio
+import contextlib
 import math
 import os
 import signal
@@ -14,6 +15,7 @@ from supervisor.processes._process import Process
 from supervisor.processes._wire import STACK, STACK_IN_C
 
 from ..contract import functions as f
+from ..stepper import Stepper
 from . import tasks
 from .faults import alive, members, sound, until
 from .test_deaths import QUICK, call, pool
@@ -271,6 +273,23 @@ async def test_the_stack_can_be_asked_for_by_many_threads_while_the_process_dies
             assert not alive(pid)
             await asyncio.gather(*asking)
             (board._path / "entered").unlink()
+
+
+async def test_asking_where_a_process_stands_as_it_is_reaped_touches_no_file_of_the_application(board, tmp_path):
+    async with Supervisor(policy=QUICK) as sup:
+        worker = await sup.start(f.wait_for_stop, kind="process")
+        asking = await asyncio.to_thread(Stepper, worker.stack, Process._ask_where.__code__)
+        await asyncio.to_thread(asking.until, "os.ftruncate")
+        os.kill(worker.pid, signal.SIGKILL)
+        assert (await worker.wait()).ended == "died"
+        file = tmp_path / "file"
+        file.write_text("precious")
+        with contextlib.ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(file.open("r+b"))
+            await asyncio.to_thread(asking.finish)
+        assert file.read_text() == "precious"
+    assert asking.error is None
 
 
 def _ask_often(worker):

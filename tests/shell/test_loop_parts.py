@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import select
-import sys
 import threading
 import time
 from functools import partial
@@ -14,6 +13,8 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 from supervisor._loop import TURN, Alarms, Inbox, outlast
+
+from ..stepper import Stepper
 
 
 class Target:
@@ -263,39 +264,6 @@ async def test_a_copy_of_a_process_lets_go_of_what_it_has_not():
 
 
 # ------------------------------------------------------------------------------------------------ the bell
-
-
-class Stepper:
-    """Runs a function in a thread of its own, line by line of the code that is given, each when it is told to."""
-
-    def __init__(self, function, *codes):
-        self._function, self._codes = function, codes
-        self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
-        self.over = False
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-        self._stands.acquire()
-
-    def step(self):
-        self._go.release()
-        self._stands.acquire()
-
-    def _run(self):
-        sys.settrace(self._trace)
-        try:
-            self._function()
-        finally:
-            sys.settrace(None)
-            self.over = True
-            self._stands.release()
-
-    def _trace(self, frame, event, _):
-        if frame.f_code not in self._codes:
-            return None
-        if event == "line":
-            self._stands.release()
-            self._go.acquire()
-        return self._trace
 
 
 def is_rung(inbox):

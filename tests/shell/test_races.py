@@ -1,0 +1,99 @@
+"""What meets at an unlucky moment; each moment is made, by threads that stand still at a line."""
+
+import asyncio
+import sys
+import threading
+import time
+
+import pytest
+
+from supervisor import Supervisor, SupervisorClosed
+from supervisor._loop import Inbox
+from supervisor._shell import Shell
+from supervisor.threads._pool import Threads
+
+from ..stepper import Halt, Stepper
+from ..waiting import LIMIT, until
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="with a tracer active, 3.11 injects nothing")
+
+
+async def test_a_call_that_ends_while_the_shutdown_looks_for_calls_holds_it_up_no_longer():
+    """It is over, so that nobody waits for it, and still listed, so that the shutdown has not ended."""
+    with Halt(Shell._end_unseen.__code__, "self.errands.unseen_end") as halt:
+        sup = Supervisor()
+        async with sup:
+            future = sup.executor().submit(int)
+            await asyncio.to_thread(halt.stands.wait, LIMIT)
+            shutting = asyncio.create_task(sup.shutdown())
+            await asyncio.sleep(0.01)
+            halt.go.set()
+            assert (await asyncio.wait_for(shutting, LIMIT)).clean
+    assert future.result(LIMIT) == 0
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+async def test_a_call_that_comes_too_late_is_taken_back_and_holds_nothing_up(kind):
+    go = threading.Event()
+    sup = Supervisor(max_processes=1)
+    async with sup:
+        busy = asyncio.create_task(sup.run(go.wait))
+        executor = sup.executor(kind)
+        late = await asyncio.to_thread(Stepper, lambda: executor.submit(int), Shell.submit.__code__)
+        await asyncio.to_thread(late.until, "self._list(run)")
+        shutting = asyncio.create_task(sup.shutdown())
+        await until(lambda: sup.statistics().stopping)
+        await asyncio.to_thread(late.until, "if (self.closing is not None")
+        (worker,) = (worker for worker in sup.workers() if worker.name.startswith("int"))
+        go.set()
+        await busy
+        await asyncio.to_thread(late.finish)
+        assert isinstance(late.error, SupervisorClosed)
+        report = await asyncio.wait_for(shutting, LIMIT)
+        assert (await asyncio.wait_for(worker.wait(), LIMIT)).ended == "cancelled"
+    assert report.counts() == {"stopped": 1}
+
+
+async def test_a_call_that_is_given_up_as_a_thread_takes_it_does_not_end_the_thread():
+    with Halt(Threads._carry_out.__code__, "run.ident = get_ident()") as halt:
+        async with Supervisor(max_threads=1) as sup:
+            call = asyncio.create_task(sup.run(time.sleep, 0.01))
+            await asyncio.to_thread(halt.stands.wait, LIMIT)
+            report = await sup.shutdown(timeout=0)
+            assert report.counts() == {"abandoned": 1}
+            await asyncio.wait([call])
+            call.exception()
+            halt.go.set()
+            await until(lambda: not sup.statistics().abandoned)
+
+
+async def test_a_done_callback_may_wait_for_another_call_of_its_executor():
+    """Its thread is not free meanwhile, though its call has ended."""
+    values = []
+    async with Supervisor(max_threads=2) as sup:
+        executor, go = sup.executor(), threading.Event()
+        first = executor.submit(go.wait)
+        first.add_done_callback(lambda _: values.append(executor.submit(int, "7").result(LIMIT)))
+        go.set()
+        await until(lambda: values)
+    assert values == [7]
+
+
+async def test_an_interrupt_of_who_posts_leaves_the_loop_to_be_woken():
+    seen = []
+
+    class Struck(Inbox):
+        struck = False
+
+        def _wake(self):
+            if not self.struck:
+                self.struck = True
+                raise KeyboardInterrupt
+            super()._wake()
+
+    inbox = Struck(asyncio.get_running_loop(), seen.append)
+    with pytest.raises(KeyboardInterrupt):
+        inbox.post(1)
+    inbox.post(2)
+    await until(lambda: len(seen) == 2)
+    inbox.close()
