@@ -111,7 +111,10 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     gc.collect()
     before, check = open_files(), LeakCheck(grace=5)
     check.look()
+    tracer = sys.gettrace()
     yield
+    if sys.gettrace() is not tracer:  # coverage's, which a test has taken away: the next tests are to be measured
+        sys.settrace(tracer)
     structlog.reset_defaults()  # what a test has configured is not to reach the next one
     if "leftovers" in request.fixturenames:
         request.getfixturevalue("leftovers").release.set()

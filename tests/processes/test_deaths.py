@@ -19,6 +19,7 @@ from supervisor import (
     WorkerStopped,
     _shell,
 )
+from supervisor.processes import _process
 
 from ..contract import functions as f
 from . import tasks
@@ -68,7 +69,12 @@ async def test_the_spare_one_is_killed():
         assert await sup.run(tasks.pid_of, kind="process") == pid
 
 
-async def test_a_call_whose_process_is_killed_while_it_starts():
+SLOWLY = "__import__('time').sleep({});"
+"""What a process does before all else, so that a test meets it there."""
+
+
+async def test_a_call_whose_process_is_killed_while_it_starts(monkeypatch):
+    monkeypatch.setattr(_process, "BOOT", SLOWLY.format(60))
     async with sound() as calls, Supervisor(max_processes=1) as sup:
         calls.append(call(sup, int, "5"))
         await until(lambda: pool(sup)._all)
@@ -76,10 +82,12 @@ async def test_a_call_whose_process_is_killed_while_it_starts():
         os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(SupervisorError, match=r"ended with exit code -9 before it was ready; it wrote nothing"):
             await calls[0]
+        monkeypatch.undo()
         assert await sup.run(int, "6", kind="process") == 6
 
 
-async def test_one_of_two_is_killed_while_both_start_and_the_other_serves_both_calls():
+async def test_one_of_two_is_killed_while_both_start_and_the_other_serves_both_calls(monkeypatch):
+    monkeypatch.setattr(_process, "BOOT", SLOWLY.format(0.5) + _process.BOOT)
     async with sound() as calls, Supervisor(max_processes=2) as sup:
         calls += [call(sup, int, "5"), call(sup, int, "6")]
         await until(lambda: len(pool(sup)._all) == 2)
