@@ -519,6 +519,7 @@ class Lives:
     def close(self) -> None:
         """From here on nobody is started again: a shutdown has begun."""
         self._closing = True
+        self._held.clear()
         for life in self.all.values():
             life.restart = NEVER
         self._begin_reports(self.root)
@@ -640,7 +641,8 @@ class Lives:
             return  # it has been begun, and an interrupt kept that from being noted
         member.held = any(not other.ready and not other.over for other in member.after)
         if member.held:
-            self._held[member] = None
+            if not self._closing:  # else nobody is started again
+                self._held[member] = None
             if member.group is not None:
                 self._tell_group(member.group, Waits(member.number))
             return
