@@ -15,7 +15,7 @@ from unittest.mock import patch
 import structlog
 
 from supervisor import Supervisor
-from supervisor._loop import Inbox
+from supervisor._loop.inbox import Inbox
 
 from .measure import LOOPS, SILENT, Goal, Loop, Table, in_turns, pinned, run_on, sized
 from .peers import EXECUTOR, FLOOR, NO_EVENTFD, RIE, RUN, TIMEOUT, TO_THREAD, VIEW, noop, peers, view_of
@@ -23,8 +23,8 @@ from .peers import EXECUTOR, FLOOR, NO_EVENTFD, RIE, RUN, TIMEOUT, TO_THREAD, VI
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from supervisor._run import Run
-    from supervisor._shell import Shell
+    from supervisor._run.run import Run
+    from supervisor._runtime.runtime import Runtime
 
     from .peers import Call
 
@@ -80,7 +80,7 @@ async def _latency() -> dict[str, float]:
     async with contenders(1) as calls:
         loop_sup = Supervisor("piped", logger=SILENT, max_threads=1)
         timed_sup = Supervisor("timed", logger=SILENT, max_threads=1)
-        with patch("supervisor._shell.Inbox", PipeInbox):
+        with patch("supervisor._runtime.runtime.Inbox", PipeInbox):
             loop_sup._attach()
         async with loop_sup, timed_sup:
             calls[TIMEOUT] = lambda: timed_sup.run(noop, timeout=60)
@@ -214,12 +214,12 @@ async def _looks() -> dict[str, float]:
     """Returns the nanoseconds that a call takes to learn that nobody wants to hear of it."""
     async with Supervisor("ours", logger=SILENT) as sup:
         await sup.run(noop)
-        shell = sup._attached()
-        future = shell.call(noop, ())
+        runtime = sup._attached()
+        future = runtime.call(noop, ())
         looks = {LOGS: _look_for_logs, ALL: _look_for_all, "": _look_for_nobody}
         times = sized(200_000, 1_000)
         took = {
-            name: median(timeit.repeat(partial(look, shell, future.run), number=times, repeat=15)) / times * 1e9
+            name: median(timeit.repeat(partial(look, runtime, future.run), number=times, repeat=15)) / times * 1e9
             for name, look in looks.items()
         }
         await future
@@ -229,21 +229,21 @@ async def _looks() -> dict[str, float]:
 LOGS, ALL = "off: whether a log wants a call's three events", "... or a listener does"
 
 
-def _look_for_all(shell: Shell, run: Run) -> None:
+def _look_for_all(runtime: Runtime, run: Run) -> None:
     """What is executed from the submit of a call to its end."""
-    if shell.log.debug is not None or shell.tell.listeners:
+    if runtime.log.debug is not None or runtime.tell.listeners:
         run.watched = True
     if run.watched:
         pass
     if run.watched:
         pass
-    if run.watched or shell.tell.listeners:
+    if run.watched or runtime.tell.listeners:
         pass
 
 
-def _look_for_logs(shell: Shell, run: Run) -> None:
+def _look_for_logs(runtime: Runtime, run: Run) -> None:
     """The same without listeners."""
-    if shell.log.debug is not None:
+    if runtime.log.debug is not None:
         run.watched = True
     if run.watched:
         pass
@@ -253,7 +253,7 @@ def _look_for_logs(shell: Shell, run: Run) -> None:
         pass
 
 
-def _look_for_nobody(shell: Shell, run: Run) -> None: ...
+def _look_for_nobody(runtime: Runtime, run: Run) -> None: ...
 
 
 class Nowhere:

@@ -21,7 +21,7 @@ import anyio
 import anyio.to_thread
 
 from supervisor import Supervisor
-from supervisor._supervisor import LoopView
+from supervisor._api.supervisor import LoopView
 
 from .measure import SILENT, Goal, Table, sized
 from .peers import ANYIO, EXECUTOR, FLOOR, PEBBLE, RIE, RUN, TO_THREAD, VIEW, Floor, PebblePool, noop

@@ -17,12 +17,12 @@ from time import thread_time
 from typing import TYPE_CHECKING, Any
 
 from supervisor import Supervisor
-from supervisor._run import CallFuture, Run
-from supervisor.processes._child import Child
-from supervisor.processes._parcel import parcel
-from supervisor.processes._wire import HEAD, Frame
-from supervisor.threads._gate import Gate
-from supervisor.threads._pool import Threads
+from supervisor._kinds.processes.child.main import Child
+from supervisor._kinds.processes.pickling import parcel
+from supervisor._kinds.processes.wire import HEAD, Frame
+from supervisor._kinds.threads.gate import Gate
+from supervisor._kinds.threads.pool import Threads
+from supervisor._run.run import CallFuture, Run
 
 from .measure import SILENT, Table, in_turns, pinned, sized
 from .peers import EXECUTOR, FLOOR, RIE, RUN, VIEW, noop, peers, view_of
@@ -221,22 +221,22 @@ async def _parts() -> dict[str, float]:
     number = sized(10_000, 50)
     async with Supervisor("parts", logger=SILENT) as sup:
         view_of(sup)
-        shell = sup._attached()
-        inbox = shell._inbox
+        runtime = sup._attached()
+        inbox = runtime._inbox
         inbox._armed = True  # so that nothing is rung
 
         def made() -> Run:
             future = CallFuture(loop=loop)
-            run = Run(shell, shell.threads, 0, noop, (), 0.0, future=future)
+            run = Run(runtime, runtime.threads, 0, noop, (), 0.0, future=future)
             future.run = run
             return run
 
         def given() -> Run:
             run = made()
-            run.carrier = run
+            run.handle = run
             return run
 
-        threads = shell.threads
+        threads = runtime.threads
         assert isinstance(threads, Threads)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         child, packed = Child(nowhere, nowhere), Frame(parcel(1, "noop-1", 1, None, noop, ())[0][HEAD:], [])
@@ -244,12 +244,12 @@ async def _parts() -> dict[str, float]:
             "make the future": (lambda: None, lambda _: CallFuture(loop=loop)),
             "make the record": (
                 lambda: CallFuture(loop=loop),
-                lambda future: Run(shell, shell.threads, 0, noop, (), 0.0, future=future),
+                lambda future: Run(runtime, runtime.threads, 0, noop, (), 0.0, future=future),
             ),
             "make a gate": (lambda: None, lambda _: Gate()),
             "run an empty function behind its gate": (Gate, lambda gate: gate.run(noop, ())),
             "carry a call out, all of it, in the worker's thread": (made, threads._carry_out),
-            "take its end in, in the loop's thread": (given, shell._arrived),
+            "take its end in, in the loop's thread": (given, runtime._arrived),
             "of a call in a process: pack it": (lambda: None, lambda _: parcel(1, "noop-1", 1, None, noop, ())),
             "... carry it out there, and send what came of it nowhere": (lambda: packed, child._carry_out),
         }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from supervisor import Supervisor
-    from supervisor._supervisor import LoopView
+    from supervisor._api.supervisor import LoopView
 
 __all__ = [
     "ANYIO",

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_process
 
 from supervisor import Supervisor
-from supervisor.processes._process import Process
+from supervisor._kinds.processes.process import Process
 
 from .measure import SILENT, Goal, Table, in_turns, pinned, several, sized
 from .peers import noop, optional

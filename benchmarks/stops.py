@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from supervisor import Ask, EscalationPolicy, Inject, StopEvent, StopInjected, Supervisor
-from supervisor._context import Chain
+from supervisor._worker.stop_event import Chain
 
 from .measure import SILENT, Gap, Goal, Table, in_turns, pinned, several, sized, spinning
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from supervisor import WorkerContext
-    from supervisor._run import Run
+    from supervisor._run.run import Run
 
 __all__ = ["busy", "ends", "waiters"]
 
@@ -341,8 +341,8 @@ async def _injected() -> tuple[Moments, float]:
             at.struck = monotonic()
 
     async with Supervisor("spinning", logger=SILENT, policy=EscalationPolicy(Ask(0), Inject(5))) as sup:
-        shell = sup._attached()
-        threads, settle = shell.threads, shell._settle
+        runtime = sup._attached()
+        threads, settle = runtime.threads, runtime._settle
         inject = threads.inject
 
         def injecting(run: Run) -> Any:
@@ -355,7 +355,7 @@ async def _injected() -> tuple[Moments, float]:
 
         worker = await sup.start(work)
         await spinning_now.wait()
-        with patch.object(threads, "inject", injecting), patch.object(shell, "_settle", settling):
+        with patch.object(threads, "inject", injecting), patch.object(runtime, "_settle", settling):
             asked_at = monotonic()
             outcome = await worker.stop()
             at.known = monotonic()

@@ -11,22 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from supervisor import _life
-from supervisor._group import (
-    Due,
-    Failed,
-    Gone,
-    GroupEvent,
-    GroupState,
-    Ready,
-    Restarting,
-    Sibling,
-    Steady,
-    Waits,
-    decide_group,
-)
-from supervisor._life import BackingOff, LifeEvent, LifeState, Over, RestartAsked, RunEnded, Up, decide_life
-from supervisor._machine import (
+from supervisor._core import lifecycle as _life
+from supervisor._core.ladder import (
     Abandoned,
     EndedState,
     Entered,
@@ -43,7 +29,22 @@ from supervisor._machine import (
     TimePassed,
     decide,
 )
-from supervisor._policy import Ask, Inject, Restart
+from supervisor._core.lifecycle import BackingOff, LifeEvent, LifeState, Over, RestartAsked, RunEnded, Up, decide_life
+from supervisor._core.policy import Ask, Inject
+from supervisor._core.restart import Restart
+from supervisor._core.strategy import (
+    Due,
+    Failed,
+    Gone,
+    GroupEvent,
+    GroupState,
+    Ready,
+    Restarting,
+    Sibling,
+    Steady,
+    Waits,
+    decide_group,
+)
 
 LADDER = (Ask(5.0), Inject(2.0))
 RULES = Rules(LADDER, LADDER, 20.0)

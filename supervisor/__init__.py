@@ -12,68 +12,68 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
-    from ._context import StopEvent as StopEvent
-    from ._context import WorkerContext as WorkerContext
-    from ._context import current_context as current_context
-    from ._errors import PolicyError as PolicyError
-    from ._errors import RemoteError as RemoteError
-    from ._errors import RestartLimitExceeded as RestartLimitExceeded
-    from ._errors import StopInjected as StopInjected
-    from ._errors import StopRequested as StopRequested
-    from ._errors import SupervisorBusy as SupervisorBusy
-    from ._errors import SupervisorClosed as SupervisorClosed
-    from ._errors import SupervisorError as SupervisorError
-    from ._errors import WorkerDied as WorkerDied
-    from ._errors import WorkerExit as WorkerExit
-    from ._errors import WorkerFailed as WorkerFailed
-    from ._errors import WorkerStopped as WorkerStopped
-    from ._errors import WorkerTimeout as WorkerTimeout
-    from ._outcome import Health as Health
-    from ._outcome import Outcome as Outcome
-    from ._outcome import ShutdownReport as ShutdownReport
-    from ._outcome import Statistics as Statistics
-    from ._outcome import Transition as Transition
-    from ._policy import Ask as Ask
-    from ._policy import EscalationPolicy as EscalationPolicy
-    from ._policy import Inject as Inject
-    from ._policy import Kill as Kill
-    from ._policy import Restart as Restart
-    from ._policy import Terminate as Terminate
-    from ._supervisor import Supervisor as Supervisor
-    from ._transitions import Transitions as Transitions
-    from ._worker import Worker as Worker
+    from ._api.supervisor import Supervisor as Supervisor
+    from ._api.worker import Worker as Worker
+    from ._core.errors import PolicyError as PolicyError
+    from ._core.errors import RemoteError as RemoteError
+    from ._core.errors import RestartLimitExceeded as RestartLimitExceeded
+    from ._core.errors import StopInjected as StopInjected
+    from ._core.errors import StopRequested as StopRequested
+    from ._core.errors import SupervisorBusy as SupervisorBusy
+    from ._core.errors import SupervisorClosed as SupervisorClosed
+    from ._core.errors import SupervisorError as SupervisorError
+    from ._core.errors import WorkerExit as WorkerExit
+    from ._core.errors import WorkerFailed as WorkerFailed
+    from ._core.failures import WorkerDied as WorkerDied
+    from ._core.failures import WorkerStopped as WorkerStopped
+    from ._core.failures import WorkerTimeout as WorkerTimeout
+    from ._core.outcome import Outcome as Outcome
+    from ._core.outcome import Transition as Transition
+    from ._core.policy import Ask as Ask
+    from ._core.policy import EscalationPolicy as EscalationPolicy
+    from ._core.policy import Inject as Inject
+    from ._core.policy import Kill as Kill
+    from ._core.policy import Terminate as Terminate
+    from ._core.report import Health as Health
+    from ._core.report import ShutdownReport as ShutdownReport
+    from ._core.report import Statistics as Statistics
+    from ._core.restart import Restart as Restart
+    from ._observe.transitions import Transitions as Transitions
+    from ._worker.context import WorkerContext as WorkerContext
+    from ._worker.current import current_context as current_context
+    from ._worker.stop_event import StopEvent as StopEvent
 
 _HOMES = {
-    "Ask": "_policy",
-    "EscalationPolicy": "_policy",
-    "Health": "_outcome",
-    "Inject": "_policy",
-    "Kill": "_policy",
-    "Outcome": "_outcome",
-    "PolicyError": "_errors",
-    "RemoteError": "_errors",
-    "Restart": "_policy",
-    "RestartLimitExceeded": "_errors",
-    "ShutdownReport": "_outcome",
-    "Statistics": "_outcome",
-    "StopEvent": "_context",
-    "StopInjected": "_errors",
-    "StopRequested": "_errors",
-    "Supervisor": "_supervisor",
-    "SupervisorBusy": "_errors",
-    "SupervisorClosed": "_errors",
-    "SupervisorError": "_errors",
-    "Terminate": "_policy",
-    "Transition": "_outcome",
-    "Transitions": "_transitions",
-    "Worker": "_worker",
-    "WorkerContext": "_context",
-    "WorkerDied": "_errors",
-    "WorkerExit": "_errors",
-    "WorkerFailed": "_errors",
-    "WorkerStopped": "_errors",
-    "WorkerTimeout": "_errors",
-    "current_context": "_context",
+    "Ask": "_core.policy",
+    "EscalationPolicy": "_core.policy",
+    "Health": "_core.report",
+    "Inject": "_core.policy",
+    "Kill": "_core.policy",
+    "Outcome": "_core.outcome",
+    "PolicyError": "_core.errors",
+    "RemoteError": "_core.errors",
+    "Restart": "_core.restart",
+    "RestartLimitExceeded": "_core.errors",
+    "ShutdownReport": "_core.report",
+    "Statistics": "_core.report",
+    "StopEvent": "_worker.stop_event",
+    "StopInjected": "_core.errors",
+    "StopRequested": "_core.errors",
+    "Supervisor": "_api.supervisor",
+    "SupervisorBusy": "_core.errors",
+    "SupervisorClosed": "_core.errors",
+    "SupervisorError": "_core.errors",
+    "Terminate": "_core.policy",
+    "Transition": "_core.outcome",
+    "Transitions": "_observe.transitions",
+    "Worker": "_api.worker",
+    "WorkerContext": "_worker.context",
+    "WorkerDied": "_core.failures",
+    "WorkerExit": "_core.errors",
+    "WorkerFailed": "_core.errors",
+    "WorkerStopped": "_core.failures",
+    "WorkerTimeout": "_core.failures",
+    "current_context": "_worker.current",
 }
 
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -10,9 +10,10 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
-from ._keys import PLATFORMS, json_schema
-from ._policy import EscalationPolicy, Inject, Kind, Restart
+from ._core.policy import EscalationPolicy, Inject, Kind
+from ._core.restart import Restart
 from .config import PREFIX, Config, ConfigError, load
+from .config.schema import PLATFORMS, json_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,9 +14,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
-from ._groupface import GroupSupervisor
-from ._supervisor import Supervisor
-from ._tally import Tally
+from ._api.group import GroupSupervisor
+from ._api.supervisor import Supervisor
+from ._observe.counters import Counters
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry
@@ -242,7 +242,7 @@ class Collector:
     """All supervisors of one registry, as the registry asks for them: each name may be told once in a scrape."""
 
     def __init__(self) -> None:
-        self._registered: dict[str, tuple[Supervisor, Tally]] = {}
+        self._registered: dict[str, tuple[Supervisor, Counters]] = {}
 
     @property
     def empty(self) -> bool:
@@ -261,7 +261,7 @@ class Collector:
                     f"register({sup!r}): {former!r} is registered under this name: give each supervisor its own"
                 )
             self.remove(former)
-        tally = Tally(bounds)
+        tally = Counters(bounds)
         self._registered[sup.name] = sup, tally
         sup._listeners.add_tally(tally)
 
@@ -300,15 +300,15 @@ Numbers: TypeAlias = "Mapping[tuple[str, ...], float]"
 
 def _now(sup: Supervisor) -> Iterator[tuple[Metric, Numbers]]:
     """Reads the gauges."""
-    shell, settings = sup._shell, sup._settings
+    runtime, settings = sup._runtime, sup._settings
     statistics = sup.statistics()
     capacity = {"thread": settings.max_threads, "process": settings.max_processes}
     workers: Counter[tuple[str, ...]] = Counter()
     abandoned: Counter[str] = Counter()
-    if shell is not None:
-        workers.update(shell.census())
-        abandoned.update(run.kind.name for run in tuple(shell.abandoned.values()))
-        capacity |= {kind.name: kind.capacity for kind in tuple(shell.kinds)}
+    if runtime is not None:
+        workers.update(runtime.census())
+        abandoned.update(run.kind.name for run in tuple(runtime.abandoned.values()))
+        capacity |= {kind.name: kind.capacity for kind in tuple(runtime.kinds)}
     possible = [(kind, role, state) for kind in KINDS for role, states in STATES.items() for state in states]
     yield WORKERS, _with_zeros(workers, possible)
     yield QUEUED, {(kind,): workers[kind, "call", "queued"] for kind in KINDS}
@@ -319,7 +319,7 @@ def _now(sup: Supervisor) -> Iterator[tuple[Metric, Numbers]]:
     yield STOPPING, {(): int(statistics.stopping)}
 
 
-def _counted(tally: Tally) -> Iterator[tuple[Metric, Numbers]]:
+def _counted(tally: Counters) -> Iterator[tuple[Metric, Numbers]]:
     """Reads the counters."""
     transitions, exits = Counter(dict(tally.transitions)), Counter(dict(tally.exits))
     for (kind, ended, entered), number in dict(tally.unseen).items():
@@ -336,7 +336,7 @@ def _counted(tally: Tally) -> Iterator[tuple[Metric, Numbers]]:
     yield EXHAUSTED, {(role,): tally.exhausted[role] for role in ("worker", "group")}
 
 
-def _stops(tally: Tally) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
+def _stops(tally: Counters) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
     """Reads the histogram: by kind, how many stops took no longer than each bound, and the sum of seconds."""
     bounds = [*map(str, tally.bounds), "+Inf"]
     for kind in KINDS:

@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._errors import described
-from ._groupface import GroupSupervisor
-from ._news import Begun, CameBack, Changed, GroupOver, Refused, ShutdownBegun, ShutdownEnded
-from ._run import context_within, qualname
-from ._spancontext import SpanContext
-from ._supervisor import Supervisor
+from ._api.group import GroupSupervisor
+from ._api.supervisor import Supervisor
+from ._core.errors import described
+from ._observe.notices import GroupEnded, LateReturn, Refused, RunSubmitted, ShutdownBegun, ShutdownEnded, StateChanged
+from ._observe.span_context import SpanContext
+from ._run.names import context_within, qualname
 
 try:
     from opentelemetry import context, trace
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context, Token
 
-    from ._news import News
-    from ._outcome import Ended, Outcome, ShutdownReport, Transition
-    from ._run import Run
-    from ._transitions import Listeners
+    from ._core.outcome import Ended, Outcome, Transition
+    from ._core.report import ShutdownReport
+    from ._observe.notices import Notice
+    from ._observe.subscribers import Subscribers
+    from ._run.run import Run
 
 __all__ = ["Instrumentation", "instrument"]
 
@@ -122,7 +123,7 @@ class Spans:
         undone: No further span begins.
     """
 
-    def __init__(self, supervisor: str, tracer: trace.Tracer, listeners: Listeners) -> None:
+    def __init__(self, supervisor: str, tracer: trace.Tracer, listeners: Subscribers) -> None:
         self._supervisor = supervisor
         self._tracer = tracer
         self._listeners = listeners
@@ -140,12 +141,12 @@ class Spans:
         if self.undone and not self._open and not self._shutdowns:
             self._listeners.discard(self.hear)
 
-    def hear(self, news: News) -> None:
+    def hear(self, news: Notice) -> None:
         match news:
-            case Begun(run, before):
+            case RunSubmitted(run, before):
                 if not self.undone and run.context is not None:
                     run.context.run(self._begin, run, before)
-            case Changed(run, transition, outcome):
+            case StateChanged(run, transition, outcome):
                 if run not in self._open:
                     pass
                 elif outcome is not None:
@@ -155,14 +156,14 @@ class Spans:
             case Refused(run, error):
                 if run in self._open:
                     self._close(run, lambda: _refuse(run.trace.span, error))
-            case CameBack(run):
+            case LateReturn(run):
                 self._add_the_rest(run)
             case ShutdownBegun(reason, _, group):
                 if not self.undone:
                     self._begin_shutdown(reason, group)
             case ShutdownEnded(report, group):
                 self._end_shutdown(report, group)
-            case GroupOver():
+            case GroupEnded():
                 pass  # only a group that is shut down has a span
 
     # -------------------------------------------------------------------------------- runs
@@ -191,7 +192,7 @@ class Spans:
             headers: dict[str, str] = {}
             TraceContextTextMapPropagator().inject(headers, inside)
             W3CBaggagePropagator().inject(headers, inside)
-            run.preface = SpanContext(headers) if headers else None
+            run.before_call = SpanContext(headers) if headers else None
 
     def _enter_within(self, run: Run) -> None:
         """Makes the span the current one where the function enters a Context by itself: asyncio.to_thread has it so."""

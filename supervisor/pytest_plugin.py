@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ._supervisor import Supervisor
+    from ._api.supervisor import Supervisor
     from .testing import FakeWorkers, VirtualTime
 
 MARKER = (
@@ -69,7 +69,7 @@ def make_supervisor(request: pytest.FixtureRequest) -> Iterator[Callable[..., Su
     if one of them had to abandon a worker, and is told where that stands; unless marked with
     `@pytest.mark.supervisor(may_abandon=True)`. Further options in that marker are those of all that are made here.
     """
-    from .testing._quick import QUICK_LADDER, QuickSupervisor, closed
+    from .testing.quick import QUICK_LADDER, QuickSupervisor, closed
 
     options = _marked(request)
     may_abandon = options.pop("may_abandon", False)
@@ -142,8 +142,8 @@ def _marked(request: pytest.FixtureRequest) -> Options:
 
 
 def _configured_ladder(config: pytest.Config) -> Any:
-    from ._errors import PolicyError
-    from ._policy import EscalationPolicy
+    from ._core.errors import PolicyError
+    from ._core.policy import EscalationPolicy
 
     words = config.getini("supervisor_policy")
     if not words:

@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ._groupface import GroupSupervisor
-from ._loop import call_at
-from ._news import Changed, ShutdownBegun, ShutdownEnded
-from ._supervisor import Supervisor
+from ._api.group import GroupSupervisor
+from ._api.supervisor import Supervisor
+from ._loop.clock import call_at
+from ._observe.notices import ShutdownBegun, ShutdownEnded, StateChanged
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from ._loop import Timer
-    from ._news import News
-    from ._outcome import ShutdownReport, Transition
+    from ._core.outcome import Transition
+    from ._core.report import ShutdownReport
+    from ._loop.clock import Timer
+    from ._observe.notices import Notice
 
 __all__ = ["Notifier", "notify"]
 
@@ -112,8 +113,8 @@ class Notifier:
 
     def __init__(self, supervisor: Supervisor, request: Request | None) -> None:
         self._supervisor = supervisor
-        self._shell = supervisor._attached()
-        self._loop: asyncio.AbstractEventLoop = self._shell.loop
+        self._runtime = supervisor._attached()
+        self._loop: asyncio.AbstractEventLoop = self._runtime.loop
         self._pid = os.getpid()
         self._ready = False
         self._failed = False
@@ -135,10 +136,10 @@ class Notifier:
         supervisor._listeners.keep(self._hear, watch=False)
         if request.watchdog < math.inf:
             self._beat(request.watchdog / 2)
-        if self._shell.closing is not None:
-            self._stopping(self._shell.closing.reason)
-        if self._shell.report is not None:
-            self._ended(self._shell.report)
+        if self._runtime.closing is not None:
+            self._stopping(self._runtime.closing.reason)
+        if self._runtime.report is not None:
+            self._ended(self._runtime.report)
 
     @property
     def active(self) -> bool:
@@ -156,7 +157,7 @@ class Notifier:
             RuntimeError: It was called outside the supervisor's event loop.
         """
         line = self._checked("ready", status)
-        if self._shell.closing is None and not self._ready:
+        if self._runtime.closing is None and not self._ready:
             self._ready = True
             self._send("READY=1", *line)
         else:
@@ -179,11 +180,13 @@ class Notifier:
 
     # -------------------------------------------------------------------------------- what is heard
 
-    def _hear(self, news: News) -> None:
+    def _hear(self, news: Notice) -> None:
         match news:
             case ShutdownBegun(group=""):
                 self._stopping(news.reason)
-            case Changed(transition=transition) if transition.new == "stopping" and self._shell.closing is not None:
+            case StateChanged(transition=transition) if (
+                transition.new == "stopping" and self._runtime.closing is not None
+            ):
                 if self._step is None:
                     self._loop.call_soon(self._tell_step)  # of those of one turn of the loop, the last
                 self._step = transition
@@ -203,7 +206,7 @@ class Notifier:
     def _tell_step(self) -> None:
         step, self._step = self._step, None
         if step is not None and self.active:
-            left = len(self._shell.lives.all) + sum(len(kind.calls) for kind in self._shell.kinds)
+            left = len(self._runtime.lives.all) + sum(len(kind.calls) for kind in self._runtime.kinds)
             self._send(self._more_time(), _status(f"stopping: {left} left; {step.step} of {step.worker}"))
 
     def _ended(self, report: ShutdownReport) -> None:
@@ -219,8 +222,8 @@ class Notifier:
 
     def _more_time(self) -> str:
         """Asks for the time until the deadline: systemd's own, `TimeoutStopSec`, may be shorter."""
-        closing = self._shell.closing
-        left = math.inf if closing is None else closing.deadline - self._shell.clock()
+        closing = self._runtime.closing
+        left = math.inf if closing is None else closing.deadline - self._runtime.clock()
         seconds = WITHOUT_DEADLINE if math.isinf(left) else max(0.0, left) + EXIT_SLACK
         return f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}"
 
@@ -230,7 +233,7 @@ class Notifier:
         self._timer = self._call_later(interval, partial(self._beat, interval))
 
     def _call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        clock = self._shell.clock  # the ladder's, which a test may move
+        clock = self._runtime.clock  # the ladder's, which a test may move
         return call_at(self._loop, clock, clock() + seconds, callback)
 
     # -------------------------------------------------------------------------------- what is said
@@ -256,7 +259,7 @@ class Notifier:
     def _report(self, reason: str) -> None:
         if not self._failed:
             self._failed = True
-            self._shell.log.write(logging.WARNING, "supervisor.notify_failed", reason=reason)
+            self._runtime.log.write(logging.WARNING, "supervisor.notify_failed", reason=reason)
 
     def __repr__(self) -> str:
         return f"<Notifier of supervisor {self._supervisor.name!r}: {'' if self.active else 'not '}active>"

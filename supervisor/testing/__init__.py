@@ -5,9 +5,9 @@ With pytest all of it comes as fixtures, by the plugin that is installed with th
 
 from __future__ import annotations
 
-from ._fakes import FakeRun, FakeWorkers
-from ._leaks import LeakCheck
-from ._quick import QUICK_LADDER
-from ._time import VirtualTime
+from .fakes import FakeRun, FakeWorkers
+from .leaks import LeakCheck
+from .quick import QUICK_LADDER
+from .virtual_time import VirtualTime
 
 __all__ = ["QUICK_LADDER", "FakeRun", "FakeWorkers", "LeakCheck", "VirtualTime"]

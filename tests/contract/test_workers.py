@@ -145,7 +145,7 @@ async def test_where_it_stands_can_be_seen_from_any_thread(kind, board):
         stacks = await asyncio.to_thread(sup.stacks)
         assert list(stacks) == ["w"]
         assert "in stands_here" in stacks["w"]
-        for ours in ("_gate.py", "_child.py", "<string>"):
+        for ours in ("threads/gate.py", "child/main.py", "<string>"):
             assert ours not in stacks["w"]
     assert worker.stack() == ""
     assert sup.stacks() == {}

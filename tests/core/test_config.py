@@ -14,8 +14,8 @@ from jsonschema import Draft7Validator
 
 import supervisor
 from supervisor import Ask, EscalationPolicy, Inject, Kill, PolicyError, Restart, Supervisor
-from supervisor._keys import CONFIG, PLATFORMS, json_schema
 from supervisor.config import Config, ConfigError, Layer, Platform, Problem, load
+from supervisor.config.schema import CONFIG, PLATFORMS, json_schema
 
 SCHEMA = Path(supervisor.__file__).parent / "policy.schema.json"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor._group import (
+from supervisor._core.strategy import (
     Anew,
     Due,
     End,

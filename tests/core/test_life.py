@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor import PolicyError, Restart
-from supervisor._life import (
+from supervisor._core.lifecycle import (
     BackingOff,
     Finish,
     Over,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from supervisor import Ask, EscalationPolicy, Inject, Kill, Terminate
-from supervisor._machine import (
+from supervisor._core.ladder import (
     Abandon,
     Abandoned,
     Command,
@@ -32,8 +32,8 @@ from supervisor._machine import (
     WakeAt,
     decide,
 )
-from supervisor._outcome import ENDED_BY
-from supervisor._policy import LADDER, Step
+from supervisor._core.outcome import ENDED_BY
+from supervisor._core.policy import LADDER, Step
 
 RULES = Rules((Ask(5), Inject(2, every=1)), (Ask(5),), patience=20)
 
@@ -219,7 +219,7 @@ def test_a_shrunk_ladder_visits_every_step_by_the_deadline(ladder: tuple[Step, .
     assert now <= deadline + 1e-6 or now <= finite
 
 
-class Life(RuleBasedStateMachine):
+class WorkerNode(RuleBasedStateMachine):
     """Feeds a run with everything in any order; time never goes back."""
 
     def __init__(self) -> None:
@@ -320,7 +320,7 @@ class Life(RuleBasedStateMachine):
         assert len(self.concluded) == 1
 
 
-TestLife = Life.TestCase
+TestLife = WorkerNode.TestCase
 
 
 def test_terminate_and_kill_are_steps_of_the_same_table() -> None:

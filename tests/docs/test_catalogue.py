@@ -12,7 +12,7 @@ from supervisor import Transition
 from .catalogue import catalogue, contradictions
 
 CODE = [
-    path for path in Path(supervisor.__file__).parent.rglob("*.py") if path.name not in ("_outcome.py", "__init__.py")
+    path for path in Path(supervisor.__file__).parent.rglob("*.py") if path.name not in ("outcome.py", "__init__.py")
 ]
 
 

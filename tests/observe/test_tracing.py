@@ -28,7 +28,7 @@ from supervisor import (
     WorkerDied,
     WorkerTimeout,
 )
-from supervisor._news import Begun
+from supervisor._observe.notices import RunSubmitted
 from supervisor.otel import instrument
 
 from ..waiting import until
@@ -228,8 +228,8 @@ async def test_the_attributes_say_which_run_it_was_and_how_it_ended(traces, kind
     attributes = dict(span.attributes)
     seconds = attributes.pop("supervisor.seconds")
     assert seconds >= 0.05 if kind == "thread" else seconds > 0  # what a process says may be heard late
-    carrier = attributes.pop("thread.id" if kind == "thread" else "process.pid")
-    assert carrier != (threading.get_ident() if kind == "thread" else os.getpid())
+    handle = attributes.pop("thread.id" if kind == "thread" else "process.pid")
+    assert handle != (threading.get_ident() if kind == "thread" else os.getpid())
     assert attributes == {
         "supervisor.name": "app",
         "supervisor.worker": "call",
@@ -567,9 +567,9 @@ async def test_in_a_workers_thread_a_listener_is_shielded(traces):
     async with Supervisor("app") as sup:
 
         def listen(news):
-            if isinstance(news, Begun) and threading.current_thread() is not threading.main_thread():
-                (outer,) = [run for run in sup._shell.live() if run.ident == threading.get_ident()]
-                depths.append(outer.carrier.depth)
+            if isinstance(news, RunSubmitted) and threading.current_thread() is not threading.main_thread():
+                (outer,) = [run for run in sup._runtime.live() if run.ident == threading.get_ident()]
+                depths.append(outer.handle.depth)
 
         sup._listeners.keep(listen)
         inner = await sup.run(lambda: sup.executor().submit(abs, -1))

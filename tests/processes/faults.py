@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from supervisor.processes import _process
+from supervisor._kinds.processes import process as _process
 
 from ..waiting import until
 

@@ -202,7 +202,7 @@ def kills_itself(number):
 
 def dies_after_its_answer(value):
     """The result is sent; then the process is gone at once."""
-    from supervisor.processes import _child
+    from supervisor._kinds.processes.child import main as _child
 
     write = _child.write
 
@@ -216,7 +216,7 @@ def dies_after_its_answer(value):
 
 def dies_within_its_answer(size):
     """A part of the result is sent."""
-    from supervisor.processes import _child
+    from supervisor._kinds.processes.child import main as _child
 
     def write_half(fd, parts):
         os.write(fd, bytes(parts[0])[: size // 2])

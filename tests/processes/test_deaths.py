@@ -17,9 +17,9 @@ from supervisor import (
     Terminate,
     WorkerDied,
     WorkerStopped,
-    _shell,
 )
-from supervisor.processes import _process
+from supervisor._kinds.processes import process as _process
+from supervisor._runtime import runtime as _runtime
 
 from ..contract import functions as f
 from . import tasks
@@ -260,8 +260,8 @@ async def test_killing_a_worker_that_ignores_sigterm_delays_its_neighbours_by_no
 
 def test_one_that_takes_its_time_to_die_is_reaped_though_the_loop_is_gone(monkeypatch):
     """The system is busy, and the shutdown's time is over before the kernel has buried what was killed."""
-    monkeypatch.setattr(_shell, "QUIET_SLACK", 0.0)
-    monkeypatch.setattr(_shell, "JOIN_SLACK", 0.0)
+    monkeypatch.setattr(_runtime, "QUIET_SLACK", 0.0)
+    monkeypatch.setattr(_runtime, "JOIN_SLACK", 0.0)
 
     async def main():
         async with Supervisor(max_processes=2) as sup:

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from supervisor import RemoteError, Supervisor, WorkerExit, WorkerFailed
-from supervisor.processes._process import BYTES_A_TURN, Stream
-from supervisor.processes._wire import HEAD, Receiver, framed
+from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
+from supervisor._kinds.processes.wire import HEAD, Receiver, framed
 
 from ..contract import functions as f
 from . import tasks

@@ -10,9 +10,10 @@ import time
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Kill, Supervisor, Terminate, WorkerStopped, WorkerTimeout
-from supervisor.processes import _pool, _process
-from supervisor.processes._process import Process
-from supervisor.processes._wire import STACK, STACK_IN_C
+from supervisor._kinds.processes import pool as _pool
+from supervisor._kinds.processes import process as _process
+from supervisor._kinds.processes.process import Process
+from supervisor._kinds.processes.wire import STACK, STACK_IN_C
 
 from ..contract import functions as f
 from ..stepper import Stepper
@@ -183,7 +184,7 @@ async def test_the_stack_of_a_process(board, fn):
         await until(answers)
         assert f"in {fn.__name__}" in stack
         assert "tasks.py" in stack
-        assert "_child.py" not in stack
+        assert "child/main.py" not in stack
 
 
 async def test_of_a_deep_stack_the_innermost_frames_are_given(board):
@@ -306,7 +307,7 @@ async def test_a_process_that_cannot_be_killed_is_abandoned_and_said_so(board, m
     sup = Supervisor(policy=QUICK)
     task = call(sup, tasks.sleeps, board, name="stuck")
     pid = int(await board.posted("entered"))
-    process = sup._attached().live()[0].carrier
+    process = sup._attached().live()[0].handle
     with monkeypatch.context() as patch:
         patch.setattr(process, "signal", lambda number: None)
         patch.setattr(process, "_signal_group", lambda number: None)
@@ -331,7 +332,7 @@ async def test_an_abandoned_process_is_replaced(board, monkeypatch):
         task = call(sup, tasks.sleeps, board)
         calls.append(task)
         pid = int(await board.posted("entered"))
-        process = sup._attached().live()[0].carrier
+        process = sup._attached().live()[0].handle
         with monkeypatch.context() as patch:
             patch.setattr(process, "_signal_group", lambda number: None)
             assert (await sup.workers()[0].stop()).ended == "abandoned"

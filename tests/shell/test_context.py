@@ -19,7 +19,7 @@ from supervisor import (
     Supervisor,
     current_context,
 )
-from supervisor._context import Chain
+from supervisor._worker.stop_event import Chain
 
 
 def spin():

@@ -25,9 +25,9 @@ from supervisor import (
     SupervisorClosed,
     WorkerExit,
     WorkerFailed,
-    _errands,
     current_context,
 )
+from supervisor._runtime import portal as _errands
 
 from . import test_interrupts
 
@@ -409,7 +409,7 @@ async def test_calls_in_a_storm_of_injections(seconds):
     interval = sys.getswitchinterval()
     async with Supervisor(policy=PATIENT) as sup:
         workers = [await sup.start(guarded, which) for which in range(4)]
-        gates = [run.carrier for run in sup._attached().live()]
+        gates = [run.handle for run in sup._attached().live()]
         injectors = [threading.Thread(target=inject, args=(gates,)) for _ in range(2)]
         sys.setswitchinterval(1e-6)
         try:

@@ -16,7 +16,8 @@ from supervisor import (
     SupervisorClosed,
     WorkerStopped,
 )
-from supervisor._lives import Group, Life, deadlines
+from supervisor._core.stop_order import deadlines
+from supervisor._runtime.nodes import GroupNode, WorkerNode
 
 from .test_groups import LIMIT, NO_PATIENCE, PATIENT, QUICK, Failing, named, until, wait
 
@@ -322,7 +323,7 @@ def test_an_error_of_exhaustion_keeps_its_cause_in_a_pickle():
 
 def members(group, number, after=()):
     lives = [
-        Life(
+        WorkerNode(
             group, None, wait, (), name=None, policy=None, restart=NO_PATIENCE, heartbeat=None, ready_timeout=None,
             after=after,
         )
@@ -333,15 +334,15 @@ def members(group, number, after=()):
 
 
 def test_the_order_of_a_stop_costs_in_proportion_to_the_workers():
-    root = Group(None, "one_for_one", "give_up")
+    root = GroupNode(None, "one_for_one", "give_up")
     asked = []
 
     def budget(life):
         asked.append(life)
         return 1.0
 
-    base = Group(root, "one_for_one", "escalate")
-    web = Group(root, "one_for_one", "escalate", after=(base,))
+    base = GroupNode(root, "one_for_one", "escalate")
+    web = GroupNode(root, "one_for_one", "escalate", after=(base,))
     lives = members(base, 500) + members(web, 500)
     found = deadlines(lives, 0.0, 10.0, budget)
     assert len(asked) == 1000
@@ -350,7 +351,7 @@ def test_the_order_of_a_stop_costs_in_proportion_to_the_workers():
 
 
 def test_an_order_may_be_as_long_as_it_likes():
-    root = Group(None, "one_for_one", "give_up")
+    root = GroupNode(None, "one_for_one", "give_up")
     lives = members(root, 1)
     for _ in range(5000):
         lives += members(root, 1, after=(lives[-1],))

@@ -8,9 +8,12 @@ import threading
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped, _loop, _shell, _worker, current_context
+from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped, current_context
+from supervisor._api import worker
+from supervisor._loop import alarms, clock, inbox, outlast
+from supervisor._runtime import runtime as _runtime
 
-FILES = {module.__file__ for module in (_loop, _shell, _worker)}
+FILES = {module.__file__ for module in (alarms, clock, inbox, outlast, _runtime, worker)}
 
 
 # The interpreter looks for signals after calls, at a function's entry and on a loop's back edge. A tracer strikes

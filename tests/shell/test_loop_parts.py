@@ -10,9 +10,11 @@ from functools import partial
 from itertools import count
 
 import pytest
+from supervisor._loop.outlast.outlast import outlast
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
-from supervisor._loop import TURN, Alarms, Inbox, outlast
+from supervisor._loop.alarms import Alarms
+from supervisor._loop.inbox import TURN, Inbox
 
 from ..stepper import Stepper
 
@@ -66,7 +68,7 @@ async def test_a_burst_is_handled_in_turns_that_are_short(eventfd):
 
 
 async def test_a_burst_of_what_is_quickly_done_is_handled_in_few_turns(eventfd, monkeypatch):
-    monkeypatch.setattr("supervisor._loop.TURN", 60)
+    monkeypatch.setattr("supervisor._loop.inbox.TURN", 60)
     seen = []
     inbox = Inbox(asyncio.get_running_loop(), seen.append)
     for n in range(100 * Inbox.SLICE):
@@ -251,15 +253,15 @@ async def test_the_repr_says_where_it_is_in_its_life():
 async def test_a_copy_of_a_process_lets_go_of_what_it_has_not():
     used, unused = Supervisor("used"), Supervisor("unused")
     await used.run(int)
-    shell = used._attached()
+    runtime = used._attached()
     for sup in (used, unused):
         sup._forked()
     with pytest.raises(RuntimeError, match="before the fork"):
         await used.run(int)
     assert await unused.run(int, "5") == 5
     await unused.shutdown()
-    shell.begin_shutdown()
-    while shell.report is None:
+    runtime.begin_shutdown()
+    while runtime.report is None:
         await asyncio.sleep(0)
 
 

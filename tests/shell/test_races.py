@@ -8,9 +8,9 @@ import time
 import pytest
 
 from supervisor import Supervisor, SupervisorClosed
-from supervisor._loop import Inbox
-from supervisor._shell import Shell
-from supervisor.threads._pool import Threads
+from supervisor._kinds.threads.pool import Threads
+from supervisor._loop.inbox import Inbox
+from supervisor._runtime.runtime import Runtime
 
 from ..stepper import Halt, Stepper
 from ..waiting import LIMIT, until
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="with a trace
 
 async def test_a_call_that_ends_while_the_shutdown_looks_for_calls_holds_it_up_no_longer():
     """It is over, so that nobody waits for it, and still listed, so that the shutdown has not ended."""
-    with Halt(Shell._end_unseen.__code__, "self.errands.unseen_end") as halt:
+    with Halt(Runtime._end_unseen.__code__, "self.errands.unseen_end") as halt:
         sup = Supervisor()
         async with sup:
             future = sup.executor().submit(int)
@@ -39,7 +39,7 @@ async def test_a_call_that_comes_too_late_is_taken_back_and_holds_nothing_up(kin
     async with sup:
         busy = asyncio.create_task(sup.run(go.wait))
         executor = sup.executor(kind)
-        late = await asyncio.to_thread(Stepper, lambda: executor.submit(int), Shell.submit.__code__)
+        late = await asyncio.to_thread(Stepper, lambda: executor.submit(int), Runtime.submit.__code__)
         await asyncio.to_thread(late.until, "self._list(run)")
         shutting = asyncio.create_task(sup.shutdown())
         await until(lambda: sup.statistics().stopping)

@@ -23,7 +23,8 @@ from supervisor import (
     WorkerTimeout,
     current_context,
 )
-from supervisor._lives import Group, Life, deadlines
+from supervisor._core.stop_order import deadlines
+from supervisor._runtime.nodes import GroupNode, WorkerNode
 
 from ..waiting import refused_elsewhere, until
 
@@ -136,7 +137,7 @@ def test_the_pause_begins_anew_after_a_run_that_lasted(virtual):
 
 @pytest.mark.parametrize("chance", [0.0, 0.25, 1.0])
 def test_the_pause_is_spread_within_its_bounds(virtual, chance, monkeypatch):
-    monkeypatch.setattr("supervisor._shell.random.random", lambda: chance)
+    monkeypatch.setattr("supervisor._runtime.runtime.random.random", lambda: chance)
     pause = 10 * (0.5 + chance)
 
     async def main(loop):
@@ -1224,14 +1225,14 @@ class Kind:
     name = "thread"
 
 
-ROOT = Group(None, "one_for_one", "give_up")
+ROOT = GroupNode(None, "one_for_one", "give_up")
 
 
 def lives(*after):
     """Lives with the numbers of those that each comes after."""
     made = []
     for number, others in enumerate(after):
-        life = Life(
+        life = WorkerNode(
             ROOT,
             Kind(),
             print,

@@ -21,7 +21,7 @@ from supervisor import (
     WorkerTimeout,
     current_context,
 )
-from supervisor._machine import StopAsked
+from supervisor._core.ladder import StopAsked
 
 BRIEF = EscalationPolicy(Ask(0.05))
 
@@ -582,25 +582,25 @@ async def test_an_error_that_came_before_the_stop_comes_as_it_is():
 async def test_a_run_that_has_ended_when_its_time_is_up_is_not_abandoned(monkeypatch):
     """Its completion is found at the last moment, while the ladder is about to give it up."""
     async with Supervisor(max_threads=2, policy=EscalationPolicy(Ask(0))) as sup:
-        shell = sup._attached()
+        runtime = sup._attached()
         for _ in range(5):
             release, entered = threading.Event(), threading.Event()
             task = await held(sup, entered=entered, release=release)
-            drain = shell._inbox.drain
+            drain = runtime._inbox.drain
 
             def late(limit=None, release=release, drain=drain):
                 release.set()
-                while not shell._inbox._items:
+                while not runtime._inbox._items:
                     pass
                 drain(limit)
 
-            run = shell.live()[0]
-            shell._give_ladder(run, "stop", "")
+            run = runtime.live()[0]
+            runtime._give_ladder(run, "stop", "")
             with monkeypatch.context() as patch:
-                patch.setattr(shell._inbox, "drain", late)
-                shell._feed(run, StopAsked("stop"))
+                patch.setattr(runtime._inbox, "drain", late)
+                runtime._feed(run, StopAsked("stop"))
             assert await task == "value"
-        assert (shell.threads.stuck, shell.abandoned) == (0, {})
+        assert (runtime.threads.stuck, runtime.abandoned) == (0, {})
 
 
 async def test_withdrawn_calls_let_go_of_what_they_held(entered, release):

@@ -114,8 +114,8 @@ async def test_a_first_signal_during_a_shutdown_does_not_shorten_it(leftovers):
         sup.request_shutdown()
         assert await waiting is None
         send(signal.SIGTERM)
-        await turns(lambda: sup._shell._signals.first is not None)
-        assert worker._run.state.deadline - sup._shell.clock() > 500
+        await turns(lambda: sup._runtime._signals.first is not None)
+        assert worker._run.state.deadline - sup._runtime.clock() > 500
         leftovers.release.set()
 
 

@@ -211,7 +211,7 @@ async def test_where_it_stands_can_be_seen_from_any_thread():
         thread.join()
         stacks, stack, names = seen
         assert "in waits_here" in stack
-        assert "_gate.py" not in stack
+        assert "threads/gate.py" not in stack
         assert list(stacks) == names == ["w"]
     assert worker.stack() == ""
     assert sup.stacks() == {}

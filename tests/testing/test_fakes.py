@@ -283,7 +283,7 @@ def test_late_calls_have_the_clock_of_the_supervisor():
         sup = runner.run(main())
         with VirtualTime():
             assert runner.run(asyncio.to_thread(int, "7")) == 7
-        assert sup._default.late.clock == sup._shell.clock
+        assert sup._default.late.clock == sup._runtime.clock
 
 
 async def test_a_function_without_a_script_is_named(sup, fake_workers):

@@ -106,11 +106,11 @@ def test_a_supervisor_from_before_whose_loop_was_closed_over_it():
             asyncio.run(sup.start(wait_for_stop))
     with LeakCheck(grace=0):
         pass  # another test is not blamed for it
-    shell = sup._shell
-    stop = shell.live()[0].ctx.stop
+    runtime = sup._runtime
+    stop = runtime.live()[0].ctx.stop
     stop.set()
     stop.release()
-    shell.report = "never"
+    runtime.report = "never"
 
 
 @pytest.mark.parametrize("grace", [-1, math.nan, "1"])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-import supervisor.testing._quick  # noqa: F401  # an inner run would forget what it is the first to import
+import supervisor.testing.quick  # noqa: F401  # an inner run would forget what it is the first to import
 
 PRELUDE = """
 import asyncio, threading, time

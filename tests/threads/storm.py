@@ -17,8 +17,8 @@ import time
 from collections import Counter
 from typing import Any
 
-from supervisor._errors import StopInjected
-from supervisor.threads._gate import MISSING, Gate, Shield
+from supervisor._core.errors import StopInjected
+from supervisor._kinds.threads.gate import MISSING, Gate, Shield
 
 runs = 0
 seen: Counter[str] = Counter()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from supervisor import StopInjected
-from supervisor.threads._gate import MISSING, Gate, Shield, injection_missing
+from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
 
 
 class InThread:
@@ -263,7 +263,7 @@ def test_an_exception_left_pending_ends_a_blocked_thread_when_its_call_returns()
 def test_a_process_that_is_forked_during_an_injection_can_inject() -> None:
     script = (
         "import os\n"
-        "from supervisor.threads import _gate\n"
+        "from supervisor._kinds.threads import _gate\n"
         "with _gate._injecting:\n"
         "    pid = os.fork()\n"
         "    if pid == 0:\n"
@@ -333,7 +333,7 @@ def test_a_run_leaves_no_signal_behind_for_the_whole_process(injected):
     """On 3.11, a signal that is left makes a traced function's entry last for ever."""
     script = f"""if True:
         import faulthandler, sys, threading
-        from supervisor.threads._gate import Gate
+        from supervisor._kinds.threads.gate import Gate
         faulthandler.dump_traceback_later(10, exit=True)
         entered, go_on = threading.Event(), threading.Event()
         gate = Gate()

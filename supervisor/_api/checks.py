@@ -1,0 +1,121 @@
+"""What callers give is checked at once; each error names the argument."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, cast
+
+from .._core.policy import EscalationPolicy
+from .._core.restart import Restart
+from .._core.values import checked_count, checked_seconds
+from .._run.names import innermost, qualname
+from ..config import Config
+
+__all__ = [
+    "check_choice",
+    "check_function",
+    "check_kind",
+    "checked_config",
+    "checked_interval",
+    "checked_name",
+    "checked_names",
+    "checked_optional_count",
+    "checked_policy",
+    "checked_restart",
+    "checked_timeout",
+]
+
+NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+def check_function(where: str, fn: object) -> None:
+    plain = fn.__func__ if type(fn) is MethodType else fn
+    if type(plain) is FunctionType:
+        is_async = plain.__code__.co_flags & NOT_BLOCKING
+    elif type(plain) is BuiltinFunctionType:
+        return
+    else:
+        if not callable(fn):
+            raise TypeError(f"{where}(fn={fn!r}): must be callable")
+        inner = innermost(fn)
+        is_async = any(
+            inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
+            for candidate in (inner, getattr(inner, "__call__", None))  # noqa: B004  # not whether, but which
+        )
+    if is_async:
+        raise TypeError(
+            f"{where}(fn={qualname(cast('Any', fn))}): is a coroutine function; await it, "
+            f"and give {where}() the blocking function that it calls"
+        )
+
+
+def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        *most, last = (f'"{choice}"' for choice in choices)
+        raise ValueError(f"{field}={value!r}: must be {', '.join(most)} or {last}")
+
+
+POSIX = os.name == "posix"
+
+
+def check_kind(kind: object) -> None:
+    if kind not in ("thread", "process"):
+        raise ValueError(f'kind={kind!r}: must be "thread" or "process"')
+    if kind == "process" and not POSIX:
+        raise ValueError('kind="process": worker processes need POSIX signals and sockets, which this system lacks')
+
+
+def checked_name(name: str | None, *, optional: bool = False) -> Any:
+    if name is None and optional:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r}: must be a string")
+    if not name or "/" in name:
+        raise ValueError(f'name={name!r}: must not be empty, nor contain "/"')
+    return name
+
+
+def checked_policy(policy: object) -> EscalationPolicy | None:
+    if policy is not None and not isinstance(policy, EscalationPolicy):
+        raise TypeError(f"policy={policy!r}: must be an EscalationPolicy or None")
+    return policy
+
+
+def checked_config(config: object) -> Config:
+    if config is not None and not isinstance(config, Config):
+        raise TypeError(f"config={config!r}: must be what supervisor.config.load() returns, or None")
+    return config or Config()
+
+
+def checked_timeout(timeout: object) -> float | None:
+    seconds = None if timeout is None else checked_seconds("timeout={!r}", timeout)
+    return None if seconds == math.inf else seconds
+
+
+def checked_optional_count(field: str, value: int | None, *, least: int) -> int | None:
+    return None if value is None else checked_count(f"{field}={{!r}}", value, least=least)
+
+
+def checked_restart(restart: object) -> Restart:
+    if restart is not None and not isinstance(restart, Restart):
+        raise TypeError(f"restart={restart!r}: must be a Restart or None")
+    return restart or Restart("never")
+
+
+def checked_interval(field: str, value: object) -> float | None:
+    """Returns seconds, above 0; None where there is no such interval."""
+    if value is None:
+        return None
+    seconds = checked_seconds(f"{field}={{!r}}", value)
+    if seconds == 0:
+        raise ValueError(f"{field}={value!r}: must be more than 0 seconds")
+    return None if math.isinf(seconds) else seconds
+
+
+def checked_names(field: str, names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, tuple | list):
+        raise TypeError(f"{field}={names!r}: must be a tuple of names")
+    return tuple(checked_name(name) for name in cast("tuple[str, ...]", names))

@@ -1,0 +1,126 @@
+"""The supervisor's pool as an event loop's default executor, which `asyncio.to_thread` and look-ups of names use."""
+
+from __future__ import annotations
+
+import os
+import threading
+from _thread import get_ident
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._observe.subscribers import Subscribers
+from .._run.names import runs_in_context
+from .._worker.current import shielded
+from .executors import PoolExecutor, refuse_blocking
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from .._runtime.runtime import Runtime, Settings
+
+    NewShell = Callable[[asyncio.AbstractEventLoop, Settings, Subscribers, Runtime], Runtime]
+
+__all__ = ["DefaultExecutor"]
+
+T = TypeVar("T")
+
+REASON = "the event loop shuts its default executor down"
+
+SLACK = 1.0
+"""Seconds beyond `shutdown_timeout` that `shutdown` waits for an event loop that does not go on."""
+
+
+class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
+    """A ThreadPoolExecutor by name, as asyncio takes no other, and a PoolExecutor in all that it does.
+
+    What it inherits from the former never starts a thread; so `concurrent.futures`, which joins the threads of all such
+    executors when the interpreter exits, has none of it to wait for.
+
+    It serves for as long as the loop does. Calls that come once the supervisor has begun to shut down are those of
+    other parts of the application, which end later: they run under a shell of their own, which ends with the loop.
+
+    Attributes:
+        late: That shell, once there was such a call.
+    """
+
+    no_inject_on_cancel = True
+
+    def __init__(self, runtime: Runtime, any_thread: Callable[[], Runtime], new_shell: NewShell) -> None:
+        settings = runtime.settings
+        ThreadPoolExecutor.__init__(self, settings.max_threads, settings.name)
+        PoolExecutor.__init__(self, settings.name, "thread", self._serving)
+        self._any_thread = any_thread
+        self._new_runtime = new_shell
+        self._main = runtime
+        self.late: Runtime | None = None
+        self._over = threading.Event()
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """As that of PoolExecutor; a call goes by the name of the function that runs in a context of contextvars."""
+        if runs_in_context(fn):
+            return super().submit(partial(fn, *args, **kwargs))
+        return super().submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shuts the supervisor down, unless that is done; asyncio calls it, from a thread, when the loop is to close.
+
+        Args:
+            wait: Wait for it, for `shutdown_timeout` at most. False: closes this executor alone, and nobody waits for
+                it any more.
+            cancel_futures: A shutdown withdraws all calls that wait.
+
+        Raises:
+            RuntimeError: `wait` would block the supervisor's own event loop.
+        """
+        with shielded(), self._closing:
+            self._closed = True
+        if not wait:
+            self._over.set()
+            if self.late is not None:
+                self.late.threads.retire()  # the loop may never have been told to shut it down
+        elif any(runtime.report is None for runtime in self._runtimes()):
+            refuse_blocking(self._main, "shutdown(wait=True) of its default executor")
+            self._call(self._shut_down)
+            self._over.wait(min(self._main.settings.shutdown_timeout + SLACK, threading.TIMEOUT_MAX))
+
+    def _shut_down(self) -> None:
+        """On the loop's thread."""
+        left = [runtime.closed for runtime in self._runtimes() if runtime.report is None]
+
+        def ended(_closed: asyncio.Future[None]) -> None:
+            if all(closed.done() for closed in left):
+                self._over.set()
+
+        for closed in left:
+            closed.add_done_callback(ended)
+        for runtime in self._runtimes():
+            runtime.begin_shutdown(runtime.settings.shutdown_timeout, REASON)
+        if not left:
+            self._over.set()
+
+    def _call(self, function: Callable[[], object]) -> None:
+        loop = self._main.loop
+        try:
+            loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+            self._over.set()  # nothing goes on there
+
+    def _runtimes(self) -> list[Runtime]:
+        if self._main.pid != os.getpid():  # a fork: they have stayed behind
+            return []
+        return [self._main] if self.late is None else [self._main, self.late]
+
+    def _serving(self) -> Runtime:
+        """Returns the shell that takes a new call."""
+        runtime = self._any_thread()
+        if runtime.closing is None or get_ident() != runtime.thread:
+            return runtime
+        if self.late is None:
+            settings = replace(runtime.settings, name=f"{runtime.settings.name}-late")
+            self.late = self._new_runtime(runtime.loop, settings, Subscribers(), runtime)
+        return self.late

@@ -1,0 +1,348 @@
+"""The pools as `concurrent.futures.Executor`, for `loop.run_in_executor` and every library that takes one.
+
+Workers call this code too, and an exception may be injected into them at any moment: whatever takes a lock here, or
+changes what others rely on, is shielded.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from _thread import RLock, get_ident
+from collections import deque
+from concurrent.futures import Executor, Future, wait
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from functools import partial
+from itertools import islice
+from threading import Condition
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._core.errors import SupervisorClosed, SupervisorMisused
+from .._core.values import checked_count, checked_seconds
+from .._run.names import qualname
+from .._worker.current import current, shielded
+from .checks import check_function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from .._core.policy import Kind
+    from .._run.run import Run
+    from .._runtime.nodes import GroupNode
+    from .._runtime.runtime import Runtime
+
+__all__ = ["PoolExecutor", "WorkFuture"]
+
+T = TypeVar("T")
+
+DONE = frozenset((FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED))
+
+
+class FutureLock(RLock):  # type: ignore[misc]  # typeshed calls it final; the interpreter does not
+    """The lock of a future, and the Condition for which the standard library takes it.
+
+    `with` is C code here, after which no injected exception can strike before the block has begun: it is never left
+    locked. Who takes it by hand, as `concurrent.futures.wait` does for several futures, is shielded meanwhile. The
+    Condition is made when a thread waits.
+    """
+
+    __slots__ = ("_condition",)
+
+    def __init__(self) -> None:
+        self._condition: Condition | None = None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if current.source is not None:
+            shielded().__enter__()
+        return super().acquire(blocking, timeout)
+
+    def release(self) -> None:
+        super().release()
+        if current.source is not None:
+            shielded().__exit__(None, None, None)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Lets go of the lock until `notify_all`, or for `timeout` seconds; the caller is shielded."""
+        if self._condition is None:
+            self._condition = Condition(self)
+        return self._condition.wait(timeout)
+
+    def notify_all(self) -> None:
+        condition = self._condition
+        if condition is not None:
+            self._condition = None  # it holds this lock, which would hold it
+            condition.notify_all()
+
+
+class WorkFuture(Future[Any]):
+    """The future of an executor's call. Any thread may use it.
+
+    The thread that ran the call resolves it, and so runs its done callbacks, as with the standard library's thread
+    pool; where a stop has begun, the event loop's thread does.
+    """
+
+    executor: PoolExecutor
+    runtime: Runtime
+    run: Run
+
+    def __init__(self) -> None:
+        # What Future.__init__ sets, but for the Condition: to make one takes longer than all the rest of a submit.
+        self._condition: Any = FutureLock()
+        self._state = PENDING
+        self._result = self._exception = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
+
+    def cancel(self) -> bool:
+        """Withdraws a call that waits, and returns True. A running one is stopped by its ladder: False."""
+        with shielded():
+            if self.withdraw():
+                return True
+            if not self.done():
+                self.runtime.stop_soon(self.run)
+            return self.cancelled()
+
+    def withdraw(self) -> bool:
+        """Cancels the call if no thread has taken it, and does nothing otherwise."""
+        if not self.run.claim.acquire(False):
+            return False
+        self.run.future = None  # whoever concludes it leaves the future to this thread
+        self.runtime.withdrawn(self.run)
+        try:
+            return super().cancel()
+        finally:
+            if self._state == CANCELLED:  # else the loop has ended it in between
+                self.set_running_or_notify_cancel()  # so that whoever waits for it hears of it
+
+    def running(self) -> bool:
+        """Whether a thread or process has taken the call, and it has not ended."""
+        return self.run.handle is not None and not self.done()
+
+    def done(self) -> bool:
+        return self._state in DONE
+
+    def result(self, timeout: float | None = None) -> Any:
+        if self._state in DONE:
+            return super().result()
+        self._refuse_deadlock("result")
+        with shielded():
+            return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        if self._state in DONE:
+            return super().exception()
+        self._refuse_deadlock("exception")
+        with shielded():
+            return super().exception(timeout)
+
+    def _refuse_deadlock(self, method: str) -> None:
+        run = self.run
+        if run.ladder is not None or run.settle is None:  # the loop must end it
+            what = "is being stopped" if run.settle is not None else "runs in a process"
+            refuse_blocking(self.runtime, f"{method}() of the call {run.name!r}, which {what},")
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        return text.replace("state=pending", "state=running") if self.running() else text
+
+
+class PoolExecutor(Executor):
+    """What `Supervisor.executor` returns. Any thread may use it.
+
+    Attributes:
+        spared: The cancellation of one of its calls injects nothing, whatever their ladder says.
+    """
+
+    no_inject_on_cancel = False
+
+    def __init__(
+        self, supervisor: str, kind: Kind, runtime: Callable[[], Runtime], group: GroupNode | None = None
+    ) -> None:
+        self._supervisor = supervisor
+        self._group = group
+        self._kind: Kind = kind
+        self._runtime = runtime
+        self._used: Runtime | None = None
+        self._closing = RLock()  # between a submit and a shutdown
+        self._closed = False
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Runs `fn(*args, **kwargs)` on the pool; returns its future.
+
+        `current_context()` gives its WorkerContext there; in a thread, the caller's context variables are visible. Done
+        callbacks of the future run in the thread that ended the call: the event loop's where it was stopped, and for
+        processes.
+
+        Raises:
+            SupervisorClosed: This executor or its supervisor has been shut down; it is a RuntimeError.
+            SupervisorBusy: As many calls wait as `max_queued` allows.
+            TypeError: `fn` is not callable, or is a coroutine function, or cannot be sent to a process.
+            RuntimeError: The supervisor has not been used yet, and this is not an event loop's thread.
+        """
+        check_function("submit", fn)
+        if current.source is not None:
+            with shielded():
+                return self._submit(partial(fn, **kwargs) if kwargs else fn, args)
+        return self._submit(partial(fn, **kwargs) if kwargs else fn, args)
+
+    def _submit(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> WorkFuture:
+        with self._closing:
+            if self._closed:
+                raise SupervisorClosed(
+                    f"executor of supervisor {self._supervisor!r}: cannot take new calls after its shutdown()"
+                )
+            future = WorkFuture()
+            future.executor = self
+            runtime = self._used = self._runtime()
+            kind = runtime.threads if self._kind == "thread" else runtime.kind(self._kind)
+            runtime.submit(fn, args, future, kind, self._group)
+            return future
+
+    def map(
+        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+    ) -> Iterator[T]:
+        """Returns the results of `fn(*items)` for the items side by side, in their order.
+
+        All calls are submitted at once. When the iterator fails, is closed or dropped, calls that wait are withdrawn
+        and those that run are stopped.
+
+        Args:
+            fn: A blocking function.
+            *iterables: Its arguments; the shortest ends it. They are read at once.
+            timeout: Seconds from now after which waiting for a result raises TimeoutError; None: none.
+            chunksize: Items in one call of the pool, 1 or more. One that fails takes the rest of its call with it.
+        """
+        check_function("map", fn)
+        checked_count("map(chunksize={!r})", chunksize, least=1)
+        seconds = math.inf if timeout is None else checked_seconds("map(timeout={!r})", timeout)
+        until = time.monotonic() + seconds
+        calls = _chunks(zip(*iterables, strict=False), chunksize)
+        futures: deque[Future[list[Any]]] = deque()
+        try:
+            for call in calls:
+                futures.append(self.submit(Chunk(fn), call))
+        except BaseException:
+            _cancel(futures)
+            raise
+        return _Results(futures, until)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Closes this executor alone; the supervisor, and its other executors, go on.
+
+        Args:
+            wait: Wait until the calls of this executor have ended.
+            cancel_futures: Withdraw those that no thread has taken yet.
+
+        Raises:
+            RuntimeError: `wait` would block the supervisor's own event loop, or wait for the very call that this is
+                called in. The executor is closed all the same.
+        """
+        with shielded():
+            with self._closing:
+                self._closed = True
+            if cancel_futures:
+                for future in self._under_way():
+                    future.withdraw()
+            under_way = self._under_way() if wait else []
+        if under_way:
+            refuse_blocking(under_way[0].runtime, "shutdown(wait=True) of an executor with calls under way")
+            for future in under_way:
+                if future.run.ident == get_ident():
+                    raise SupervisorMisused(
+                        f"supervisor {self._supervisor!r}: shutdown(wait=True) in the call {future.run.name!r} of the "
+                        "same executor would wait for itself; use shutdown(wait=False)"
+                    )
+            wait_for(under_way)
+
+    def _under_way(self) -> list[WorkFuture]:
+        runtime = self._used
+        if runtime is None or runtime.pid != os.getpid():  # after a fork, the calls go on elsewhere
+            return []
+        futures = [run.future for run in runtime.calls()]
+        futures += runtime.resolving.copy().values()  # looked at after the calls: it is here before it leaves them
+        return [future for future in futures if isinstance(future, WorkFuture) and future.executor is self]
+
+    def __repr__(self) -> str:
+        how = "shut down" if self._closed else "open"
+        return f"<executor of supervisor {self._supervisor!r}: {how}>"
+
+
+wait_for = wait
+"""The function, where an argument hides its name."""
+
+
+def refuse_blocking(runtime: Runtime, what: str) -> None:
+    """Raises rather than block the event loop's own thread on what needs the loop."""
+    if get_ident() == runtime.thread and not runtime.loop.is_closed():
+        raise SupervisorMisused(
+            f"supervisor {runtime.settings.name!r}: {what} would block its event loop's own thread, which must go on "
+            "to end it; wait in another thread, or await asyncio.wrap_future(...)"
+        )
+
+
+# ------------------------------------------------------------------------------------------------ map
+
+
+class Chunk:
+    """Calls a function for several items; goes by the function's name.
+
+    Attributes:
+        fn: The function.
+    """
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+        self.__qualname__ = qualname(fn)
+
+    def __call__(self, items: tuple[tuple[Any, ...], ...]) -> list[Any]:
+        return [self._result(item) for item in items]
+
+    def _result(self, item: tuple[Any, ...]) -> Any:
+        try:
+            return self.fn(*item)
+        except SystemExit as error:
+            if error.code in (None, 0):  # a return of None, as it is for a call of its own
+                return None
+            raise
+
+
+class _Results:
+    """The results of `map`, each waited for when it is asked for."""
+
+    def __init__(self, futures: deque[Future[list[Any]]], until: float) -> None:
+        self._futures = futures
+        self._until = until
+        self._ready: deque[Any] = deque()
+
+    def __iter__(self) -> _Results:
+        return self
+
+    def __next__(self) -> Any:
+        while not self._ready:
+            if not self._futures:
+                raise StopIteration
+            try:
+                left = None if math.isinf(self._until) else max(0.0, self._until - time.monotonic())
+                self._ready.extend(self._futures[0].result(left))
+                self._futures.popleft()
+            except BaseException:
+                self.close()
+                raise
+        return self._ready.popleft()
+
+    def close(self) -> None:
+        """Withdraws the calls that wait, and stops those that run."""
+        _cancel(self._futures)
+
+    __del__ = close
+
+
+def _cancel(futures: deque[Future[list[Any]]]) -> None:
+    while futures:
+        futures.pop().cancel()
+
+
+def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Generator[tuple[tuple[Any, ...], ...]]:
+    while chunk := tuple(islice(items, size)):
+        yield chunk

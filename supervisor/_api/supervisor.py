@@ -1,0 +1,864 @@
+"""The Supervisor: the public face of the shell. It checks what it is given and waits; the shell does the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+import weakref
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
+
+from .._core.errors import SupervisorClosed, SupervisorError, SupervisorMisused
+from .._core.failures import WorkerDied, WorkerStopped, WorkerTimeout
+from .._core.report import Health, Statistics
+from .._core.restart import OnExhausted, Strategy
+from .._core.values import checked_count, checked_reason, checked_seconds
+from .._loop.outlast import outlast
+from .._loop.signals import checked_signals
+from .._observe.subscribers import Subscribers
+from .._observe.transitions import Transitions
+from .._run.names import qualname
+from .._runtime.health import SHUTTING_DOWN, health_of
+from .._runtime.nodes import GroupNode, Node, WorkerNode
+from .._runtime.runtime import Runtime, Settings
+from .._runtime.shutdown import OnAbandoned
+from .._worker.current import shielded
+from .checks import (
+    check_choice,
+    check_function,
+    check_kind,
+    checked_config,
+    checked_interval,
+    checked_name,
+    checked_names,
+    checked_optional_count,
+    checked_policy,
+    checked_restart,
+    checked_timeout,
+)
+from .default_executor import DefaultExecutor
+from .executors import PoolExecutor
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from .._core.outcome import Outcome
+    from .._core.policy import EscalationPolicy, Kind
+    from .._core.report import ShutdownReport
+    from .._core.restart import Restart
+    from .._run.ports import WorkerKind
+    from .._run.run import CallFuture
+    from ..config import Config
+    from .worker import Worker
+
+__all__ = ["Supervisor"]
+
+T = TypeVar("T")
+
+
+class Supervisor:
+    """Runs blocking work for an async service, and stops it in a time that is known beforehand.
+
+    May be built before any event loop runs; it binds to the loop that first uses it, and lives once: after its shutdown
+    it takes no more work. Use it as an async context manager, or await `shutdown()` in the app's teardown. Its methods
+    belong to its event loop's thread; `workers`, `stacks`, `statistics`, `health`, `executor` and `request_shutdown`
+    may be called from any.
+
+    Args:
+        name: For logs, thread names and messages; not empty, without "/".
+        policy: The ladder of its workers. None is `EscalationPolicy()`, except that a call's own cancellation or
+            timeout then injects nothing: a client that disconnects must not have an exception raised inside the
+            connection pool of a service that lives on.
+        shutdown_timeout: Seconds within which a shutdown ends everything, 0 or more; longer ladders are shrunk.
+        max_threads: Calls that run at once, 1 or more. None: the number of CPUs + 4, at most 32. Workers of `start()`
+            have threads of their own.
+        max_processes: Calls that run in processes at once, 1 or more. None: the number of CPUs.
+        max_tasks: Calls after which a process of the pool is replaced, 1 or more; None: never.
+        max_queued: Calls of a kind that may wait beyond those, 0 or more; None: without bound.
+        process_start_timeout: Seconds that a process has to come up; `math.inf` waits for ever.
+        strategy: Who is started again together with a worker of `start()` that is: "one_for_one": nobody else;
+            "one_for_all": all; "rest_for_one": those that were started after it. They are stopped side by side; once
+            all have ended they are started one after the other, in their order. Those without a Restart end with that.
+        on_exhausted: What follows where a worker is given up (see RestartLimitExceeded): "give_up": nothing;
+            "escalate": the supervisor shuts down, and leaving `async with` raises that error, or adds it to the body's
+            own as a note.
+        on_abandoned: What follows where a shutdown had to abandon a worker: "report" says so; "exit" ends the process
+            with status 1 when the report is logged, and also where the shutdown, once begun, cannot get the interpreter
+            (GIL) back.
+            For that it uses `faulthandler.dump_traceback_later`, which replaces a timer that the application has set.
+        config: What `supervisor.config.load` has read. What it says for all workers goes before `policy` and
+            `shutdown_timeout` here; what it says for a worker's name goes before the `policy` of its group, too. What
+            `run` and `start` are given goes before both.
+        logger: A structlog logger; None: `structlog.get_logger()` as the application has configured it.
+
+    Raises:
+        TypeError, ValueError: An argument is wrong; the message names it.
+
+    Example:
+        >>> import asyncio
+        >>> async def main():
+        ...     async with Supervisor("doc") as sup:
+        ...         return await sup.run(sum, [1, 2, 3])
+        >>> asyncio.run(main())
+        6
+    """
+
+    _process_view: LoopView | None = None
+
+    def __init__(
+        self,
+        name: str = "supervisor",
+        *,
+        policy: EscalationPolicy | None = None,
+        shutdown_timeout: float = 20.0,
+        max_threads: int | None = None,
+        max_processes: int | None = None,
+        max_tasks: int | None = None,
+        max_queued: int | None = None,
+        process_start_timeout: float = 30.0,
+        strategy: Literal["one_for_one", "one_for_all", "rest_for_one"] = "one_for_one",
+        on_exhausted: Literal["give_up", "escalate"] = "give_up",
+        on_abandoned: Literal["report", "exit"] = "report",
+        config: Config | None = None,
+        logger: Any = None,
+    ) -> None:
+        check_choice("strategy", strategy, get_args(Strategy))
+        check_choice("on_exhausted", on_exhausted, get_args(OnExhausted))
+        check_choice("on_abandoned", on_abandoned, get_args(OnAbandoned))
+        if logger is not None and not all(callable(getattr(logger, method, None)) for method in LOG_METHODS):
+            raise TypeError(f"logger={logger!r}: must have the methods {', '.join(LOG_METHODS)}")
+        configured = checked_config(config)
+        named, seconds = checked_policy(policy), checked_seconds("shutdown_timeout={!r}", shutdown_timeout)
+        self._settings = Settings(
+            name=checked_name(name),
+            policy=configured.policy or named,
+            shutdown_timeout=configured.shutdown_in(seconds),
+            max_threads=checked_optional_count("max_threads", max_threads, least=1)
+            or min(32, (os.cpu_count() or 1) + 4),
+            max_processes=checked_optional_count("max_processes", max_processes, least=1) or os.cpu_count() or 1,
+            max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
+            process_start_timeout=checked_seconds("process_start_timeout={!r}", process_start_timeout),
+            max_queued=checked_optional_count("max_queued", max_queued, least=0),
+            strategy=strategy,
+            on_exhausted=on_exhausted,
+            on_abandoned=on_abandoned,
+            config=configured,
+            logger=logger,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runtime: Runtime | None = None
+        self._listeners = Subscribers()
+        self._view: LoopView | None = None  # of calls without options, in threads
+        self._default: DefaultExecutor | None = None
+        self._requested: str | None = None
+        self._lost: str | None = None
+        self._entered = False
+        _everyone.add(self)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._settings.name
+
+    @property
+    def report(self) -> ShutdownReport | None:
+        """What the shutdown met; None until it has ended. Any thread."""
+        return None if self._runtime is None else self._runtime.report
+
+    # ------------------------------------------------------------------------------------ work
+
+    async def run(
+        self,
+        fn: Callable[..., T],
+        /,
+        *args: Any,
+        kind: Literal["thread", "process"] = "thread",
+        timeout: float | None = None,
+        policy: EscalationPolicy | None = None,
+        name: str | None = None,
+    ) -> T:
+        """Calls `fn(*args)` on a thread or process of a pool and returns its result; never leaves it behind unsaid.
+
+        It returns or raises when the function has ended, or was abandoned after the last step of its ladder. Inside,
+        `current_context()` gives the WorkerContext. The caller's context variables are visible in threads. Keyword
+        arguments go through `functools.partial`.
+
+        Cancelling it stops the work: a queued call never starts, a running one climbs its ladder, and then the
+        CancelledError is raised. Further cancellations meanwhile change nothing.
+
+        Args:
+            fn: A blocking function. For a process it must be importable there: a function of a module, or, with the
+                extra `cloudpickle`, a lambda or closure.
+            *args: Its arguments. For a process they are pickled now.
+            kind: "thread"; or "process", which can be killed, and where C code that holds the interpreter (GIL) holds
+                nobody else.
+            timeout: Seconds from now, queueing included, after which it is stopped; None or `math.inf`: none.
+            policy: Its ladder, followed as it stands; None: what `config` has for its name, else the supervisor's.
+            name: Its name, unlike that of any live worker or call and without "/"; None: the function's name and a
+                number.
+
+        Raises:
+            Exception: What the function raised, as it is. StopIteration comes as RuntimeError.
+            WorkerTimeout: The timeout passed, whatever the function then did.
+            WorkerStopped: `Worker.stop` or a shutdown ended it before it had a value. A value that it still returns
+                in its grace is delivered.
+            WorkerExit: It called `sys.exit` with a code other than 0 or None, which are a return of None.
+            WorkerFailed: It raised a BaseException that is no Exception.
+            WorkerDied: Its process ended by itself: by a signal, by `os._exit`, for want of memory.
+            RemoteError: Its error or its result cannot be sent back from its process. For any other error from there
+                it is the `__cause__`, with the traceback there as its text.
+            SupervisorBusy: As many calls wait as `max_queued` allows.
+            SupervisorClosed: The supervisor is shutting down, or has shut down.
+            SupervisorError: No process could be started; the message has what it wrote to its standard error.
+            TypeError, ValueError: An argument is wrong, or cannot be sent to a process; nothing has started.
+            RuntimeError: It was called in another event loop than its own, in another process, or under trio.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         return await sup.run(divmod, 17, 5, timeout=1)
+            >>> asyncio.run(main())
+            (3, 2)
+        """
+        loop = self._attach()
+        check_function("run", fn)
+        if timeout is None and policy is None and name is None:
+            view = self._view if kind == "thread" else self._view_of(kind)
+        else:
+            check_kind(kind)
+            runtime = self._attached()
+            view = LoopView(
+                runtime,
+                checked_timeout(timeout),
+                checked_policy(policy),
+                checked_name(name, optional=True),
+                None if kind == "thread" else runtime.kind(kind),
+                self._call_group(),
+            )
+        future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
+        try:
+            return cast("T", await future)
+        except asyncio.CancelledError:
+            if not future.run.over:
+                await outlast(self._attached().end_of(future.run), cancelled=True)
+            raise
+        finally:
+            del future  # it holds the error whose traceback holds this frame
+
+    async def start(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        kind: Literal["thread", "process"] = "thread",
+        name: str | None = None,
+        policy: EscalationPolicy | None = None,
+        restart: Restart | None = None,
+        heartbeat: float | None = None,
+        ready_timeout: float | None = None,
+        after: Sequence[str] = (),
+    ) -> Worker:
+        """Starts a worker: `fn(ctx, *args)` on a thread or process of its own. Returns when it has been entered.
+
+        The worker lives until its function ends, `Worker.stop` is called, or the supervisor shuts down. How it ended
+        is in `Worker.outcome` and in the log; an error of its function does not touch the supervisor.
+
+        Cancelling `start` stops the worker by its ladder, then raises the CancelledError.
+
+        Args:
+            fn: A blocking function; its first argument is the WorkerContext.
+            *args: Its other arguments.
+            kind: "thread" or "process", as in `run`.
+            name: Its name, unlike that of any live worker and without "/"; None: the function's name and a number.
+            policy: Its ladder; None: what `config` has for its name, else the supervisor's.
+            restart: When it is started again after its end, and how often; None: what `config` has for its name, else
+                never. It is then one worker with several runs, whose first one must become ready.
+            heartbeat: Seconds, above 0, from readiness on: if `ctx.heartbeat()` is silent for so long, the worker is
+                stuck: its stack is logged, its ladder is climbed, and `restart` decides what follows. None: none asked.
+            ready_timeout: Seconds, above 0, within which each of its runs must call `ctx.ready()`; `start` returns when
+                the first one has. None: a run is ready once it has been entered.
+            after: Names of live workers: it begins when these are ready, and a shutdown stops it before them.
+
+        Raises:
+            WorkerTimeout: It was not ready in time, and has been stopped.
+            WorkerStopped: It was stopped before it was ready.
+            WorkerDied: Its process died before it was ready.
+            Exception: What it raised before it was ready, where it has a `ready_timeout`.
+            SupervisorClosed: The supervisor is shutting down, or has shut down.
+            TypeError, ValueError: An argument is wrong, or a live worker has this name; nothing has started.
+            SupervisorError: No process could be started.
+            RuntimeError: The system has no more threads; or it was called in another event loop than its own, in
+                another process, or under trio.
+
+        Example:
+            >>> import asyncio
+            >>> def poll(ctx, source):
+            ...     while not ctx.stop.wait(0.01):
+            ...         source.append(ctx.name)
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         await sup.start(poll, [], name="poller")
+            ...     return sup.report.counts()
+            >>> asyncio.run(main())
+            {'stopped': 1}
+        """
+        self._attach()
+        check_function("start", fn)
+        if inspect.isgeneratorfunction(fn):
+            raise TypeError(f"start(fn={qualname(fn)}): is a generator function, whose body nobody would run")
+        check_kind(kind)
+        runtime = self._attached()
+        life = WorkerNode(
+            self._scope(),
+            runtime.kind(kind),
+            fn,
+            args,
+            name=checked_name(name, optional=True),
+            policy=checked_policy(policy),
+            restart=None if restart is None else checked_restart(restart),
+            heartbeat=checked_interval("heartbeat", heartbeat),
+            ready_timeout=checked_interval("ready_timeout", ready_timeout),
+            after=tuple(self._comes_after(other) for other in checked_names("after", after)),
+        )
+        before = [other for member in (life, *life.groups) for other in member.after]
+        if before:
+            runtime.refuse_taken_name(life)
+            await runtime.until_ready(before, life)
+        worker = runtime.start(life)
+        entry = life.run.entry
+        assert entry is not None
+        try:
+            await asyncio.wait((entry,))
+            while not life.started and not life.over:  # its group has stopped its first run, and begins another
+                await runtime.change_of(life)
+        except asyncio.CancelledError:
+            await worker.stop("start() was cancelled")
+            raise
+        if worker.outcome is not None and not life.started:
+            raise _start_failed(worker.outcome, life)
+        return worker
+
+    def _scope(self) -> GroupNode:
+        """What its workers are members of."""
+        return self._attached().lives.root
+
+    def _view_of(self, kind: Kind) -> LoopView:
+        """Returns what calls without options go through that do not run in threads."""
+        view = self._process_view
+        if view is None or kind != "process":
+            check_kind(kind)
+            runtime = self._attached()
+            view = self._process_view = LoopView(runtime, kind=runtime.kind(kind), group=self._call_group())
+        return view
+
+    def _call_group(self) -> GroupNode | None:
+        """The group that its calls belong to; None for the supervisor itself."""
+        return None
+
+    def _comes_after(self, name: str) -> Node:
+        member = self._attached().member_named(self._scope(), name)
+        if member is None:
+            raise ValueError(f"after={name!r}: supervisor {self.name!r} has no live worker or group of this name")
+        return member
+
+    def group(
+        self,
+        name: str,
+        *,
+        strategy: Literal["one_for_one", "one_for_all", "rest_for_one"] = "one_for_one",
+        on_exhausted: Literal["give_up", "escalate"] = "escalate",
+        restart: Restart | None = None,
+        policy: EscalationPolicy | None = None,
+        after: Sequence[str] = (),
+    ) -> Supervisor:
+        """Makes a group: a Supervisor in the tree of this one, whose workers restart and end together.
+
+        It shares the event loop, the pools and the log; its workers are called "group/worker". Its `shutdown`, and
+        leaving its `async with` block, stop its own workers and calls; a shutdown of this supervisor stops it too.
+
+        Where one of its workers is given up, and `on_exhausted` is "escalate", all of them are stopped, and the group
+        fails: it is a member of this supervisor, and is started again, with the workers that it then consisted of, as
+        `restart` says; new handles stand for them. If it fails too often, this supervisor's own `on_exhausted` applies.
+
+        Args:
+            name: Its name, unlike that of any live worker or group here, and without "/".
+            strategy: As in `Supervisor`, among its own workers.
+            on_exhausted: "escalate", or "give_up": the worker that is given up ends alone.
+            restart: When the group is started again; None: `Restart("always")`.
+            policy: The ladder of its workers and calls that have none of their own; None: that of this supervisor.
+            after: Names of live workers and groups here: its workers begin when these are ready, and a shutdown stops
+                them before these.
+
+        Raises:
+            SupervisorClosed: This supervisor is shutting down, or has shut down.
+            TypeError, ValueError: An argument is wrong, or the name is taken.
+            RuntimeError: It was called outside the supervisor's event loop.
+        """
+        from .group import GroupSupervisor  # noqa: PLC0415  # it is a Supervisor itself
+
+        self._attach()
+        check_choice("strategy", strategy, get_args(Strategy))
+        check_choice("on_exhausted", on_exhausted, get_args(OnExhausted))
+        group = GroupNode(
+            self._scope(),
+            strategy,
+            on_exhausted,
+            restart=None if restart is None else checked_restart(restart),
+            policy=checked_policy(policy),
+            after=tuple(self._comes_after(other) for other in checked_names("after", after)),
+        )
+        self._attached().add_group(group, checked_name(name))
+        return GroupSupervisor(self, group)
+
+    def executor(self, kind: Literal["thread", "process"] = "thread") -> Executor:
+        """Returns the pool as a `concurrent.futures.Executor`, for `loop.run_in_executor` and libraries that take one.
+
+        Each call gives an executor of its own: its `shutdown()` closes that one alone. Any thread may use it. It
+        differs from a `ThreadPoolExecutor` in these points:
+
+        - `cancel()` of a running call returns False, as there, and begins to stop it by its ladder. Its future ends
+          with WorkerStopped once the work has ended or was abandoned, or with the value if there still was one. So
+          `map`, which cancels what is left when it fails, times out or is closed, stops running calls as well.
+        - SystemExit, other BaseExceptions and StopIteration arrive as they do from `run`. Coroutine functions are
+          refused; so are calls beyond `max_queued`.
+        - `shutdown(wait=True)` with calls under way, in the supervisor's own event loop's thread, raises RuntimeError
+          where it would block the loop; so do `result()` and `exception()` of a call that is being stopped. The
+          functions `concurrent.futures.wait` and `as_completed` cannot see that: do not block the loop with them.
+        - Done callbacks of a call that was stopped run in the event loop's thread.
+        - When the supervisor shuts down, calls that wait, and running ones that have no value by then, end with
+          WorkerStopped; new ones are refused with SupervisorClosed.
+        - The interpreter's exit does not wait for calls.
+        - Where the system has no more threads, the future fails, and not `submit`.
+        - The submitter's context variables are visible to the function.
+        - `map` with a `chunksize` gives so many items to one call.
+        - It cannot be the event loop's default executor: for that there is `install_as_default_executor`.
+
+        Args:
+            kind: "thread" or "process". Calls in processes need the event loop to end: `result()` of one that runs
+                raises RuntimeError in the loop's own thread, rather than block it.
+
+        Raises:
+            ValueError: There is no such kind.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         loop = asyncio.get_running_loop()
+            ...         return await loop.run_in_executor(sup.executor(), pow, 2, 10)
+            >>> asyncio.run(main())
+            1024
+        """
+        check_kind(kind)
+        return PoolExecutor(self.name, kind, self._any_thread, self._call_group())
+
+    def install_as_default_executor(self) -> None:
+        """Has all `asyncio.to_thread` and `run_in_executor(None, ...)` of its event loop run on its threads.
+
+        Those of libraries are among them, and on asyncio's own loops the look-ups of names; uvloop has its own threads
+        for these. They are calls like those of `executor()`, with the same differences from a ThreadPoolExecutor:
+        they count against `max_threads` and `max_queued`, are in `workers()` and in the log by the name of their
+        function, and climb their ladders when they are cancelled and when the supervisor shuts down. Their own
+        cancellation injects nothing, though, whatever the policy: what it would hit may be any library's code.
+
+        It lasts as long as the loop, which takes no other one back; a later `set_default_executor` replaces it. Calls
+        that come once the supervisor has begun to shut down run under a supervisor of their own, "<name>-late", with
+        the same settings. When the loop shuts its default executor down, as `asyncio.run` does at its end, that one,
+        and the supervisor too if nobody has done so, is shut down, within `shutdown_timeout`: a call that is stuck
+        does not hold that up, nor the interpreter's exit.
+
+        Call it before anything uses the default executor: calls of a former one go on where they are, unseen. Called
+        again, it does the same again; of several supervisors, the last one counts.
+
+        Raises:
+            SupervisorClosed: The supervisor is shutting down, or has shut down.
+            RuntimeError: It was called on a group, in another event loop than the supervisor's own, in another process,
+                or under trio.
+
+        Example:
+            >>> import asyncio
+            >>> from supervisor import current_context
+            >>> def who():
+            ...     return current_context().name
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         sup.install_as_default_executor()
+            ...         return await asyncio.to_thread(who)
+            >>> asyncio.run(main())
+            'who-1'
+        """
+        loop = self._attach()
+        runtime = self._attached()
+        runtime.refuse_if_closing()
+        if self._default is None:
+            self._default = DefaultExecutor(runtime, self._any_thread, self._new_runtime)
+        loop.set_default_executor(self._default)
+
+    # ------------------------------------------------------------------------------------ what is there
+
+    def workers(self) -> tuple[Worker, ...]:
+        """Returns the workers that have not ended, the oldest first; calls of `run()` are among them. Any thread.
+
+        Example:
+            >>> Supervisor().workers()
+            ()
+        """
+        with shielded():
+            return () if self._runtime is None else tuple(self._runtime.workers())
+
+    def stacks(self) -> dict[str, str]:
+        """Returns where each worker that runs stands now, by its name, as the text of a traceback. Any thread.
+
+        Example:
+            >>> Supervisor().stacks()
+            {}
+        """
+        return {worker.name: stack for worker in self.workers() if (stack := worker.stack())}
+
+    def statistics(self) -> Statistics:
+        """Returns how many workers, threads and queued calls there are now. Any thread.
+
+        Example:
+            >>> Supervisor("app").statistics().queued
+            0
+        """
+        with shielded():
+            return Statistics(self.name) if self._runtime is None else self._runtime.statistics()
+
+    def health(self, *, max_abandoned: int | None = None, max_exhausted: int = 0) -> Health:
+        """Returns whether it takes work, and whether it can go on, for the probes of a platform. Any thread.
+
+        It is ready from the first moment on, also before its first use; no longer once a shutdown has been asked for,
+        while a worker that has a `ready_timeout` is not ready, and while a group is being started again. It stays live
+        while it shuts down.
+
+        Args:
+            max_abandoned: How many abandoned workers and calls that have not come back it bears, 0 or more; with more
+                of them it is not live. None: `max_threads`, beyond which the pool replaces no abandoned thread.
+            max_exhausted: How many workers and groups it bears that were given up alone (`on_exhausted="give_up"`, or a
+                group with `Restart("never")`), 0 or more; with more of them it is not live. One whose name was taken
+                again, by `start` or `group`, does not count, nor one in a group that has been shut down. At most 1000
+                are remembered.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong; the message names it.
+
+        Example:
+            >>> Supervisor("app").health()
+            Health(supervisor='app', ready=True, live=True, reasons=())
+        """
+        most_abandoned = checked_optional_count("max_abandoned", max_abandoned, least=0)
+        most_exhausted = checked_count("max_exhausted={!r}", max_exhausted, least=0)
+        with shielded():
+            runtime, lost = self._runtime, self._lost
+            if lost is not None:
+                return Health(self.name, ready=False, live=False, reasons=(lost,))
+            asked = self._requested is not None
+            if runtime is None:
+                return Health(self.name, ready=not asked, live=True, reasons=(SHUTTING_DOWN,) if asked else ())
+            return health_of(
+                self.name,
+                runtime,
+                self._scope(),
+                asked=asked,
+                max_abandoned=self._settings.max_threads if most_abandoned is None else most_abandoned,
+                max_exhausted=most_exhausted,
+            )
+
+    def transitions(self, *, buffer: int = 1000) -> Transitions:
+        """Opens an async iterator over the transitions of all workers from now on, calls included.
+
+        It ends when the supervisor has shut down. May be opened before the first use. Calls that were submitted before
+        it was opened may be missing.
+
+        Args:
+            buffer: How many transitions wait for a slow reader, 1 or more; beyond them the oldest is lost, and counted
+                in `dropped`.
+
+        Raises:
+            TypeError, ValueError: `buffer` is wrong.
+        """
+        size = checked_count("transitions(buffer={!r})", buffer, least=1)
+        transitions = Transitions(size, self._attach, self._listeners)
+        if self.report is not None:
+            transitions.end()
+        return transitions
+
+    # ------------------------------------------------------------------------------------ the end
+
+    async def wait_for_signal(self, *signals: int) -> signal.Signals | None:
+        """Waits for the signal that ends the service, and returns it; None when the supervisor shuts down otherwise.
+
+        The handlers stay until the supervisor has closed: a second signal is `shutdown(timeout=1)`. Then those that
+        were there before are put back. A handler that the application had installed, such as a web server's, is
+        called as well; that of `asyncio.run` for Ctrl-C, which cancels the main task, is not.
+
+        It does not shut down by itself: leave the `async with` block, or call `shutdown()`. Called again, it returns
+        the same signal. Cancelling it stops only the waiting.
+
+        Args:
+            *signals: Which; none: SIGTERM and SIGINT.
+
+        Raises:
+            TypeError, ValueError: One of them is no signal, or none that can be handled.
+            RuntimeError: The loop does not run in the main thread; or it was called in another event loop than its
+                own, in another process, or under trio.
+
+        Example:
+            >>> import asyncio, signal
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         asyncio.get_running_loop().call_later(0.01, signal.raise_signal, signal.SIGTERM)
+            ...         return await sup.wait_for_signal()
+            >>> asyncio.run(main()).name
+            'SIGTERM'
+        """
+        wanted = checked_signals(self.name, signals)
+        self._attach()
+        return await self._attached().wait_for_signal(wanted)
+
+    def request_shutdown(self, reason: str = "") -> None:
+        """Begins the shutdown soon, and returns at once. Any thread, and signal handlers: it takes no lock.
+
+        Before the first use it is remembered: the supervisor then shuts down when it is first used. Await
+        `wait_closed()` or `shutdown()` for the end.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         sup.request_shutdown("enough")
+            ...         return await sup.wait_closed()
+            >>> asyncio.run(main()).reason
+            'enough'
+        """
+        checked_reason(reason)
+        # First written, then looked: a first use that comes in between sees the one or is seen.
+        self._requested = reason
+        runtime = self._runtime
+        if runtime is not None:
+            try:
+                with shielded():
+                    runtime.loop.call_soon_threadsafe(runtime.begin_shutdown, None, reason)
+            except RuntimeError:
+                if not runtime.loop.is_closed():
+                    raise
+
+    async def wait_closed(self) -> ShutdownReport:
+        """Waits until a shutdown that somebody else begins has ended. Cancelling it stops only the waiting.
+
+        Raises:
+            RuntimeError: It was called in another event loop than its own, in another process, or under trio.
+        """
+        if self.report is None:
+            self._attach()
+            await asyncio.wait((self._attached().closed,))
+        return self._reported()
+
+    async def shutdown(self, *, timeout: float | None = None, reason: str = "") -> ShutdownReport:
+        """Stops everything and returns what became of it, within `timeout` + 0.25 s, whatever the workers do.
+
+        That holds whenever the event loop gets the interpreter (GIL); C code that never gives it back holds everything.
+        Queued calls never start; all ladders are climbed side by side, and shrunk where they would not end in time. A
+        second call shares the report of the first, and can only shorten it.
+
+        Cancelling it does not stop the ladders: they are climbed to their end, then the CancelledError is raised, and
+        the report is in `report`.
+
+        Args:
+            timeout: Seconds from now, 0 or more; None: `shutdown_timeout`.
+            reason: Why, for `ctx.reason`, the log and the report.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong; nothing was stopped.
+            RuntimeError: It was called in another event loop than its own, in another process, or under trio.
+        """
+        seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
+        checked_reason(reason)
+        if self.report is None:
+            self._attach()
+            runtime = self._attached()
+            runtime.begin_shutdown(seconds, reason)
+            if cancelled := await outlast(runtime.closed):
+                raise cancelled
+        return self._reported()
+
+    async def __aenter__(self) -> Self:
+        closed = self.report is not None
+        self._attach()
+        if self._entered and not closed:
+            raise self._misused("has been entered already: `async with` it once")
+        self._entered = True
+        if closed:
+            raise SupervisorClosed(
+                f"supervisor {self.name!r} has shut down and cannot be entered again; build a new one"
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.shutdown()
+        failure = None if self._runtime is None else self._runtime.failure
+        if failure is not None and error is None:
+            raise failure
+        if failure is not None and error is not None:
+            error.add_note(f"supervisor {self.name!r} has shut down: {failure}")
+
+    def __repr__(self) -> str:
+        if self._runtime is None:
+            return f"<Supervisor {self.name!r}: {'lost in a fork' if self._lost else 'not used yet'}>"
+        if self._runtime.report is not None:
+            return f"<Supervisor {self.name!r}: shut down>"
+        how = "running" if self._runtime.closing is None else "shutting down"
+        return f"<Supervisor {self.name!r}: {how}, {len(self._runtime.workers())} workers>"
+
+    # ------------------------------------------------------------------------------------ its event loop
+
+    def _attach(self) -> asyncio.AbstractEventLoop:
+        """Returns the running loop, which is the supervisor's own from its first use on."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise self._misused(self._lost or (_why_no_loop() if self._loop is None else ANOTHER_LOOP)) from None
+        if loop is self._loop:
+            return loop
+        if self._lost is not None:
+            raise self._misused(self._lost)
+        if getattr(sys.modules.get("supervisor._kinds.processes.child.main"), "importing_main", False):
+            raise self._misused(NO_GUARD)
+        if self._loop is not None:
+            raise self._misused(ANOTHER_LOOP)
+        runtime = self._make_runtime(loop)
+        self._loop, self._runtime, self._view = loop, runtime, LoopView(runtime)
+        if self._requested is not None:
+            runtime.begin_shutdown(None, self._requested)
+        return loop
+
+    def _make_runtime(self, loop: asyncio.AbstractEventLoop) -> Runtime:
+        return self._new_runtime(loop, self._settings, self._listeners)
+
+    def _new_runtime(
+        self, loop: asyncio.AbstractEventLoop, settings: Settings, listeners: Subscribers, like: Runtime | None = None
+    ) -> Runtime:
+        return Runtime(loop, settings, listeners, like=like)
+
+    def _runtimes(self) -> list[Runtime]:
+        """Returns its shell, and that of its default executor's late calls, as far as they are there."""
+        if self._runtime is None:
+            return []
+        late = None if self._default is None else self._default.late
+        return [self._runtime] if late is None else [self._runtime, late]
+
+    def _any_thread(self) -> Runtime:
+        """Returns the shell; binds to the running loop where that has not been done yet."""
+        runtime = self._runtime
+        if runtime is not None:
+            return runtime
+        self._attach()
+        return self._attached()
+
+    def _attached(self) -> Runtime:
+        assert self._runtime is not None
+        return self._runtime
+
+    def _reported(self) -> ShutdownReport:
+        assert self.report is not None
+        return self.report
+
+    def _misused(self, how: str) -> SupervisorMisused:
+        return SupervisorMisused(f"supervisor {self.name!r} {how}")
+
+    def _forked(self) -> None:
+        """This process is a copy: the threads and the loop have stayed behind."""
+        if self._runtime is not None:
+            self._runtime.forked()
+        if self._loop is not None:
+            self._loop = self._runtime = self._view = self._process_view = None
+            self._lost = f"was used in process {os.getppid()} before the fork: build one in this process"
+
+
+class LoopView(Executor):
+    """The pool as `loop.run_in_executor` takes it, with the options of a call.
+
+    Its `submit` gives an asyncio future, which `run_in_executor` passes on as it is: no future of concurrent.futures is
+    made, and none is wrapped. On the loop's thread only.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        timeout: float | None = None,
+        policy: EscalationPolicy | None = None,
+        name: str | None = None,
+        kind: WorkerKind | None = None,
+        group: GroupNode | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._group = group
+        self._kind = kind
+        self._timeout = timeout
+        self._policy = policy
+        self._name = name
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
+        return self._runtime.call(fn, args, self._timeout, self._policy, self._name, self._kind, self._group)
+
+
+# ------------------------------------------------------------------------------------------------ after a fork
+
+_everyone: weakref.WeakSet[Supervisor] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for supervisor in _everyone:
+        supervisor._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+# ------------------------------------------------------------------------------------------------ checks
+
+ANOTHER_LOOP = (
+    "is bound to another event loop: build one in each loop, where it is used, or go through its own with "
+    "asyncio.run_coroutine_threadsafe(...)"
+)
+
+NO_GUARD = (
+    "is used by the main module while a worker process imports that module to find a function of it: "
+    'put what starts the program under `if __name__ == "__main__":`'
+)
+
+LOG_METHODS = ("debug", "info", "warning", "error")
+
+
+def _start_failed(outcome: Outcome, life: WorkerNode) -> BaseException:
+    """What `start` raises where the worker has ended before it was ready."""
+    ladder = life.run.ladder
+    if ladder is not None and ladder.cause == "stuck":
+        return WorkerTimeout(outcome)
+    if outcome.ended == "died":
+        return WorkerDied(outcome)
+    if outcome.error is not None:
+        return outcome.error
+    if outcome.ended == "returned":
+        return SupervisorError(f"worker {outcome.worker!r} returned before it was ready")
+    return WorkerStopped(outcome)
+
+
+def default_threads() -> int:
+    return min(32, (os.cpu_count() or 1) + 4)
+
+
+def _why_no_loop() -> str:
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return "works on asyncio only: under trio, use it through asyncio, or trio's own threads"
+    return "needs a running asyncio event loop: use it inside asyncio.run(...)"

@@ -1,0 +1,92 @@
+"""Pure: the errors that carry a worker's Outcome."""
+
+from __future__ import annotations
+
+from .errors import SupervisorError
+
+TYPE_CHECKING = False  # light
+if TYPE_CHECKING:
+    from .outcome import Outcome
+
+__all__ = ["WorkerDied", "WorkerStopped", "WorkerTimeout"]
+
+
+class WorkerStopped(SupervisorError):
+    """A call was ended by `Worker.stop` or by a shutdown before it had a result.
+
+    What it still produced, if anything, is in `outcome`; an error that it raised is also the `__cause__`.
+
+    Attributes:
+        outcome: How the run ended.
+
+    Example:
+        >>> from supervisor import Outcome
+        >>> print(WorkerStopped(Outcome("load-1", "thread", ended="injected", step="inject", stop_seconds=5.2)))
+        worker 'load-1' was stopped: it ended as 'injected' 5.2 s after it was asked to stop
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        return f"worker {self.outcome.worker!r} was stopped: {_ending(self.outcome)}"
+
+
+class WorkerTimeout(WorkerStopped, TimeoutError):
+    """The `timeout` of a call passed, so its ladder was climbed.
+
+    Raised when the work has ended or was abandoned, not before; `outcome.ended` tells which.
+
+    Attributes:
+        outcome: How the run ended.
+
+    Example:
+        >>> issubclass(WorkerTimeout, TimeoutError)
+        True
+    """
+
+    def __str__(self) -> str:
+        return f"worker {self.outcome.worker!r} ran out of time: {_ending(self.outcome)}"
+
+
+class WorkerDied(SupervisorError):
+    """The process of a worker ended by itself: by a signal, by `os._exit`, for want of memory.
+
+    Attributes:
+        outcome: How the run ended; `outcome.exit_code` is as in `subprocess`, None where it is not known.
+
+    Example:
+        >>> from supervisor import Outcome
+        >>> print(WorkerDied(Outcome("load-1", "process", ended="died", exit_code=-11)))
+        the process of worker 'load-1' died: SIGSEGV
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        return f"the process of worker {self.outcome.worker!r} died: {_exit(self.outcome.exit_code)}"
+
+
+def _exit(code: int | None) -> str:
+    if code is None:
+        return "how is not known, as somebody else has reaped it"
+    if code >= 0:
+        return f"it exited with code {code}"
+    from signal import Signals  # noqa: PLC0415  # light
+
+    try:
+        return Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _ending(outcome: Outcome) -> str:
+    if outcome.ended == "cancelled":
+        return "it had not started, and will not"
+    since = f"{outcome.stop_seconds:.1f} s after it was asked to stop"
+    if outcome.ended == "abandoned":
+        return f"it was abandoned {since} and still runs; outcome.stack shows where"
+    return f"it ended as {outcome.ended!r} {since}"

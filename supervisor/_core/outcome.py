@@ -1,0 +1,152 @@
+"""Pure: what is told of a worker afterwards. How a run ended, each change on the way, and the report of a shutdown."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from .errors import RemoteError, described
+
+if TYPE_CHECKING:
+    from .policy import Kind, StepName
+
+__all__ = ["Ended", "Outcome", "Transition", "WorkerState"]
+
+WorkerState: TypeAlias = Literal["queued", "starting", "running", "stopping", "backing_off", "ended"]
+Ended: TypeAlias = Literal[
+    "returned", "failed", "stopped", "injected", "terminated", "killed", "abandoned", "died", "cancelled"
+]
+
+ENDED_BY: dict[StepName, Ended] = {
+    "ask": "stopped",
+    "inject": "injected",
+    "terminate": "terminated",
+    "kill": "killed",
+}
+"""How a run that ended while it was being stopped is called: by the highest step that had begun."""
+
+CLEAN: frozenset[Ended] = frozenset({"returned", "stopped", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run of a worker ended. Immutable; survives pickling.
+
+    A value or an error that cannot be pickled does not keep the rest from it: the value becomes None, the error a
+    `RemoteError` with its type and text.
+
+    Attributes:
+        worker: The worker's name.
+        kind: "thread" or "process".
+        attempt: Which run of the worker this was, from 1.
+        ended: "returned" or "failed" by itself; "stopped", "injected", "terminated" or "killed" by the highest step
+            that had begun; "abandoned" when it still ran after the last one; "died" when its process ended by itself;
+            "cancelled" when it never started.
+        step: The highest step that had begun: "ask", "inject", "terminate", "kill", or None.
+        value: What the function returned, else None.
+        error: What it raised, else None. The unwinding of `StopRequested` is no error.
+        exit_code: As in `subprocess`, negative for a signal; None where it is not known and for threads.
+        seconds: How long the function ran; in a process, from when the supervisor heard of its start to when it heard
+            of its end.
+        stop_seconds: How long it took to end after a stop had begun; 0.0 if none had.
+        stack: Where it stood at the first step past `Ask`, or when it was abandoned; None if it came to neither.
+
+    Example:
+        >>> Outcome("poller", "thread", ended="stopped", step="ask").clean
+        True
+    """
+
+    worker: str
+    kind: Kind
+    attempt: int = 1
+    ended: Ended = "returned"
+    step: StepName | None = None
+    value: Any = None
+    error: BaseException | None = None
+    exit_code: int | None = None
+    seconds: float = 0.0
+    stop_seconds: float = 0.0
+    stack: str | None = None
+
+    @property
+    def clean(self) -> bool:
+        """True if the run returned, stopped when asked, or never started."""
+        return self.ended in CLEAN
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the outcome as JSON-ready data: without the value, and with the error as its type and text.
+
+        Example:
+            >>> Outcome("a", "thread", ended="failed", error=ValueError("no")).to_dict()["error"]
+            'ValueError: no'
+        """
+        data = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "value"}
+        data["error"] = None if self.error is None else described(self.error)
+        return data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {item.name: getattr(self, item.name) for item in fields(self)}
+        if not _survives_pickling(self.value):
+            state["value"] = None
+        if self.error is not None and not _survives_pickling(self.error):
+            state["error"] = RemoteError(described(self.error))
+        return _rebuild_outcome, (state,)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of a worker's state, or one step up its ladder; each is one structlog event.
+
+    Attributes:
+        supervisor: The supervisor's name.
+        worker: The worker's name.
+        kind: "thread" or "process".
+        attempt: Which run of the worker, from 1.
+        old: The state before; None where the worker begins.
+        new: The state after: "queued", "starting", "running", "stopping", "backing_off" or "ended".
+        step: The step that begins, or that the run ended on; None where no stop had begun.
+        reason: Why it was asked to stop; None where it was not.
+        ended: How the run ended, where `new` is "ended"; else None.
+        at: The moment, in seconds on the event loop's clock.
+        elapsed: Seconds since this run was submitted.
+        ident: The thread's identifier, where there is one.
+        pid: The process's identifier, where there is one.
+
+    Example:
+        >>> Transition("app", "poller", "thread", old="running", new="stopping", step="ask").event
+        'worker.stopping'
+    """
+
+    supervisor: str
+    worker: str
+    kind: Kind
+    attempt: int = 1
+    old: WorkerState | None = None
+    new: WorkerState = "queued"
+    step: StepName | None = None
+    reason: str | None = None
+    ended: Ended | None = None
+    at: float = 0.0
+    elapsed: float = 0.0
+    ident: int | None = None
+    pid: int | None = None
+
+    @property
+    def event(self) -> str:
+        """The name of its log event, such as "worker.ended"; a further step of a ladder is "worker.escalated"."""
+        if self.new == "backing_off":
+            return "worker.restarting"
+        return "worker.escalated" if self.old == self.new == "stopping" else f"worker.{self.new}"
+
+
+def _rebuild_outcome(state: dict[str, Any]) -> Outcome:
+    return Outcome(**state)
+
+
+def _survives_pickling(thing: object) -> bool:
+    try:
+        pickle.loads(pickle.dumps(thing))
+    except Exception:
+        return False
+    return True

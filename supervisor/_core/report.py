@@ -1,0 +1,158 @@
+"""Pure: what a shutdown met, and what a supervisor can say of itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, get_args
+
+from .errors import described
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+from .outcome import Ended, Outcome, WorkerState
+
+__all__ = ["Health", "ShutdownReport", "Statistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownReport:
+    """What a shutdown met and how it went. Immutable; its text is a table.
+
+    Attributes:
+        reason: Why the supervisor shut down; empty where nobody said.
+        outcomes: One for each worker that had not ended when the shutdown began, calls included, in the order in
+            which they ended. Calls that were still queued are only counted.
+        seconds: How long the shutdown took.
+        never_started: How many queued calls were withdrawn.
+
+    Example:
+        >>> report = ShutdownReport("deploy", (Outcome("poller", "thread", ended="stopped", step="ask"),), 0.02)
+        >>> report.clean, report.abandoned, report.counts()
+        (True, (), {'stopped': 1})
+    """
+
+    reason: str = ""
+    outcomes: tuple[Outcome, ...] = ()
+    seconds: float = 0.0
+    never_started: int = field(default=0, kw_only=True)
+
+    @property
+    def clean(self) -> bool:
+        """True if every worker returned, stopped when it was asked, or never started."""
+        return all(outcome.clean for outcome in self.outcomes)
+
+    @property
+    def abandoned(self) -> tuple[Outcome, ...]:
+        """The outcomes of the workers that still ran after their last step."""
+        return tuple(outcome for outcome in self.outcomes if outcome.ended == "abandoned")
+
+    def counts(self) -> dict[str, int]:
+        """Returns how many workers ended in which way; "cancelled" counts the queued calls that never started.
+
+        Example:
+            >>> ShutdownReport(never_started=3).counts()
+            {'cancelled': 3}
+        """
+        counts = Counter[str](outcome.ended for outcome in self.outcomes)
+        counts["cancelled"] += self.never_started
+        return {ended: counts[ended] for ended in get_args(Ended) if counts[ended]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON-ready data.
+
+        Example:
+            >>> import json
+            >>> json.loads(json.dumps(ShutdownReport("deploy").to_dict()))["clean"]
+            True
+        """
+        return {
+            "reason": self.reason,
+            "seconds": self.seconds,
+            "clean": self.clean,
+            "counts": self.counts(),
+            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+        }
+
+    def __str__(self) -> str:
+        because = f" ({self.reason})" if self.reason else ""
+        tally = ", ".join(f"{number} {ended}" for ended, number in self.counts().items()) or "nothing was running"
+        head = f"shutdown{because} took {self.seconds:.2f} s: {tally}"
+        if not self.outcomes:
+            return head
+        rows = [("worker", "kind", "ended", "step", "ran", "to stop", "error"), *map(_row, self.outcomes)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        stacks = (
+            f"\n{outcome.worker} was last seen at:\n{outcome.stack.rstrip()}"
+            for outcome in self.abandoned
+            if outcome.stack
+        )
+        return "\n".join((head, *lines, *stacks))
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a supervisor has at one moment. Immutable.
+
+    Attributes:
+        supervisor: The supervisor's name.
+        workers: How many workers that have not ended are in which state, calls included.
+        queued: Calls that wait for a thread.
+        threads: Threads that are alive: of the pool, idle or not, of workers, those that were abandoned, and helpers.
+        processes: Processes that are alive: of the pool, of workers, and the spare one.
+        abandoned: Workers that were given up and have not come back.
+        stopping: Whether a shutdown has begun, or has ended.
+
+    Example:
+        >>> Statistics("app", {"running": 2}).workers["running"]
+        2
+    """
+
+    supervisor: str
+    workers: Mapping[WorkerState, int] = field(default_factory=dict[WorkerState, int])
+    queued: int = 0
+    threads: int = 0
+    processes: int = 0
+    abandoned: int = 0
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a supervisor may be given work, and whether it can go on. Immutable.
+
+    Attributes:
+        supervisor: The supervisor's name.
+        ready: It takes work, and all of its workers that have a `ready_timeout` are ready. What is not live is not
+            ready either.
+        live: It has lost no more than it may; false means that only a new process mends it.
+        reasons: Why it is not ready, or not live, for people; empty where it is both.
+
+    Example:
+        >>> Health("app", ready=False, live=True, reasons=("is shutting down",)).to_dict()["reasons"]
+        ['is shutting down']
+    """
+
+    supervisor: str
+    ready: bool
+    live: bool
+    reasons: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as JSON-ready data."""
+        data: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**data, "reasons": list(self.reasons)}
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    return (
+        outcome.worker if outcome.attempt == 1 else f"{outcome.worker} (run {outcome.attempt})",
+        outcome.kind,
+        outcome.ended,
+        outcome.step or "-",
+        f"{outcome.seconds:.2f} s",
+        f"{outcome.stop_seconds:.2f} s",
+        "" if outcome.error is None else described(outcome.error).partition("\n")[0][:80],
+    )

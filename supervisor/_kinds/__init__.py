@@ -1,0 +1,1 @@
+"""How runs are carried out. A kind knows no other kind."""

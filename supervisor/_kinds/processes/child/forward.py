@@ -1,0 +1,126 @@
+"""In a worker process: what its functions log by structlog goes to the owner, which logs it.
+
+Nothing of structlog is imported before a function imports it. Then it is configured to forward; a function, or a module
+of its application, that configures structlog itself is left alone, and logs on its own.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+from _pickle import dumps
+from _queue import SimpleQueue
+
+from ...._worker.current import shielded
+from ..wire import message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["Forwarder"]
+
+LIMIT = 1000
+"""Events that wait for a slow owner; beyond them the newest are lost, and counted."""
+
+
+class Forwarder:
+    """Sends log events from a thread of its own, so that nobody who logs waits for the owner.
+
+    Args:
+        tell: Sends a frame to the owner; may block.
+        stamp: Returns the name and the attempt of the worker that logs.
+    """
+
+    def __init__(self, tell: Callable[..., object], stamp: Callable[[], tuple[str, int]]) -> None:
+        self._tell = tell
+        self._stamp = stamp
+        self._waiting: SimpleQueue[tuple[Any, ...] | _thread.LockType] = SimpleQueue()
+        self._started = _thread.allocate_lock()  # taken once: by who starts the thread
+        self._dropped = 0
+        sys.meta_path.insert(0, self)
+
+    # -------------------------------------------------------------------------------- an import hook
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Finds structlog as the others do, and has it configured once it has been imported."""
+        if name != "structlog":
+            return None
+        sys.meta_path.remove(self)
+        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path)
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def exec_module(module: Any) -> None:
+            execute(module)
+            self._configure(module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+    def _configure(self, structlog: Any) -> None:
+        drop = structlog.DropEvent
+
+        def forward(_: object, method: str, event: dict[str, Any]) -> Any:
+            self._put(method, event)
+            raise drop
+
+        structlog.configure(
+            processors=[structlog.contextvars.merge_contextvars, structlog.processors.format_exc_info, forward],
+            wrapper_class=structlog.make_filtering_bound_logger(0),
+            cache_logger_on_first_use=True,
+        )
+
+    # -------------------------------------------------------------------------------- the events
+
+    def _put(self, method: str, event: dict[str, Any]) -> None:
+        if self._waiting.qsize() >= LIMIT:
+            self._dropped += 1
+            return
+        stamp = self._stamp()
+        with shielded():  # or the thread might never start
+            # Pickled here: its values may change until it is sent.
+            self._waiting.put((stamp[0], _packed(*stamp, method, event)))
+            if self._started.acquire(False):
+                _thread.start_new_thread(self._send, ())
+
+    def _send(self) -> None:
+        worker = ""
+        while True:
+            item = self._waiting.get()
+            if isinstance(item, tuple):
+                worker = item[0]
+                self._tell(item[1])
+            if self._dropped and not self._waiting.qsize():
+                dropped, self._dropped = self._dropped, 0
+                self._tell(message("logs_dropped", worker, dropped))
+            if not isinstance(item, tuple):
+                item.release()
+
+    def flush(self, seconds: float) -> None:
+        """Waits until all has been sent, for so long at most."""
+        if self._started.locked():
+            sent = _thread.allocate_lock()
+            sent.acquire()
+            self._waiting.put(sent)
+            sent.acquire(True, seconds)
+
+
+def _packed(worker: str, attempt: int, method: str, event: dict[str, Any]) -> list[Any]:
+    """Returns an event as a frame: a value that cannot be pickled is told by its `repr`."""
+    try:
+        return message("log", worker, attempt, method, event)
+    except Exception:
+        event = {key: value if _picklable(value) else repr(value) for key, value in event.items()}
+        return message("log", worker, attempt, method, event)
+
+
+def _picklable(value: object) -> bool:
+    try:
+        dumps(value, 5)
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,146 @@
+"""A stream of frames to or from a process."""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections import deque
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from .wire import Receiver
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from .wire import Part
+
+__all__ = ["BUFFER", "C", "Stream", "closing"]
+
+C = TypeVar("C", socket.socket, IO[bytes])
+
+BUFFER = 1 << 20
+"""Bytes of a socket's buffer: fewer turns of the loop for large arguments and results."""
+
+PARTS_AT_ONCE = 512
+
+BYTES_A_TURN = 1 << 23
+"""Bytes after which a process that goes on sending lets the loop's other users have a turn."""
+
+
+class Stream:
+    """One end of a socket pair, on the event loop: never blocks, in either direction.
+
+    Attributes:
+        unread: The other end has gone and had not read all that was sent; if False, it may have.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, hear: Callable[[Any, Any], None]) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._hear = hear
+        self._receiver = Receiver(sock.recv_into)
+        self._frame: Any = None
+        self._out: deque[memoryview] = deque()
+        self.unread = False
+        sock.setblocking(False)
+        loop.add_reader(sock, self.read)
+
+    def send(self, parts: list[Part]) -> None:
+        """Sends a frame, behind those that are still on their way."""
+        if not self._out:
+            if len(parts) == 1:
+                part = parts[0]
+                try:
+                    sent = self._sock.send(part)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    self.unread = True
+                    return  # it is dying; its death will be heard of
+                if sent == len(part):
+                    return
+                self._out.append(memoryview(part)[sent:])
+            else:
+                self._out.extend(memoryview(part).cast("B") for part in parts)
+            self._loop.add_writer(self._sock, self._write)
+            self._write()
+        else:
+            self._out.extend(memoryview(part).cast("B") for part in parts)
+
+    def _write(self) -> None:
+        out = self._out
+        try:
+            while out:
+                sent = self._sock.sendmsg([out[index] for index in range(min(len(out), PARTS_AT_ONCE))])
+                while out and sent >= len(out[0]):
+                    sent -= len(out.popleft())
+                if sent:
+                    out[0] = out[0][sent:]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.unread = True
+            out.clear()  # it is dying; its death will be heard of
+        self._loop.remove_writer(self._sock)
+
+    def read(self, *, to_the_end: bool = False) -> None:
+        """Hears what has arrived: a part of it in each turn of the loop, or all there is."""
+        receiver = self._receiver
+        drained = False
+        left = math.inf if to_the_end else BYTES_A_TURN
+        try:
+            while True:
+                if self._frame is None:
+                    self._frame = receiver.take()
+                if self._frame is not None:
+                    try:
+                        self._hear(self._frame.pickle, self._frame.buffers)
+                    except Exception as error:
+                        context = {"message": "supervisor: a message of a worker process failed", "exception": error}
+                        self._loop.call_exception_handler(context)
+                    self._frame = None  # only now: an interrupt that struck before has it heard again
+                    continue
+                if drained or left <= 0:
+                    return  # a short read has taken all; the loop says when there is more
+                room = receiver.room
+                got = receiver.feed()
+                if got == 0:
+                    self._loop.remove_reader(self._sock)
+                    return
+                drained = got < room
+                left -= got
+        except BlockingIOError:
+            return
+        except OSError:  # the kernel's word for it
+            self.unread = True
+            self._loop.remove_reader(self._sock)
+        except (KeyboardInterrupt, SystemExit):
+            self._loop.call_soon(self.read)
+            raise
+
+    def finish(self) -> None:
+        """Says that no more will be sent."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it has died
+
+    def close(self) -> None:
+        if self._sock.fileno() == -1:
+            return
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+        self._sock.close()
+
+    def close_fd(self) -> None:
+        """Closes this process's copy alone, after a fork."""
+        self._sock.close()
+
+
+def closing(thing: C, stack: ExitStack) -> C:
+    """Has a stack close what was opened."""
+    stack.callback(thing.close)
+    return thing

@@ -1,0 +1,65 @@
+"""What a thread's run does for its context."""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..._run.names import qualname
+from .gate import Gate, Shield
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from ..._core.policy import Kind
+    from ..._loop.inbox import Inbox
+    from ..._run.run import Run
+    from ..._worker.backend import Answer
+
+__all__ = ["ThreadBackend"]
+
+
+class ThreadBackend:
+    """What a thread's run does for its context."""
+
+    __slots__ = ("_gate", "_inbox", "_run", "attempt", "kind", "name")
+
+    def __init__(self, run: Run, gate: Gate, inbox: Inbox[Any]) -> None:
+        self._inbox = inbox
+        self._run = run
+        self._gate = gate
+        self.name = run.name
+        self.kind: Kind = "thread"
+        self.attempt = run.attempt
+
+    @property
+    def reason(self) -> str | None:
+        return self._run.reason
+
+    def shield(self) -> AbstractContextManager[None]:
+        return Shield(self._gate)
+
+    def own_shield(self) -> AbstractContextManager[None]:
+        return Shield(self._gate) if self._gate.ident == get_ident() else nullcontext()
+
+    def ready(self) -> None:
+        if not self._run.ready:
+            self._inbox.post(partial(self._run.owner.readied, self._run))
+
+    def heartbeat(self) -> None:
+        self._run.beat_at = self._run.owner.clock()
+
+    def extend(self, seconds: float) -> float:
+        return self._run.owner.extend(self._run, seconds)
+
+    def remaining(self) -> float:
+        return self._run.owner.remaining(self._run)
+
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
+        return self._run.owner.errands.carry_out(self._run, fn, args, cleanup)
+
+    def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
+        self._run.owner.callback_failed(self._run, qualname(callback), error)

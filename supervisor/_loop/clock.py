@@ -1,0 +1,57 @@
+"""The event loop's clock, as any thread may read it, and timers on it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Clock", "Timer", "call_at", "clock_of"]
+
+
+class Timer(Protocol):
+    """What is to be called at some moment, until it is cancelled."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(ABC):
+    """A clock that does not belong to a loop, and keeps its own timers."""
+
+    @abstractmethod
+    def __call__(self) -> float:
+        """Returns the seconds. Any thread."""
+
+    @abstractmethod
+    def call_at(self, loop: asyncio.AbstractEventLoop, at: float, callback: Callable[[], object]) -> Timer:
+        """Has `callback()` called at this moment, or later, on the loop's thread."""
+
+
+stand_in: Clock | None = None
+"""The clock that supervisors take from now on in place of their loop's; set by `supervisor.testing` alone."""
+
+
+def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """Returns the loop's clock, in seconds, as any thread may read it.
+
+    asyncio's own loops read the monotonic clock each time. Others, like uvloop, cache the time once a turn, which is
+    stale in a thread while the loop sleeps; for these it is the monotonic clock itself.
+    """
+    if stand_in is not None:
+        return stand_in
+    return loop.time if isinstance(loop, asyncio.BaseEventLoop) else time.monotonic
+
+
+def call_at(
+    loop: asyncio.AbstractEventLoop, clock: Callable[[], float], at: float, callback: Callable[[], object]
+) -> Timer:
+    """Has `callback()` called at a moment on a clock that `clock_of` has given; perhaps a little early."""
+    if isinstance(clock, Clock):
+        return clock.call_at(loop, at, callback)
+    if clock == loop.time:
+        return loop.call_at(at, callback)
+    return loop.call_later(max(0.0, at - clock()), callback)

@@ -1,0 +1,151 @@
+"""A way into the event loop from other threads."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+__all__ = ["TURN", "Inbox"]
+
+TURN = 0.005
+"""Seconds for which work that can wait may go on in one turn of the loop: what else is due is not to notice."""
+
+T = TypeVar("T")
+
+
+class _Bell:
+    """An eventfd that is closed with the last reference to it.
+
+    Threads may ring it at any time, also after the loop has gone. If it were closed then, its number might already
+    belong to a file of the application.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def ring(self) -> None:
+        os.eventfd_write(self.fd, 1)
+
+    def hush(self) -> None:
+        try:
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
+            pass  # nobody has rung: the loop was woken twice
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.fd)
+
+
+class Inbox(Generic[T]):
+    """Carries items from any thread to the loop's thread, many to one wake-up, each handled exactly once or more.
+
+    An item is taken out only after `handle` has returned, so that a KeyboardInterrupt in the loop loses none; `handle`
+    must therefore bear to see an item twice. Items that reach a closed loop are dropped quietly.
+    """
+
+    SLICE = 32
+    """Items that are handled in one turn of the loop in any case; further ones only while the turn lasts."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, handle: Callable[[T], None], *, eventfd: bool = True) -> None:
+        self._loop = loop
+        self._handle = handle
+        self._items: deque[T] = deque()
+        self._armed = False  # a wake-up is on its way, or its turn has not looked into the inbox yet
+        self._closed = False
+        self._bell: _Bell | None = None
+        if eventfd and hasattr(os, "eventfd"):
+            bell = _Bell()
+            try:
+                loop.add_reader(bell.fd, self._rung)
+            except NotImplementedError:
+                pass  # Windows' proactor loop
+            else:
+                self._bell = bell
+
+    def post(self, item: T) -> None:
+        """Hands an item to the loop. Any thread, and in a worker's thread masked; never blocks, never raises."""
+        self._items.append(item)
+        if not self._armed:
+            try:
+                self._armed = True  # two threads may both do this: one wake-up too many
+                self._wake()
+            except (KeyboardInterrupt, SystemExit):
+                self._wake()  # or nobody would ring any more
+                raise
+
+    def _wake(self) -> None:
+        bell = self._bell
+        if bell is not None:
+            bell.ring()
+            return
+        if self._closed:
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._called)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+
+    def _rung(self) -> None:
+        """The bell has rung, and goes on ringing until it is hushed."""
+        bell = self._bell
+        if bell is None:
+            return
+        try:
+            self._take_turn()
+            if not self._items:
+                self._armed = False
+                bell.hush()
+                # What was posted before that, or is being posted, may have rung before that: nobody hears it otherwise.
+                if self._items or self._armed:
+                    bell.ring()
+        except (KeyboardInterrupt, SystemExit):
+            bell.ring()
+            raise
+
+    def _called(self) -> None:
+        """The same for a loop that was called, which happens once for each time that the inbox was armed."""
+        self._armed = False  # before looking: what is posted from here on calls again
+        try:
+            self._take_turn()
+        finally:
+            if self._items:
+                self._wake()
+
+    def _take_turn(self) -> None:
+        """Handles what has arrived, as far as it fits into one turn of the loop."""
+        self.drain(self.SLICE)
+        if self._items:
+            until = time.monotonic() + TURN
+            while self._items and time.monotonic() < until:
+                self.drain(self.SLICE)
+
+    def drain(self, limit: int | None = None) -> None:
+        """Handles what has arrived so far; on the loop's thread."""
+        items, handle = self._items, self._handle
+        for _ in range(len(items) if limit is None else min(limit, len(items))):
+            if not items:
+                break  # a nested drain was faster
+            item = items[0]
+            try:
+                handle(item)
+            except Exception as error:
+                self._loop.call_exception_handler({"message": "supervisor: a completion failed", "exception": error})
+            if items and items[0] is item:
+                items.popleft()
+
+    def close(self) -> None:
+        """Stops listening; what is posted afterwards is dropped. On the loop's thread, or after the loop's end."""
+        if self._bell is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._bell.fd)
+            self._bell = None
+        self._closed = True

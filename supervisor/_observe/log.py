@@ -1,0 +1,139 @@
+"""The one module that knows structlog: one event for each transition, and for each thing that must not go unseen."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from .._core.outcome import Transition
+    from .._core.report import ShutdownReport
+
+__all__ = ["Log"]
+
+LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING)
+"""Those that are looked up beforehand; errors are written whatever was found then."""
+
+
+class Log:
+    """Writes the events of one supervisor with the structlog that the application configured.
+
+    Nothing is configured here, and what the application configures later is honoured: a logger is made anew for each
+    event, except for the debug events of calls, whose logger is kept until the next `refresh`; that is also when levels
+    are looked up. A worker's start, a stop and a shutdown refresh. Where nobody has
+    configured structlog, it would print everything to stdout; then only warnings and errors are written, as the
+    standard library's logging does.
+
+    A logger that raises harms nobody: the first failure goes to the event loop's exception handler.
+
+    Attributes:
+        debug: Writes a debug event; None while nobody would see it.
+    """
+
+    def __init__(self, supervisor: str, logger: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._supervisor = supervisor
+        self._logger = logger
+        self._loop = loop
+        self._broken = False
+        self._least = logging.WARNING
+        self.debug: Callable[..., Any] | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Looks again at how structlog is configured."""
+        self.debug = None
+        self._least = logging.WARNING
+        try:
+            if self._configured():
+                logger = self._bound()
+                enabled = getattr(logger, "is_enabled_for", None) or getattr(logger, "isEnabledFor", None)
+                self._least = next((level for level in LEVELS if enabled is None or enabled(level)), logging.ERROR)
+                if self._least == logging.DEBUG:
+                    self.debug = logger.debug
+        except Exception as error:
+            self._failed(error)
+
+    def wants(self, level: int) -> bool:
+        """Returns whether anybody would see an event of this level, as of the last `refresh`."""
+        return level >= self._least
+
+    def transition(
+        self, level: int, transition: Transition, *, stack: str | None = None, error: BaseException | None = None
+    ) -> None:
+        """Writes one change of a worker's state."""
+        fields: dict[str, Any] = {
+            "worker": transition.worker,
+            "kind": transition.kind,
+            "attempt": transition.attempt,
+            "old": transition.old,
+            "new": transition.new,
+            "step": transition.step,
+            "reason": transition.reason,
+            "ended": transition.ended,
+            "elapsed": round(transition.elapsed, 6),
+            "ident": transition.ident,
+            "pid": transition.pid,
+            "stack": stack,
+        }
+        present = {key: value for key, value in fields.items() if value is not None}
+        if error is not None:
+            present["exc_info"] = error
+        self.write(level, transition.event, **present)
+
+    def stopping(self, reason: str, timeout: float, workers: int, queued: int) -> None:
+        self.write(logging.INFO, "supervisor.stopping", reason=reason, timeout=timeout, workers=workers, queued=queued)
+
+    def stopped(self, report: ShutdownReport) -> None:
+        level = logging.INFO if report.clean else logging.WARNING
+        self.write(
+            level,
+            "supervisor.stopped",
+            reason=report.reason,
+            elapsed=round(report.seconds, 6),
+            clean=report.clean,
+            counts=report.counts(),
+        )
+
+    def write(self, level: int, event: str, /, **fields: Any) -> None:
+        try:
+            if level <= logging.DEBUG:
+                if self.debug is not None:
+                    self.debug(event, supervisor=self._supervisor, **fields)
+                return
+            if level < logging.WARNING and not self._configured():
+                return
+            method = logging.getLevelName(level).lower()
+            getattr(self._bound(), method)(event, supervisor=self._supervisor, **fields)
+        except Exception as error:
+            self._failed(error)
+
+    def forward(self, method: str, event: dict[str, Any], /, **fields: Any) -> None:
+        """Writes what a worker process has logged; fields of its own go before those of the worker."""
+        try:
+            logger = self._bound()
+            name = event.pop("event", "")
+            getattr(logger, method, logger.info)(name, **{"supervisor": self._supervisor, **fields, **event})
+        except Exception as error:
+            self._failed(error)
+
+    def _configured(self) -> bool:
+        return self._logger is not None or structlog.is_configured()
+
+    def _bound(self) -> Any:
+        logger = structlog.get_logger("supervisor") if self._logger is None else self._logger
+        return logger.bind() if hasattr(logger, "bind") else logger
+
+    def _failed(self, error: Exception) -> None:
+        if not self._broken:
+            self._broken = True
+            self._loop.call_exception_handler(
+                {
+                    "message": f"supervisor {self._supervisor!r}: its logger raised; later failures are not reported",
+                    "exception": error,
+                }
+            )

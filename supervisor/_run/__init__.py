@@ -1,0 +1,1 @@
+"""One run of a worker, and what its kind and its owner must offer."""

@@ -1,0 +1,66 @@
+"""What a run carries while it is being stopped."""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from .._core.ladder import Cause, Command, Rules, State
+
+__all__ = ["Climb"]
+
+
+class Climb:
+    """What a run carries from the moment at which somebody wants it stopped.
+
+    Attributes:
+        state: Where on the ladder it is. Changed under `lock`: by the loop's thread, and by `extend` in the worker's.
+        cause: Why, for the machine; the first cause stays.
+        reason: Why, for people.
+        began_at: When, on the loop's clock.
+        rules: What the machine is told of the run.
+        left: The worker's thread has posted its completion and is free. Under `lock`.
+        abandoned: The run was given up before that; its thread takes no other work. Under `lock`.
+        stack: Where it stood at the first step past Ask.
+        injected: An exception was injected.
+        busy: Its commands are being carried out.
+        claiming: The loop has begun to claim the run, so that no thread takes it.
+        todo: What the machine has commanded and nobody has carried out yet.
+        waiters: Futures of those who wait for the end of the run, whatever becomes of the call.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "began_at",
+        "busy",
+        "cause",
+        "claiming",
+        "injected",
+        "left",
+        "lock",
+        "reason",
+        "rules",
+        "stack",
+        "state",
+        "todo",
+        "waiters",
+    )
+
+    def __init__(self, state: State, cause: Cause, reason: str, began_at: float, rules: Rules) -> None:
+        self.lock = allocate_lock()
+        self.state = state
+        self.cause = cause
+        self.reason = reason
+        self.began_at = began_at
+        self.rules = rules
+        self.left = False
+        self.abandoned = False
+        self.stack: str | None = None
+        self.injected = False
+        self.busy = self.claiming = False
+        self.todo: deque[Command] = deque()
+        self.waiters: list[asyncio.Future[None]] = []

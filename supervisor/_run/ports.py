@@ -1,0 +1,144 @@
+"""What a run, its kind and its owner know of each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from .._core.ladder import Cause
+    from .._core.policy import Kind
+    from .._runtime.nodes import Node
+    from .._runtime.portal import Portal
+    from .._runtime.tree import Tree
+    from .._worker.context import WorkerContext
+    from .run import Run
+
+__all__ = ["Owner", "WorkerKind"]
+
+
+class Owner(Protocol):
+    """What a run knows of the supervisor that owns it."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Callable[[], float]
+    """The loop's clock. Any thread."""
+    lives: Tree
+    errands: Portal
+
+    def end_of(self, run: Run) -> asyncio.Future[None]:
+        """Returns a future that is done once a run that is being stopped has concluded."""
+        ...
+
+    def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
+        """Begins to stop a run. On the loop's thread."""
+        ...
+
+    async def change_of(self, member: Node) -> None:
+        """Waits until something has happened to a worker of `start()`."""
+        ...
+
+    def extend(self, run: Run, seconds: float) -> float:
+        """Grants more time on the present step. Any thread."""
+        ...
+
+    def remaining(self, run: Run) -> float:
+        """Returns the seconds until the next step. Any thread."""
+        ...
+
+    def entered(self, run: Run) -> None:
+        """The function is about to be entered. On the loop's thread."""
+        ...
+
+    def settle(self, run: Run) -> None:
+        """An executor's call has ended: resolves it, or has the loop do so. Any thread."""
+        ...
+
+    def readied(self, run: Run) -> None:
+        """The function has called `ctx.ready()`. On the loop's thread."""
+        ...
+
+    def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
+        """A callback of `on_stop`, or of an executor's future, raised. Any thread."""
+        ...
+
+
+class WorkerKind(Protocol):
+    """How a kind starts a run and performs each step on it. All but `stack` on the loop's thread; nothing blocks."""
+
+    name: Kind
+    calls: dict[int, Run]
+    """The calls of the pool that have not concluded, by their number."""
+
+    @property
+    def capacity(self) -> int:
+        """How many calls can run at once."""
+        ...
+
+    @property
+    def alive(self) -> int:
+        """How many threads or processes there are."""
+        ...
+
+    @property
+    def injection_missing(self) -> str | None:
+        """Says why nothing can be injected at present; None where it can."""
+        ...
+
+    def prepare(self, run: Run) -> None:
+        """Makes a run ready to be submitted or launched; raises where it cannot be. Any thread."""
+        ...
+
+    def submit(self, run: Run) -> None:
+        """Runs it on the pool."""
+        ...
+
+    def launch(self, run: Run) -> None:
+        """Runs it on a thread or process of its own."""
+        ...
+
+    def context_of(self, run: Run) -> WorkerContext:
+        """Returns the context of a run that is carried out in this process, by its own thread."""
+        ...
+
+    def ask(self, run: Run) -> None:
+        """Performs Ask."""
+        ...
+
+    def inject(self, run: Run) -> str:
+        """Performs Inject; returns what became of it."""
+        ...
+
+    def abandon(self, run: Run) -> bool:
+        """Gives the run up; False where it has ended meanwhile, and its completion is in the inbox."""
+        ...
+
+    def came_back(self, run: Run) -> None:
+        """A run that was given up has ended after all."""
+        ...
+
+    def retire(self) -> None:
+        """Lets the pool's threads or processes end once they have nothing to do."""
+        ...
+
+    def when_gone(self, gone: Callable[[], object]) -> None:
+        """Calls `gone` once they have, but for those that were abandoned."""
+        ...
+
+    def join(self, seconds: float, but: set[int | None]) -> None:
+        """Sees to it that none is left, but for those that were abandoned."""
+        ...
+
+    def terminate(self, run: Run) -> None:
+        """Performs Terminate."""
+        ...
+
+    def kill(self, run: Run) -> None:
+        """Performs Kill."""
+        ...
+
+    def stack(self, run: Run) -> str | None:
+        """Where it stands now, as a traceback's text. Any thread."""
+        ...

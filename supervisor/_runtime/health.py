@@ -1,0 +1,92 @@
+"""Whether a supervisor, or a group, may be given work and can go on. Any thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._core.lifecycle import Over, Up
+from .._core.report import Health
+from .nodes import GroupNode, WorkerNode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from .runtime import Runtime
+
+__all__ = ["SHUTTING_DOWN", "health_of"]
+
+SHUTTING_DOWN = "is shutting down"
+
+NAMED = 5
+"""Names at most in one reason."""
+
+
+def health_of(
+    name: str, runtime: Runtime, group: GroupNode, *, asked: bool, max_abandoned: int, max_exhausted: int
+) -> Health:
+    """Looks at a group, or at the supervisor where it is the root; `asked` says that it was asked to shut down."""
+    abandoned = [run.name for run in tuple(runtime.abandoned.values()) if group.holds(run.group)]
+    exhausted = [other for other in tuple(runtime.exhausted) if _named_in(group, other)]
+    ill: list[str] = []
+    if len(abandoned) > max_abandoned:
+        ill.append(f"more than max_abandoned={max_abandoned} have not come back: {_named(abandoned)}")
+    if len(exhausted) > max_exhausted:
+        ill.append(f"more than max_exhausted={max_exhausted} were given up: {_named(exhausted)}")
+    unready = list(_down(runtime, group, asked))
+    if not unready:
+        if late := sorted(life.name for life in tuple(runtime.lives.all.values()) if _late(group, life)):
+            unready.append(f"not ready: {_named(late)}")
+        if renewed := [inner.name for inner in _renewed_in(group)]:
+            unready.append(f"being started again: {_named(renewed)}")
+    return Health(name, ready=not ill and not unready, live=not ill, reasons=(*ill, *unready))
+
+
+def _down(runtime: Runtime, group: GroupNode, asked: bool) -> Iterator[str]:
+    """Why it takes no work."""
+    if asked or runtime.closing is not None:
+        yield SHUTTING_DOWN if runtime.report is None else "has shut down"
+        return
+    for around in group.around:
+        which = "" if around is group else f"group {around.name!r} "
+        if around.over or around.report is not None:
+            yield f"{which}has ended"
+        elif around.closed is not None or around.asked:
+            yield f"{which}{SHUTTING_DOWN}"
+        elif _is_renewed(around):
+            yield f"{which}is being stopped or started again"
+        else:
+            continue
+        return
+
+
+def _late(group: GroupNode, life: WorkerNode) -> bool:
+    """Whether a worker of this group ought to be ready, and is not; one that is about to end need not."""
+    if life.ready_timeout is None or life.ready or not group.holds(life.group):
+        return False
+    state = life.state
+    return not (life.over or isinstance(state, Over) or (isinstance(state, Up) and state.asked))
+
+
+def _renewed_in(group: GroupNode) -> Iterator[GroupNode]:
+    """The groups in a group that are down, though nobody has shut them down; without those in them."""
+    for member in tuple(group.members.values()):
+        if not isinstance(member, GroupNode) or member.over or member.closed is not None:
+            continue
+        if _is_renewed(member):
+            yield member
+        else:
+            yield from _renewed_in(member)
+
+
+def _is_renewed(group: GroupNode) -> bool:
+    return group.ending or group.between_runs or group.renewing
+
+
+def _named_in(group: GroupNode, name: str) -> bool:
+    return group.group is None or name == group.name or name.startswith(f"{group.name}/")
+
+
+def _named(names: Sequence[str]) -> str:
+    shown: Iterable[str] = map(repr, names[:NAMED])
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(shown) + more

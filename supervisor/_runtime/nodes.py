@@ -1,0 +1,367 @@
+"""The nodes of the supervision tree: workers of `start()`, and groups of them."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections import deque
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._core.lifecycle import (
+    BackingOff,
+    LifeCommand,
+    LifeState,
+    Up,
+)
+from .._core.restart import Restart
+from .._core.strategy import (
+    GroupCommand,
+    GroupState,
+    Steady,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    import contextvars
+    from collections.abc import Callable, Iterator
+
+    from .._api.worker import Worker
+    from .._core.ladder import Cause
+    from .._core.outcome import Outcome
+    from .._core.policy import EscalationPolicy
+    from .._core.report import ShutdownReport
+    from .._core.restart import OnExhausted, Strategy
+    from .._run.ports import WorkerKind
+    from .._run.run import Run
+
+__all__ = ["NEVER", "GroupNode", "Node", "WorkerNode"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tell:
+    """Say that another run follows the one that has ended; its group hears of it where that one has failed."""
+
+    failed: bool
+
+
+class Node(ABC):
+    """What a group consists of: workers, and groups of their own.
+
+    Attributes:
+        number: Members are started in the order of their numbers.
+        name: Its name, with those of its groups before it: "feeds/reader".
+        group: The group that it is a member of; None for the root.
+        restart: When it is started again.
+        after: What it comes after: that is ready before it begins, and is stopped after it.
+        dependents: The live members that come after it.
+        state: Where it is, as the life machine says it.
+        restarts: How often it has been started again.
+        started: It has been ready once.
+        readied: The last of its attempts that has become ready; of a group, 0.
+        held: Its next run is due, and waits for its turn.
+        over: It has ended for good.
+        let_go: What it came after has been told of its end.
+        kept: Its group has stopped it, and brings it back when the group itself is started again.
+        cause, reason: Why it was last asked to stop, for the machine and for people.
+        run: Its present run, or its last one.
+        told: The run whose end the machine has been told of.
+        busy: Its commands are being carried out.
+        todo: What the machine has commanded and nobody has carried out yet.
+    """
+
+    __slots__ = (
+        "after",
+        "busy",
+        "cause",
+        "dependents",
+        "group",
+        "held",
+        "kept",
+        "let_go",
+        "name",
+        "number",
+        "over",
+        "readied",
+        "reason",
+        "restart",
+        "restarts",
+        "run",
+        "started",
+        "state",
+        "todo",
+        "told",
+        "waiters",
+    )
+
+    run: Any
+
+    def __init__(self, group: GroupNode | None, restart: Restart, after: tuple[Node, ...]) -> None:
+        self.number = 0
+        self.name = ""
+        self.group = group
+        self.restart = restart
+        self.after = after
+        self.dependents: set[Node] = set()  # no count: an interrupt may have it told of the same one twice
+        self.state: LifeState = Up(0.0)
+        self.restarts = 0
+        self.started = False
+        self.readied = 0
+        self.held = False
+        self.over = False
+        self.kept = False
+        self.let_go = False
+        self.cause: Cause = "stop"
+        self.reason = ""
+        self.told: Any = None
+        self.busy = False
+        self.todo: deque[LifeCommand | _Tell] = deque()
+        self.waiters: dict[asyncio.Future[None], None] = {}
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether its present run is ready."""
+
+    @property
+    def between_runs(self) -> bool:
+        """Whether it has no run at present, and will have one."""
+        return not self.over and (self.held or isinstance(self.state, BackingOff))
+
+    @property
+    def groups(self) -> Iterator[GroupNode]:
+        """The groups that it is in, the innermost first."""
+        return iter(()) if self.group is None else self.group.around
+
+    @property
+    def blocked(self) -> bool:
+        """Whether others must end before it."""
+        return bool(self.dependents) or any(group.dependents for group in self.groups)
+
+    def changed(self) -> None:
+        """Wakes whoever waits for something to happen to it."""
+        waiters, self.waiters = self.waiters, {}
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {self.state}>"
+
+
+class WorkerNode(Node):
+    """One worker of `start()`, from its first run to its last.
+
+    Attributes:
+        kind, fn, args, context, policy, given_name, given_restart: What each run of it is made from.
+        heartbeat: Seconds of silence after which it is stuck, if any.
+        ready_timeout: Seconds within which it must call `ctx.ready()`, if it must.
+        worker: Its handle.
+        attempt: How many runs it has had.
+        last_outcome: How its last run ended.
+        final: How it ended itself.
+    """
+
+    __slots__ = (
+        "args",
+        "attempt",
+        "context",
+        "final",
+        "fn",
+        "given_name",
+        "given_restart",
+        "heartbeat",
+        "kind",
+        "last_outcome",
+        "policy",
+        "ready_timeout",
+        "worker",
+    )
+
+    group: GroupNode
+    run: Run
+    worker: Worker
+
+    def __init__(
+        self,
+        group: GroupNode,
+        kind: WorkerKind,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        *,
+        name: str | None,
+        policy: EscalationPolicy | None,
+        restart: Restart | None,
+        heartbeat: float | None,
+        ready_timeout: float | None,
+        after: tuple[Node, ...],
+    ) -> None:
+        super().__init__(group, restart or NEVER, after)
+        self.kind = kind
+        self.fn = fn
+        self.args = args
+        self.context: contextvars.Context = copy_context()
+        self.given_name = name
+        self.given_restart = restart
+        self.policy = policy
+        self.heartbeat = heartbeat
+        self.ready_timeout = ready_timeout
+        self.attempt = 0
+        self.last_outcome: Outcome | None = None
+        self.final: Outcome | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether its present run is ready; one that is being stopped no longer is."""
+        if self.over or self.between_runs:
+            return False
+        return self.run.ready and not self.run.over and self.run.ladder is None
+
+    def once_more(self) -> WorkerNode:
+        """Returns another worker that is made from the same, for a group that begins anew."""
+        life = WorkerNode(
+            self.group,
+            self.kind,
+            self.fn,
+            self.args,
+            name=self.given_name,
+            policy=self.policy,
+            restart=self.restart,
+            heartbeat=self.heartbeat,
+            ready_timeout=self.ready_timeout,
+            after=self.after,
+        )
+        life.context = self.context  # those of its `start`, and not of what happens to run now
+        return life
+
+
+class GroupNode(Node):
+    """Members that restart, and end, as its strategy says. The root is the supervisor itself.
+
+    Attributes:
+        strategy: Who is started again with whom.
+        on_exhausted: What follows where a member is given up.
+        policy: The ladder of those that have none of their own.
+        members: Those that have not ended, by their numbers.
+        originals: What it consists of when it is started again itself.
+        stood_down: Those of the originals that a strategy has stopped for good.
+        machine: Who is coming down, and who goes up.
+        ending: All of its members are being stopped.
+        failure: Why it fails, where a member was given up.
+        lost: A worker had to be abandoned: begun anew, two of it would go on side by side.
+        renewing: It begins anew, and not all in it have become ready since.
+        asked: It was asked to shut down, by `request_shutdown`.
+        deadline: When a shutdown of this group must have ended, on the loop's clock.
+        outcomes: How its workers and calls ended while it was shut down, or the supervisor was, by their numbers.
+        withdrawn: The numbers of its calls that were withdrawn then.
+        began_at: When its shutdown began, on the loop's clock.
+        closed: Done when its report is there; None while nobody has asked for its shutdown.
+        report: What its shutdown met.
+    """
+
+    __slots__ = (
+        "acting",
+        "asked",
+        "began_at",
+        "closed",
+        "deadline",
+        "ending",
+        "failure",
+        "lost",
+        "machine",
+        "members",
+        "on_exhausted",
+        "originals",
+        "outcomes",
+        "policy",
+        "renewing",
+        "report",
+        "stood_down",
+        "strategy",
+        "to_do",
+        "withdrawn",
+    )
+
+    def __init__(
+        self,
+        group: GroupNode | None,
+        strategy: Strategy,
+        on_exhausted: OnExhausted,
+        *,
+        policy: EscalationPolicy | None = None,
+        restart: Restart | None = None,
+        after: tuple[Node, ...] = (),
+    ) -> None:
+        super().__init__(group, restart or Restart("always"), after)
+        self.strategy: Strategy = strategy
+        self.on_exhausted: OnExhausted = on_exhausted
+        self.policy = policy
+        self.members: dict[int, Node] = {}
+        self.originals: dict[Node, None] = {}
+        self.stood_down: dict[Node, None] = {}
+        self.machine: GroupState = Steady()
+        self.acting = False
+        self.to_do: deque[GroupCommand] = deque()
+        self.ending = False
+        self.failure: BaseException | None = None
+        self.lost = False
+        self.renewing = False
+        self.asked = False
+        self.deadline = math.inf
+        self.outcomes: dict[int, Outcome] = {}
+        self.withdrawn: set[int] = set()
+        self.began_at = 0.0
+        self.closed: asyncio.Future[None] | None = None
+        self.report: ShutdownReport | None = None
+        self.run = object()
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of its members are."""
+        return (
+            not self.over
+            and not self.between_runs
+            and isinstance(self.machine, Steady)
+            and all(member.ready for member in self.members.values())
+        )
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended, and none of the groups around it brings it back."""
+        return self.over and (self.group is None or self not in self.group.originals or self.group.gone)
+
+    @property
+    def around(self) -> Iterator[GroupNode]:
+        """It, and the groups that it is in, the innermost first."""
+        group: GroupNode | None = self
+        while group is not None:
+            yield group
+            group = group.group
+
+    def holds(self, place: GroupNode | None) -> bool:
+        """Whether what stands in a group stands in this one; the runs of the root have none."""
+        return self.group is None or (place is not None and self in place.around)
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it is up; one that is being stopped, or waits to begin anew, takes no work, nor do those in it."""
+        return not any(group.over or group.ending or group.between_runs for group in self.around)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no worker is in it, nor in its groups."""
+        return all(isinstance(member, GroupNode) and member.empty for member in self.members.values())
+
+    @property
+    def lives(self) -> Iterator[WorkerNode]:
+        """Its workers that have not ended, those of its groups included."""
+        for member in tuple(self.members.values()):
+            if isinstance(member, GroupNode):
+                yield from member.lives
+            elif isinstance(member, WorkerNode):
+                yield member
+
+
+NEVER = Restart("never")
+"""For workers that are about to be stopped."""

@@ -1,0 +1,306 @@
+"""Pure: the keys of a configuration, described once: what is refused and the JSON schema both come from here."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
+
+from .._core.policy import LADDER, Inject
+from .._core.restart import Restart, RestartWhen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["CONFIG", "PLATFORMS", "Key", "Path", "dotted", "json_schema", "problems"]
+
+Path: TypeAlias = tuple[str, ...]
+"""Where a value stands: the names of the tables around it, and its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number, from `least` to `most`; or beyond `least`, where `above` is true.
+
+    Attributes:
+        doc: What it does, for editors.
+        what: What it must be, for messages.
+        default: What holds where it is left out; None where nothing does.
+        infinite: It may be `inf`.
+        whole: It must be an integer.
+    """
+
+    doc: str
+    what: str
+    default: float | None = None
+    least: float = 0
+    above: bool = False
+    most: float = math.inf
+    infinite: bool = True
+    whole: bool = False
+
+    def takes(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return False
+        if value == math.inf:
+            return self.infinite and self.most == math.inf
+        enough = value > self.least if self.above else value >= self.least
+        return enough and value <= min(self.most, math.inf if self.whole else sys.float_info.max)
+
+    def schema(self) -> dict[str, Any]:
+        limits: dict[str, Any] = {"exclusiveMinimum" if self.above else "minimum": self.least}
+        if not math.isinf(self.most):
+            limits["maximum"] = self.most
+        if self.default is not None:
+            limits["default"] = self.default
+        return {"description": self.doc, "type": "integer" if self.whole else "number", **limits}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some words."""
+
+    doc: str
+    words: tuple[str, ...]
+
+    @property
+    def what(self) -> str:
+        *most, last = (f'"{word}"' for word in self.words)
+        return f"{', '.join(most)} or {last}"
+
+    def schema(self) -> dict[str, Any]:
+        return {"description": self.doc, "enum": list(self.words)}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Named values.
+
+    Attributes:
+        doc: What it does, for editors.
+        keys: What it may have.
+        required: What it must have.
+        short: The key that a number alone, in the place of the table, stands for.
+        elsewhere: Keys that somebody may look for here, and where they are.
+    """
+
+    doc: str
+    keys: Mapping[str, Key]
+    required: tuple[str, ...] = ()
+    short: str = ""
+    elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def what(self) -> str:
+        return self.keys[self.short].what if self.short else "a table"
+
+    def schema(self) -> dict[str, Any]:
+        table: dict[str, Any] = {
+            "description": self.doc,
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {name: key.schema() for name, key in self.keys.items()},
+        }
+        if self.required:
+            table["required"] = list(self.required)
+        if not self.short:
+            return table
+        del table["description"]
+        number = self.keys[self.short].schema()
+        return {"description": self.doc, "anyOf": [number, table]}
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """A table for each pattern of worker names."""
+
+    doc: str
+    each: Table
+    what = "a table of tables, each named by a pattern of worker names"
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "description": self.doc,
+            "type": "object",
+            "propertyNames": {"pattern": PATTERN},
+            "additionalProperties": self.each.schema(),
+        }
+
+
+Key: TypeAlias = Number | Choice | Table | Patterns
+
+LONGEST = 60
+"""Characters of a value that a message shows."""
+
+PATTERN = r"^[^/]+(/[^/]+)*$"
+
+
+def problems(key: Key, value: object, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Finds everything that a value has or lacks against its description: where, and why."""
+    match key:
+        case Number():
+            if not key.takes(value):
+                yield path, _must_be(key, value)
+        case Choice():
+            if value not in key.words:
+                yield path, _must_be(key, value)
+        case Table() if key.short and not isinstance(value, Mapping):
+            yield from problems(key.keys[key.short], value, path)
+        case Table() | Patterns():
+            if not isinstance(value, Mapping):
+                yield path, _must_be(key, value)
+                return
+            table = cast("Mapping[object, object]", value)
+            for name, inner in table.items():
+                yield from _problems_in(key, name, inner, path)
+            if isinstance(key, Table):
+                yield from ((path, f'lacks the key "{name}"') for name in key.required if name not in table)
+
+
+def _problems_in(key: Table | Patterns, name: object, value: object, path: Path) -> Iterator[tuple[Path, str]]:
+    here = (*path, str(name))
+    if isinstance(key, Patterns):
+        if not isinstance(name, str) or not re.search(PATTERN, name):
+            yield here, 'matches no worker: a name has no empty part before, after or between "/"'
+        yield from problems(key.each, value, here)
+    elif isinstance(name, str) and name in key.keys:
+        yield from problems(key.keys[name], value, here)
+    elif isinstance(name, str) and name in key.elsewhere:
+        yield here, key.elsewhere[name]
+    else:
+        yield here, f"is no key; the keys here are {_listed(key.keys)}"
+
+
+def _must_be(key: Key, value: object) -> str:
+    return f"must be {key.what}; not {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    """Returns a value as it stands in a file, roughly; tables and arrays can be long."""
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list):
+        return "an array"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, bool | str) else repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def dotted(path: Path) -> str:
+    """Returns a path as TOML writes it: `workers."ingest/*".policy`."""
+    return ".".join(
+        part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part, ensure_ascii=False) for part in path
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """Returns the JSON schema of a configuration file, for editors."""
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Ladders, restarts and times of a supervisor",
+        **CONFIG.schema(),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ the keys
+
+
+def _seconds(doc: str, default: float | None = None, *, above: bool = False, infinite: bool = True) -> Number:
+    what = f"a {'' if infinite else 'finite '}number of seconds, {'more than 0' if above else '0 or more'}"
+    return Number(doc, what, default, above=above, infinite=infinite)
+
+
+STEPS = {
+    "ask": "Sets the worker's stop Event and runs its on_stop callbacks.",
+    "inject": "Raises StopInjected in the worker at its next bytecode outside shields.",
+    "terminate": "Ends the worker's process, and asks its group with SIGTERM; threads have no such step.",
+    "kill": "SIGKILL to the process group; threads have no such step, and a process always has it.",
+}
+
+GRACE = "Seconds before the next step; inf waits for as long as the shutdown allows."
+
+
+def _step(name: str) -> Table:
+    step = next(step for step in LADDER if step.name == name)()
+    keys: dict[str, Key] = {"grace": _seconds(GRACE, step.grace)}
+    if isinstance(step, Inject):
+        every = "Seconds between two injections while the grace lasts; inf injects once."
+        keys["every"] = _seconds(every, step.every, above=True)
+    return Table(STEPS[name], keys, short="grace")
+
+
+POLICY = Table(
+    "A whole ladder: the steps that it names, and no others, from the mildest up. An empty one is the default ladder.",
+    {name: _step(name) for name in STEPS},
+)
+
+_RESTART = Restart()
+
+RESTART = Table(
+    "When a worker that has ended is started again, how often, and after which pause.",
+    {
+        "when": Choice(
+            'Which ends are followed by another run: "never" any, "failure" an error or a death, '
+            '"always" a return as well.',
+            get_args(RestartWhen),
+        ),
+        "max_restarts": Number(
+            "Restarts within `within` seconds beyond which the worker is given up.",
+            "an integer, 0 or more",
+            _RESTART.max_restarts,
+            whole=True,
+        ),
+        "within": _seconds("Seconds; inf counts for ever.", _RESTART.within, above=True),
+        "backoff": _seconds(
+            "Seconds before the first restart, doubled with each further one.", _RESTART.backoff, infinite=False
+        ),
+        "max_backoff": _seconds("Seconds at most before any; not less than backoff.", _RESTART.max_backoff),
+        "jitter": Number(
+            "Each pause is multiplied by a random number from 1 - jitter to 1 + jitter.",
+            "a number from 0 to 1",
+            _RESTART.jitter,
+            most=1,
+        ),
+    },
+    required=("when",),
+    elsewhere={"never_on": "is for the code alone: it takes exception types"},
+)
+
+PLATFORMS = {
+    "kubernetes": "terminationGracePeriodSeconds",
+    "docker": "--stop-timeout, or stop_grace_period",
+    "systemd": "TimeoutStopSec",
+    "gunicorn": "--graceful-timeout",
+    "other": "its time to stop",
+}
+
+PLATFORM = Table(
+    "The seconds from SIGTERM to SIGKILL. A ladder that takes longer is told in the log, and by `check`.",
+    {
+        **{name: _seconds(f"Seconds that it gives: {setting}.") for name, setting in PLATFORMS.items()},
+        "reserve": _seconds("Seconds of these for all that is not the supervisor's: preStop, draining, exit.", 0.0),
+    },
+)
+
+CONFIG = Table(
+    "For the supervisor of a service: what holds for all workers, and under [workers] for some of them.",
+    {
+        "policy": POLICY,
+        "restart": RESTART,
+        "shutdown_timeout": _seconds("Seconds within which a shutdown ends everything; longer ladders shrink.", 20.0),
+        "platform": PLATFORM,
+        "workers": Patterns(
+            'Tables by patterns of worker names, such as "feeds/*": * stands for any text, ? for one character. '
+            "A name goes before a pattern, a longer pattern before a shorter one.",
+            Table("What holds for workers of such names.", {"policy": POLICY, "restart": RESTART}),
+        ),
+    },
+)

@@ -1,0 +1,133 @@
+"""Supervisors for tests: a stuck worker costs them tenths of a second, and they shut down with their event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from .._api.supervisor import Supervisor
+from .._core.policy import Ask, EscalationPolicy, Inject, Kill, Terminate
+from .._runtime.runtime import Runtime
+from .virtual_time import VirtualTime
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+    from .._core.outcome import Ended, Outcome
+    from .._core.policy import StepName
+    from .._observe.subscribers import Subscribers
+    from .._run.run import Run
+    from .._runtime.runtime import Settings
+
+__all__ = ["QUICK_LADDER", "QuickSupervisor", "closed"]
+
+QUICK_LADDER = EscalationPolicy(Ask(0.5), Inject(0.2, every=0.05), Terminate(0.3), Kill(2.0))
+"""The default ladder in tenths of a second: who obeys has the time that this takes, a stuck thread costs 0.7 s."""
+
+QUICK_SHUTDOWN = 5.0
+"""Seconds that a shutdown may take where the test has not said otherwise."""
+
+SLACK = 5.0
+"""Seconds beyond its shutdown that a supervisor of another thread's loop is waited for."""
+
+
+class QuickRuntime(Runtime):
+    """A shell whose default ladder is short, and which keeps what it has abandoned.
+
+    The ladder is not named as the user's policy: that would have calls injected at their own timeout.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.lost: dict[int, Outcome] = {}
+
+    def _outcome(self, run: Run, ended: Ended, step: StepName | None) -> Outcome:
+        outcome = super()._outcome(run, ended, step)
+        if ended == "abandoned":
+            self.lost[run.number] = outcome
+        return outcome
+
+
+class QuickSupervisor(Supervisor):
+    """A Supervisor for one test.
+
+    It shuts down, at the latest, together with its event loop: whoever runs that, on closing it, closes what is left of
+    asynchronous generators, and one of them waits for just that. So it needs to know nothing of who runs the test.
+
+    Args:
+        ladder: The ladder of those that have none.
+        options: As of Supervisor.
+    """
+
+    def __init__(self, name: str, *, ladder: EscalationPolicy = QUICK_LADDER, **options: Any) -> None:
+        options.setdefault("shutdown_timeout", QUICK_SHUTDOWN)
+        super().__init__(name, **options)
+        self._ladder = ladder
+        self._closer: AsyncGenerator[None, None] | None = None
+
+    @property
+    def abandoned(self) -> tuple[Outcome, ...]:
+        """The workers that it had to abandon, whatever became of them afterwards."""
+        runtimes = [runtime for runtime in self._runtimes() if isinstance(runtime, QuickRuntime)]
+        return tuple(outcome for runtime in runtimes for outcome in runtime.lost.values())
+
+    def close(self) -> None:
+        """Shuts it down from outside of its event loop, if that is still open.
+
+        Raises:
+            RuntimeError: The loop is closed, and the supervisor is not; or this is called in the loop itself.
+        """
+        loop, closer = self._loop, self._closer
+        if loop is None or closer is None or self.report is not None:
+            return
+        if loop.is_closed():
+            raise RuntimeError(
+                f"the event loop of supervisor {self.name!r} was closed before it could shut down; it has still "
+                f"{len(self.workers())} workers"
+            )
+        if loop.is_running():
+            if asyncio._get_running_loop() is loop:
+                raise RuntimeError(f"supervisor {self.name!r}: await its shutdown(), as this is its own event loop")
+            limit = self._settings.shutdown_timeout + SLACK
+            asyncio.run_coroutine_threadsafe(closer.aclose(), loop).result(limit)
+        else:
+            loop.run_until_complete(closer.aclose())
+
+    def _make_runtime(self, loop: asyncio.AbstractEventLoop) -> Runtime:
+        self._closer = self._close_with_the_loop()
+        begin(self._closer)
+        return super()._make_runtime(loop)
+
+    def _new_runtime(
+        self, loop: asyncio.AbstractEventLoop, settings: Settings, listeners: Subscribers, like: Runtime | None = None
+    ) -> Runtime:
+        return QuickRuntime(loop, settings, listeners, default_policy=self._ladder, like=like)
+
+    async def _close_with_the_loop(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            clock = self._attached().clock
+            if isinstance(clock, VirtualTime):
+                clock.flow()
+            await self.shutdown()
+
+
+def begin(generator: AsyncGenerator[None, None]) -> None:
+    """Runs an asynchronous generator up to its first `yield`, without waiting; the running loop gets to know of it."""
+    try:
+        generator.__anext__().__await__().send(None)
+    except StopIteration:
+        pass
+
+
+def closed(supervisor: QuickSupervisor, *, may_abandon: bool) -> Iterator[str]:
+    """Shuts a supervisor down, and tells what was wrong with it."""
+    try:
+        supervisor.close()
+    except RuntimeError as error:
+        yield str(error)
+    if supervisor.abandoned and not may_abandon:
+        yield f"supervisor {supervisor.name!r} had to abandon {len(supervisor.abandoned)} of its workers:"
+        for outcome in supervisor.abandoned:
+            yield f"- worker {outcome.worker!r} ({outcome.kind}), which stood at\n{outcome.stack or ''}".rstrip()
