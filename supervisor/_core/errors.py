@@ -51,7 +51,7 @@ class SupervisorError(Exception):
     """The base of every error that the supervisor raises to its callers.
 
     Example:
-        >>> issubclass(WorkerStopped, SupervisorError)
+        >>> issubclass(SupervisorBusy, SupervisorError)
         True
     """
 

@@ -1,6 +1,6 @@
 """The workers of `start()` across their runs: where a run's end becomes an event of a life.
 
-What follows is decided in `_life`; how a run is carried out and stopped is the business of `_shell`.
+What follows is decided in `_core.lifecycle`; how a run is carried out and stopped is the business of the runtime.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ class WorkerContext:
 
         Example:
             >>> import asyncio
-            >>> from supervisor import Supervisor
+            >>> from supervisor import Supervisor, current_context
             >>> async def fetch(number):
             ...     await asyncio.sleep(0.001)
             ...     return number * 2

@@ -10,11 +10,11 @@ from functools import partial
 from itertools import count
 
 import pytest
-from supervisor._loop.outlast.outlast import outlast
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 from supervisor._loop.alarms import Alarms
 from supervisor._loop.inbox import TURN, Inbox
+from supervisor._loop.outlast import outlast
 
 from ..stepper import Stepper
 

@@ -315,7 +315,7 @@ supervisors = []
 @pytest.fixture(autouse=True, scope="module")
 def let_go():
     yield
-    shell = supervisors.pop()._shell
+    shell = supervisors.pop()._runtime
     stop = shell.live()[0].ctx.stop
     stop.set()
     stop.release()
@@ -445,7 +445,7 @@ def let_go():
         process.wait()
     wall.set()
     for sup in supervisors:  # nobody can shut it down any more: its thread ends by itself
-        sup._shell.report = "never"
+        sup._runtime.report = "never"
 """
 
 
@@ -543,7 +543,7 @@ def test_it_costs_a_test_run_that_does_not_use_it_next_to_nothing(pytester):
         import sys
         def test_it():
             assert "supervisor.pytest_plugin" in sys.modules
-            for name in "_supervisor", "_shell", "testing", "_policy":
+            for name in "_api", "_runtime", "testing", "_core.policy":
                 assert f"supervisor.{name}" not in sys.modules
             assert "anyio" not in sys.modules and "structlog" not in sys.modules
     """)

@@ -263,11 +263,11 @@ def test_an_exception_left_pending_ends_a_blocked_thread_when_its_call_returns()
 def test_a_process_that_is_forked_during_an_injection_can_inject() -> None:
     script = (
         "import os\n"
-        "from supervisor._kinds.threads import _gate\n"
-        "with _gate._injecting:\n"
+        "from supervisor._kinds.threads import gate\n"
+        "with gate._injecting:\n"
         "    pid = os.fork()\n"
         "    if pid == 0:\n"
-        "        os._exit(0 if _gate._injecting.acquire(False) else 1)\n"
+        "        os._exit(0 if gate._injecting.acquire(False) else 1)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
