@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections import deque
 from typing import TYPE_CHECKING
+
+from .._loop.agenda import Agenda
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,16 +28,15 @@ class Climb:
         abandoned: The run was given up before that; its thread takes no other work. Under `lock`.
         stack: Where it stood at the first step past Ask.
         injected: An exception was injected.
-        busy: Its commands are being carried out.
+        agenda: What the machine has commanded and nobody has carried out yet.
         claiming: The loop has begun to claim the run, so that no thread takes it.
-        todo: What the machine has commanded and nobody has carried out yet.
         waiters: Futures of those who wait for the end of the run, whatever becomes of the call.
     """
 
     __slots__ = (
         "abandoned",
+        "agenda",
         "began_at",
-        "busy",
         "cause",
         "claiming",
         "injected",
@@ -46,7 +46,6 @@ class Climb:
         "rules",
         "stack",
         "state",
-        "todo",
         "waiters",
     )
 
@@ -61,6 +60,6 @@ class Climb:
         self.abandoned = False
         self.stack: str | None = None
         self.injected = False
-        self.busy = self.claiming = False
-        self.todo: deque[Command] = deque()
+        self.claiming = False
+        self.agenda: Agenda[Command] = Agenda()
         self.waiters: list[asyncio.Future[None]] = []

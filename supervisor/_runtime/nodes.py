@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections import deque
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from .._core.strategy import (
     GroupState,
     Steady,
 )
+from .._loop.agenda import Agenda
 
 if TYPE_CHECKING:
     import asyncio
@@ -67,13 +67,12 @@ class Node(ABC):
         cause, reason: Why it was last asked to stop, for the machine and for people.
         run: Its present run, or its last one.
         told: The run whose end the machine has been told of.
-        busy: Its commands are being carried out.
-        todo: What the machine has commanded and nobody has carried out yet.
+        agenda: What the lifecycle machine has commanded and nobody has carried out yet.
     """
 
     __slots__ = (
         "after",
-        "busy",
+        "agenda",
         "cause",
         "dependents",
         "group",
@@ -90,7 +89,6 @@ class Node(ABC):
         "run",
         "started",
         "state",
-        "todo",
         "told",
         "waiters",
     )
@@ -115,8 +113,7 @@ class Node(ABC):
         self.cause: Cause = "stop"
         self.reason = ""
         self.told: Any = None
-        self.busy = False
-        self.todo: deque[LifeCommand | _Tell] = deque()
+        self.agenda: Agenda[LifeCommand | _Tell] = Agenda()
         self.waiters: dict[asyncio.Future[None], None] = {}
 
     @property
@@ -247,6 +244,7 @@ class GroupNode(Node):
         originals: What it consists of when it is started again itself.
         stood_down: Those of the originals that a strategy has stopped for good.
         machine: Who is coming down, and who goes up.
+        group_agenda: What that machine has commanded and nobody has carried out yet.
         ending: All of its members are being stopped.
         failure: Why it fails, where a member was given up.
         lost: A worker had to be abandoned: begun anew, two of it would go on side by side.
@@ -261,13 +259,13 @@ class GroupNode(Node):
     """
 
     __slots__ = (
-        "acting",
         "asked",
         "began_at",
         "closed",
         "deadline",
         "ending",
         "failure",
+        "group_agenda",
         "lost",
         "machine",
         "members",
@@ -279,7 +277,6 @@ class GroupNode(Node):
         "report",
         "stood_down",
         "strategy",
-        "to_do",
         "withdrawn",
     )
 
@@ -301,8 +298,7 @@ class GroupNode(Node):
         self.originals: dict[Node, None] = {}
         self.stood_down: dict[Node, None] = {}
         self.machine: GroupState = Steady()
-        self.acting = False
-        self.to_do: deque[GroupCommand] = deque()
+        self.group_agenda: Agenda[GroupCommand] = Agenda()
         self.ending = False
         self.failure: BaseException | None = None
         self.lost = False

@@ -974,7 +974,7 @@ class Runtime:
         return end
 
     def _feed(self, run: Run, event: Event) -> None:
-        """Tells the machine, and carries out what it commands, with what an interrupt has left undone before."""
+        """Feeds the machine, and carries out what it commands, with what an interrupt has left undone before."""
         ladder = run.ladder
         if ladder is None:
             _, commands = decide(run.state, event, self.clock(), NO_RULES)
@@ -985,27 +985,19 @@ class Runtime:
             self._claim(run, ladder)
         with ladder.lock:
             state, commands = decide(ladder.state, event, self.clock(), ladder.rules)
-            ladder.todo.extend(commands)
+            ladder.agenda.todo += commands  # no call stands between these two: an interrupt finds both done, or none
             ladder.state = state
-        if ladder.busy:
-            return  # a command has led here: the loop below, further down the stack, goes on with the rest
+        ladder.agenda.work(self.loop.call_soon, self._carry_out_next, run)
+
+    def _carry_out_next(self, run: Run, command: Command) -> None:
         try:
-            ladder.busy = True
-            while ladder.todo:
-                try:
-                    self._carry_out(run, ladder.todo[0])
-                except Exception as error:  # no single failure may keep the ladder from going on
-                    self.loop.call_exception_handler(
-                        {"message": f"supervisor: {ladder.todo[0]} of {run!r} failed", "exception": error}
-                    )
-                if self.errands.open:
-                    self.errands.fit(run)
-                ladder.todo.popleft()  # only now: a command that was interrupted is carried out again
-        except (KeyboardInterrupt, SystemExit):
-            self.loop.call_soon(self._feed, run, TimePassed())
-            raise
-        finally:
-            ladder.busy = False
+            self._carry_out(run, command)
+        except Exception as error:  # no single failure may keep the ladder from going on
+            self.loop.call_exception_handler(
+                {"message": f"supervisor: {command} of {run!r} failed", "exception": error}
+            )
+        if self.errands.open:
+            self.errands.fit(run)
 
     def _carry_out(self, run: Run, command: Command) -> None:
         match command:

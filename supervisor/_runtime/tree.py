@@ -5,7 +5,6 @@ What follows is decided in `_core.lifecycle`; how a run is carried out and stopp
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, assert_never, cast
 
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from .._core.ladder import Cause
     from .._core.outcome import Ended
     from .._run.run import Run
+from .._loop.agenda import Agenda
 from .nodes import NEVER, GroupNode, Node, WorkerNode, _Tell
 
 __all__ = ["Runner", "Tree"]
@@ -119,8 +119,7 @@ class Tree:
         self._clock = clock
         self._dice = dice
         self._held: dict[Node, None] = {}  # who is due, and waits for what it comes after
-        self._to_stop: deque[Node] = deque()  # that which nobody comes after any more
-        self._stopping = False
+        self._to_stop: Agenda[Node] = Agenda()  # that which nobody comes after any more
         self._closing = False
         self.root = root
         self.all: dict[int, WorkerNode] = {}
@@ -219,7 +218,7 @@ class Tree:
     def run_ended(self, life: WorkerNode, outcome: Outcome) -> None:
         """The present run of a worker has concluded. Bears to be told twice."""
         if life.told is life.run:
-            self._carry_out(life)
+            self._work_for(life)
             return
         ladder = life.run.ladder
         event = RunEnded(
@@ -238,7 +237,7 @@ class Tree:
     # -------------------------------------------------------------------------------- the machine
 
     def _feed(self, member: Node, event: LifeEvent) -> None:
-        """Tells the machine, and carries out what it commands, with what an interrupt has left undone before."""
+        """Feeds the machine, and carries out what it commands, with what an interrupt has left undone before."""
         if isinstance(event, RestartAsked) and member.held:
             return  # its next run is due as it is, and there is none that could be stopped
         before = member.state
@@ -253,10 +252,10 @@ class Tree:
         if isinstance(event, RunEnded) and not isinstance(state, Over):
             todo = (_Tell(failed=isinstance(before, Up) and not before.again), *commands)
         # No call stands between these three: an interrupt finds all of them done, or none.
-        member.todo += todo
+        member.agenda.todo += todo
         member.state = state
         member.told = told
-        self._carry_out(member)
+        self._work_for(member)
 
     def _tell_of_restart(self, member: Node) -> None:
         if isinstance(member, WorkerNode):
@@ -264,19 +263,11 @@ class Tree:
         elif isinstance(member, GroupNode):
             self._runner.group_told(member, "supervisor.group_restarting", str(member.failure or member.reason))
 
-    def _carry_out(self, member: Node) -> None:
-        if member.busy:
-            return  # a command has led here: the loop below, further down the stack, goes on with the rest
-        try:
-            member.busy = True
-            while member.todo:
-                self._perform(member, member.todo[0])
-                member.todo.popleft()  # only now: a command that was interrupted is carried out again
-        except (KeyboardInterrupt, SystemExit):
-            self._runner.call_soon(self._carry_out, member)
-            raise
-        finally:
-            member.busy = False
+    def _work_for(self, member: Node) -> None:
+        member.agenda.work(self._runner.call_soon, self._carry_out, member)
+
+    def _carry_out(self, member: Node, command: LifeCommand | _Tell) -> None:
+        self._perform(member, command)
         member.changed()
 
     def _perform(self, member: Node, command: LifeCommand | _Tell) -> None:
@@ -395,24 +386,13 @@ class Tree:
 
     def _let_go_on(self, member: Node) -> None:
         """Something has ended: what it came after may be stopped now, where it is to be."""
-        self._to_stop += self._freed(member)
+        self._to_stop.todo += self._freed(member)
         member.let_go = True  # only now, so that an interrupt keeps nobody from being stopped
         self._stop_freed()
 
     def _stop_freed(self) -> None:
         """Stops what may be stopped now, one after the other: what ends meanwhile leads here again, however many."""
-        if self._stopping:
-            return  # the loop below, further down the stack, goes on with the rest
-        try:
-            self._stopping = True
-            while self._to_stop:
-                self._stop_if_due(self._to_stop[0])
-                self._to_stop.popleft()
-        except (KeyboardInterrupt, SystemExit):
-            self._runner.call_soon(self._stop_freed)
-            raise
-        finally:
-            self._stopping = False
+        self._to_stop.work(self._runner.call_soon, self._stop_if_due)
 
     def _stop_if_due(self, member: Node) -> None:
         if member.over or member.group is None:
@@ -440,36 +420,23 @@ class Tree:
     # -------------------------------------------------------------------------------- groups
 
     def _tell_group(self, group: GroupNode, event: GroupEvent) -> None:
-        """Tells the group's machine, and carries out what it commands; the same care as for a member."""
+        """Feeds the group's machine, and carries out what it commands; the same care as for a member."""
         if self._halted(group):
             return
         before = group.machine
         state, commands = decide_group(before, event, group.strategy)
-        group.to_do.extend(commands)
+        group.group_agenda.todo += commands  # no call stands between these two: an interrupt finds both done, or none
         group.machine = state
-        self._act(group)
+        group.group_agenda.work(self._runner.call_soon, self._carry_out_for, group)
         if _is_steady(group):
             group.renewing = False
             if group.group is not None and not isinstance(before, Steady):
                 self.readied(group)
 
-    def _act(self, group: GroupNode) -> None:
-        """Carries out what the group's machine has commanded."""
-        if group.acting:
-            return
-        try:
-            group.acting = True
-            while group.to_do:
-                command = group.to_do[0]
-                member = group.members.get(command.number)
-                if member is not None and not self._halted(group):
-                    self._perform_for_group(member, command)
-                group.to_do.popleft()
-        except (KeyboardInterrupt, SystemExit):
-            self._runner.call_soon(self._act, group)
-            raise
-        finally:
-            group.acting = False
+    def _carry_out_for(self, group: GroupNode, command: GroupCommand) -> None:
+        member = group.members.get(command.number)
+        if member is not None and not self._halted(group):
+            self._perform_for_group(member, command)
 
     def _halted(self, group: GroupNode) -> bool:
         """Whether the group is going down, so that nobody in it is started any more."""

@@ -10,10 +10,10 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped, current_context
 from supervisor._api import worker
-from supervisor._loop import alarms, clock, inbox, outlast
+from supervisor._loop import agenda, alarms, clock, inbox, outlast
 from supervisor._runtime import runtime as _runtime
 
-FILES = {module.__file__ for module in (alarms, clock, inbox, outlast, _runtime, worker)}
+FILES = {module.__file__ for module in (agenda, alarms, clock, inbox, outlast, _runtime, worker)}
 
 
 # The interpreter looks for signals after calls, at a function's entry and on a loop's back edge. A tracer strikes
@@ -126,8 +126,8 @@ async def a_shutdown_asks_all(striker):
 
 
 LIMIT = 10
-INBOX = {"_rung", "_called", "drain", "_arrived", "_settle", "_forget", "_feed", "_carry_out", "conclude"}
-ALARMS = {"_rung", "_feed", "_carry_out", "_conclude", "_deliver", "_forget", "stop", "_give_ladder", "_claim"}
+INBOX = {"_rung", "_called", "drain", "_arrived", "_settle", "_forget", "_feed", "work", "_carry_out", "conclude"}
+ALARMS = {"_rung", "_feed", "work", "_carry_out", "_conclude", "_deliver", "_forget", "stop", "_give_ladder", "_claim"}
 ASKING = {
     "_begin_shutdown",
     "_ask_lives",
