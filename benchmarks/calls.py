@@ -231,13 +231,13 @@ LOGS, ALL = "off: whether a log wants a call's three events", "... or a listener
 
 def _look_for_all(runtime: Runtime, run: Run) -> None:
     """What is executed from the submit of a call to its end."""
-    if runtime.log.debug is not None or runtime.tell.listeners:
+    if runtime.log.debug is not None or runtime.publisher.subscribers:
         run.watched = True
     if run.watched:
         pass
     if run.watched:
         pass
-    if run.watched or runtime.tell.listeners:
+    if run.watched or runtime.publisher.subscribers:
         pass
 
 

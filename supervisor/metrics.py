@@ -261,13 +261,13 @@ class Collector:
                     f"register({sup!r}): {former!r} is registered under this name: give each supervisor its own"
                 )
             self.remove(former)
-        tally = Counters(bounds)
-        self._registered[sup.name] = sup, tally
-        sup._listeners.add_tally(tally)
+        counters = Counters(bounds)
+        self._registered[sup.name] = sup, counters
+        sup._subscribers.add_counters(counters)
 
     def remove(self, sup: Supervisor) -> None:
-        _, tally = self._registered.pop(sup.name)
-        sup._listeners.remove_tally(tally)
+        _, counters = self._registered.pop(sup.name)
+        sup._subscribers.remove_counters(counters)
 
     def describe(self) -> Iterable[Family]:
         """Returns the metrics without samples, so that names that are taken are found at once."""
@@ -276,17 +276,17 @@ class Collector:
     def collect(self) -> Iterable[Family]:
         """Returns the metrics as they are now. Any thread."""
         families = {metric.name: metric.family() for metric in METRICS}
-        for name, (sup, tally) in sorted(self._registered.copy().items()):
+        for name, (sup, counters) in sorted(self._registered.copy().items()):
             if sup._lost is not None:
                 continue  # it belongs to the process that has been forked, and is told of there
-            for metric, numbers in (*_now(sup), *_counted(tally)):
+            for metric, numbers in (*_now(sup), *_counted(counters)):
                 family = families[metric.name]
                 assert not isinstance(family, HistogramMetricFamily)
                 for values, number in numbers.items():
                     family.add_metric((name, *values), number)
             histogram = families[STOP_SECONDS.name]
             assert isinstance(histogram, HistogramMetricFamily)
-            for kind, rows, total in _stops(tally):
+            for kind, rows, total in _stops(counters):
                 histogram.add_metric((name, kind), rows, total)
         return families.values()
 
@@ -319,28 +319,28 @@ def _now(sup: Supervisor) -> Iterator[tuple[Metric, Numbers]]:
     yield STOPPING, {(): int(statistics.stopping)}
 
 
-def _counted(tally: Counters) -> Iterator[tuple[Metric, Numbers]]:
+def _counted(counters: Counters) -> Iterator[tuple[Metric, Numbers]]:
     """Reads the counters."""
-    transitions, exits = Counter(dict(tally.transitions)), Counter(dict(tally.exits))
-    for (kind, ended, entered), number in dict(tally.unseen).items():
+    transitions, exits = Counter(dict(counters.transitions)), Counter(dict(counters.exits))
+    for (kind, ended, entered), number in dict(counters.unseen).items():
         exits[kind, "call", ended] += number
         for state in ("queued", "running", "ended") if entered else ("queued", "ended"):
             transitions[kind, "call", state] += number
     roles = _ROLE["role"]
     changes = [(kind, role, state) for kind in KINDS for role in roles for state in NEW_STATES[role]]
     yield TRANSITIONS, _with_zeros(transitions, changes)
-    yield ESCALATIONS, _with_zeros(dict(tally.escalations), [(kind, step) for kind in KINDS for step in STEPS[kind]])
+    yield ESCALATIONS, _with_zeros(dict(counters.escalations), [(kind, step) for kind in KINDS for step in STEPS[kind]])
     ends = [(kind, role, ended) for kind in KINDS for role in roles for ended in ENDINGS[kind]]
     yield EXITS, _with_zeros(exits, ends)
-    yield RESTARTS, {(role,): tally.restarts[role] for role in ("worker", "group")}
-    yield EXHAUSTED, {(role,): tally.exhausted[role] for role in ("worker", "group")}
+    yield RESTARTS, {(role,): counters.restarts[role] for role in ("worker", "group")}
+    yield EXHAUSTED, {(role,): counters.exhausted[role] for role in ("worker", "group")}
 
 
-def _stops(tally: Counters) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
+def _stops(counters: Counters) -> Iterator[tuple[str, list[tuple[str, float]], float]]:
     """Reads the histogram: by kind, how many stops took no longer than each bound, and the sum of seconds."""
-    bounds = [*map(str, tally.bounds), "+Inf"]
+    bounds = [*map(str, counters.bounds), "+Inf"]
     for kind in KINDS:
-        counts, total = tally.stops.get(kind) or ((0,) * len(bounds), 0.0)
+        counts, total = counters.stops.get(kind) or ((0,) * len(bounds), 0.0)
         yield kind, list(zip(bounds, accumulate(counts), strict=True)), total
 
 

@@ -71,13 +71,13 @@ def instrument(supervisor: Supervisor, *, tracer_provider: trace.TracerProvider 
         )
     if tracer_provider is not None and not callable(getattr(tracer_provider, "get_tracer", None)):
         raise TypeError(f"instrument(tracer_provider={tracer_provider!r}): must be a TracerProvider or None")
-    listeners = supervisor._listeners
-    present = (getattr(listener, "__self__", None) for listener in listeners.each())
+    subscribers = supervisor._subscribers
+    present = (getattr(subscriber, "__self__", None) for subscriber in subscribers.each())
     if any(isinstance(other, Spans) and not other.undone for other in present):
         raise supervisor._misused("is instrumented already: undo() that first")
     tracer = trace.get_tracer(__name__, tracer_provider=tracer_provider)
-    spans = Spans(supervisor.name, tracer, listeners)
-    listeners.keep(spans.hear)
+    spans = Spans(supervisor.name, tracer, subscribers)
+    subscribers.subscribe(spans.receive)
     return Instrumentation(spans)
 
 
@@ -123,10 +123,10 @@ class Spans:
         undone: No further span begins.
     """
 
-    def __init__(self, supervisor: str, tracer: trace.Tracer, listeners: Subscribers) -> None:
+    def __init__(self, supervisor: str, tracer: trace.Tracer, subscribers: Subscribers) -> None:
         self._supervisor = supervisor
         self._tracer = tracer
-        self._listeners = listeners
+        self._subscribers = subscribers
         self._open: set[Run] = set()
         self._entered: dict[int, Context] = {}  # those in which a span is the current one, by their ids
         self._shutdowns: dict[str, trace.Span] = {}  # by the name of the group
@@ -139,10 +139,10 @@ class Spans:
     def _leave(self) -> None:
         """Stops listening once there is nothing left to end."""
         if self.undone and not self._open and not self._shutdowns:
-            self._listeners.discard(self.hear)
+            self._subscribers.unsubscribe(self.receive)
 
-    def hear(self, news: Notice) -> None:
-        match news:
+    def receive(self, notice: Notice) -> None:
+        match notice:
             case RunSubmitted(run, before):
                 if not self.undone and run.context is not None:
                     run.context.run(self._begin, run, before)

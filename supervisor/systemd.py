@@ -133,7 +133,7 @@ class Notifier:
         self._address = request.address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        supervisor._listeners.keep(self._hear, watch=False)
+        supervisor._subscribers.subscribe(self._receive, watch=False)
         if request.watchdog < math.inf:
             self._beat(request.watchdog / 2)
         if self._runtime.closing is not None:
@@ -180,10 +180,10 @@ class Notifier:
 
     # -------------------------------------------------------------------------------- what is heard
 
-    def _hear(self, news: Notice) -> None:
-        match news:
+    def _receive(self, notice: Notice) -> None:
+        match notice:
             case ShutdownBegun(group=""):
-                self._stopping(news.reason)
+                self._stopping(notice.reason)
             case StateChanged(transition=transition) if (
                 transition.new == "stopping" and self._runtime.closing is not None
             ):
@@ -191,7 +191,7 @@ class Notifier:
                     self._loop.call_soon(self._tell_step)  # of those of one turn of the loop, the last
                 self._step = transition
             case ShutdownEnded(group=""):
-                self._ended(news.report)
+                self._ended(notice.report)
             case _:
                 pass
 
@@ -211,7 +211,7 @@ class Notifier:
 
     def _ended(self, report: ShutdownReport) -> None:
         self._send(self._more_time(), _status(str(report).partition("\n")[0]))
-        self._supervisor._listeners.discard(self._hear)
+        self._supervisor._subscribers.unsubscribe(self._receive)
         self._flush()  # what has waited is tried once more
         for timer in (self._timer, self._renewal, self._retry):
             if timer is not None:

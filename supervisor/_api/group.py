@@ -80,7 +80,7 @@ class GroupSupervisor(Supervisor):
     def transitions(self, *, buffer: int = 1000) -> Transitions:
         """Opens an async iterator over the transitions of this group's workers; see `Supervisor.transitions`."""
         size = checked_count("transitions(buffer={!r})", buffer, least=1)
-        transitions = Transitions(size, self._attach, self._listeners, f"{self.name}/")
+        transitions = Transitions(size, self._attach, self._subscribers, f"{self.name}/")
         if self.report is not None:
             transitions.end()
         return transitions
@@ -162,8 +162,8 @@ class GroupSupervisor(Supervisor):
         return self._parent._requested
 
     @property
-    def _listeners(self) -> Any:  # type: ignore[override]
-        return self._parent._listeners
+    def _subscribers(self) -> Any:  # type: ignore[override]
+        return self._parent._subscribers
 
     def _attach(self) -> asyncio.AbstractEventLoop:
         return self._parent._attach()

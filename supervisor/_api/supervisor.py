@@ -152,7 +152,7 @@ class Supervisor:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._runtime: Runtime | None = None
-        self._listeners = Subscribers()
+        self._subscribers = Subscribers()
         self._view: LoopView | None = None  # of calls without options, in threads
         self._default: DefaultExecutor | None = None
         self._requested: str | None = None
@@ -585,7 +585,7 @@ class Supervisor:
             TypeError, ValueError: `buffer` is wrong.
         """
         size = checked_count("transitions(buffer={!r})", buffer, least=1)
-        transitions = Transitions(size, self._attach, self._listeners)
+        transitions = Transitions(size, self._attach, self._subscribers)
         if self.report is not None:
             transitions.end()
         return transitions
@@ -742,12 +742,12 @@ class Supervisor:
         return loop
 
     def _make_runtime(self, loop: asyncio.AbstractEventLoop) -> Runtime:
-        return self._new_runtime(loop, self._settings, self._listeners)
+        return self._new_runtime(loop, self._settings, self._subscribers)
 
     def _new_runtime(
-        self, loop: asyncio.AbstractEventLoop, settings: Settings, listeners: Subscribers, like: Runtime | None = None
+        self, loop: asyncio.AbstractEventLoop, settings: Settings, subscribers: Subscribers, like: Runtime | None = None
     ) -> Runtime:
-        return Runtime(loop, settings, listeners, like=like)
+        return Runtime(loop, settings, subscribers, like=like)
 
     def _runtimes(self) -> list[Runtime]:
         """Returns its shell, and that of its default executor's late calls, as far as they are there."""

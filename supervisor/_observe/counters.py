@@ -1,4 +1,4 @@
-"""What becomes of the workers of one supervisor, in numbers. Nobody watches a call for that: it costs one addition."""
+"""What becomes of the workers of one supervisor, in numbers. No call is watched for that: it costs one addition."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Stops: TypeAlias = tuple[tuple[int, ...], float]
 
 
 class Counters:
-    """Counts from the moment at which it is added to the listeners of a supervisor.
+    """Counts from the moment at which it is added to the subscribers of a supervisor.
 
     The counts only grow. They are written under a lock, on the loop's thread and where a call ends; any thread may read
     them, without that lock, as each is replaced in one piece.
@@ -33,7 +33,7 @@ class Counters:
         transitions: By kind, role and new state: the changes of states, but for those of calls in `unseen`.
         escalations: By kind and step: the steps that have begun.
         exits: By kind, role and ending: the runs that have ended, but for those in `unseen`.
-        unseen: By kind, ending and whether it was entered: the calls that have ended without being told of.
+        unseen: By kind, ending and whether it was entered: the calls that have ended without a transition.
         restarts: By role: the restarts.
         exhausted: By role: those that were given up.
         bounds: The upper bounds of `stops`, in seconds.
@@ -52,17 +52,17 @@ class Counters:
         self._lock = RLock()  # a finalizer may come in between, and end a call
 
     def call_ended(self, run: Run, ended: Ended) -> None:
-        """A call has ended of which nothing else is told. Any thread."""
+        """A call has ended for which no transition is published. Any thread."""
         with self._lock:
             self.unseen[run.kind.name, ended, run.started_at > 0] += 1
 
-    def told(
+    def transition(
         self, run: Run, old: WorkerState | None, new: WorkerState, step: StepName | None, outcome: Outcome | None
     ) -> None:
         """A run has changed its state, or a step has begun. On the loop's thread."""
         kind, role = run.kind.name, role_of(run)
         with self._lock:
-            if new == "ended" and not run.watched:  # of what came before, nothing was told
+            if new == "ended" and not run.watched:  # what came before was not published
                 self.transitions[kind, role, "queued"] += 1
                 self.transitions[kind, role, "running"] += run.started_at > 0
             if old != new:

@@ -1,4 +1,4 @@
-"""What is told at once to whoever listens: of the runs of a supervisor, and of its shutdown."""
+"""The notices that a supervisor publishes at once: of its runs, and of its shutdown."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RunSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A run that had begun is not carried out, and whoever wanted it gets the error. Any thread."""
+    """A submitted run is not carried out, and its caller gets the error. Any thread."""
 
     run: Run
     error: BaseException
@@ -96,8 +96,8 @@ Notice: TypeAlias = RunSubmitted | Refused | StateChanged | LateReturn | Shutdow
 
 
 Subscriber: TypeAlias = "Callable[[Notice], object]"
-"""Who is told of everything at once, on the loop's thread where the news do not say otherwise.
+"""Receives every notice at once, on the loop's thread where the notice does not say otherwise.
 
-While anybody listens, all runs are watched, unless it was taken in without that. A listener must not block. One that
-raises harms nobody: its first error is logged. Where a KeyboardInterrupt strikes, the same may be told twice.
+While there is one, all runs are watched, unless it has subscribed without that. A subscriber must not block. One that
+raises harms nobody: its first error is logged. Where a KeyboardInterrupt strikes, it may receive a notice twice.
 """

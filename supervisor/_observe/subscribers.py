@@ -1,4 +1,4 @@
-"""Who is told of what happens in a supervisor."""
+"""Who receives what a supervisor publishes."""
 
 from __future__ import annotations
 
@@ -16,63 +16,72 @@ __all__ = ["Subscribers"]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """Stands in for a weak reference where the supervisor itself is to hold the listener."""
+class StrongReference:
+    """Stands in for a weak reference where the supervisor itself holds the subscriber."""
 
-    listener: Subscriber
+    subscriber: Subscriber
 
     def __call__(self) -> Subscriber:
-        return self.listener
+        return self.subscriber
 
 
-class Subscribers(list["WeakMethod[Subscriber] | Kept"]):
-    """Who listens to a supervisor. Empty, and so false, while nobody has calls watched, which would cost them time.
+class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
+    """The subscribers of one supervisor. Any thread.
+
+    As a list it has those that want every call watched. It is empty, and so false, while there is none: a call then
+    pays nothing for them.
 
     Attributes:
-        quiet: Listeners that do not have calls watched: they hear of shutdowns, workers, and calls that are stopped.
-        tallies: Who counts. They do not have calls watched either.
+        unwatching: Subscribers that do not have calls watched: they receive shutdowns, workers, and calls that are
+            stopped.
+        counters: What counts. It does not have calls watched either.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.quiet: tuple[Subscriber, ...] = ()
-        self.tallies: tuple[Counters, ...] = ()
+        self.unwatching: tuple[Subscriber, ...] = ()
+        self.counters: tuple[Counters, ...] = ()
 
     @property
-    def heard(self) -> bool:
-        """Whether anybody hears what is told."""
-        return bool(self or self.quiet)
+    def anybody(self) -> bool:
+        """Whether there is any subscriber."""
+        return bool(self or self.unwatching)
 
-    def add(self, listener: Subscriber) -> None:
-        """Takes in a listener, a bound method, for as long as somebody else holds its object."""
-        self.append(WeakMethod(listener, self._forget))
+    def subscribe(self, subscriber: Subscriber, *, watch: bool = True, weak: bool = False) -> None:
+        """Adds a subscriber until it is unsubscribed.
 
-    def keep(self, listener: Subscriber, *, watch: bool = True) -> None:
-        """Takes in a listener until it is discarded; without `watch`, no call is watched for it."""
-        if watch:
-            self.append(Kept(listener))
+        Args:
+            subscriber: Is called with each notice.
+            watch: Have every call watched for it.
+            weak: It is a bound method, and stays only for as long as somebody else holds its object.
+        """
+        if not watch:
+            self.unwatching = (*self.unwatching, subscriber)
+        elif weak:
+            self.append(WeakMethod(subscriber, self._remove))
         else:
-            self.quiet = (*self.quiet, listener)
+            self.append(StrongReference(subscriber))
 
-    def discard(self, listener: Subscriber) -> None:
-        """Forgets a listener; of either sort, and also one that was never taken in."""
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Removes a subscriber; does nothing where it is not there."""
         for reference in tuple(self):
-            if reference() == listener:
-                self._forget(reference)
-        self.quiet = tuple(other for other in self.quiet if other != listener)
+            if reference() == subscriber:
+                self._remove(reference)
+        self.unwatching = tuple(other for other in self.unwatching if other != subscriber)
 
-    def add_tally(self, tally: Counters) -> None:
-        self.tallies = (*self.tallies, tally)
+    def add_counters(self, counters: Counters) -> None:
+        self.counters = (*self.counters, counters)
 
-    def remove_tally(self, tally: Counters) -> None:
-        self.tallies = tuple(other for other in self.tallies if other is not tally)
+    def remove_counters(self, counters: Counters) -> None:
+        self.counters = tuple(other for other in self.counters if other is not counters)
 
-    def _forget(self, reference: WeakMethod[Subscriber] | Kept) -> None:
+    def _remove(self, reference: WeakMethod[Subscriber] | StrongReference) -> None:
         try:
             self.remove(reference)
         except ValueError:
-            pass  # it was closed, and then dropped
+            pass  # it was unsubscribed, and then dropped
 
     def each(self) -> Iterator[Subscriber]:
-        yield from (listener for reference in tuple(self) if (listener := reference()) is not None)
-        yield from self.quiet
+        """The subscribers, those that have calls watched first."""
+        yield from (subscriber for reference in tuple(self) if (subscriber := reference()) is not None)
+        yield from self.unwatching

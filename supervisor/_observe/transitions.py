@@ -24,7 +24,7 @@ class Transitions:
     """Each transition from the moment at which it was opened, in order; ends when the supervisor has shut down.
 
     What a slow reader has not taken waits in a buffer; when that is full, the oldest is lost and counted. It belongs to
-    the supervisor's event loop. Close it, or drop it, when you stop reading: while anybody listens, the transitions of
+    the supervisor's event loop. Close it, or drop it, when you stop reading: while one is open, the transitions of
     calls are made, at the cost of a few microseconds each.
 
     Attributes:
@@ -42,19 +42,19 @@ class Transitions:
         ['adder queued', 'adder running', 'adder ended']
     """
 
-    def __init__(self, buffer: int, attach: Callable[[], object], listeners: Subscribers, prefix: str = "") -> None:
+    def __init__(self, buffer: int, attach: Callable[[], object], subscribers: Subscribers, prefix: str = "") -> None:
         self.dropped = 0
         self._prefix = prefix  # of the names of the workers that it is about
-        self._listeners = listeners
-        listeners.add(self._hear)
+        self._subscribers = subscribers
+        subscribers.subscribe(self._receive, weak=True)
         self._waiting: deque[Transition] = deque(maxlen=buffer)
         self._attach = attach
         self._ended = False
-        self._news: asyncio.Future[None] | None = None
+        self._more: asyncio.Future[None] | None = None
 
-    def _hear(self, news: Notice) -> None:
-        """Something has happened. On the loop's thread."""
-        match news:
+    def _receive(self, notice: Notice) -> None:
+        """Takes in a notice. On the loop's thread."""
+        match notice:
             case StateChanged(transition=transition):
                 self._add(transition)
             case ShutdownEnded(group=""):
@@ -62,7 +62,7 @@ class Transitions:
             case GroupEnded(group=group) if self._prefix.startswith(f"{group}/"):
                 self.end()
             case _:
-                pass  # what else there is to hear is no transition
+                pass  # the other notices are no transitions
 
     def _add(self, transition: Transition) -> None:
         if not self._ended and transition.worker.startswith(self._prefix):
@@ -77,7 +77,7 @@ class Transitions:
 
     async def aclose(self) -> None:
         """Ends the iteration, for whoever waits in it too, and forgets what was not read."""
-        self._listeners.discard(self._hear)
+        self._subscribers.unsubscribe(self._receive)
         self._waiting.clear()
         self.end()
 
@@ -94,9 +94,9 @@ class Transitions:
         while not self._waiting:
             if self._ended:
                 raise StopAsyncIteration
-            if self._news is None:
-                self._news = asyncio.get_running_loop().create_future()
-            await asyncio.wait((self._news,))
+            if self._more is None:
+                self._more = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._more,))
         return self._waiting.popleft()
 
     async def __aenter__(self) -> Self:
@@ -108,9 +108,9 @@ class Transitions:
         await self.aclose()
 
     def _wake(self) -> None:
-        news, self._news = self._news, None
-        if news is not None and not news.done():
-            news.set_result(None)
+        more, self._more = self._more, None
+        if more is not None and not more.done():
+            more.set_result(None)
 
     def __repr__(self) -> str:
         how = "ended" if self._ended else "open"

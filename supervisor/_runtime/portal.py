@@ -119,7 +119,7 @@ class Portal:
         clock: Callable[[], float],
         inbox: Inbox[Any],
         alarms: Alarms[Any],
-        tell: Publisher,
+        publisher: Publisher,
         deadline: Callable[[Run], float],
         changed: Callable[[], object],
     ) -> None:
@@ -127,7 +127,7 @@ class Portal:
         self._clock = clock
         self._inbox = inbox
         self._alarms = alarms
-        self._tell = tell
+        self._publisher = publisher
         self._deadline = deadline
         self._changed = changed
         self._thread = get_ident()
@@ -271,7 +271,7 @@ class Portal:
     def _give_up(self, errand: LoopCall) -> None:
         """Its task does not end: it is told of, and no shutdown waits for it any more."""
         if not errand.over and errand.task is not None:
-            self._tell.errand_left(errand.run, errand.name, _stack(errand.task))
+            self._publisher.loop_call_left(errand.run, errand.name, _stack(errand.task))
         self._close(errand)
 
     def _ended(self, errand: LoopCall, task: asyncio.Task[Any]) -> None:

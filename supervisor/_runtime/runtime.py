@@ -163,7 +163,7 @@ class Runtime:
         self,
         loop: asyncio.AbstractEventLoop,
         settings: Settings,
-        listeners: Subscribers,
+        subscribers: Subscribers,
         *,
         default_policy: EscalationPolicy = DEFAULT_POLICY,
         like: Runtime | None = None,
@@ -179,7 +179,7 @@ class Runtime:
         self.report: ShutdownReport | None = None
         self.closed: asyncio.Future[None] = loop.create_future()
         self.resolving: dict[int, asyncio.Future[Any] | concurrent.futures.Future[Any]] = {}
-        self.tell = Publisher(settings.name, self.clock, self.log, listeners)
+        self.publisher = Publisher(settings.name, self.clock, self.log, subscribers)
         self._numbers = count(1)
         self._deadlines: dict[WorkerNode, float] = {}  # during a shutdown, of those that others wait for
         self._known_rules: dict[tuple[EscalationPolicy | None, Kind, bool, bool], Rules] = {}
@@ -189,7 +189,7 @@ class Runtime:
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
         self._alarms: Alarms[Run | Node | LoopCall] = Alarms(loop, self.clock, self._rung)
         self.errands = Portal(
-            loop, self.clock, self._inbox, self._alarms, self.tell, self._deadline_of, self._errand_over
+            loop, self.clock, self._inbox, self._alarms, self.publisher, self._deadline_of, self._errand_over
         )
         self.lives = Tree(self, self.clock, random.random, GroupNode(None, settings.strategy, settings.on_exhausted))
         self.failure: BaseException | None = None
@@ -239,7 +239,7 @@ class Runtime:
         future.run = run
         if self.names or name is not None:
             self._register_name(run)
-        if self.log.debug is not None or self.tell.listeners:
+        if self.log.debug is not None or self.publisher.subscribers:
             run.watched = True
         if run.watched or kind is not self.threads:
             self._prepare(run)
@@ -248,7 +248,7 @@ class Runtime:
             run.expires_at = now + timeout
             self._alarms.set(run.expires_at, run)
         if run.watched:
-            self.tell.transition(run, None, "queued")
+            self.publisher.transition(run, None, "queued")
         if timeout == 0:
             self.stop(run, "timeout")  # it has passed: the call never starts
         else:
@@ -272,7 +272,7 @@ class Runtime:
         run.no_inject_on_cancel = future.executor.no_inject_on_cancel
         if self.names:
             self._register_name(run)
-        if self.log.debug is not None or self.tell.listeners:
+        if self.log.debug is not None or self.publisher.subscribers:
             run.watched = True
         if kind is self.threads:
             run.settle = RLock()
@@ -286,7 +286,7 @@ class Runtime:
                     self._refuse_if_busy(kind, self.settings.max_queued)
                     self._list(run)
             except SupervisorBusy as error:
-                self.tell.refused(run, error)
+                self.publisher.refused(run, error)
                 raise
         # A shutdown first says that it has begun, and then looks for calls: either it sees this one, or is seen here.
         if (self.closing is not None or (group is not None and not group.takes_work)) and self._take_back(run):
@@ -298,7 +298,7 @@ class Runtime:
 
     def _list(self, run: Run) -> None:
         if run.watched:  # told before anybody can find it, and end it
-            self._inbox.post(partial(self.tell.transition, run, None, "queued"))
+            self._inbox.post(partial(self.publisher.transition, run, None, "queued"))
         run.kind.calls[run.number] = run
 
     def _take_back(self, run: Run) -> bool:
@@ -319,7 +319,7 @@ class Runtime:
         if run.worker is not None:
             run.worker.conclude(outcome)
         if run.watched:
-            self.tell.end(run, outcome)
+            self.publisher.ended(run, outcome)
         self._close_groups()
         self._finish_if_quiet()
 
@@ -361,7 +361,7 @@ class Runtime:
         self._groups.append(group)
 
     def group_told(self, group: GroupNode, event: str, reason: str) -> None:
-        self.tell.group(event, group.name, reason)
+        self.publisher.group_changed(event, group.name, reason)
 
     def group_over(self, group: GroupNode) -> None:
         self._close_groups()
@@ -379,7 +379,7 @@ class Runtime:
             group.closed = self.loop.create_future()
             group.began_at, group.deadline, group.reason = now, deadline, reason
             self.log.write(logging.INFO, "supervisor.group_stopping", group=group.name, reason=reason)
-            self.tell.news(ShutdownBegun(reason, deadline, group.name))
+            self.publisher.publish(ShutdownBegun(reason, deadline, group.name))
         elif timeout is None or deadline >= group.deadline:
             return group.closed
         group.deadline = deadline
@@ -426,10 +426,10 @@ class Runtime:
                     level = logging.INFO if group.report.clean else logging.WARNING
                     counts = group.report.counts()
                     self.log.write(level, "supervisor.group_stopped", group=group.name, counts=counts)
-                    self.tell.news(ShutdownEnded(group.report, group.name))
+                    self.publisher.publish(ShutdownEnded(group.report, group.name))
                     if not group.closed.done():
                         group.closed.set_result(None)
-                self.tell.news(GroupEnded(group.name))
+                self.publisher.publish(GroupEnded(group.name))
                 group.changed()
         if any(group.report is not None for group in self._groups):
             self._groups = [group for group in self._groups if group.report is None]
@@ -482,19 +482,19 @@ class Runtime:
 
     def restarts(self, life: WorkerNode) -> None:
         assert life.last_outcome is not None
-        self.tell.restarting(life.run, life.last_outcome)
+        self.publisher.restarting(life.run, life.last_outcome)
 
     def escalate(self, member: Node, error: BaseException) -> None:
         """A worker or group is given up, and `on_exhausted` has all others go with it."""
         if self.failure is None:  # else an interrupt has come in between
-            self.tell.given_up(_role(member))
+            self.publisher.given_up(_role(member))
         self.failure = error
         self.begin_shutdown(None, f"{member.name!r} is given up")
 
     def given_up(self, member: Node) -> None:
         """A worker or group is given up, and ends alone."""
         if member.name not in self.exhausted:
-            self.tell.given_up(_role(member))
+            self.publisher.given_up(_role(member))
         self.exhausted[member.name] = None
         if len(self.exhausted) > REMEMBERED:
             del self.exhausted[next(iter(self.exhausted))]
@@ -512,9 +512,9 @@ class Runtime:
             self.closing.note(life.number, final, own=True)
             self._close_groups()
         if final is life.last_outcome or final.error:
-            self.tell.end(life.run, final, ran=life.last_outcome)
+            self.publisher.ended(life.run, final, ran=life.last_outcome)
         else:
-            self.tell.end(life.run, final, asked=life.reason)
+            self.publisher.ended(life.run, final, asked=life.reason)
         self._finish_if_quiet()
 
     async def until_ready(self, others: list[Node], life: WorkerNode) -> None:
@@ -574,13 +574,13 @@ class Runtime:
             )
 
     def _prepare(self, run: Run, before: Run | None = None) -> None:
-        self.tell.begun(run, before)
+        self.publisher.submitted(run, before)
         try:
             run.kind.prepare(run)
         except BaseException as error:
             if run.given_name is not None and self.names.get(run.given_name) is run:
                 del self.names[run.given_name]
-            self.tell.refused(run, error)
+            self.publisher.refused(run, error)
             raise
 
     def refuse_if_closing(self, group: GroupNode | None = None) -> None:
@@ -801,7 +801,7 @@ class Runtime:
 
     def _settle(self, run: Run) -> None:
         """A run has ended. The path of a call that nobody stopped, and that nobody watches, is this function."""
-        if run.ladder is not None or run.worker is not None or run.watched or run.died or self.tell.listeners:
+        if run.ladder is not None or run.worker is not None or run.watched or run.died or self.publisher.subscribers:
             self._feed(run, Exited(run.returned, run.died))
             return
         ended: Ended = "returned" if run.returned else "failed"
@@ -812,8 +812,8 @@ class Runtime:
             self._close_groups()
         if run.worker is not None:  # asked for meanwhile, by another thread
             self._conclude(run, ended, None)
-        elif self.tell.listeners.tallies:
-            self.tell.call_ended(run, ended)
+        elif self.publisher.subscribers.counters:
+            self.publisher.call_ended(run, ended)
         run.let_go()
 
     def _resolve(
@@ -880,8 +880,8 @@ class Runtime:
             if self.closing is not None:  # the same: it may have looked before this was gone
                 self._inbox.post(self._finish_if_quiet)
             if run.worker is None:  # or else another thread has asked for its handle meanwhile
-                if self.tell.listeners.tallies:
-                    self.tell.call_ended(run, ended)
+                if self.publisher.subscribers.counters:
+                    self.publisher.call_ended(run, ended)
                 run.let_go()
                 return
         self._inbox.post(otherwise)
@@ -896,7 +896,7 @@ class Runtime:
         if run.over:
             return
         if run.reason is None:
-            self.tell.transition(run, "starting" if run.own else "queued", "running")
+            self.publisher.transition(run, "starting" if run.own else "queued", "running")
         if run.life is None or run.life.ready_timeout is None:
             self.readied(run)
 
@@ -955,12 +955,12 @@ class Runtime:
             return
         else:
             reason = f"no heartbeat for {life.heartbeat:g} s"
-        self.tell.stuck(run, reason, run.kind.stack(run))
+        self.publisher.stuck(run, reason, run.kind.stack(run))
         self.stop(run, "stuck", reason)
 
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
         """Any thread."""
-        self._inbox.post(partial(self.tell.callback_failed, run, callback, error))
+        self._inbox.post(partial(self.publisher.callback_failed, run, callback, error))
 
     # ------------------------------------------------------------------------------------ the machine
 
@@ -1032,9 +1032,9 @@ class Runtime:
                 case _:
                     self._inject(run)
         if not again:
-            self.tell.transition(run, "running" if first else "stopping", "stopping", step=step.name)
+            self.publisher.transition(run, "running" if first else "stopping", "stopping", step=step.name)
             if not first:
-                self.tell.blocked_callbacks(run)
+                self.publisher.blocked_callbacks(run)
 
     def _inject(self, run: Run) -> None:
         missing = run.kind.injection_missing
@@ -1089,7 +1089,7 @@ class Runtime:
         if isinstance(ladder.state, EndedState):
             return  # it has ended meanwhile, and is about to be concluded
         ladder.stack = ladder.stack or run.kind.stack(run)
-        self.tell.blocked_callbacks(run)
+        self.publisher.blocked_callbacks(run)
         if inject:
             self._inject(run)
         if run.kind.abandon(run):
@@ -1101,7 +1101,7 @@ class Runtime:
             return
         run.kind.came_back(run)
         run.let_go()
-        self.tell.late_end(run)
+        self.publisher.late_return(run)
         self._inbox_may_close()
 
     # ------------------------------------------------------------------------------------ the end of a run
@@ -1133,7 +1133,7 @@ class Runtime:
             run.worker.conclude(outcome)
         if self.closing is not None:
             self.closing.note(run.number, outcome, own=False)
-        self.tell.end(run, outcome)
+        self.publisher.ended(run, outcome)
         if run.group is not None:
             self._note_for_groups(run, run.group, outcome)
 
@@ -1221,7 +1221,7 @@ class Runtime:
             if not reason and self._signals is not None and self._signals.first is not None:
                 reason = self._signals.first.name
             closing = self.closing = Shutdown(reason, now, seconds, self.settings.on_abandoned, self.log)
-            self.tell.news(ShutdownBegun(closing.reason, closing.deadline))
+            self.publisher.publish(ShutdownBegun(closing.reason, closing.deadline))
         elif self.report is not None or not closing.shorten(now, timeout):
             return
         for kind in self.kinds:
@@ -1310,7 +1310,7 @@ class Runtime:
         self._inbox_may_close()
         self._close_groups()
         self.put_signals_back()
-        self.tell.news(ShutdownEnded(self.report))
+        self.publisher.publish(ShutdownEnded(self.report))
         if not self.closed.done():
             self.closed.set_result(None)
 

@@ -99,9 +99,9 @@ class QuickSupervisor(Supervisor):
         return super()._make_runtime(loop)
 
     def _new_runtime(
-        self, loop: asyncio.AbstractEventLoop, settings: Settings, listeners: Subscribers, like: Runtime | None = None
+        self, loop: asyncio.AbstractEventLoop, settings: Settings, subscribers: Subscribers, like: Runtime | None = None
     ) -> Runtime:
-        return QuickRuntime(loop, settings, listeners, default_policy=self._ladder, like=like)
+        return QuickRuntime(loop, settings, subscribers, default_policy=self._ladder, like=like)
 
     async def _close_with_the_loop(self) -> AsyncGenerator[None, None]:
         try:

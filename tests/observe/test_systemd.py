@@ -252,7 +252,7 @@ async def test_elsewhere_nothing_happens(nobody, events):
     async with Supervisor("app") as sup:
         service = notify(sup)
         assert not service.active
-        assert not sup._listeners
+        assert not sup._subscribers
         service.ready("listening")
         service.status("3 feeds")
         notify(sup).ready()
@@ -372,13 +372,13 @@ async def test_no_call_is_watched_for_it_but_those_that_are_stopped_are_told(man
     entered = threading.Event()
     async with Supervisor("app", policy=EscalationPolicy(Ask(1), Inject(5))) as sup:
         notify(sup)
-        assert not sup._listeners
+        assert not sup._subscribers
         spinning = asyncio.ensure_future(sup.run(spins, None, entered, name="spinner"))
         await asyncio.to_thread(entered.wait)
         await sup.shutdown()
         await asyncio.wait((spinning,))
     assert "STATUS=stopping: 1 left; ask of spinner" in manager.lines()
-    assert not sup._listeners.heard
+    assert not sup._subscribers.anybody
 
 
 async def test_a_shutdown_that_has_begun_is_never_ready(manager):

@@ -490,9 +490,9 @@ async def test_what_has_begun_still_ends_after_an_undo(traces):
         instrumentation.undo()
         assert "undone" in repr(instrumentation)
         await sup.run(abs, -1)
-        assert sup._listeners
+        assert sup._subscribers
         await worker.stop()
-        assert not sup._listeners  # and from here on it costs nothing again
+        assert not sup._subscribers  # and from here on it costs nothing again
     assert traces.one("waits").attributes["supervisor.ended"] == "stopped"
     assert not traces.ended("abs")
     assert not traces.ended("shutdown")
@@ -547,7 +547,7 @@ async def test_a_span_processor_that_raises_harms_no_worker_and_is_logged_once(t
         worker = await sup.start(traced.waits, kind=kind)
         assert (await worker.stop()).ended == "stopped"
     failed = [event for event in events if event["event"] == "supervisor.listener_failed"]
-    assert [(event["level"], event["listener"]) for event in failed] == [("error", "Spans.hear")]
+    assert [(event["level"], event["listener"]) for event in failed] == [("error", "Spans.receive")]
     assert isinstance(failed[0]["exc_info"], SystemExit)
 
 
@@ -571,10 +571,10 @@ async def test_in_a_workers_thread_a_listener_is_shielded(traces):
                 (outer,) = [run for run in sup._runtime.live() if run.ident == threading.get_ident()]
                 depths.append(outer.handle.depth)
 
-        sup._listeners.keep(listen)
+        sup._subscribers.subscribe(listen)
         inner = await sup.run(lambda: sup.executor().submit(abs, -1))
         assert await asyncio.wrap_future(inner) == 1
-        sup._listeners.discard(listen)
+        sup._subscribers.unsubscribe(listen)
     assert len(depths) == 1
     assert depths[0] > 0
 

@@ -461,7 +461,7 @@ async def test_what_cannot_be_counted_is_logged_once_and_harms_nobody(registry, 
     async with Supervisor("app") as sup, Supervisor("other") as other:
         register(sup, registry=registry)
         register(other, registry=registry)
-        for tally in (*sup._listeners.tallies, *other._listeners.tallies):
+        for tally in (*sup._subscribers.counters, *other._subscribers.counters):
             tally.unseen = tally.transitions = None  # it is broken
         worker = await sup.start(wait)
         assert (await worker.stop()).ended == "stopped"
@@ -479,10 +479,10 @@ async def test_what_cannot_be_counted_is_logged_once_and_harms_nobody(registry, 
 async def test_a_call_that_nobody_logs_and_that_cannot_be_counted_is_resolved(registry):
     async with Supervisor("app", logger=Silent()) as sup:
         register(sup, registry=registry)
-        (tally,) = sup._listeners.tallies
+        (tally,) = sup._subscribers.counters
         tally.unseen = None
         assert await sup.run(int) == 0
-        assert not sup._listeners.tallies
+        assert not sup._subscribers.counters
         assert await sup.run(int) == 0
 
 
@@ -514,7 +514,7 @@ async def test_several_supervisors_share_a_registry(registry):
         assert got("supervisor_exits_total", supervisor="other", **labels) == 2
         unregister(other, registry=registry)
         assert (await scraped(registry)).nonzero("supervisor_call_capacity", "supervisor").keys() == {"app"}
-        assert not other._listeners.tallies
+        assert not other._subscribers.counters
 
 
 async def test_registering_again_changes_nothing(registry):
@@ -523,7 +523,7 @@ async def test_registering_again_changes_nothing(registry):
         await sup.run(int)
         register(sup, registry=registry)
         await sup.run(int)
-        assert len(sup._listeners.tallies) == 1
+        assert len(sup._subscribers.counters) == 1
         got = await scraped(registry)
         assert got("supervisor_exits_total", kind="thread", role="call", ended="returned") == 2
 
@@ -563,7 +563,7 @@ async def test_a_name_is_free_again_once_its_supervisor_has_shut_down(registry):
         got = await scraped(registry)
         assert got.nonzero("supervisor_exits_total", "ended") == {}
         assert got("supervisor_stopping") == 0
-        assert not first._listeners.tallies
+        assert not first._subscribers.counters
 
 
 def test_what_is_not_registered_cannot_be_unregistered(registry):
@@ -607,7 +607,7 @@ def test_a_name_that_another_metric_has_is_refused_and_nothing_is_registered(reg
     sup = Supervisor("app")
     with pytest.raises(ValueError, match="Duplicated"):
         register(sup, registry=registry)
-    assert not sup._listeners.tallies
+    assert not sup._subscribers.counters
     registry.unregister(taken)
     register(sup, registry=registry)
     assert scrape(registry)("supervisor_threads") == 0
@@ -621,7 +621,7 @@ def test_multiprocess_mode_needs_a_registry_of_ones_own(registry, monkeypatch, t
     sup = Supervisor("app")
     with pytest.raises(RuntimeError, match="PROMETHEUS_MULTIPROC_DIR is set"):
         register(sup)
-    assert not sup._listeners.tallies
+    assert not sup._subscribers.counters
     register(sup, registry=registry)
     assert scrape(registry)("supervisor_threads") == 0
 
