@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -11,22 +12,20 @@ if TYPE_CHECKING:
     from .._core.ladder import Cause
     from .._core.policy import Kind
     from .._runtime.nodes import Node
-    from .._runtime.portal import Portal
     from .._runtime.tree import Tree
+    from .._worker.backend import Answer
     from .._worker.context import WorkerContext
+    from .loop_call import LoopCall
     from .run import Run
 
-__all__ = ["Owner", "WorkerKind"]
+__all__ = ["Owner", "Services", "WorkerKind"]
 
 
 class Owner(Protocol):
     """What a run knows of the supervisor that owns it."""
 
     loop: asyncio.AbstractEventLoop
-    clock: Callable[[], float]
-    """The loop's clock. Any thread."""
     lives: Tree
-    errands: Portal
 
     def end_of(self, run: Run) -> asyncio.Future[None]:
         """Returns a future that is done once a run that is being stopped has concluded."""
@@ -40,29 +39,46 @@ class Owner(Protocol):
         """Waits until something has happened to a worker of `start()`."""
         ...
 
-    def extend(self, run: Run, seconds: float) -> float:
-        """Grants more time on the present step. Any thread."""
-        ...
-
-    def remaining(self, run: Run) -> float:
-        """Returns the seconds until the next step. Any thread."""
-        ...
-
     def entered(self, run: Run) -> None:
         """The function is about to be entered. On the loop's thread."""
-        ...
-
-    def settle(self, run: Run) -> None:
-        """An executor's call has ended: resolves it, or has the loop do so. Any thread."""
         ...
 
     def readied(self, run: Run) -> None:
         """The function has called `ctx.ready()`. On the loop's thread."""
         ...
 
-    def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
-        """A callback of `on_stop`, or of an executor's future, raised. Any thread."""
-        ...
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a kind asks of the runtime whose runs it carries out. Given to it when it is made.
+
+    Attributes:
+        loop: The event loop.
+        clock: The loop's clock. Any thread.
+        post: Has the loop take note that a run has ended, or call a function. Any thread; never blocks, never raises.
+        ended: Takes note that a run has ended. On the loop's thread.
+        settle: Takes note that an executor's call has ended: resolves it here, or has the loop do so. Any thread.
+        extend: Grants a run more time on the present step; returns the seconds. Any thread.
+        remaining: Returns the seconds until a run's next step. Any thread.
+        call: Has the loop call a function for a run, and waits for what comes of it; `cleanup`: also when the run is
+            being stopped. Any thread but the loop's; the worker's own must be shielded.
+        begin_call: Begins a call to the loop, whose answer goes to its `reply`. May be called again. On the loop's
+            thread.
+        callback_failed: Reports that a callback of `on_stop` raised; it is named by the text. Any thread.
+        forward: Writes what a worker has logged, by the name of a log method. On the loop's thread.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    clock: Callable[[], float]
+    post: Callable[[Run | Callable[[], object]], None]
+    ended: Callable[[Run], None]
+    settle: Callable[[Run], None]
+    extend: Callable[[Run, float], float]
+    remaining: Callable[[Run], float]
+    call: Callable[[Run, Callable[..., Any], tuple[Any, ...], bool], Answer]
+    begin_call: Callable[[LoopCall], None]
+    callback_failed: Callable[[Run, str, BaseException], None]
+    forward: Callable[..., None]
 
 
 class WorkerKind(Protocol):

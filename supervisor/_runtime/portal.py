@@ -7,24 +7,21 @@ moment is fitted to the ladder: half of the grace that remains, so that the work
 
 from __future__ import annotations
 
-import inspect
 import math
 import traceback
-import types
 from _thread import allocate_lock, get_ident
-from concurrent.futures import CancelledError
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.ladder import Stopping
+from .._run.loop_call import LoopCall, called
 from .._run.names import qualname
 
 if TYPE_CHECKING:
     import asyncio
-    import contextvars
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from types import FrameType
 
     from .._loop.alarms import Alarms
@@ -33,9 +30,7 @@ if TYPE_CHECKING:
     from .._run.run import Run
     from .._worker.backend import Answer, How
 
-    Reply: TypeAlias = Callable[[How, Any], object]
-
-__all__ = ["LoopCall", "Portal"]
+__all__ = ["Portal"]
 
 LOOK_AGAIN = 1.0
 """Seconds after which a thread that waits looks whether there still is a loop: one that is closed answers nobody."""
@@ -45,61 +40,6 @@ LEFT_GRACE = 1.0
 
 LEFT_LEAST = 0.03
 """Seconds of these that stay, deadline or not: one that obeys needs a turn of the loop."""
-
-
-class LoopCall:
-    """One call of a worker to the loop.
-
-    Attributes:
-        run: Whose.
-        fn, args, context: What is called, with what, and with which context variables.
-        cleanup: A stop neither refuses nor ends it.
-        phase: "running"; "cancelled": its task was cancelled, and somebody still waits; "left": nobody does.
-        due_at: When it goes on to the next phase, or is given up in the last one; on the loop's clock.
-        over: Its task has ended, or was given up.
-    """
-
-    __slots__ = ("args", "cleanup", "context", "due_at", "fn", "over", "phase", "reply", "run", "task")
-
-    def __init__(
-        self,
-        run: Run,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        context: contextvars.Context,
-        cleanup: bool,
-        reply: Reply,
-    ) -> None:
-        self.run = run
-        self.fn = fn
-        self.args = args
-        self.context = context
-        self.cleanup = cleanup
-        self.reply: Reply | None = reply
-        self.task: asyncio.Task[Any] | None = None
-        self.phase: Literal["running", "cancelled", "left"] = "running"
-        self.due_at = math.inf
-        self.over = False
-
-    def answer(self, how: How, what: Any = None) -> None:
-        """Answers the worker that waits; the first answer counts."""
-        if self.reply is not None:
-            self.reply(how, what)
-            self.reply = None  # only now: an interrupt that struck before has it answered again
-
-    def stopped(self) -> None:
-        """Answers that its task was cancelled: by a stop of its worker, or by somebody else."""
-        if self.run.reason is not None and self.phase != "running":
-            self.answer("stopped")
-        else:
-            self.answer("error", CancelledError(f"worker {self.run.name!r}: its call of {self.name}() was cancelled"))
-
-    @property
-    def name(self) -> str:
-        return qualname(self.fn)
-
-    def __repr__(self) -> str:
-        return f"<errand of {self.run.name!r}: {self.name}, {'over' if self.over else self.phase}>"
 
 
 class Portal:
@@ -186,7 +126,7 @@ class Portal:
 
     def _task(self, errand: LoopCall) -> asyncio.Task[Any]:
         may_be_eager = self._loop.get_task_factory() is not None
-        coroutine = _called(errand.fn, errand.args, may_be_eager)
+        coroutine = called(errand.fn, errand.args, may_be_eager)
         name = f"{errand.run.name}/{errand.name}"
         try:
             return errand.context.run(partial(self._loop.create_task, coroutine, name=name))
@@ -330,28 +270,13 @@ class Waiter:
         return self._answered.acquire(True, seconds)
 
 
-async def _called(fn: Callable[..., Any], args: tuple[Any, ...], later: bool) -> Any:
-    if later:  # what is called may have its own run stopped, or the inbox read: the errand must have its task by then
-        await _next_turn()
-    result = fn(*args)
-    if inspect.isasyncgen(result):
-        raise TypeError(f"call(fn={qualname(fn)}): is an async generator function; give call() what iterates over it")
-    return await result if inspect.isawaitable(result) else result
-
-
-@types.coroutine
-def _next_turn() -> Generator[None, None, None]:
-    """Gives way to the event loop once."""
-    yield
-
-
 def _stack(task: asyncio.Task[Any]) -> str:
     """Where a task stands: all coroutines of it that wait for each other, the innermost last."""
     frames: list[tuple[FrameType, int]] = []
     waiting: Any = task.get_coro()
     while waiting is not None:
         frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
-        if frame is not None and frame.f_code is not _called.__code__:
+        if frame is not None and frame.f_code is not called.__code__:
             frames.append((frame, frame.f_lineno))
         waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
     return "".join(traceback.StackSummary.extract(iter(frames)).format())

@@ -58,11 +58,13 @@ from .._observe.log import Log
 from .._observe.notices import GroupEnded, ShutdownBegun, ShutdownEnded
 from .._observe.publisher import Publisher
 from .._run.climb import Climb
+from .._run.loop_call import LoopCall
 from .._run.names import qualname
+from .._run.ports import Services
 from .._run.run import CallFuture, Run
 from .._worker.stop_event import Chain
 from .nodes import GroupNode, Node, WorkerNode
-from .portal import LoopCall, Portal
+from .portal import Portal
 from .shutdown import OnAbandoned, Shutdown
 from .tree import Tree
 
@@ -81,7 +83,7 @@ if TYPE_CHECKING:
     from .._run.ports import WorkerKind
     from ..config import Config
 
-    StandIn: TypeAlias = Callable[["Runtime"], list[WorkerKind]]
+    StandIn: TypeAlias = Callable[[Services, int, int], list[WorkerKind]]
 
 __all__ = ["Runtime", "Settings"]
 
@@ -132,7 +134,10 @@ class Settings:
 
 
 stand_in: StandIn | None = None
-"""Gives a shell its kinds, first that of threads, in place of the real ones; set by `supervisor.testing` alone."""
+"""Makes the kinds of a runtime, first that of threads, in place of the real ones; set by `supervisor.testing` alone.
+
+It is given what a kind asks of the runtime, and how many calls may run at once in threads and in processes.
+"""
 
 
 class Runtime:
@@ -200,13 +205,26 @@ class Runtime:
         self._told_no_injection = False
         self._signals: Signals | None = None
         self.default_policy = default_policy
+        self._services = Services(
+            loop,
+            self.clock,
+            self._inbox.post,
+            self._settle,
+            self.settle,
+            self.extend,
+            self.remaining,
+            self.errands.carry_out,
+            self.errands.begin,
+            self.callback_failed,
+            self.log.forward,
+        )
         self.threads: WorkerKind = Threads(
-            settings.name, settings.max_threads, self._inbox, self._chain, self.resolving
+            settings.name, settings.max_threads, self._services, self._chain, self.resolving
         )
         self.kinds: list[WorkerKind] = [self.threads]
         self.stand_in: StandIn | None = stand_in if like is None else like.stand_in
         if self.stand_in is not None:
-            self.kinds = self.stand_in(self)
+            self.kinds = self.stand_in(self._services, settings.max_threads, settings.max_processes)
             self.threads = self.kinds[0]
         if like is None:
             self._tell_over_budget("thread")
@@ -545,9 +563,7 @@ class Runtime:
             settings = self.settings
             kind = Processes(
                 settings.name,
-                self.loop,
-                self._settle,
-                self.log.forward,
+                self._services,
                 max_processes=settings.max_processes,
                 max_tasks=settings.max_tasks,
                 start_timeout=settings.process_start_timeout,

@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .._core.policy import Kind, StepName
-    from .._run.ports import WorkerKind
+    from .._run.ports import Services, WorkerKind
     from .._run.run import Run
-    from .._runtime.runtime import Runtime
     from .._worker.context import WorkerContext
 
 __all__ = ["FakeRun", "FakeWorkers"]
@@ -99,11 +98,11 @@ class FakeRun:
 
     def heartbeat(self) -> None:
         """Has it call `ctx.heartbeat()`."""
-        self._run.beat_at = self._run.owner.clock()
+        self._run.beat_at = self._home.services.clock()
 
     def extend(self, seconds: float) -> float:
         """Has it call `ctx.extend(seconds)`."""
-        return self._run.owner.extend(self._run, checked_seconds("extend(seconds={!r})", seconds))
+        return self._home.services.extend(self._run, checked_seconds("extend(seconds={!r})", seconds))
 
     def begin(self) -> None:
         """The function is entered."""
@@ -305,12 +304,8 @@ class FakeWorkers:
     ) -> None:
         _runtime.stand_in = None
 
-    def _kinds(self, runtime: Runtime) -> list[WorkerKind]:
-        settings = runtime.settings
-        return [
-            FakeKind("thread", runtime, self, settings.max_threads),
-            FakeKind("process", runtime, self, settings.max_processes),
-        ]
+    def _kinds(self, services: Services, max_threads: int, max_processes: int) -> list[WorkerKind]:
+        return [FakeKind("thread", services, self, max_threads), FakeKind("process", services, self, max_processes)]
 
 
 class FakeKind:
@@ -318,11 +313,11 @@ class FakeKind:
 
     injection_missing = None
 
-    def __init__(self, name: Kind, runtime: Runtime, fakes: FakeWorkers, capacity: int) -> None:
+    def __init__(self, name: Kind, services: Services, fakes: FakeWorkers, capacity: int) -> None:
         self.name: Kind = name
         self.calls: dict[int, Run] = {}
         self.capacity = capacity
-        self._runtime = runtime
+        self.services = services
         self._fakes = fakes
         self._waiting: deque[Run] = deque()
         self._running: set[Run] = set()
@@ -343,10 +338,10 @@ class FakeKind:
         """Any thread."""
         run.settle = None  # an executor's call has no thread of its own that could tell: the loop does
         self._waiting.append(run)
-        self._runtime._inbox.post(self._next)
+        self.services.post(self._next)
 
     def launch(self, run: Run) -> None:
-        self._runtime._inbox.post(lambda: self._enter(run))
+        self.services.post(lambda: self._enter(run))
 
     def _next(self) -> None:
         while self._waiting and sum(not run.own for run in self._running) < self.capacity:
@@ -369,14 +364,15 @@ class FakeKind:
 
     def later(self, seconds: float, callback: Callable[[], object]) -> None:
         if seconds == 0:
-            self._runtime._inbox.post(callback)
+            self.services.post(callback)
         else:
-            call_at(self._runtime.loop, self._runtime.clock, self._runtime.clock() + seconds, callback)
+            services = self.services
+            call_at(services.loop, services.clock, services.clock() + seconds, callback)
 
     def ended(self, run: Run) -> None:
         self._running.discard(run)
-        self._runtime._inbox.post(run)
-        self._runtime._inbox.post(self._next)
+        self.services.post(run)
+        self.services.post(self._next)
 
     def ask(self, run: Run) -> None:
         run.handle.meet("ask")

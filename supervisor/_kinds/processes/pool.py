@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from ..._core.errors import RemoteError, SupervisorError, SupervisorMisused, described
 from ..._core.ladder import Stopping
 from ..._core.verdict import converted
+from ..._run import loop_call
 from ..._run.names import qualname
-from ..._runtime import portal as _errands
 from .pickling import parcel
 from .process import Process
 from .remote_errors import provable, set_cause
 from .wire import message
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from ..._core.policy import Kind
+    from ..._run.ports import Services
     from ..._run.run import Run
     from ..._worker.backend import How
     from ..._worker.context import WorkerContext
@@ -56,18 +56,17 @@ class Processes:
     def __init__(
         self,
         supervisor: str,
-        loop: asyncio.AbstractEventLoop,
-        settle: Callable[[Run], object],
-        log: Callable[..., object],
+        services: Services,
         *,
         max_processes: int,
         max_tasks: int | None,
         start_timeout: float,
     ) -> None:
         self._supervisor = supervisor
-        self._loop = loop
-        self._settle = settle
-        self._log = log
+        self._services = services
+        self._loop = services.loop
+        self._settle = services.ended
+        self._log = services.forward
         self._max_processes = max_processes
         self._max_tasks = max_tasks
         self._start_timeout = start_timeout
@@ -255,7 +254,7 @@ class Processes:
                     run.owner.readied(run)
             case "beat":
                 if run is not None and run.number == details[0]:
-                    run.beat_at = run.owner.clock()
+                    run.beat_at = self._services.clock()
             case "errand":
                 self._errand(process, *details)
             case "extend":
@@ -315,14 +314,14 @@ class Processes:
                 answer("error", RemoteError(text))
                 return
             assert run.context is not None
-            process.errands[question] = _errands.LoopCall(run, fn, args, run.context.copy(), cleanup, answer)
-        run.owner.errands.begin(process.errands[question])
+            process.errands[question] = loop_call.LoopCall(run, fn, args, run.context.copy(), cleanup, answer)
+        self._services.begin_call(process.errands[question])
 
     def _answer(self, process: Process, question: int, name: str, how: How, what: Any) -> None:
         """Sends the answer to an errand."""
         trace = None
         if how == "error" and what.__traceback__ is not None:
-            what, trace = provable(what, _errands.__file__)
+            what, trace = provable(what, loop_call.__file__)
         try:
             data = dumps(what, 5)
         except KeyboardInterrupt:
@@ -334,7 +333,7 @@ class Processes:
 
     def _extend(self, process: Process, number: int, seconds: float, question: int) -> None:
         run = process.run
-        granted = run.owner.extend(run, seconds) if run is not None and run.number == number else 0.0
+        granted = self._services.extend(run, seconds) if run is not None and run.number == number else 0.0
         ends_at = _ends_at(run) if run is not None else math.inf
         process.control.send(message("granted", question, granted, ends_at))
 

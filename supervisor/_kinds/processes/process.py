@@ -21,8 +21,8 @@ from .wire import INJECT, STACK, STACK_IN_C, TERMINATE, framed
 if TYPE_CHECKING:
     import asyncio
 
+    from ..._run.loop_call import LoopCall
     from ..._run.run import Run
-    from ..._runtime.portal import LoopCall
     from .wire import Part
 from .stream import BUFFER, Stream, closing
 

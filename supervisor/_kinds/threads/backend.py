@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ..._core.policy import Kind
-    from ..._loop.inbox import Inbox
+    from ..._run.ports import Services
     from ..._run.run import Run
     from ..._worker.backend import Answer
 
@@ -25,10 +25,10 @@ __all__ = ["ThreadBackend"]
 class ThreadBackend:
     """What a thread's run does for its context."""
 
-    __slots__ = ("_gate", "_inbox", "_run", "attempt", "kind", "name")
+    __slots__ = ("_gate", "_run", "_services", "attempt", "kind", "name")
 
-    def __init__(self, run: Run, gate: Gate, inbox: Inbox[Any]) -> None:
-        self._inbox = inbox
+    def __init__(self, run: Run, gate: Gate, services: Services) -> None:
+        self._services = services
         self._run = run
         self._gate = gate
         self.name = run.name
@@ -47,19 +47,19 @@ class ThreadBackend:
 
     def ready(self) -> None:
         if not self._run.ready:
-            self._inbox.post(partial(self._run.owner.readied, self._run))
+            self._services.post(partial(self._run.owner.readied, self._run))
 
     def heartbeat(self) -> None:
-        self._run.beat_at = self._run.owner.clock()
+        self._run.beat_at = self._services.clock()
 
     def extend(self, seconds: float) -> float:
-        return self._run.owner.extend(self._run, seconds)
+        return self._services.extend(self._run, seconds)
 
     def remaining(self) -> float:
-        return self._run.owner.remaining(self._run)
+        return self._services.remaining(self._run)
 
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
-        return self._run.owner.errands.carry_out(self._run, fn, args, cleanup)
+        return self._services.call(self._run, fn, args, cleanup)
 
     def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
-        self._run.owner.callback_failed(self._run, qualname(callback), error)
+        self._services.callback_failed(self._run, qualname(callback), error)

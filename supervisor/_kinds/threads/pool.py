@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..._core.verdict import converted
 from ..._run.names import qualname
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from ..._core.policy import Kind
-    from ..._loop.inbox import Inbox
+    from ..._run.ports import Services
     from ..._run.run import Run
     from ..._worker.stop_event import Chain
 from .backend import ThreadBackend
@@ -47,11 +47,12 @@ class Threads:
     name: Kind = "thread"
 
     def __init__(
-        self, supervisor: str, max_threads: int, inbox: Inbox[Any], chain: Chain, resolving: Collection[int] = ()
+        self, supervisor: str, max_threads: int, services: Services, chain: Chain, resolving: Collection[int] = ()
     ) -> None:
         self._supervisor = supervisor
         self._max_threads = max_threads
-        self._inbox = inbox
+        self._services = services
+        self._post = services.post
         self._chain = chain
         self._resolving = resolving  # calls that have ended, whose threads are in the callbacks of their futures
         self._queue: SimpleQueue[Run | None] = SimpleQueue()
@@ -120,11 +121,11 @@ class Threads:
     def _unstarted(self, run: Run, error: RuntimeError) -> None:
         if run.claim.acquire(False):
             run.error = error
-            self._inbox.post(run)
+            self._post(run)
 
     def _unserved(self, error: RuntimeError) -> None:
         """A thread of the pool cannot be started: the others serve its call, or all calls that wait fail."""
-        self._inbox.post(lambda: self._shrunk(error))
+        self._post(lambda: self._shrunk(error))
 
     def _shrunk(self, error: RuntimeError) -> None:
         self._left()
@@ -155,8 +156,8 @@ class Threads:
         if ctx.registrations:
             self._start(
                 f"{run.name}/on_stop",
-                target=lambda: _fire(ctx, run),
-                failed=lambda error: run.owner.callback_failed(run, "all of them", error),
+                target=lambda: self._fire(ctx, run),
+                failed=lambda error: self._services.callback_failed(run, "all of them", error),
             )
 
     def inject(self, run: Run) -> Injection:
@@ -201,6 +202,13 @@ class Threads:
             return f"  in {qualname(run.fn)}(), which is no Python code\n"
         return stack
 
+    def _fire(self, ctx: WorkerContext, run: Run) -> None:
+        for registration in tuple(ctx.registrations):
+            try:
+                registration.fire()
+            except BaseException as error:  # sys.exit() in a callback, say: this thread is a helper, the worker goes on
+                self._services.callback_failed(run, qualname(registration.callback), error)
+
     # -------------------------------------------------------------------------------- the end
 
     def retire(self) -> None:
@@ -232,7 +240,7 @@ class Threads:
             gate: Gate = run.handle
             with Shield(gate) if gate.ident else nullcontext():
                 stop = StopEvent(self._chain)
-                run.ctx = WorkerContext(ThreadBackend(run, gate, self._inbox), stop)
+                run.ctx = WorkerContext(ThreadBackend(run, gate, self._services), stop)
                 if run.reason is not None:  # asked while nobody could hear it
                     stop.set()
         return run.ctx
@@ -255,7 +263,7 @@ class Threads:
             if self._carry_out(run):
                 return  # abandoned: it has been replaced, and does not count
             del run  # or it would live on while this thread waits
-        self._inbox.post(self._left)
+        self._post(self._left)
 
     def _carry_out(self, run: Run) -> bool:
         """Carries out a run, unless it was withdrawn; returns whether this thread was abandoned over it."""
@@ -269,7 +277,7 @@ class Threads:
         if run.own:
             args = (self.context_of(run), *args)
         if run.watched:
-            self._inbox.post(partial(run.owner.entered, run))
+            self._post(partial(run.owner.entered, run))
         run.started_at = monotonic()
         value, error = gate.run(context.run, (fn, *args))
         run.ended_at = monotonic()
@@ -285,9 +293,9 @@ class Threads:
                 run.error = broken
         del value, error, fn, args, context
         if run.settle is None:
-            self._inbox.post(run)
+            self._post(run)
         else:
-            run.owner.settle(run)
+            self._services.settle(run)
         # Only after the completion is in the inbox does this thread look whether it was given up. So if the loop finds
         # no completion and no `left`, this thread is certain to see `abandoned`.
         ladder = run.ladder
@@ -296,11 +304,3 @@ class Threads:
         with ladder.lock:
             ladder.left = True
             return ladder.abandoned
-
-
-def _fire(ctx: WorkerContext, run: Run) -> None:
-    for registration in tuple(ctx.registrations):
-        try:
-            registration.fire()
-        except BaseException as error:  # sys.exit() in a callback, say: this thread is a helper, the worker goes on
-            run.owner.callback_failed(run, qualname(registration.callback), error)
