@@ -6,10 +6,10 @@ import threading
 
 
 class Stepper:
-    """Runs a function in a thread of its own, line by line of the code that is given, each when it is told to."""
+    """Runs a function in a thread of its own, line by line of the code of a line, each when it is told to."""
 
-    def __init__(self, function, *codes):
-        self._function, self._codes = function, codes
+    def __init__(self, function, line):
+        self._function, self._code = function, line.code
         self._go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
         self.line = ""
         self.over = False
@@ -22,10 +22,10 @@ class Stepper:
         self._go.release()
         self._stands.acquire()
 
-    def until(self, text):
-        """Goes on until it stands before a line that begins so."""
-        while not self.line.startswith(text):
-            assert not self.over, f"it was over before {text!r}"
+    def until(self, line):
+        """Goes on until it stands before this line."""
+        while not self.line.startswith(line.begins):
+            assert not self.over, f"it was over before {line.begins!r}"
             self.step()
 
     def finish(self):
@@ -45,7 +45,7 @@ class Stepper:
             self._stands.release()
 
     def _trace(self, frame, event, _):
-        if frame.f_code not in self._codes:
+        if frame.f_code is not self._code:
             return None
         if event == "line":
             self.line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
@@ -55,10 +55,10 @@ class Stepper:
 
 
 class Halt:
-    """Has the first thread that is started meanwhile, and comes to a line that begins so, stand there until `go`."""
+    """Has the first thread that is started meanwhile, and comes to a line, stand before it until `go`."""
 
-    def __init__(self, code, text):
-        self._code, self._text = code, text
+    def __init__(self, line):
+        self._line = line
         self.stands, self.go = threading.Event(), threading.Event()
 
     def __enter__(self):
@@ -71,10 +71,10 @@ class Halt:
         self.go.set()
 
     def _trace(self, frame, event, _):
-        if frame.f_code is not self._code:
+        if frame.f_code is not self._line.code:
             return None
         line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-        if event == "line" and line.startswith(self._text) and not self.stands.is_set():
+        if event == "line" and line.startswith(self._line.begins) and not self.stands.is_set():
             self.stands.set()
             self.go.wait(20)
         return self._trace

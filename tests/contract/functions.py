@@ -19,22 +19,22 @@ class Board:
     """Notices between a test and its workers, in whatever process: each is a file. May be pickled."""
 
     def __init__(self, path):
-        self._path = Path(path)
+        self.path = Path(path)
 
     def post(self, notice, text=""):
-        draft = self._path / f".{notice}-{os.getpid()}-{threading.get_ident()}"
+        draft = self.path / f".{notice}-{os.getpid()}-{threading.get_ident()}"
         draft.write_text(text)
-        draft.rename(self._path / notice)
+        draft.rename(self.path / notice)
 
     def has(self, notice):
-        return (self._path / notice).exists()
+        return (self.path / notice).exists()
 
     def read(self, notice):
-        return (self._path / notice).read_text()
+        return (self.path / notice).read_text()
 
     def add(self, notice, line):
         """One more line under a notice; short enough to be written in one piece."""
-        with (self._path / notice).open("a") as file:
+        with (self.path / notice).open("a") as file:
             file.write(f"{line}\n")
 
     def lines(self, notice):

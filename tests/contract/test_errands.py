@@ -17,6 +17,7 @@ from supervisor import (
     WorkerTimeout,
 )
 
+from .. import inside
 from ..waiting import until
 from . import errands as e
 from . import functions as f
@@ -291,7 +292,7 @@ async def test_a_shutdown_while_many_calls_are_under_way_leaves_no_task(kind, bo
         assert report.seconds < 5
         assert e.loop.log == ["coroutine unwound"] * 50
         assert len(asyncio.all_tasks()) == 1
-    assert not sup._attached().errands.open
+    assert not inside.calls_open(sup)
 
 
 async def test_a_worker_that_ends_takes_its_calls_with_it(kind, board):
@@ -320,7 +321,7 @@ async def test_a_call_in_a_storm_of_injections_gets_its_own_result_or_none(kind,
         assert (outcome.ended, outcome.error) == ("injected", None)
         assert outcome.value in ([], None)  # the last one may strike anywhere
     assert len(set(e.loop.log)) == len(e.loop.log), "a function was called twice"
-    assert not sup._attached().errands.open
+    assert not inside.calls_open(sup)
 
 
 async def test_a_shield_around_a_call_keeps_its_result(kind, board):

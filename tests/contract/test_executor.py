@@ -19,6 +19,7 @@ from supervisor import (
     WorkerStopped,
 )
 
+from .. import inside
 from . import functions as f
 
 ASKING_FIRST = EscalationPolicy(Ask(1), Inject(f.LIMIT, every=0.05))
@@ -248,7 +249,7 @@ async def test_map_with_a_timeout_raises_and_stops_what_runs(ex, board):
     results = ex.map(f.obey, [board], timeout=0.2)
     with pytest.raises(TimeoutError):
         await aside(next, results)
-    while ex._under_way():
+    while inside.under_way(ex):
         await asyncio.sleep(0.001)
 
 
@@ -290,7 +291,7 @@ async def test_on_the_loops_thread_a_shutdown_that_would_block_is_refused_but_cl
 async def test_a_shutdown_of_the_supervisor_ends_its_calls_and_reports_them(kind, tmp_path):
     boards = {name: f.Board(tmp_path / name) for name in ("finishing", "obeying", "spinning")}
     for board in boards.values():
-        board._path.mkdir()
+        board.path.mkdir()
     async with Supervisor(max_threads=3, max_processes=3, policy=ASKING_FIRST) as sup:
         ex = sup.executor(kind)
         futures = [

@@ -19,6 +19,7 @@ from supervisor import (
     WorkerTimeout,
 )
 
+from .. import inside
 from . import functions as f
 from .test_stopping import INJECTING, PATIENT, started
 
@@ -79,11 +80,11 @@ async def test_after_what_never_on_names_there_is_no_restart(kind, board, how):
 async def test_each_restart_has_a_thread_or_process_of_its_own(kind, board):
     async with Supervisor() as sup:
         worker = await sup.start(f.wait_for_stop, kind=kind, name="w")
-        seen = {worker.pid or id(worker._run)}
+        seen = {worker.pid or id(inside.run_of(worker))}
         for attempt in (2, 3, 4):
             await worker.restart()
             assert (worker.state, worker.attempt, worker.restarts) == ("running", attempt, attempt - 1)
-            seen.add(worker.pid or id(worker._run))
+            seen.add(worker.pid or id(inside.run_of(worker)))
         assert len(seen) == 4
         assert worker.last_outcome.attempt == 3
     assert worker.outcome.attempt == 4

@@ -262,7 +262,7 @@ async def test_queued_calls_end_with_the_shutdown_and_later_ones_are_refused(kin
 async def test_the_report_has_one_outcome_for_each_worker_that_had_not_ended(kind, tmp_path):
     boards = {name: f.Board(tmp_path / name) for name in ("obeys", "spins", "call", "gone", "failed")}
     for board in boards.values():
-        board._path.mkdir()
+        board.path.mkdir()
     sup = Supervisor(policy=EscalationPolicy(Ask(1), Inject(f.LIMIT, every=0.05)))
     gone = await started(sup, boards["gone"], f.obey_and_return_worker, kind, name="gone")
     await gone.stop()

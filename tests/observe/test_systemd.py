@@ -21,6 +21,8 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 from supervisor.systemd import EXIT_SLACK, RENEWAL, WITHOUT_DEADLINE, notify
 
+from .. import inside
+
 ROOT = Path(__file__).parents[2]
 TOO_MANY = 3 * int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text())  # more than a socket's queue holds
 PAGE = ROOT / "docs" / "howto" / "systemd.md"
@@ -236,7 +238,7 @@ async def test_after_the_shutdown_there_is_no_sign_of_life(manager, watched):
     manager.all()
     await asyncio.sleep(0.15)
     assert manager.all() == []
-    assert service._timer.cancelled()
+    assert inside.sign_of_life(service).cancelled()
 
 
 # ------------------------------------------------------------------------------------------------ not under systemd
@@ -252,7 +254,7 @@ async def test_elsewhere_nothing_happens(nobody, events):
     async with Supervisor("app") as sup:
         service = notify(sup)
         assert not service.active
-        assert not sup._subscribers
+        assert not inside.has_subscribers(sup)
         service.ready("listening")
         service.status("3 feeds")
         notify(sup).ready()
@@ -301,10 +303,10 @@ async def test_signs_of_life_do_not_pile_up(manager, watched):
         service = notify(sup)
         for number in range(TOO_MANY):
             service.status(f"{number}")
-        before = len(service._waiting)
+        before = len(inside.notices_unsent(service))
         assert before > 0
         await asyncio.sleep(0.3)
-        assert len(service._waiting) <= before
+        assert len(inside.notices_unsent(service)) <= before
         manager.all()
 
 
@@ -372,13 +374,13 @@ async def test_no_call_is_watched_for_it_but_those_that_are_stopped_are_told(man
     entered = threading.Event()
     async with Supervisor("app", policy=EscalationPolicy(Ask(1), Inject(5))) as sup:
         notify(sup)
-        assert not sup._subscribers
+        assert not inside.has_subscribers(sup)
         spinning = asyncio.ensure_future(sup.run(spins, None, entered, name="spinner"))
         await asyncio.to_thread(entered.wait)
         await sup.shutdown()
         await asyncio.wait((spinning,))
     assert "STATUS=stopping: 1 left; ask of spinner" in manager.lines()
-    assert not sup._subscribers.anybody
+    assert not inside.has_any_subscriber(sup)
 
 
 async def test_a_shutdown_that_has_begun_is_never_ready(manager):

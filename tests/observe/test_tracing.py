@@ -28,9 +28,9 @@ from supervisor import (
     WorkerDied,
     WorkerTimeout,
 )
-from supervisor._observe.notices import RunSubmitted
 from supervisor.otel import instrument
 
+from .. import inside
 from ..waiting import until
 from . import lean, traced
 
@@ -91,10 +91,10 @@ async def test_a_call_is_a_child_of_the_callers_span_and_the_current_one_inside(
     async with Supervisor("app") as sup:
         traces.instrument(sup)
         with traces.tracer.start_as_current_span("request") as request:
-            inside = await sup.run(traced.current_span, kind=kind, name="call")
+            within = await sup.run(traced.current_span, kind=kind, name="call")
     span = traces.one("current_span")
     assert is_child(span, request)
-    assert inside == ids(span)
+    assert within == ids(span)
 
 
 async def test_a_worker_is_a_child_of_its_starters_span_and_the_current_one_inside(traces, kind):
@@ -118,11 +118,11 @@ async def test_an_executors_call_is_a_child_of_its_submitters_span_from_any_thre
                 return outer, executor.submit(traced.current_span)
 
         outer, future = await asyncio.to_thread(elsewhere)
-        inside = await asyncio.wrap_future(future)
+        within = await asyncio.wrap_future(future)
         await eventually(lambda: traces.ended("current_span"))
     span = traces.one("current_span")
     assert is_child(span, outer)
-    assert inside == ids(span)
+    assert within == ids(span)
 
 
 async def test_a_call_of_the_default_executor_has_its_span_inside(traces):
@@ -130,11 +130,11 @@ async def test_a_call_of_the_default_executor_has_its_span_inside(traces):
         traces.instrument(sup)
         sup.install_as_default_executor()
         with traces.tracer.start_as_current_span("outer") as outer:
-            inside = await asyncio.to_thread(traced.current_span)
+            within = await asyncio.to_thread(traced.current_span)
         await eventually(lambda: traces.ended("current_span"))
     span = traces.one("current_span")
     assert is_child(span, outer)
-    assert inside == ids(span)
+    assert within == ids(span)
 
 
 async def test_a_context_that_a_function_enters_keeps_no_span(traces):
@@ -143,9 +143,9 @@ async def test_a_context_that_a_function_enters_keeps_no_span(traces):
         traces.instrument(sup)
         executor = sup.executor()
         for _ in range(2):
-            inside = await asyncio.wrap_future(executor.submit(functools.partial(own.run, traced.current_span)))
+            within = await asyncio.wrap_future(executor.submit(functools.partial(own.run, traced.current_span)))
             await eventually(lambda: traces.ended("current_span"))
-            assert inside == ids(traces.one("current_span"))
+            assert within == ids(traces.one("current_span"))
             assert own.run(trace.get_current_span) is trace.INVALID_SPAN
             traces.exporter.clear()
 
@@ -177,8 +177,8 @@ async def test_calls_of_several_tasks_each_belong_to_their_own_tasks_span(traces
         traces.instrument(sup)
         pairs = await asyncio.gather(*map(request, range(20)))
     assert len({outer for outer, _ in pairs}) == 20
-    for (trace_id, _), inside in pairs:
-        assert inside[0] == trace_id
+    for (trace_id, _), within in pairs:
+        assert within[0] == trace_id
 
 
 async def test_without_a_callers_span_a_call_begins_a_trace(traces):
@@ -490,9 +490,9 @@ async def test_what_has_begun_still_ends_after_an_undo(traces):
         instrumentation.undo()
         assert "undone" in repr(instrumentation)
         await sup.run(abs, -1)
-        assert sup._subscribers
+        assert inside.has_subscribers(sup)
         await worker.stop()
-        assert not sup._subscribers  # and from here on it costs nothing again
+        assert not inside.has_subscribers(sup)  # and from here on it costs nothing again
     assert traces.one("waits").attributes["supervisor.ended"] == "stopped"
     assert not traces.ended("abs")
     assert not traces.ended("shutdown")
@@ -567,14 +567,12 @@ async def test_in_a_workers_thread_a_listener_is_shielded(traces):
     async with Supervisor("app") as sup:
 
         def listen(news):
-            if isinstance(news, RunSubmitted) and threading.current_thread() is not threading.main_thread():
-                (outer,) = [run for run in sup._runtime.live() if run.ident == threading.get_ident()]
-                depths.append(outer.handle.depth)
+            if isinstance(news, inside.RunSubmitted) and threading.current_thread() is not threading.main_thread():
+                depths.append(inside.depth_of_shield(sup))
 
-        sup._subscribers.subscribe(listen)
-        inner = await sup.run(lambda: sup.executor().submit(abs, -1))
-        assert await asyncio.wrap_future(inner) == 1
-        sup._subscribers.unsubscribe(listen)
+        with inside.subscribed(sup, listen):
+            inner = await sup.run(lambda: sup.executor().submit(abs, -1))
+            assert await asyncio.wrap_future(inner) == 1
     assert len(depths) == 1
     assert depths[0] > 0
 

@@ -6,8 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from supervisor._kinds.processes import process as _process
-
+from .. import inside
 from ..waiting import until
 
 
@@ -64,19 +63,10 @@ async def sound(seconds=5.0):
     left; no child is left as a zombie; no more files are open than before.
     """
     groups, calls = set(), []
-    launch = _process.Process.__init__
-
-    def recorded(process, *args, **kwargs):
-        launch(process, *args, **kwargs)
-        groups.add(process.pid)
-
     gc.collect()
     before, parented, began = files(), children(), time.monotonic()
-    _process.Process.__init__ = recorded
-    try:
+    with inside.launches(lambda process: groups.add(process.pid)):
         yield calls
-    finally:
-        _process.Process.__init__ = launch
     took = time.monotonic() - began
     assert took < seconds, f"took {took:.2f} s"
     assert all(call.done() for call in calls), "a call has not resolved"

@@ -7,6 +7,7 @@ import time
 
 from supervisor import Supervisor
 
+from .. import inside
 from ..contract import functions as f
 from . import tasks
 
@@ -41,7 +42,7 @@ async def main(state, board):
     else:
         await sup.run(tasks.pid_of, kind="process")
         if state == "mid-argument":
-            (process,) = sup._attached().kind("process")._idle
+            (process,) = inside.idle_processes(sup)
             os.kill(process.pid, 19)
             task = asyncio.ensure_future(sup.run(tasks.length, bytes(50_000_000), kind="process"))
             await asyncio.sleep(0.05)
@@ -53,7 +54,7 @@ async def main(state, board):
             os._exit(0)
         if state == "with a forked sibling":
             await board.posted("sibling")
-    pids = [process.pid for process in sup._attached().kind("process")._all]
+    pids = [process.pid for process in inside.processes(sup)]
     board.post("pids", " ".join(map(str, pids)))
     if state == "leaving without a shutdown":
         return

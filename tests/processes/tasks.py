@@ -202,27 +202,17 @@ def kills_itself(number):
 
 def dies_after_its_answer(value):
     """The result is sent; then the process is gone at once."""
-    from supervisor._kinds.processes.child import main as _child
+    from .. import inside_child
 
-    write = _child.write
-
-    def write_and_die(fd, parts):
-        write(fd, parts)
-        os._exit(7)
-
-    _child.write = write_and_die
+    inside_child.die_after_answering()
     return value
 
 
 def dies_within_its_answer(size):
     """A part of the result is sent."""
-    from supervisor._kinds.processes.child import main as _child
+    from .. import inside_child
 
-    def write_half(fd, parts):
-        os.write(fd, bytes(parts[0])[: size // 2])
-        os._exit(7)
-
-    _child.write = write_half
+    inside_child.die_within_answering(size // 2)
     return bytes(size)
 
 

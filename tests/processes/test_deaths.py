@@ -18,9 +18,8 @@ from supervisor import (
     WorkerDied,
     WorkerStopped,
 )
-from supervisor._kinds.processes import process as _process
-from supervisor._runtime import runtime as _runtime
 
+from .. import inside
 from ..contract import functions as f
 from . import tasks
 from .faults import alive, look, sound, until
@@ -30,10 +29,6 @@ QUICK = EscalationPolicy(Ask(0.02), Inject(0.05), Terminate(0.05), Kill(2))
 
 def call(sup, fn, *args, **options):
     return asyncio.create_task(sup.run(fn, *args, kind="process", **options))
-
-
-def pool(sup):
-    return sup._attached().kind("process")
 
 
 async def test_killed_while_idle():
@@ -61,7 +56,7 @@ async def test_killed_while_idle_and_given_a_call_before_anybody_has_heard():
 async def test_the_spare_one_is_killed():
     async with sound(), Supervisor(max_processes=1) as sup:
         pid = await sup.run(tasks.pid_of, kind="process")
-        spare = pool(sup)._spare
+        spare = inside.spare_process(sup)
         await until(lambda: spare.ready)
         assert spare.pid != pid
         os.kill(spare.pid, signal.SIGKILL)
@@ -74,11 +69,11 @@ SLOWLY = "__import__('time').sleep({});"
 
 
 async def test_a_call_whose_process_is_killed_while_it_starts(monkeypatch):
-    monkeypatch.setattr(_process, "BOOT", SLOWLY.format(60))
+    inside.boot_after(monkeypatch, SLOWLY.format(60))
     async with sound() as calls, Supervisor(max_processes=1) as sup:
         calls.append(call(sup, int, "5"))
-        await until(lambda: pool(sup)._all)
-        (process,) = pool(sup)._all
+        await until(lambda: inside.processes(sup))
+        (process,) = inside.processes(sup)
         os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(SupervisorError, match=r"ended with exit code -9 before it was ready; it wrote nothing"):
             await calls[0]
@@ -87,11 +82,11 @@ async def test_a_call_whose_process_is_killed_while_it_starts(monkeypatch):
 
 
 async def test_one_of_two_is_killed_while_both_start_and_the_other_serves_both_calls(monkeypatch):
-    monkeypatch.setattr(_process, "BOOT", SLOWLY.format(0.5) + _process.BOOT)
+    inside.boot_after(monkeypatch, SLOWLY.format(0.5))
     async with sound() as calls, Supervisor(max_processes=2) as sup:
         calls += [call(sup, int, "5"), call(sup, int, "6")]
-        await until(lambda: len(pool(sup)._all) == 2)
-        os.kill(next(iter(pool(sup)._pool)).pid, signal.SIGKILL)
+        await until(lambda: len(inside.processes(sup)) == 2)
+        os.kill(inside.processes_for_calls(sup)[0].pid, signal.SIGKILL)
         assert await asyncio.gather(*calls) == [5, 6]
 
 
@@ -100,8 +95,8 @@ async def test_another_is_started_where_one_was_killed_while_it_started_and_its_
         first = call(sup, f.hold, board)
         await board.posted("entered")
         calls += [first, call(sup, int, "6")]
-        await until(lambda: len(pool(sup)._pool) == 2)
-        (starting,) = (process for process in pool(sup)._pool if not process.ready)
+        await until(lambda: len(inside.processes_for_calls(sup)) == 2)
+        (starting,) = (process for process in inside.processes_for_calls(sup) if not process.ready)
         os.kill(starting.pid, signal.SIGKILL)
         assert await calls[1] == 6
         board.post("release")
@@ -111,8 +106,8 @@ async def test_another_is_started_where_one_was_killed_while_it_started_and_its_
 async def test_a_worker_whose_process_is_killed_while_it_starts():
     async with sound() as calls, Supervisor() as sup:
         calls.append(asyncio.create_task(sup.start(f.wait_for_stop, kind="process", name="w")))
-        await until(lambda: pool(sup)._all)
-        os.kill(next(iter(pool(sup)._all)).pid, signal.SIGKILL)
+        await until(lambda: inside.processes(sup))
+        os.kill(inside.processes(sup)[0].pid, signal.SIGKILL)
         with pytest.raises(SupervisorError, match="before it was ready"):
             await calls[0]
         assert sup.workers() == ()
@@ -167,7 +162,7 @@ async def test_killed_while_its_argument_is_on_the_way():
         os.kill(pid, signal.SIGSTOP)
         await until(lambda: look(pid)[0] == "T")
         calls.append(call(sup, tasks.length, bytes(50_000_000)))
-        await until(lambda: pool(sup)._all and any(process.data._out for process in pool(sup)._all))
+        await until(lambda: any(map(inside.is_sending, inside.processes(sup))))
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(WorkerDied) as caught:  # a small one would be given to another: it has not begun
             await calls[0]
@@ -260,13 +255,12 @@ async def test_killing_a_worker_that_ignores_sigterm_delays_its_neighbours_by_no
 
 def test_one_that_takes_its_time_to_die_is_reaped_though_the_loop_is_gone(monkeypatch):
     """The system is busy, and the shutdown's time is over before the kernel has buried what was killed."""
-    monkeypatch.setattr(_runtime, "QUIET_SLACK", 0.0)
-    monkeypatch.setattr(_runtime, "JOIN_SLACK", 0.0)
+    inside.patch(monkeypatch, QUIET_SLACK=0.0, JOIN_SLACK=0.0)
 
     async def main():
         async with Supervisor(max_processes=2) as sup:
             await sup.run(tasks.pid_of, kind="process")
-            return [process.pid for process in pool(sup)._all]
+            return [process.pid for process in inside.processes(sup)]
 
     for _ in range(5):
         for pid in asyncio.run(main()):

@@ -12,6 +12,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, RemoteError, Supervisor, WorkerDied
 
+from .. import inside
 from ..contract import errands as e
 from . import tasks
 from .faults import sound, until
@@ -135,7 +136,7 @@ async def test_a_killed_process_takes_its_calls_with_it():
         os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(WorkerDied):
             await calls[0]
-        await until(lambda: not sup._attached().errands.open)
+        await until(lambda: not inside.calls_open(sup))
         assert e.loop.log == ["coroutine unwound"]
         assert not called()
         assert await sup.run(e.call_raw, e.double, 4, kind="process") == 8
@@ -178,7 +179,7 @@ async def test_random_kills_under_calls_lose_nobody_elses_answer():
             if not isinstance(end, WorkerDied):
                 assert end == list(range(n * 100, n * 100 + 100, 2))
         assert 1 <= sum(isinstance(end, WorkerDied) for end in ends) <= 8
-    assert not sup._attached().errands.open
+    assert not inside.calls_open(sup)
 
 
 async def test_a_process_that_has_gone_before_its_call_is_heard_is_not_answered(board):

@@ -15,10 +15,11 @@ import uvloop
 
 from supervisor import Supervisor, SupervisorError, WorkerDied
 
+from .. import inside
 from ..contract import functions as f
 from . import tasks
 from .faults import alive, children, files, look, sound, until, wait_until
-from .test_deaths import QUICK, call, pool
+from .test_deaths import QUICK, call
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +29,7 @@ async def everything(board, sup):
     assert await sup.run(int, "5", kind="process") == 5
     doomed = call(sup, tasks.sleeps, board)
     pid = int(await board.posted("entered"))
-    (board._path / "entered").unlink()
+    (board.path / "entered").unlink()
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(WorkerDied) as caught:
         await doomed
@@ -265,13 +266,14 @@ def test_a_loop_that_ends_without_a_shutdown_and_a_host_that_goes_on():
     done = script("""
         import asyncio, gc, os, time
         from supervisor import Supervisor
+        from tests import inside
         from tests.processes import tasks
         from tests.processes.faults import alive
 
         async def main():
             sup = Supervisor()
             pid = await sup.run(tasks.pid_of, kind="process")
-            return pid, [process.pid for process in sup._attached().kind("process")._all]
+            return pid, [process.pid for process in inside.processes(sup)]
 
         pid, pids = asyncio.run(main())
         gc.collect()
@@ -306,7 +308,7 @@ async def test_a_shutdown_while_everything_starts_takes_no_time():
         calls += [call(sup, int, "5") for _ in range(5)]
         calls += [asyncio.create_task(sup.start(f.wait_for_stop, kind="process")) for _ in range(2)]
         await asyncio.sleep(0)
-        assert len(pool(sup)._all) == 5
+        assert len(inside.processes(sup)) == 5
         report = await sup.shutdown()
         assert report.seconds < 0.25
         assert report.counts() == {"cancelled": 7}

@@ -17,7 +17,7 @@ LONGEST = 2.0  # seconds that a worker may live after its owner
 
 def own(state, board, **options):
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.processes.owner", state, str(board._path)], cwd=ROOT, text=True, **options
+        [sys.executable, "-m", "tests.processes.owner", state, str(board.path)], cwd=ROOT, text=True, **options
     )
 
 
@@ -77,7 +77,7 @@ asyncio.run(main(f.Board(sys.argv[1])))
 def test_ctrl_c_on_the_foreground_group_goes_by_the_ladder(board):
     """A terminal sends it to everybody in the group: the workers leave it to their owner to stop them."""
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT_OF_CTRL_C, str(board._path)],
+        [sys.executable, "-c", SCRIPT_OF_CTRL_C, str(board.path)],
         cwd=ROOT,
         start_new_session=True,
         stdout=subprocess.PIPE,

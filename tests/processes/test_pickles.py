@@ -9,9 +9,8 @@ import threading
 import pytest
 
 from supervisor import RemoteError, Supervisor, WorkerExit, WorkerFailed
-from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
-from supervisor._kinds.processes.wire import HEAD, Receiver, framed
 
+from .. import inside
 from ..contract import functions as f
 from . import tasks
 from .faults import sound
@@ -174,7 +173,7 @@ async def test_a_result_of_a_gigabyte_lets_the_loop_go_on():
 
 
 async def test_a_process_that_sends_without_end_leaves_the_loop_its_turns():
-    frame = b"".join(framed(b"x" * (1024 - HEAD)))  # so many fill the buffer, and no read is a short one
+    frame = b"".join(inside.framed(b"x" * (1024 - inside.HEAD)))  # so many fill the buffer, and no read is a short one
     heard = []
 
     def endless(view):
@@ -183,8 +182,7 @@ async def test_a_process_that_sends_without_end_leaves_the_loop_its_turns():
 
     ours, theirs = socket.socketpair()
     with theirs:
-        stream = Stream(asyncio.get_running_loop(), ours, lambda *frame: heard.append(frame))
-        stream._receiver = Receiver(endless)
+        stream = inside.stream_that_receives(endless, ours, lambda *frame: heard.append(frame))
         stream.read()
         stream.close()
-    assert 0 < len(heard) <= BYTES_A_TURN / len(frame) + 100
+    assert 0 < len(heard) <= inside.BYTES_A_TURN / len(frame) + 100

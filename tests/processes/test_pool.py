@@ -10,10 +10,11 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Kill, Supervisor, Terminate, WorkerDied, WorkerStopped
 
+from .. import inside
 from ..contract import functions as f
 from . import tasks
 from .faults import alive, files, sound, until
-from .test_deaths import call, pool
+from .test_deaths import call
 
 
 async def test_processes_are_used_again():
@@ -43,12 +44,12 @@ async def test_calls_that_wait_go_on_over_max_tasks():
 async def test_one_more_is_kept_warm_and_takes_the_place_of_a_lost_one(board):
     async with sound(), Supervisor(max_processes=1) as sup:
         pid = await sup.run(tasks.pid_of, kind="process")
-        spare = pool(sup)._spare
+        spare = inside.spare_process(sup)
         await until(lambda: spare.ready)
         os.kill(pid, signal.SIGKILL)
         await until(lambda: not alive(pid))
         assert await sup.run(tasks.pid_of, kind="process") == spare.pid
-        await until(lambda: pool(sup)._spare is not None and pool(sup)._spare.ready)
+        await until(lambda: inside.spare_process(sup) is not None and inside.spare_process(sup).ready)
         worker = await sup.start(f.wait_for_stop, board, kind="process")
         assert worker.pid != spare.pid
         assert sup.statistics().processes <= 3
@@ -58,12 +59,12 @@ async def test_what_was_withdrawn_while_its_process_started_leaves_the_process_t
     async with sound() as calls, Supervisor() as sup:
         starting = asyncio.create_task(sup.start(f.wait_for_stop, kind="process"))
         await asyncio.sleep(0)
-        (process,) = pool(sup)._all
+        (process,) = inside.processes(sup)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
         calls.append(call(sup, tasks.pid_of))
-        assert await calls[0] in {process.pid for process in pool(sup)._all}
+        assert await calls[0] in {process.pid for process in inside.processes(sup)}
         await until(lambda: process.ready or process.reaped)
 
 
@@ -103,7 +104,7 @@ async def campaign(kills, seed, seconds):
                 running.add(asyncio.create_task(one(n)))
             calls[:] = running
             await asyncio.sleep(chance.random() * 0.004)
-            processes = list(pool(sup)._all)
+            processes = inside.processes(sup)
             if processes and chance.random() < 0.7:
                 process = chance.choice(processes)
                 if process.ready and not process.reaped:

@@ -10,10 +10,11 @@ import pytest
 
 from supervisor import Supervisor, SupervisorError
 
+from .. import inside
 from ..contract import functions as f
 from . import tasks
 from .faults import children, sound, until
-from .test_deaths import call, pool
+from .test_deaths import call
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,9 +74,7 @@ async def test_starting_is_not_tried_without_end_while_others_work(tmp_path, mon
     async with sound() as calls, Supervisor(max_processes=2) as sup:
         calls.append(call(sup, f.hold, board))
         await board.posted("entered")
-        launched = []
-        original = type(pool(sup))._new
-        monkeypatch.setattr(type(pool(sup)), "_new", lambda self: launched.append(1) or original(self))
+        launched = inside.tries_to_launch(monkeypatch, sup)
         monkeypatch.setattr(sys, "executable", program(tmp_path, "exit 3"))
         calls.append(call(sup, int, "5"))
         await until(lambda: len(launched) == 3)

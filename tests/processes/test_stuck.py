@@ -10,16 +10,13 @@ import time
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Kill, Supervisor, Terminate, WorkerStopped, WorkerTimeout
-from supervisor._kinds.processes import pool as _pool
-from supervisor._kinds.processes import process as _process
-from supervisor._kinds.processes.process import Process
-from supervisor._kinds.processes.wire import STACK, STACK_IN_C
 
+from .. import inside
 from ..contract import functions as f
 from ..stepper import Stepper
 from . import tasks
 from .faults import alive, members, sound, until
-from .test_deaths import QUICK, call, pool
+from .test_deaths import QUICK, call
 
 INJECTING = EscalationPolicy(Ask(0.01), Inject(10, every=math.inf))  # the first one must do
 INTERRUPTIBLE = (
@@ -83,7 +80,7 @@ async def test_many_that_are_stuck_end_side_by_side(tmp_path):
         sup = Supervisor(max_processes=10)
         boards = [f.Board(tmp_path / str(n)) for n in range(10)]
         for n, board in enumerate(boards):
-            board._path.mkdir()
+            board.path.mkdir()
             calls.append(call(sup, tasks.STUCK[n % len(tasks.STUCK)], board))
         for board in boards:
             await board.posted("entered")
@@ -202,38 +199,31 @@ async def test_of_a_deep_stack_the_innermost_frames_are_given(board):
 def test_a_stack_of_which_a_part_is_written_is_not_whole():
     """In it a worker executes code whose outermost frame is called as that of the process is."""
     module = '  File "<string>", line 1 in <module>\n'
-    ours = f'  File "{_process._CHILD}", line 5 in run\n  File "{_process._CHILD}", line 9 in main\n'
+    ours = f'  File "{inside.CHILD_FILE}", line 5 in run\n  File "{inside.CHILD_FILE}", line 9 in main\n'
     theirs = f'  File "/t.py", line 3 in f\n{module}  File "/t.py", line 4 in g\n'
     whole = f"Stack (most recent call first):\n{theirs}{ours}{module}"
     parts = [whole[:end].encode() for end in range(len(whole) + 1)]
-    assert [part for part in parts if _process._is_whole(part)] == [whole.encode()]
+    assert [part for part in parts if inside.is_whole_stack(part)] == [whole.encode()]
 
 
 @pytest.mark.parametrize("fn", [tasks.spins, tasks.sums, tasks.sleeps, tasks.joins])
 async def test_only_a_process_in_c_code_is_asked_in_the_way_that_could_crash_it(board, fn, monkeypatch):
-    signals = []
-    signal_process = Process.signal
-
-    def signalled(self, number):
-        signals.append(number)
-        signal_process(self, number)
-
-    monkeypatch.setattr(Process, "signal", signalled)
+    signals = inside.signals_sent(monkeypatch)
     async with sound() as calls, Supervisor(policy=QUICK) as sup:
         calls.append(call(sup, fn, board))
         await board.posted("entered")
         await until(lambda: f"in {fn.__name__}" in sup.workers()[0].stack())
         if fn in (tasks.spins, tasks.sleeps):
-            assert STACK_IN_C not in signals
+            assert inside.STACK_IN_C not in signals
         else:
-            await until(lambda: sup.workers()[0].stack() and STACK_IN_C in signals)
-            assert STACK in signals
+            await until(lambda: sup.workers()[0].stack() and inside.STACK_IN_C in signals)
+            assert inside.STACK in signals
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_asking_where_a_process_stands_never_harms_it(board, monkeypatch):
-    monkeypatch.setattr(_pool, "ASKING_TIME", math.inf)
+    inside.patch(monkeypatch, ASKING_TIME=math.inf)
     async with Supervisor(policy=QUICK) as sup:
         wandering = call(sup, tasks.wanders, board)
         await board.posted("entered")
@@ -273,14 +263,14 @@ async def test_the_stack_can_be_asked_for_by_many_threads_while_the_process_dies
             assert (await worker.stop()).ended == "killed", n
             assert not alive(pid)
             await asyncio.gather(*asking)
-            (board._path / "entered").unlink()
+            (board.path / "entered").unlink()
 
 
 async def test_asking_where_a_process_stands_as_it_is_reaped_touches_no_file_of_the_application(board, tmp_path):
     async with Supervisor(policy=QUICK) as sup:
         worker = await sup.start(f.wait_for_stop, kind="process")
-        asking = await asyncio.to_thread(Stepper, worker.stack, Process._ask_where.__code__)
-        await asyncio.to_thread(asking.until, "os.ftruncate")
+        asking = await asyncio.to_thread(Stepper, worker.stack, inside.ASKS_A_PROCESS)
+        await asyncio.to_thread(asking.until, inside.ASKS_A_PROCESS)
         os.kill(worker.pid, signal.SIGKILL)
         assert (await worker.wait()).ended == "died"
         file = tmp_path / "file"
@@ -307,10 +297,9 @@ async def test_a_process_that_cannot_be_killed_is_abandoned_and_said_so(board, m
     sup = Supervisor(policy=QUICK)
     task = call(sup, tasks.sleeps, board, name="stuck")
     pid = int(await board.posted("entered"))
-    process = sup._attached().live()[0].handle
+    process = inside.process_of(inside.runs(sup)[0])
     with monkeypatch.context() as patch:
-        patch.setattr(process, "signal", lambda number: None)
-        patch.setattr(process, "_signal_group", lambda number: None)
+        inside.deafen(patch, process)
         began = time.monotonic()
         report = await sup.shutdown(timeout=0.5)
         assert time.monotonic() - began < 0.5 + 0.25
@@ -332,12 +321,12 @@ async def test_an_abandoned_process_is_replaced(board, monkeypatch):
         task = call(sup, tasks.sleeps, board)
         calls.append(task)
         pid = int(await board.posted("entered"))
-        process = sup._attached().live()[0].handle
+        process = inside.process_of(inside.runs(sup)[0])
         with monkeypatch.context() as patch:
-            patch.setattr(process, "_signal_group", lambda number: None)
+            inside.deafen(patch, process, group_only=True)
             assert (await sup.workers()[0].stop()).ended == "abandoned"
             assert await sup.run(int, "5", kind="process") == 5
         os.kill(pid, signal.SIGKILL)
         await until(lambda: process.reaped)
-        assert process not in pool(sup)._all
+        assert process not in inside.processes(sup)
         await sup.shutdown()

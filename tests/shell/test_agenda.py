@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from supervisor._loop import agenda as module
-from supervisor._loop.agenda import Agenda
+from .. import inside
+from ..inside import Agenda
 
 
 class Loop:
@@ -118,7 +118,7 @@ class Striker:
         sys.settrace(self._before)
 
     def _trace(self, frame, event, _):
-        return self._line if frame.f_code is module.Agenda.work.__code__ else None
+        return self._line if frame.f_code is inside.IN_AN_AGENDA.code else None
 
     def _line(self, frame, event, _):
         line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()

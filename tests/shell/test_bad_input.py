@@ -8,6 +8,8 @@ import pytest
 
 from supervisor import Supervisor
 
+from .. import inside
+
 
 async def coroutine_function():
     pass
@@ -123,7 +125,7 @@ async def test_infinite_times_are_allowed_where_they_mean_something():
 
 
 async def test_where_there_are_no_posix_signals_a_process_is_refused_at_once(monkeypatch):
-    monkeypatch.setattr("supervisor._api.checks.POSIX", False)
+    inside.patch(monkeypatch, POSIX=False)
     async with Supervisor() as sup:
         for refused in (sup.run(int, kind="process"), sup.start(int, kind="process")):
             with pytest.raises(ValueError, match='kind="process": worker processes need POSIX'):

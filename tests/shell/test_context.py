@@ -19,7 +19,8 @@ from supervisor import (
     Supervisor,
     current_context,
 )
-from supervisor._worker.stop_event import Chain
+
+from .. import inside
 
 
 def spin():
@@ -112,7 +113,7 @@ def test_a_stop_event_is_set_without_a_lock_that_a_signal_could_find_taken():
 
 
 def test_the_chain_reaches_every_waiter_though_links_break():
-    chain = Chain()
+    chain = inside.Chain()
     events = [StopEvent(chain) for _ in range(300)]
     left = []
     started = threading.Barrier(301)
@@ -407,7 +408,7 @@ def test_remaining_and_extend_on_the_clock_of_the_ladder(virtual):
         assert await asked(lambda ctx: ctx.remaining()) == about(7)
         await time.advance(6)  # the first end of Ask has passed
         assert worker.state == "stopping"
-        assert sup._attached().live()[0].ladder.state.step == Ask(5)
+        assert inside.steps_of(inside.runs(sup)[0])[0] == Ask(5)
         assert await asked(lambda ctx: ctx.extend(1000)) == about(20 - 8 - 1 - 2)
         closing = asyncio.create_task(sup.shutdown(timeout=8))
         await time.advance(0)
@@ -432,7 +433,7 @@ def test_injection_is_repeated_while_the_grace_lasts(virtual):
         for _ in range(3):
             try:
                 with ctx.shield():
-                    inside.set()
+                    within.set()
                     go_on.wait(10)
                     go_on.clear()
             except StopInjected:
@@ -443,7 +444,7 @@ def test_injection_is_repeated_while_the_grace_lasts(virtual):
             await asyncio.sleep(0)
         event.clear()
 
-    inside, go_on = threading.Event(), threading.Event()
+    within, go_on = threading.Event(), threading.Event()
 
     async def main(loop):
         sup = Supervisor(policy=EscalationPolicy(Ask(1), Inject(10, every=2)))
@@ -451,7 +452,7 @@ def test_injection_is_repeated_while_the_grace_lasts(virtual):
         stopping = asyncio.create_task(worker.stop())
         await loop.advance(0)
         for seconds in (1, 2, 2):  # Ask's grace, then twice `every`
-            await until(inside)
+            await until(within)
             await loop.advance(seconds)
             go_on.set()
         outcome = await stopping

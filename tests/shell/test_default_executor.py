@@ -17,6 +17,7 @@ import textwrap
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -33,6 +34,9 @@ from supervisor import (
     current_context,
 )
 
+from .. import inside
+
+ROOT = Path(__file__).parents[2]
 LIMIT = 10  # seconds after which a test that waits gives up
 PATIENT = EscalationPolicy(Ask(5), Inject(1))  # who obeys has all the time it needs, on any machine
 SHORT = EscalationPolicy(Ask(0.1))  # for those who never obey
@@ -377,9 +381,9 @@ def test_the_standard_librarys_machinery_in_it_stands_idle(runner):
         async with Supervisor() as sup:
             sup.install_as_default_executor()
             await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(8)))
-            assert isinstance(sup._default, concurrent.futures.ThreadPoolExecutor)
-            assert sup._default._threads == set()
-            assert sup._default._work_queue.empty()
+            assert isinstance(inside.default_executor(sup), concurrent.futures.ThreadPoolExecutor)
+            assert inside.default_executor(sup)._threads == set()
+            assert inside.default_executor(sup)._work_queue.empty()
 
     runner.run(main())
     assert set(concurrent.futures.thread._threads_queues) == before
@@ -529,7 +533,7 @@ def test_a_loop_that_is_only_closed_leaves_no_thread_of_late_calls_behind(factor
         async with Supervisor("app") as sup:
             sup.install_as_default_executor()
         assert await asyncio.to_thread(who) == "who-1"
-        return sup._default
+        return inside.default_executor(sup)
 
     loop = factory()
     executor = loop.run_until_complete(main())
@@ -546,7 +550,7 @@ def test_another_thread_cannot_submit_late_calls(runner):
         async with Supervisor("app") as sup:
             sup.install_as_default_executor()
         with concurrent.futures.ThreadPoolExecutor(1) as aside, pytest.raises(SupervisorClosed, match="'app'"):
-            await asyncio.wrap_future(aside.submit(sup._default.submit, who))
+            await asyncio.wrap_future(aside.submit(inside.default_executor(sup).submit, who))
 
     runner.run(main())
 
@@ -667,8 +671,8 @@ def test_waiting_for_its_shutdown_on_the_loops_own_thread_is_refused(runner):
         async with Supervisor("app") as sup:
             sup.install_as_default_executor()
             with pytest.raises(RuntimeError, match="would block its event loop"):
-                sup._default.shutdown()
-        sup._default.shutdown()  # there is nothing left to wait for
+                inside.default_executor(sup).shutdown()
+        inside.default_executor(sup).shutdown()  # there is nothing left to wait for
 
     runner.run(main())
 
@@ -679,7 +683,7 @@ def test_after_the_loop_has_been_closed_nothing_waits():
         sup = Supervisor(policy=SHORT)
         sup.install_as_default_executor()
         asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
-        return sup._default
+        return inside.default_executor(sup)
 
     loop = asyncio.new_event_loop()
     executor = loop.run_until_complete(main())
@@ -695,6 +699,7 @@ def test_in_a_forked_child_its_shutdown_waits_for_nobody():
     script = """
     import asyncio, os, warnings
     from supervisor import Supervisor
+    from tests import inside
 
     warnings.simplefilter("ignore")  # threads are there
 
@@ -704,9 +709,9 @@ def test_in_a_forked_child_its_shutdown_waits_for_nobody():
             await asyncio.to_thread(int)
             child = os.fork()
             if child == 0:
-                sup._default.shutdown()
+                inside.default_executor(sup).shutdown()
                 try:
-                    sup._default.submit(int)
+                    inside.default_executor(sup).submit(int)
                 except RuntimeError as error:
                     print(error, flush=True)
                 os._exit(3)
@@ -715,6 +720,8 @@ def test_in_a_forked_child_its_shutdown_waits_for_nobody():
     print(asyncio.run(main()))
     """
     script = textwrap.dedent(script)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=3 * LIMIT)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=3 * LIMIT
+    )
     assert done.stdout.endswith("\n3\n")
     assert re.search(r"executor of supervisor|before the fork", done.stdout)

@@ -27,9 +27,8 @@ from supervisor import (
     WorkerFailed,
     current_context,
 )
-from supervisor._run import loop_call
-from supervisor._runtime import portal as _errands
 
+from .. import inside
 from . import test_interrupts
 
 PATIENT = EscalationPolicy(Ask(20))
@@ -119,11 +118,11 @@ async def test_an_error_of_the_loops_task_factory_is_the_calls():
             loop.set_task_factory(None)
         with pytest.raises(ValueError, match="no tasks today"):
             await task
-        assert not sup._attached().errands.open
+        assert not inside.calls_open(sup)
 
 
 def test_workers_of_a_closed_loop_hear_that_it_is_closed(monkeypatch):
-    monkeypatch.setattr(_errands, "LOOK_AGAIN", 0.05)
+    inside.patch(monkeypatch, LOOK_AGAIN=0.05)
     heard, begun, closed = [], threading.Event(), threading.Event()
 
     def waiting(ctx):
@@ -144,7 +143,7 @@ def test_workers_of_a_closed_loop_hear_that_it_is_closed(monkeypatch):
         sup = Supervisor()
         await sup.start(waiting, name="w")
         await sup.start(late, name="l")
-        while not (sup._attached().errands.open and begun.is_set()):
+        while not (inside.calls_open(sup) and begun.is_set()):
             await asyncio.sleep(0)
         return [(task.get_coro(), task) for task in asyncio.all_tasks() if task.get_name() == "w/forever"]
 
@@ -176,7 +175,7 @@ async def test_an_abandoned_worker_that_calls_late_is_stopped(leftovers):
         await sup.start(work)
         assert (await sup.shutdown()).abandoned
         leftovers.release.set()
-        while sup._attached().abandoned:
+        while sup.statistics().abandoned:
             await asyncio.sleep(0.001)
     assert heard == [StopRequested, StopRequested]
 
@@ -286,7 +285,7 @@ class Deaf:
 
 @pytest.mark.parametrize("shortened", [False, True])
 async def test_a_call_that_does_not_end_holds_up_no_shutdown_of_a_group(monkeypatch, shortened):
-    monkeypatch.setattr(_errands, "LEFT_GRACE", 600.0)
+    inside.patch(monkeypatch, LEFT_GRACE=600.0)
     deaf = Deaf()
     async with Supervisor(policy=PATIENT, shutdown_timeout=600) as sup:
         group = sup.group("g")
@@ -307,7 +306,7 @@ async def test_a_call_that_does_not_end_holds_up_no_shutdown_of_a_group(monkeypa
 
 async def test_what_a_worker_of_a_group_has_left_keeps_to_the_groups_deadline(monkeypatch):
     """It is the group's shutdown that hastens it, not the end of the worker."""
-    monkeypatch.setattr(_errands, "LEFT_GRACE", 600.0)
+    inside.patch(monkeypatch, LEFT_GRACE=600.0)
     deaf = Deaf()
 
     def leaves_a_helper(ctx):
@@ -410,7 +409,7 @@ async def test_calls_in_a_storm_of_injections(seconds):
     interval = sys.getswitchinterval()
     async with Supervisor(policy=PATIENT) as sup:
         workers = [await sup.start(guarded, which) for which in range(4)]
-        gates = [run.handle for run in sup._attached().live()]
+        gates = inside.gates(sup)
         injectors = [threading.Thread(target=inject, args=(gates,)) for _ in range(2)]
         sys.setswitchinterval(1e-6)
         try:
@@ -428,8 +427,8 @@ async def test_calls_in_a_storm_of_injections(seconds):
     assert {outcome.ended for outcome in outcomes} <= {"returned", "failed"}  # the very last may strike anywhere
     assert min(calls) > 20
     assert min(hits) > 20
-    assert not sup._attached().errands.open
-    assert not sup._attached().errands._tasks
+    assert not inside.calls_open(sup)
+    assert not inside.tasks_of_calls(sup)
 
 
 async def workers_call(striker):
@@ -467,20 +466,17 @@ async def workers_call(striker):
     assert report.clean
     await asyncio.wait([stopping])
     stopping.exception()  # it may have been struck itself
-    assert not sup._attached().errands.open
+    assert not inside.calls_open(sup)
     return len(done)
 
 
-NAMES = {"begin", "fit", "rung", "_ended", "_close", "_cancel", "answer", "reply", "stopped", "end", "_leave"}
-
-
 @pytest.mark.timeout(60)
-def test_an_interrupt_at_any_line_leaves_no_call_unanswered(monkeypatch):
-    monkeypatch.setattr(test_interrupts, "FILES", {_errands.__file__, loop_call.__file__})
-    strike_at, missed, where = 0, 0, set()
+def test_an_interrupt_at_any_line_leaves_no_call_unanswered():
+    assert not inside.WHEN_WORKERS_CALL.missing()
+    strike_at, missed, struck = 0, 0, set()
     while missed < 2 and strike_at < 200:
         strike_at += 1
-        striker, _ = test_interrupts.run_struck(strike_at, NAMES, workers_call)
+        striker, _ = test_interrupts.run_struck(strike_at, inside.WHEN_WORKERS_CALL, workers_call)
         missed += striker.struck is None
-        where.add(striker.struck)
-    assert len(where) > 20, "the interrupts did not strike"
+        struck.add(striker.struck)
+    assert len(struck) > 20, "the interrupts did not strike"

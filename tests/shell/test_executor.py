@@ -27,6 +27,8 @@ from supervisor import (
     current_context,
 )
 
+from .. import inside
+
 PATIENT = EscalationPolicy(Ask(5), Inject(0.5))  # who obeys has all the time it needs, on any machine
 LIMIT = 10  # seconds after which a test that waits gives up
 
@@ -498,7 +500,7 @@ async def test_map_with_a_timeout_raises_and_stops_what_runs(ex):
     results = ex.map(obedient, [entered], timeout=0.2)
     with pytest.raises(TimeoutError):
         await aside(next, results)
-    while ex._under_way():
+    while inside.under_way(ex):
         await asyncio.sleep(0.001)
 
 
@@ -526,7 +528,7 @@ async def test_dropping_the_iterator_of_map_withdraws_what_waits(ex, gatekeeper,
     gatekeeper.open.set()
     assert await aside(next, results) == 0
     results.close()
-    while ex._under_way():
+    while inside.under_way(ex):
         await asyncio.sleep(0.001)
 
 
@@ -967,12 +969,12 @@ async def test_map_takes_everything_back_where_its_items_fail(ex, gatekeeper):
     with pytest.raises(OSError, match="no more"):
         ex.map(gatekeeper, items())
     gatekeeper.open.set()
-    while ex._under_way():
+    while inside.under_way(ex):
         await asyncio.sleep(0.001)
 
 
 async def test_closing_the_results_of_map_before_the_first_takes_everything_back(ex, gatekeeper):
     ex.map(gatekeeper, range(5)).close()
     gatekeeper.open.set()
-    while ex._under_way():
+    while inside.under_way(ex):
         await asyncio.sleep(0.001)

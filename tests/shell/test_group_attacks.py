@@ -16,9 +16,8 @@ from supervisor import (
     SupervisorClosed,
     WorkerStopped,
 )
-from supervisor._core.stop_order import deadlines
-from supervisor._runtime.nodes import GroupNode, WorkerNode
 
+from .. import inside
 from .test_groups import LIMIT, NO_PATIENCE, PATIENT, QUICK, Failing, named, until, wait
 
 
@@ -79,7 +78,7 @@ async def test_who_was_started_anew_by_hand_comes_back_once(name):
         await failing.fail("feeds/failing")  # once too often: the group begins anew
         await until(lambda: len(failing.entered) == 5)
         await until(lambda: len(helpers) == 1)
-        assert len(feeds._group.originals) == 2
+        assert len(inside.begun_with(feeds)) == 2
 
 
 async def test_a_replacement_that_was_stopped_by_hand_stays_away():
@@ -212,11 +211,11 @@ async def test_waits_that_were_cancelled_leave_nothing_behind():
             task = asyncio.ensure_future(waiting())
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            assert feeds._group.waiters
+            assert inside.waits_for(feeds)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert not feeds._group.waiters
+            assert not inside.waits_for(feeds)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
@@ -232,7 +231,7 @@ async def test_restarts_by_hand_leave_neither_runs_nor_alarms_behind():
         for _ in range(600):
             await worker.restart()
         gc.collect()
-        assert len(sup._attached()._alarms._heap) < 400
+        assert inside.alarms_set(sup) < 400
 
 
 # ------------------------------------------------------------------------------------------------ whose is what
@@ -322,40 +321,32 @@ def test_an_error_of_exhaustion_keeps_its_cause_in_a_pickle():
 
 
 def members(group, number, after=()):
-    lives = [
-        WorkerNode(
-            group, None, wait, (), name=None, policy=None, restart=NO_PATIENCE, heartbeat=None, ready_timeout=None,
-            after=after,
-        )
-        for _ in range(number)
-    ]  # fmt: skip
-    group.members.update({(id(life)): life for life in lives})
-    return lives
+    return [inside.worker_node(group, after) for _ in range(number)]
 
 
 def test_the_order_of_a_stop_costs_in_proportion_to_the_workers():
-    root = GroupNode(None, "one_for_one", "give_up")
+    root = inside.group_node()
     asked = []
 
     def budget(life):
         asked.append(life)
         return 1.0
 
-    base = GroupNode(root, "one_for_one", "escalate")
-    web = GroupNode(root, "one_for_one", "escalate", after=(base,))
+    base = inside.group_node(root)
+    web = inside.group_node(root, after=(base,))
     lives = members(base, 500) + members(web, 500)
-    found = deadlines(lives, 0.0, 10.0, budget)
+    found = inside.deadlines(lives, 0.0, 10.0, budget)
     assert len(asked) == 1000
     assert {found[life] for life in lives[:500]} == {10.0}
     assert {found[life] for life in lives[500:]} == {9.0}
 
 
 def test_an_order_may_be_as_long_as_it_likes():
-    root = GroupNode(None, "one_for_one", "give_up")
+    root = inside.group_node()
     lives = members(root, 1)
     for _ in range(5000):
         lives += members(root, 1, after=(lives[-1],))
-    found = deadlines(reversed(lives), 0.0, 5001.0, lambda life: 1.0)
+    found = inside.deadlines(reversed(lives), 0.0, 5001.0, lambda life: 1.0)
     assert (found[lives[0]], found[lives[-1]]) == (5001.0, 1.0)
 
 

@@ -13,8 +13,8 @@ import time
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Health, Inject, Restart, RestartLimitExceeded, Supervisor
-from supervisor._runtime.health import health_of
 
+from .. import inside
 from ..waiting import until
 
 WELL = (True, True)
@@ -178,7 +178,7 @@ async def test_a_worker_that_takes_the_supervisor_with_it_leaves_that_live_while
 
 
 async def test_only_so_many_of_those_that_were_given_up_are_remembered(monkeypatch):
-    monkeypatch.setattr("supervisor._runtime.runtime.REMEMBERED", 3)
+    inside.patch(monkeypatch, REMEMBERED=3)
     async with Supervisor() as sup:
         for number in range(5):
             await (await sup.start(fail, name=f"w{number}", restart=NO_MORE)).wait()
@@ -343,9 +343,9 @@ async def test_an_injection_waits_until_a_worker_has_its_answer(monkeypatch):
         while time.monotonic() < until:
             pass
         whole.append(True)
-        return health_of(*args, **kwargs)
+        return inside.health_of(*args, **kwargs)
 
-    monkeypatch.setattr("supervisor._api.supervisor.health_of", slow)
+    inside.patch_health(monkeypatch, slow)
     async with Supervisor("app", policy=EscalationPolicy(Inject(20, every=0.01))) as sup:
         worker = await sup.start(lambda ctx: sup.health())
         await asyncio.to_thread(entered.wait)

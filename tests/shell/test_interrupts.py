@@ -9,12 +9,8 @@ import threading
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped, current_context
-from supervisor._api import worker
-from supervisor._loop import agenda, alarms, clock, inbox, outlast
-from supervisor._runtime import runtime as _runtime
 
-FILES = {module.__file__ for module in (agenda, alarms, clock, inbox, outlast, _runtime, worker)}
-
+from .. import inside
 
 # The interpreter looks for signals after calls, at a function's entry and on a loop's back edge. A tracer strikes
 # elsewhere too: at the `try` itself, at plain stores, and on leaving a `with` before its lock is released.
@@ -24,17 +20,16 @@ DEAF = re.compile(r"(with |try:|[\w.]+ = (True|False|None|[\w.]+)$)")
 class Striker:
     """Raises KeyboardInterrupt at the n-th line that the loop's thread executes in the supervisor's callbacks."""
 
-    def __init__(self, strike_at, names):
+    def __init__(self, strike_at, where):
         self.strike_at = strike_at
-        self.names = names
+        self.files = {module.__file__ for module in where.modules}
+        self.functions = where.functions
         self.lines = 0
         self.struck = None
 
     def trace(self, frame, event, arg):
         code = frame.f_code
-        if code.co_filename not in FILES or code.co_name not in self.names:
-            return None
-        return self.trace_line
+        return self.trace_line if code.co_name in self.functions and code.co_filename in self.files else None
 
     def trace_line(self, frame, event, arg):
         line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
@@ -46,10 +41,10 @@ class Striker:
         return self.trace_line
 
 
-def run_struck(strike_at, names, scenario):
+def run_struck(strike_at, where, scenario):
     """Runs a scenario on a loop that goes on after the interrupt, as asyncio.run does for its own teardown."""
     loop = asyncio.new_event_loop()
-    striker = Striker(strike_at, names)
+    striker = Striker(strike_at, where)
     previous = sys.gettrace()  # that of coverage
     try:
         task = loop.create_task(scenario(striker))
@@ -96,7 +91,7 @@ async def a_stop_ends(striker):
     assert not pending, f"struck in {striker.struck}: the call never resolved"
     assert isinstance(call.exception(), WorkerStopped)
     hold.set()
-    while sup._attached().abandoned:
+    while sup.statistics().abandoned:
         await asyncio.sleep(0.001)
     return len(done)
 
@@ -126,29 +121,23 @@ async def a_shutdown_asks_all(striker):
 
 
 LIMIT = 10
-INBOX = {"_rung", "_called", "drain", "_arrived", "_settle", "_forget", "_feed", "work", "_carry_out", "conclude"}
-ALARMS = {"_rung", "_feed", "work", "_carry_out", "_conclude", "_deliver", "_forget", "stop", "_give_ladder", "_claim"}
-ASKING = {
-    "_begin_shutdown",
-    "_ask_lives",
-    "stop",
-    "_give_ladder",
-    "_claim",
-    "_perform",
-    "_wake_waiters",
-    "_start_chain",
-}
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    ("scenario", "names"), [(calls_end, INBOX), (a_stop_ends, ALARMS), (a_shutdown_asks_all, ASKING)]
+    ("scenario", "where"),
+    [
+        (calls_end, inside.WHEN_CALLS_END),
+        (a_stop_ends, inside.WHEN_ALARMS_RING),
+        (a_shutdown_asks_all, inside.WHEN_A_SHUTDOWN_ASKS),
+    ],
 )
-def test_an_interrupt_at_any_line_loses_nothing(scenario, names):
-    strike_at, missed, where = 0, 0, set()
+def test_an_interrupt_at_any_line_loses_nothing(scenario, where):
+    assert not where.missing()
+    strike_at, missed, struck = 0, 0, set()
     while missed < 2 and strike_at < 400:
         strike_at += 1
-        striker, _ = run_struck(strike_at, names, scenario)
+        striker, _ = run_struck(strike_at, where, scenario)
         missed += striker.struck is None
-        where.add(striker.struck)
-    assert len(where) > 20, "the interrupts did not strike"
+        struck.add(striker.struck)
+    assert len(struck) > 20, "the interrupts did not strike"

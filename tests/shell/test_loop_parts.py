@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import select
 import threading
 import time
 from functools import partial
@@ -12,10 +11,9 @@ from itertools import count
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
-from supervisor._loop.alarms import Alarms
-from supervisor._loop.inbox import TURN, Inbox
-from supervisor._loop.outlast import outlast
 
+from .. import inside
+from ..inside import TURN, Alarms, Inbox, outlast
 from ..stepper import Stepper
 
 
@@ -68,7 +66,7 @@ async def test_a_burst_is_handled_in_turns_that_are_short(eventfd):
 
 
 async def test_a_burst_of_what_is_quickly_done_is_handled_in_few_turns(eventfd, monkeypatch):
-    monkeypatch.setattr("supervisor._loop.inbox.TURN", 60)
+    inside.patch(monkeypatch, TURN=60)
     seen = []
     inbox = Inbox(asyncio.get_running_loop(), seen.append)
     for n in range(100 * Inbox.SLICE):
@@ -144,7 +142,7 @@ def test_alarms_of_what_is_over_do_not_ring_and_are_forgotten(virtual):
         for target in targets[:-1]:
             target.over = True
             alarms.forget()
-        assert len(alarms._heap) < 200
+        assert inside.alarms_in(alarms) < 200
         await time.advance(1500)
         return targets[-1]
 
@@ -180,7 +178,7 @@ def test_an_alarm_whose_ringing_was_interrupted_rings_again(virtual):
         alarms = Alarms(asyncio.get_running_loop(), time, ring)
         alarms.set(time.now, target)
         with pytest.raises(KeyboardInterrupt):
-            alarms._rung()
+            inside.ring_alarms(alarms)
         await time.advance(0)
 
     virtual(main)
@@ -212,7 +210,7 @@ async def test_no_queued_call_starts_once_a_shutdown_has_begun_and_each_is_in_th
         await sup.start(lambda ctx: ctx.stop.wait())
     calls = [asyncio.create_task(sup.run(work, n)) for n in range(200)]
     await asyncio.sleep(0)
-    live = len(sup._attached().live())
+    live = len(inside.runs(sup))
     begun = asyncio.create_task(sup.shutdown())
     await asyncio.sleep(0)
     at_the_beginning = len(started)
@@ -241,7 +239,7 @@ async def test_the_repr_says_where_it_is_in_its_life():
     worker = await sup.start(lambda ctx: ctx.stop.wait(), name="w")
     assert repr(sup) == "<Supervisor 'app': running, 1 workers>"
     assert repr(worker) == "<Worker 'w' on a thread: running>"
-    assert "<Run 'w' running>" in repr(sup._attached().live())
+    assert "<Run 'w' running>" in repr(inside.runs(sup))
     closing = asyncio.create_task(sup.shutdown())
     await asyncio.sleep(0)
     assert repr(sup) == "<Supervisor 'app': shutting down, 1 workers>"
@@ -253,23 +251,15 @@ async def test_the_repr_says_where_it_is_in_its_life():
 async def test_a_copy_of_a_process_lets_go_of_what_it_has_not():
     used, unused = Supervisor("used"), Supervisor("unused")
     await used.run(int)
-    runtime = used._attached()
-    for sup in (used, unused):
-        sup._forked()
+    shut_down = inside.copied_by_a_fork(used, unused)
     with pytest.raises(RuntimeError, match="before the fork"):
         await used.run(int)
     assert await unused.run(int, "5") == 5
     await unused.shutdown()
-    runtime.begin_shutdown()
-    while runtime.report is None:
-        await asyncio.sleep(0)
+    await shut_down()
 
 
 # ------------------------------------------------------------------------------------------------ the bell
-
-
-def is_rung(inbox):
-    return bool(select.select([inbox._bell.fd], [], [], 0)[0])
 
 
 BELL = [(["b"], True), (["b"], False), ([], True), ([], False)]
@@ -279,21 +269,18 @@ BELL = [(["b"], True), (["b"], False), ([], True), ([], False)]
 def raced(items, armed, posters, choose):
     """Has threads post while the loop takes its turn, line by line as `choose` says; then has it take what it hears."""
     seen = []
-    inbox = Inbox(asyncio.get_running_loop(), seen.append)
-    inbox._items.extend(items)
-    inbox._armed = armed
-    inbox._bell.ring()
-    racers = [Stepper(inbox._rung, Inbox._rung.__code__)]
-    racers += [Stepper(partial(inbox.post, name), Inbox.post.__code__) for name in range(posters)]
+    inbox = inside.inbox_with(items, seen.append, armed=armed)
+    racers = [Stepper(partial(inside.take_turn, inbox), inside.IN_A_TURN)]
+    racers += [Stepper(partial(inbox.post, name), inside.IN_A_POST) for name in range(posters)]
     while racing := [racer for racer in racers if not racer.over]:
         choose(racing).step()
     for racer in racers:
         racer.thread.join()
-    while is_rung(inbox):
-        inbox._rung()
+    while inside.is_rung(inbox):
+        inside.take_turn(inbox)
     inbox.post("last")
-    while is_rung(inbox):
-        inbox._rung()
+    while inside.is_rung(inbox):
+        inside.take_turn(inbox)
     inbox.close()
     return seen, sorted(map(str, [*items, *range(posters), "last"]))
 

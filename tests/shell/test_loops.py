@@ -16,6 +16,8 @@ import uvloop
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor, SupervisorError, WorkerTimeout
 
+from .. import inside
+
 
 def wait_for_stop(ctx):
     return ctx.stop.wait()
@@ -169,9 +171,7 @@ def test_a_loop_that_is_closed_before_a_worker_ends_is_left_in_peace(capfd):
         loop.close()
         release.set()
         assert ended.wait(5)
-        sup._attached().threads.retire()
-        for thread in tuple(sup._attached().threads._members):
-            thread.join(5)
+        inside.retire_threads(sup)
         task.get_coro().close()
         del sup, task
     assert capfd.readouterr().err == ""

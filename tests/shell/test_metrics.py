@@ -33,6 +33,7 @@ from supervisor import (
 )
 from supervisor.metrics import METRICS, STOP_BUCKETS, register, unregister
 
+from .. import inside
 from ..waiting import until
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -258,8 +259,8 @@ async def test_the_changes_of_calls_that_nobody_watches_are_those_that_a_watcher
 async def test_counting_has_no_call_watched(registry):
     async with Supervisor("app") as sup:
         register(sup, registry=registry)
-        call = asyncio.get_running_loop().run_in_executor(sup._view, int)
-        assert not call.run.watched
+        call = asyncio.get_running_loop().run_in_executor(inside.loop_view(sup), int)
+        assert not inside.is_watched(inside.run_of_call(call))
         await call
 
 
@@ -461,8 +462,7 @@ async def test_what_cannot_be_counted_is_logged_once_and_harms_nobody(registry, 
     async with Supervisor("app") as sup, Supervisor("other") as other:
         register(sup, registry=registry)
         register(other, registry=registry)
-        for tally in (*sup._subscribers.counters, *other._subscribers.counters):
-            tally.unseen = tally.transitions = None  # it is broken
+        inside.break_counters(sup, other)
         worker = await sup.start(wait)
         assert (await worker.stop()).ended == "stopped"
         assert await sup.run(int) == 0
@@ -479,10 +479,9 @@ async def test_what_cannot_be_counted_is_logged_once_and_harms_nobody(registry, 
 async def test_a_call_that_nobody_logs_and_that_cannot_be_counted_is_resolved(registry):
     async with Supervisor("app", logger=Silent()) as sup:
         register(sup, registry=registry)
-        (tally,) = sup._subscribers.counters
-        tally.unseen = None
+        inside.break_counters(sup)
         assert await sup.run(int) == 0
-        assert not sup._subscribers.counters
+        assert not inside.counters(sup)
         assert await sup.run(int) == 0
 
 
@@ -514,7 +513,7 @@ async def test_several_supervisors_share_a_registry(registry):
         assert got("supervisor_exits_total", supervisor="other", **labels) == 2
         unregister(other, registry=registry)
         assert (await scraped(registry)).nonzero("supervisor_call_capacity", "supervisor").keys() == {"app"}
-        assert not other._subscribers.counters
+        assert not inside.counters(other)
 
 
 async def test_registering_again_changes_nothing(registry):
@@ -523,7 +522,7 @@ async def test_registering_again_changes_nothing(registry):
         await sup.run(int)
         register(sup, registry=registry)
         await sup.run(int)
-        assert len(sup._subscribers.counters) == 1
+        assert len(inside.counters(sup)) == 1
         got = await scraped(registry)
         assert got("supervisor_exits_total", kind="thread", role="call", ended="returned") == 2
 
@@ -563,7 +562,7 @@ async def test_a_name_is_free_again_once_its_supervisor_has_shut_down(registry):
         got = await scraped(registry)
         assert got.nonzero("supervisor_exits_total", "ended") == {}
         assert got("supervisor_stopping") == 0
-        assert not first._subscribers.counters
+        assert not inside.counters(first)
 
 
 def test_what_is_not_registered_cannot_be_unregistered(registry):
@@ -607,7 +606,7 @@ def test_a_name_that_another_metric_has_is_refused_and_nothing_is_registered(reg
     sup = Supervisor("app")
     with pytest.raises(ValueError, match="Duplicated"):
         register(sup, registry=registry)
-    assert not sup._subscribers.counters
+    assert not inside.counters(sup)
     registry.unregister(taken)
     register(sup, registry=registry)
     assert scrape(registry)("supervisor_threads") == 0
@@ -621,7 +620,7 @@ def test_multiprocess_mode_needs_a_registry_of_ones_own(registry, monkeypatch, t
     sup = Supervisor("app")
     with pytest.raises(RuntimeError, match="PROMETHEUS_MULTIPROC_DIR is set"):
         register(sup)
-    assert not sup._subscribers.counters
+    assert not inside.counters(sup)
     register(sup, registry=registry)
     assert scrape(registry)("supervisor_threads") == 0
 

@@ -8,10 +8,8 @@ import time
 import pytest
 
 from supervisor import Supervisor, SupervisorClosed
-from supervisor._kinds.threads.pool import Threads
-from supervisor._loop.inbox import Inbox
-from supervisor._runtime.runtime import Runtime
 
+from .. import inside
 from ..stepper import Halt, Stepper
 from ..waiting import LIMIT, until
 
@@ -20,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="with a trace
 
 async def test_a_call_that_ends_while_the_shutdown_looks_for_calls_holds_it_up_no_longer():
     """It is over, so that nobody waits for it, and still listed, so that the shutdown has not ended."""
-    with Halt(Runtime._end_unseen.__code__, "self.errands.unseen_end") as halt:
+    with Halt(inside.NOTES_AN_UNSEEN_END) as halt:
         sup = Supervisor()
         async with sup:
             future = sup.executor().submit(int)
@@ -39,11 +37,11 @@ async def test_a_call_that_comes_too_late_is_taken_back_and_holds_nothing_up(kin
     async with sup:
         busy = asyncio.create_task(sup.run(go.wait))
         executor = sup.executor(kind)
-        late = await asyncio.to_thread(Stepper, lambda: executor.submit(int), Runtime.submit.__code__)
-        await asyncio.to_thread(late.until, "self._list(run)")
+        late = await asyncio.to_thread(Stepper, lambda: executor.submit(int), inside.LISTS_A_CALL)
+        await asyncio.to_thread(late.until, inside.LISTS_A_CALL)
         shutting = asyncio.create_task(sup.shutdown())
         await until(lambda: sup.statistics().stopping)
-        await asyncio.to_thread(late.until, "if (self.closing is not None")
+        await asyncio.to_thread(late.until, inside.LOOKS_FOR_A_SHUTDOWN)
         (worker,) = (worker for worker in sup.workers() if worker.name.startswith("int"))
         go.set()
         await busy
@@ -55,7 +53,7 @@ async def test_a_call_that_comes_too_late_is_taken_back_and_holds_nothing_up(kin
 
 
 async def test_a_call_that_is_given_up_as_a_thread_takes_it_does_not_end_the_thread():
-    with Halt(Threads._carry_out.__code__, "run.ident = get_ident()") as halt:
+    with Halt(inside.TAKES_A_RUN) as halt:
         async with Supervisor(max_threads=1) as sup:
             call = asyncio.create_task(sup.run(time.sleep, 0.01))
             await asyncio.to_thread(halt.stands.wait, LIMIT)
@@ -81,17 +79,7 @@ async def test_a_done_callback_may_wait_for_another_call_of_its_executor():
 
 async def test_an_interrupt_of_who_posts_leaves_the_loop_to_be_woken():
     seen = []
-
-    class Struck(Inbox):
-        struck = False
-
-        def _wake(self):
-            if not self.struck:
-                self.struck = True
-                raise KeyboardInterrupt
-            super()._wake()
-
-    inbox = Struck(asyncio.get_running_loop(), seen.append)
+    inbox = inside.StruckInbox(asyncio.get_running_loop(), seen.append)
     with pytest.raises(KeyboardInterrupt):
         inbox.post(1)
     inbox.post(2)

@@ -23,9 +23,8 @@ from supervisor import (
     WorkerTimeout,
     current_context,
 )
-from supervisor._core.stop_order import deadlines
-from supervisor._runtime.nodes import GroupNode, WorkerNode
 
+from .. import inside
 from ..waiting import refused_elsewhere, until
 
 LIMIT = 20  # seconds after which whoever waits gives up
@@ -137,7 +136,7 @@ def test_the_pause_begins_anew_after_a_run_that_lasted(virtual):
 
 @pytest.mark.parametrize("chance", [0.0, 0.25, 1.0])
 def test_the_pause_is_spread_within_its_bounds(virtual, chance, monkeypatch):
-    monkeypatch.setattr("supervisor._runtime.runtime.random.random", lambda: chance)
+    inside.patch_chance(monkeypatch, chance)
     pause = 10 * (0.5 + chance)
 
     async def main(loop):
@@ -156,7 +155,7 @@ def test_no_two_supervisors_throw_the_same_dice():
     async def throw():
         async with Supervisor() as sup:
             await sup.run(int)
-            return sup._attached().lives._dice()
+            return inside.throw_dice(sup)
 
     chances = {asyncio.run(throw()) for _ in range(20)}
     assert len(chances) == 20
@@ -453,7 +452,7 @@ async def test_a_stop_beats_a_restart_at_every_moment(how):
         assert not isinstance(worker.outcome.error, RestartLimitExceeded)
         assert how == "shutdown" or worker.attempt == attempt
         assert len(report.outcomes) == (0 if how == "stop" else 1)
-        assert sup._attached().lives.all == {}
+        assert inside.nodes(sup) == []
 
 
 async def test_a_stop_beats_a_restart_that_was_asked_for():
@@ -1221,36 +1220,21 @@ async def test_the_third_of_three_ordered_starts_fails_and_the_others_go_on(even
 # ------------------------------------------------------------------------------------------------ deadlines
 
 
-class Kind:
-    name = "thread"
-
-
-ROOT = GroupNode(None, "one_for_one", "give_up")
+ROOT = inside.group_node()
 
 
 def lives(*after):
     """Lives with the numbers of those that each comes after."""
     made = []
     for number, others in enumerate(after):
-        life = WorkerNode(
-            ROOT,
-            Kind(),
-            print,
-            (),
-            name=None,
-            policy=None,
-            restart=Restart(),
-            heartbeat=None,
-            ready_timeout=None,
-            after=tuple(made[other] for other in others),
-        )
+        life = inside.worker_node(ROOT, after=tuple(made[other] for other in others))
         life.number = number
         made.append(life)
     return made
 
 
 def reserved(made, deadline, budgets):
-    found = deadlines(reversed(made), 100.0, 100.0 + deadline, lambda life: budgets[life.number])
+    found = inside.deadlines(reversed(made), 100.0, 100.0 + deadline, lambda life: budgets[life.number])
     return [round(found[life] - 100.0, 6) for life in made]
 
 
@@ -1284,7 +1268,7 @@ def test_without_time_nobody_has_any():
 def test_those_that_have_ended_need_no_time():
     made = lives((), (0,))
     made[0].over = True
-    assert deadlines(made[1:], 0.0, 10.0, lambda life: 5.0) == {made[1]: 10.0}
+    assert inside.deadlines(made[1:], 0.0, 10.0, lambda life: 5.0) == {made[1]: 10.0}
 
 
 def test_a_ladder_of_nothing_needs_no_time():
@@ -1403,8 +1387,8 @@ async def test_many_restarts_leave_nothing_behind():
         await until(runs(failing, 100))
         gc.collect()
         assert sup.statistics().threads <= 3  # one may be past its last line
-        assert len(sup._attached().lives.all) == 2
-        assert sup._attached().names == {}
+        assert len(inside.nodes(sup)) == 2
+        assert not inside.names_taken(sup)
 
 
 # ------------------------------------------------------------------------------------------------ chains

@@ -21,7 +21,8 @@ from supervisor import (
     WorkerTimeout,
     current_context,
 )
-from supervisor._core.ladder import StopAsked
+
+from .. import inside
 
 BRIEF = EscalationPolicy(Ask(0.05))
 
@@ -118,7 +119,7 @@ async def test_the_callers_context_variables_are_visible():
 
 
 async def test_the_context_is_there_inside_and_nowhere_else():
-    def inside():
+    def within():
         ctx = current_context()
         assert current_context() is ctx
         helper = []
@@ -135,7 +136,7 @@ async def test_the_context_is_there_inside_and_nowhere_else():
         return ctx.name, ctx.kind, ctx.attempt, ctx.reason, len(helper)
 
     async with Supervisor() as sup:
-        assert await sup.run(inside, name="me") == ("me", "thread", 1, None, 1)
+        assert await sup.run(within, name="me") == ("me", "thread", 1, None, 1)
         with pytest.raises(LookupError):
             current_context()
 
@@ -192,7 +193,7 @@ async def test_a_timeout_that_is_not_reached_leaves_no_trace():
     async with Supervisor() as sup:
         for _ in range(300):
             assert await sup.run(int, "5", timeout=1000) == 5
-        assert len(sup._attached()._alarms._heap) < 200
+        assert inside.alarms_set(sup) < 200
 
 
 async def test_a_cancellation_waits_for_the_end_of_the_work(entered, release):
@@ -232,9 +233,7 @@ async def test_by_default_a_cancelled_call_is_not_injected(events, leftovers):
         task.cancel()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        ladder = sup._attached().live()[0].ladder
-        assert ladder is not None
-        assert [step.name for step in (ladder.state.step, *ladder.state.later)] == ["ask"]
+        assert [step.name for step in inside.steps_of(inside.runs(sup)[0])] == ["ask"]
         leftovers.release.set()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -380,10 +379,10 @@ async def test_idle_threads_are_reused_and_grown_on_demand():
     async with Supervisor(max_threads=4) as sup:
         for _ in range(50):
             await sup.run(int)
-        assert sup._attached().threads.size == 1
+        assert inside.threads(sup).size == 1
         barrier = threading.Barrier(4)
         await asyncio.gather(*(sup.run(barrier.wait, 5) for _ in range(4)))
-        assert sup._attached().threads.size == 4
+        assert inside.threads(sup).size == 4
 
 
 async def test_abandoned_threads_are_replaced_up_to_as_many_again(leftovers):
@@ -391,14 +390,14 @@ async def test_abandoned_threads_are_replaced_up_to_as_many_again(leftovers):
         for _ in range(2):
             with pytest.raises(WorkerTimeout):
                 await sup.run(leftovers.block, timeout=0, policy=BRIEF)  # withdrawn: never on a thread
-        assert sup._attached().threads.stuck == 0
+        assert inside.threads(sup).stuck == 0
         for stuck in range(1, 5):
             with pytest.raises(WorkerTimeout):
                 await sup.run(leftovers.block, timeout=0.05, policy=EscalationPolicy(Ask(0)))
-            assert sup._attached().threads.stuck == stuck
+            assert inside.threads(sup).stuck == stuck
             if stuck < 4:
                 assert await sup.run(int, "5") == 5
-        assert sup._attached().threads.capacity == 0
+        assert inside.threads(sup).capacity == 0
         queued = asyncio.create_task(sup.run(int, "6"))
         await asyncio.sleep(0.05)
         assert not queued.done()
@@ -415,7 +414,7 @@ async def test_a_late_end_is_logged_and_changes_nothing(events, leftovers):
             await asyncio.sleep(0.001)
         ended = [event["ended"] for event in events if event["event"] == "worker.ended" and event["worker"] == "stuck"]
         assert ended == ["abandoned"]
-        assert sup._attached().threads.stuck == 0
+        assert inside.threads(sup).stuck == 0
 
 
 async def test_unnamed_workers_are_named_after_their_function():
@@ -571,7 +570,7 @@ async def test_an_error_that_came_before_the_stop_comes_as_it_is():
         await asyncio.sleep(0)
         (worker,) = sup.workers()
         ended.wait(5)
-        while not sup._attached()._inbox._items:
+        while not inside.something_is_posted(sup):
             pass
         outcome = await worker.stop()
         assert outcome.ended == "failed"
@@ -582,25 +581,12 @@ async def test_an_error_that_came_before_the_stop_comes_as_it_is():
 async def test_a_run_that_has_ended_when_its_time_is_up_is_not_abandoned(monkeypatch):
     """Its completion is found at the last moment, while the ladder is about to give it up."""
     async with Supervisor(max_threads=2, policy=EscalationPolicy(Ask(0))) as sup:
-        runtime = sup._attached()
         for _ in range(5):
             release, entered = threading.Event(), threading.Event()
             task = await held(sup, entered=entered, release=release)
-            drain = runtime._inbox.drain
-
-            def late(limit=None, release=release, drain=drain):
-                release.set()
-                while not runtime._inbox._items:
-                    pass
-                drain(limit)
-
-            run = runtime.live()[0]
-            runtime._give_ladder(run, "stop", "")
-            with monkeypatch.context() as patch:
-                patch.setattr(runtime._inbox, "drain", late)
-                runtime._feed(run, StopAsked("stop"))
+            inside.stop_with_a_late_look(monkeypatch, sup, release.set)
             assert await task == "value"
-        assert (runtime.threads.stuck, runtime.abandoned) == (0, {})
+        assert (inside.threads(sup).stuck, sup.statistics().abandoned) == (0, 0)
 
 
 async def test_withdrawn_calls_let_go_of_what_they_held(entered, release):
@@ -608,12 +594,12 @@ async def test_withdrawn_calls_let_go_of_what_they_held(entered, release):
         first = await held(sup, entered=entered, release=release)
         queued = asyncio.create_task(sup.run(id, object()))
         await asyncio.sleep(0)
-        run = sup._attached().live()[1]
-        assert run.args
+        run = inside.runs(sup)[1]
+        assert inside.held_by(run)[0]
         queued.cancel()
         with pytest.raises(asyncio.CancelledError):
             await queued
-        assert (run.args, run.context, run.fn.__name__) == ((), None, "let_go")
+        assert inside.held_by(run) == ((), None, "let_go")
         release.set()
         await first
 

@@ -23,6 +23,8 @@ from supervisor import (
     current_context,
 )
 
+from .. import inside
+
 QUICK = EscalationPolicy(Ask(0.05), Inject(0.1, every=0.02))
 
 
@@ -77,7 +79,7 @@ async def test_it_returns_in_time_whatever_the_workers_do(leftovers, timeout):
     began = time.monotonic()
     report = await sup.shutdown(timeout=timeout)
     assert time.monotonic() - began < timeout + 0.25
-    assert len(report.abandoned) == 10 + min(32, len(calls), sup._settings.max_threads)
+    assert len(report.abandoned) == 10 + min(32, len(calls), inside.settings(sup).max_threads)
     assert all(isinstance(error, WorkerStopped) for error in await asyncio.gather(*calls, return_exceptions=True))
 
 
@@ -266,7 +268,7 @@ def test_request_shutdown_after_the_loop_has_gone_is_quiet():
 
     asyncio.run(main())
     sup.request_shutdown("too late")
-    sup._attached().threads.retire()  # nobody else ends its idle thread
+    inside.retire_threads(sup)  # nobody else ends its idle thread
 
 
 async def test_request_shutdown_in_a_signal_handler_that_interrupts_anything():

@@ -11,6 +11,8 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 
+from .. import inside
+
 LOOPS = ["asyncio", "uvloop"]
 
 
@@ -114,8 +116,8 @@ async def test_a_first_signal_during_a_shutdown_does_not_shorten_it(leftovers):
         sup.request_shutdown()
         assert await waiting is None
         send(signal.SIGTERM)
-        await turns(lambda: sup._runtime._signals.first is not None)
-        assert worker._run.state.deadline - sup._runtime.clock() > 500
+        await turns(lambda: inside.first_signal(sup) is not None)
+        assert inside.time_of_step(sup, worker) > 500
         leftovers.release.set()
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Statistics, Supervisor
 
+from .. import inside
+
 QUICK = EscalationPolicy(Ask(0.01), Inject(5))
 
 
@@ -107,7 +109,7 @@ async def test_a_closed_one_reads_no_more_and_costs_no_more():
             reading = asyncio.ensure_future(anext(seen, "the end"))
             await asyncio.sleep(0)
         assert await reading == "the end"
-        assert not sup._subscribers
+        assert not inside.has_subscribers(sup)
         await sup.run(int)
         assert [transition async for transition in seen] == []
 
@@ -116,7 +118,7 @@ async def test_one_that_is_dropped_costs_no_more():
     async with Supervisor() as sup:
         sup.transitions()
         gc.collect()
-        assert not sup._subscribers
+        assert not inside.has_subscribers(sup)
 
 
 async def test_it_may_be_opened_before_the_first_use():

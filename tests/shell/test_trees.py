@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from supervisor import Ask, EscalationPolicy, Inject, Restart, Supervisor, SupervisorError
 
+from .. import inside
+
 LIMIT = 20
 POLICY = EscalationPolicy(Ask(0.02), Inject(5))
 
@@ -94,7 +96,7 @@ class Tree:
             pass
         if "fail" in orders and not ctx.stop.is_set():
             with ctx.shield(), self.lock:
-                life = next(life for life in list(self.sup._runtime.lives.all.values()) if life.name == ctx.name)
+                life = next(life for life in inside.nodes(self.sup) if life.name == ctx.name)
                 self.failures[life] += 1
             raise ValueError(ctx.name)
 
@@ -141,7 +143,7 @@ class Tree:
         except (ValueError, SupervisorError):
             return
         self.groups.append(made)
-        self.members.add(made._group)
+        self.members.add(inside.node_of(made))
 
     async def start(self, group, name, restart, after):
         worker = await group.start(self.work, name=name, restart=restart, after=after)
@@ -150,7 +152,7 @@ class Tree:
 
     def note(self):
         """Looks at all that is in the tree now."""
-        for life in self.sup._runtime.lives.all.values():
+        for life in inside.nodes(self.sup):
             self.members.add(life)
             self.handles[life.worker] = life
             self.limits.setdefault(life, life.restart.max_restarts if life.restart.when != "never" else 0)
@@ -158,7 +160,7 @@ class Tree:
 
     def pairs(self):
         """Who must end before whom, of those that run now."""
-        live = [life for life in self.sup._runtime.lives.all.values() if life.name in self.running]
+        live = [life for life in inside.nodes(self.sup) if life.name in self.running]
         for life in live:
             for other in (other for member in (life, *life.groups) for other in member.after if not other.over):
                 for earlier in live:
@@ -168,7 +170,7 @@ class Tree:
     # ---------------------------------------------------------------------------- the end
 
     async def end(self):
-        if self.sup.report is None and self.sup._runtime.closing is None:
+        if not self.sup.statistics().stopping:
             pairs = list(self.pairs())
         else:
             pairs = []  # it has shut itself down
@@ -185,16 +187,15 @@ class Tree:
         self.look_behind(report)
 
     def look_behind(self, report):
-        runtime = self.sup._runtime
         assert not self.wrong
         assert not self.running
         assert all(self.failures[life] <= limit + 1 for life, limit in self.limits.items())
         assert not report.abandoned
         assert self.sup.workers() == ()
         assert self.sup.statistics().threads == 0
-        assert not runtime._alarms._heap
-        assert not runtime.lives.all
-        assert not runtime.lives._held
+        assert not inside.alarms_set(self.sup)
+        assert not inside.nodes(self.sup)
+        assert not inside.nodes_that_wait(self.sup)
         assert not [member for member in self.members if member.dependents]
         assert all(group.report is not None for group in self.groups)
         assert max(Counter(outcome.worker for outcome in report.outcomes).values(), default=1) == 1

@@ -21,6 +21,8 @@ from supervisor import (
 )
 from supervisor.testing import FakeWorkers, VirtualTime
 
+from .. import inside
+
 LADDER = EscalationPolicy(Ask(5), Inject(2), Terminate(3), Kill(2))
 
 
@@ -34,7 +36,7 @@ def other(*_):
 
 @pytest.fixture
 async def sup(fake_workers, ladder_time):
-    ladder_time._patience = 0  # nothing is real here
+    inside.wait_for_nothing_real(ladder_time)
     async with Supervisor("fakes", policy=LADDER, max_threads=2) as sup:
         yield sup
         for run in fake_workers.runs:
@@ -283,7 +285,7 @@ def test_late_calls_have_the_clock_of_the_supervisor():
         sup = runner.run(main())
         with VirtualTime():
             assert runner.run(asyncio.to_thread(int, "7")) == 7
-        assert sup._default.late.clock == sup._runtime.clock
+        assert inside.clock_of_late_calls(sup) == inside.clock_of(sup)
 
 
 async def test_a_function_without_a_script_is_named(sup, fake_workers):
@@ -339,7 +341,7 @@ def test_who_waits_for_a_run_no_longer_holds_up_none():
     with FakeWorkers() as fakes:
         fakes.script(render, after=0, returns="page")
         asyncio.run(give_up(fakes))
-        assert fakes._waiting == []
+        assert not inside.waits_for_a_run(fakes)
         loop = asyncio.new_event_loop()
         waiting = fakes.next_run()
         loop.run_until_complete(begun(waiting))

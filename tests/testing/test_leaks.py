@@ -1,6 +1,7 @@
 """The check for what is left behind, without pytest's fixtures."""
 
 import asyncio
+import contextlib
 import math
 import threading
 
@@ -8,6 +9,8 @@ import pytest
 
 from supervisor import Supervisor
 from supervisor.testing import LeakCheck
+
+from .. import inside
 
 
 def wait_for_stop(ctx):
@@ -55,12 +58,11 @@ def test_threads_of_others(leftovers, name):
 async def test_a_process_that_was_given_up_by_a_supervisor_that_was_there():
     async with Supervisor("there") as sup:
         await sup.run(int)
-        processes = sup._attached().kind("process")
-        with pytest.raises(AssertionError, match=r"- process \d+: .*python") as caught, LeakCheck(grace=0):
-            await sup.run(int, kind="process")
-            processes._lost.update(dict.fromkeys(processes._all))  # as if SIGKILL had not ended them
-        assert "worker" not in str(caught.value).splitlines()[1].partition(":")[0]
-        processes._lost.clear()
+        with contextlib.ExitStack() as stack:
+            with pytest.raises(AssertionError, match=r"- process \d+: .*python") as caught, LeakCheck(grace=0):
+                await sup.run(int, kind="process")
+                stack.enter_context(inside.given_up(sup))
+            assert "worker" not in str(caught.value).splitlines()[1].partition(":")[0]
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
@@ -106,11 +108,7 @@ def test_a_supervisor_from_before_whose_loop_was_closed_over_it():
             asyncio.run(sup.start(wait_for_stop))
     with LeakCheck(grace=0):
         pass  # another test is not blamed for it
-    runtime = sup._runtime
-    stop = runtime.live()[0].ctx.stop
-    stop.set()
-    stop.release()
-    runtime.report = "never"
+    inside.let_go(sup)
 
 
 @pytest.mark.parametrize("grace", [-1, math.nan, "1"])

@@ -13,6 +13,7 @@ PRELUDE = """
 import asyncio, threading, time
 import anyio, pytest, pytest_asyncio
 from supervisor import *
+from tests import inside
 
 wall = threading.Event()
 
@@ -205,8 +206,8 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.supervisor(max_threads=3, shutdow
 
 @pytest.mark.supervisor(policy=EscalationPolicy(Ask(9)), max_threads=2)
 async def test_the_nearest_wins(supervisor, make_supervisor):
-    settings = make_supervisor(strategy="one_for_all")._settings
-    assert settings.policy == supervisor._settings.policy == EscalationPolicy(Ask(9))
+    settings = inside.settings(make_supervisor(strategy="one_for_all"))
+    assert settings.policy == inside.settings(supervisor).policy == EscalationPolicy(Ask(9))
     assert (settings.max_threads, settings.shutdown_timeout, settings.strategy) == (2, 1.0, "one_for_all")
 
 @pytest.mark.supervisor(max_thread=2)
@@ -250,7 +251,7 @@ async def test_it(supervisor):
         go_on.set()
         await call
     assert caught.value.outcome.ended == "stopped"
-    assert supervisor._attached()._make_rules(None, "thread", False, False).own_steps == (Ask(0.5),)
+    assert inside.steps_of_a_call_that_is_cancelled(supervisor) == (Ask(0.5),)
     assert EscalationPolicy().budget("thread") == 7
 """)
     result.assert_outcomes(passed=1)
@@ -292,7 +293,7 @@ def test_the_default_ladder_can_be_configured(inner):
 @pytest.mark.asyncio
 async def test_it(supervisor):
     await supervisor.run(int)
-    assert supervisor._attached().default_policy == EscalationPolicy(Ask(3), Kill(0.25))
+    assert inside.default_policy(supervisor) == EscalationPolicy(Ask(3), Kill(0.25))
 """
     inner(source, ini="supervisor_policy = kill=0.25 ask=3\n").assert_outcomes(passed=1)
     for wrong, why in ("ask", "could not convert"), ("aks=5", "unknown step 'aks'"), ("ask=-1", "0 or more"):
@@ -315,11 +316,7 @@ supervisors = []
 @pytest.fixture(autouse=True, scope="module")
 def let_go():
     yield
-    shell = supervisors.pop()._runtime
-    stop = shell.live()[0].ctx.stop
-    stop.set()
-    stop.release()
-    shell.report = "never"
+    inside.let_go(supervisors.pop())
 """,
     )
     result.assert_outcomes(passed=1, errors=1)
@@ -445,7 +442,7 @@ def let_go():
         process.wait()
     wall.set()
     for sup in supervisors:  # nobody can shut it down any more: its thread ends by itself
-        sup._runtime.report = "never"
+        inside.forget(sup)
 """
 
 
@@ -543,7 +540,7 @@ def test_it_costs_a_test_run_that_does_not_use_it_next_to_nothing(pytester):
         import sys
         def test_it():
             assert "supervisor.pytest_plugin" in sys.modules
-            for name in "_api", "_runtime", "testing", "_core.policy":
+            for name in "_supervisor", "_shell", "testing", "_policy":
                 assert f"supervisor.{name}" not in sys.modules
             assert "anyio" not in sys.modules and "structlog" not in sys.modules
     """)

@@ -21,6 +21,8 @@ from supervisor import (
 )
 from supervisor.testing import VirtualTime
 
+from .. import inside
+
 LONG = EscalationPolicy(Ask(500), Inject(200, every=1000), Terminate(300), Kill(200))
 
 
@@ -184,11 +186,11 @@ async def test_supervisors_outside_its_block_have_real_time():
     async with Supervisor() as before:
         await before.run(int)
         with VirtualTime() as time:
-            assert before._attached().clock is not time
-            async with Supervisor() as inside:
-                assert inside._attached().clock is time
+            assert inside.clock_of(before) is not time
+            async with Supervisor() as within:
+                assert inside.clock_of(within) is time
         async with Supervisor() as after:
-            assert after._attached().clock is not time
+            assert inside.clock_of(after) is not time
 
 
 def test_it_reaches_supervisors_of_other_loops(leftovers):
@@ -280,7 +282,7 @@ async def test_two_advances_make_one():
     """2 s and 3 s are 5 s, whatever the rounding says."""
     with VirtualTime(patience=0) as time:
         for start in (0.1, 0.7, 1e6 / 3, 12345.678):
-            time._now = start
+            inside.set_time(time, start)
             rang = []
             time.call_at(asyncio.get_running_loop(), start + 0.3, lambda rang=rang: rang.append(True))
             await time.advance(0.1)

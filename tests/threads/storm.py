@@ -1,8 +1,8 @@
 """The storm: two injectors aim at whatever run is current, in bursts and
 pauses, while a worker carries out runs.
 
-Run as a script, so that an exception which escapes cannot hide in a test runner:
-    python storm.py RUNS SWITCH_INTERVAL
+Run in a process of its own, so that an exception which escapes cannot hide in a test runner:
+    python -m tests.threads.storm RUNS SWITCH_INTERVAL
 Its last line is a JSON object: what happened how often, and under "bad" what must never happen.
 """
 
@@ -17,8 +17,10 @@ import time
 from collections import Counter
 from typing import Any
 
-from supervisor._core.errors import StopInjected
-from supervisor._kinds.threads.gate import MISSING, Gate, Shield
+from supervisor import StopInjected
+
+from .. import inside
+from ..inside import MISSING, Gate, Shield
 
 runs = 0
 seen: Counter[str] = Counter()
@@ -54,13 +56,13 @@ def shielded(gate: Gate, body: list[int], turns: int) -> int:
                     with Shield(gate):
                         spin(turns // 10)
                     body.append(-1)
-                if gate._lock._is_owned():  # type: ignore[attr-defined]
+                if inside.is_closed(gate):
                     bad["the gate stays closed after a shield"] += 1
                 seen["shields"] += 1
                 spin(turns // 20)
             return 1
         except StopInjected:
-            if gate._lock._is_owned():  # type: ignore[attr-defined]
+            if inside.is_closed(gate):
                 bad["the gate is closed in a handler"] += 1
             seen["swallowed"] += 1
             if len(body) > 400:

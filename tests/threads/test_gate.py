@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 
 from supervisor import StopInjected
-from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
+
+from .. import inside
+from ..inside import MISSING, Gate, Shield, injection_missing
+
+ROOT = Path(__file__).parents[2]
 
 
 class InThread:
@@ -131,19 +135,19 @@ def test_an_injection_at_the_very_end_leaves_the_value() -> None:
 
 
 def test_a_shield_holds_it_back_until_it_is_left() -> None:
-    inside, go_on, log = threading.Event(), threading.Event(), []
+    within, go_on, log = threading.Event(), threading.Event(), []
 
     def work(gate: Gate) -> None:
         with Shield(gate):
             with Shield(gate):
-                inside.set()
+                within.set()
                 go_on.wait(5)
                 log.append("inner done")
             log.append("outer done")
         log.append("after the shield")
 
     running = InThread(work)
-    assert inside.wait(5)
+    assert within.wait(5)
     assert running.gate.inject() == "deferred"
     assert running.gate.inject() == "deferred"
     go_on.set()
@@ -159,18 +163,18 @@ def test_a_shield_that_swallows_what_it_held_back_can_be_hit_again() -> None:
         for _ in range(3):
             try:
                 with Shield(gate):
-                    inside.set()
+                    within.set()
                     go_on.wait(5)
                     go_on.clear()
             except StopInjected as error:
                 hits.append(error)
         return "done"
 
-    inside, go_on = threading.Event(), threading.Event()
+    within, go_on = threading.Event(), threading.Event()
     running = InThread(work)
     for _ in range(3):
-        assert inside.wait(5)
-        inside.clear()
+        assert within.wait(5)
+        within.clear()
         assert running.gate.inject() == "deferred"
         go_on.set()
     assert running.end() == ("done", None)
@@ -180,7 +184,7 @@ def test_a_shield_that_swallows_what_it_held_back_can_be_hit_again() -> None:
 def test_the_error_of_a_shielded_body_is_kept_as_context() -> None:
     def work(gate: Gate) -> None:
         with Shield(gate):
-            gate._deferred.append(StopInjected)
+            inside.defer(gate, StopInjected)
             raise ValueError("mine")
 
     _, error = InThread(work).end()
@@ -226,18 +230,18 @@ def test_a_swallower_ends_by_the_third_injection() -> None:
 
 @pytest.mark.parametrize("where", ["blocked", "shielded"])
 def test_who_injects_is_never_held_up(where: str) -> None:
-    inside, release = threading.Event(), threading.Event()
+    within, release = threading.Event(), threading.Event()
 
     def work(gate: Gate) -> None:
         if where == "shielded":
             with Shield(gate):
-                inside.set()
+                within.set()
                 release.wait(10)
-        inside.set()
+        within.set()
         release.wait(10)
 
     running = InThread(work)
-    assert inside.wait(5)
+    assert within.wait(5)
     assert running.gate.inject() == ("deferred" if where == "shielded" else "injected")  # returned: it did not wait
     assert not release.is_set()
     release.set()
@@ -263,14 +267,16 @@ def test_an_exception_left_pending_ends_a_blocked_thread_when_its_call_returns()
 def test_a_process_that_is_forked_during_an_injection_can_inject() -> None:
     script = (
         "import os\n"
-        "from supervisor._kinds.threads import gate\n"
-        "with gate._injecting:\n"
+        "from tests import inside\n"
+        "with inside.injecting:\n"
         "    pid = os.fork()\n"
         "    if pid == 0:\n"
-        "        os._exit(0 if gate._injecting.acquire(False) else 1)\n"
+        "        os._exit(0 if inside.injecting.acquire(False) else 1)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
     assert done.stdout == "0\n"
 
 
@@ -288,9 +294,9 @@ def test_other_users_of_the_api_are_not_disturbed() -> None:
 
 
 def storm(runs: int, switch_interval: float) -> dict[str, Any]:
-    script = Path(__file__).with_name("storm.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(runs), str(switch_interval)],
+        [sys.executable, "-m", "tests.threads.storm", str(runs), str(switch_interval)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=3000,
@@ -333,7 +339,7 @@ def test_a_run_leaves_no_signal_behind_for_the_whole_process(injected):
     """On 3.11, a signal that is left makes a traced function's entry last for ever."""
     script = f"""if True:
         import faulthandler, sys, threading
-        from supervisor._kinds.threads.gate import Gate
+        from tests.inside import Gate
         faulthandler.dump_traceback_later(10, exit=True)
         entered, go_on = threading.Event(), threading.Event()
         gate = Gate()
@@ -349,5 +355,7 @@ def test_a_run_leaves_no_signal_behind_for_the_whole_process(injected):
         sys.settrace(None)
         print("went on")
     """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.stdout == "went on\n", done.stderr

@@ -1,0 +1,616 @@
+"""The one module through which the tests reach what is private in the library.
+
+Whoever renames or moves something private mends this module, and no test. Single parts are given as they are, to be
+tested by themselves; whatever looks into a supervisor is a function here, named for what it finds.
+"""
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import select
+import threading
+from types import CodeType, ModuleType
+from typing import NamedTuple
+
+from supervisor import Restart
+from supervisor._api import checks, worker
+from supervisor._api import supervisor as api
+from supervisor._core import ladder
+from supervisor._core.stop_order import deadlines
+from supervisor._kinds.processes import pool, process
+from supervisor._kinds.processes.process import Process
+from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
+from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
+from supervisor._kinds.threads import gate
+from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
+from supervisor._kinds.threads.pool import Threads
+from supervisor._loop import agenda, alarms, clock, inbox
+from supervisor._loop import outlast as outlasting
+from supervisor._loop.agenda import Agenda
+from supervisor._loop.alarms import Alarms
+from supervisor._loop.inbox import TURN, Inbox
+from supervisor._loop.outlast import outlast
+from supervisor._observe.notices import RunSubmitted
+from supervisor._run import loop_call
+from supervisor._runtime import portal, runtime
+from supervisor._runtime.health import health_of
+from supervisor._runtime.nodes import GroupNode, WorkerNode
+from supervisor._runtime.runtime import Runtime
+from supervisor._worker.stop_event import Chain
+
+__all__ = [  # single parts
+    "BYTES_A_TURN",
+    "CAPACITY",
+    "HEAD",
+    "MISSING",
+    "STACK",
+    "STACK_IN_C",
+    "TURN",
+    "Agenda",
+    "Alarms",
+    "Chain",
+    "Gate",
+    "Inbox",
+    "Receiver",
+    "RunSubmitted",
+    "Shield",
+    "deadlines",
+    "framed",
+    "health_of",
+    "injection_missing",
+    "message",
+    "outlast",
+    "write",
+]
+
+# ------------------------------------------------------------------------------------------------ what is patched
+
+CONSTANTS = {
+    "ASKING_TIME": (pool,),
+    "BOOT": (process,),
+    "JOIN_SLACK": (runtime,),
+    "LEFT_GRACE": (portal,),
+    "LOOK_AGAIN": (portal,),
+    "POSIX": (checks,),
+    "QUIET_SLACK": (runtime,),
+    "REMEMBERED": (runtime,),
+    "TURN": (inbox,),
+}
+"""The constants that tests change, and the modules that read each."""
+
+
+def patch(monkeypatch, **constants):
+    """Changes constants of the library, for a test."""
+    for name, value in constants.items():
+        for module in CONSTANTS[name]:
+            monkeypatch.setattr(module, name, value)
+
+
+def boot_after(monkeypatch, statement):
+    """Has processes execute a statement before all else."""
+    patch(monkeypatch, BOOT=statement + process.BOOT)
+
+
+def patch_health(monkeypatch, health):
+    """Has this called, in place of `health_of`, for the health of a supervisor."""
+    monkeypatch.setattr(api, "health_of", health)
+
+
+def patch_chance(monkeypatch, chance):
+    """Has supervisors that are used from here on throw these dice."""
+    monkeypatch.setattr(runtime.random, "random", lambda: chance)
+
+
+# ------------------------------------------------------------------------------------------------ lines to stand at
+
+
+class Line(NamedTuple):
+    """A line of the library's code, before which a test has a thread stand still."""
+
+    code: CodeType
+    begins: str
+
+
+NOTES_AN_UNSEEN_END = Line(Runtime._end_unseen.__code__, "self.errands.unseen_end")
+LISTS_A_CALL = Line(Runtime.submit.__code__, "self._list(run)")
+LOOKS_FOR_A_SHUTDOWN = Line(Runtime.submit.__code__, "if (self.closing is not None")
+TAKES_A_RUN = Line(Threads._carry_out.__code__, "run.ident = get_ident()")
+ASKS_A_PROCESS = Line(Process._ask_where.__code__, "os.ftruncate")
+
+
+class Struck(NamedTuple):
+    """Functions, in some modules, at whose every line the tests of interrupts strike."""
+
+    modules: tuple[ModuleType, ...]
+    functions: frozenset[str]
+
+    def missing(self):
+        """Those of the functions that are in none of the modules any more: there, nothing is struck."""
+        there = {
+            node.name
+            for module in self.modules
+            for node in ast.walk(ast.parse(inspect.getsource(module)))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        return self.functions - there
+
+
+_ON_THE_LOOP = (agenda, alarms, clock, inbox, outlasting, runtime, worker)
+WHEN_CALLS_END = Struck(
+    _ON_THE_LOOP,
+    frozenset("_rung _called drain _arrived _settle _forget _feed work _carry_out conclude".split()),
+)
+WHEN_ALARMS_RING = Struck(
+    _ON_THE_LOOP,
+    frozenset("_rung _feed work _carry_out _conclude _deliver _forget stop _give_ladder _claim".split()),
+)
+WHEN_A_SHUTDOWN_ASKS = Struck(
+    _ON_THE_LOOP,
+    frozenset("_begin_shutdown _ask_lives stop _give_ladder _claim _perform _wake_waiters _start_chain".split()),
+)
+WHEN_WORKERS_CALL = Struck(
+    (portal, loop_call),
+    frozenset("begin fit rung _ended _close _cancel answer reply stopped end _leave".split()),
+)
+
+# ------------------------------------------------------------------------------------------------ a supervisor
+
+
+def is_used(sup):
+    """Whether it is bound to a loop."""
+    return sup._runtime is not None
+
+
+def settings(sup):
+    return sup._settings
+
+
+def clock_of(sup):
+    return sup._attached().clock
+
+
+def default_policy(sup):
+    return sup._attached().default_policy
+
+
+def steps_of_a_call_that_is_cancelled(sup):
+    return sup._attached()._make_rules(None, "thread", False, False).own_steps
+
+
+def has_subscribers(sup):
+    """Whether anybody has its calls watched."""
+    return bool(sup._subscribers)
+
+
+def has_any_subscriber(sup):
+    """Whether anybody receives anything of what it publishes."""
+    return sup._subscribers.anybody
+
+
+@contextlib.contextmanager
+def subscribed(sup, receive):
+    sup._subscribers.subscribe(receive)
+    try:
+        yield
+    finally:
+        sup._subscribers.unsubscribe(receive)
+
+
+def counters(sup):
+    return sup._subscribers.counters
+
+
+def break_counters(*sups):
+    """From here on, whatever they count raises a TypeError."""
+    for sup in sups:
+        for counting in counters(sup):
+            counting.unseen = counting.transitions = None
+
+
+def logs_debug(sup):
+    return sup._attached().log.debug is not None
+
+
+def alarms_set(sup):
+    """How many alarms it has set, for things that are over included."""
+    return len(sup._attached()._alarms._heap)
+
+
+def names_taken(sup):
+    return sup._attached().names
+
+
+def something_is_posted(sup):
+    """Whether something has come in from other threads that the loop has not looked at."""
+    return bool(sup._attached()._inbox._items)
+
+
+def first_signal(sup):
+    return sup._runtime._signals.first
+
+
+def throw_dice(sup):
+    return sup._attached().lives._dice()
+
+
+def copied_by_a_fork(*sups):
+    """Does with supervisors what happens to them in a process that is forked; returns what shuts the first one down."""
+    original = sups[0]._attached()
+    for sup in sups:
+        sup._forked()
+
+    async def shut_down():
+        original.begin_shutdown()
+        while original.report is None:
+            await asyncio.sleep(0)
+
+    return shut_down
+
+
+def let_go(sup):
+    """Ends a worker whose loop is closed, and has the supervisor taken for one that was shut down."""
+    for run in sup._runtime.live():
+        run.ctx.stop.set()
+        run.ctx.stop.release()
+    forget(sup)
+
+
+def forget(sup):
+    """Has a supervisor taken for one that was shut down."""
+    sup._runtime.report = "never"
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+
+def runs(sup):
+    """Its runs that have not ended, calls and those of workers, in the order in which they came."""
+    return list(sup._attached().live())
+
+
+def run_of(worker):
+    return worker._run
+
+
+def run_of_call(future):
+    """The run of a call that `run_in_executor` has made."""
+    return future.run
+
+
+def loop_view(sup):
+    """What the loop gets for its `run_in_executor`."""
+    return sup._view
+
+
+def steps_of(run):
+    """The step at which a run is that is being stopped, and those that come later."""
+    state = run.ladder.state
+    return [state.step, *state.later]
+
+
+def time_of_step(sup, worker):
+    """Seconds until the stop of a worker comes to its last moment."""
+    return worker._run.state.deadline - clock_of(sup)()
+
+
+def held_by(run):
+    """What a run holds on to of its call: its arguments, its context variables, and its function's name."""
+    return run.args, run.context, run.fn.__name__
+
+
+def is_watched(run):
+    return run.watched
+
+
+def gates(sup):
+    """The gates of its runs on threads."""
+    return [run.handle for run in sup._attached().live()]
+
+
+def depth_of_shield(sup):
+    """How deep in shields the run is that this very thread carries out."""
+    (mine,) = [run for run in sup._runtime.live() if run.ident == threading.get_ident()]
+    return mine.handle.depth
+
+
+def stop_with_a_late_look(monkeypatch, sup, meanwhile):
+    """Stops its first run; just before the loop looks a last time for what came in, something happens meanwhile.
+
+    It must lead to something that comes in.
+    """
+    inside = sup._attached()
+    drain = inside._inbox.drain
+
+    def late(limit=None):
+        meanwhile()
+        while not inside._inbox._items:
+            pass
+        drain(limit)
+
+    run = inside.live()[0]
+    inside._give_ladder(run, "stop", "")
+    with monkeypatch.context() as patched:
+        patched.setattr(inside._inbox, "drain", late)
+        inside._feed(run, ladder.StopAsked("stop"))
+
+
+# ------------------------------------------------------------------------------------------------ groups
+
+
+def nodes(sup):
+    """The nodes of all workers that are in the tree, from any thread."""
+    return list(sup._attached().lives.all.values())
+
+
+def nodes_that_wait(sup):
+    """Those that wait for others before they go on."""
+    return sup._attached().lives._held
+
+
+def node_of(group):
+    return group._group
+
+
+def begun_with(group):
+    """The workers with which a group would begin anew."""
+    return group._group.originals
+
+
+def waits_for(group):
+    """Who waits for a group to be ready, to close, or for a signal."""
+    return group._group.waiters
+
+
+def group_node(parent=None, after=()):
+    """A group by itself."""
+    if parent is None:
+        return GroupNode(None, "one_for_one", "give_up")
+    return GroupNode(parent, "one_for_one", "escalate", after=after)
+
+
+class _Kind:
+    name = "thread"
+
+
+def worker_node(group, after=()):
+    """A worker by itself, which never runs."""
+    made = WorkerNode(
+        group, _Kind(), print, (), name=None, policy=None, restart=Restart(), heartbeat=None, ready_timeout=None,
+        after=after,
+    )  # fmt: skip
+    group.members[id(made)] = made
+    return made
+
+
+# ------------------------------------------------------------------------------------------------ executors
+
+
+def under_way(executor):
+    """The calls of an executor that have not ended."""
+    return executor._under_way()
+
+
+def default_executor(sup):
+    return sup._default
+
+
+def clock_of_late_calls(sup):
+    return sup._default.late.clock
+
+
+# ------------------------------------------------------------------------------------------------ calls to the loop
+
+
+def calls_open(sup):
+    """What workers have called in the loop, and has not ended."""
+    return sup._attached().errands.open
+
+
+def tasks_of_calls(sup):
+    return sup._attached().errands._tasks
+
+
+# ------------------------------------------------------------------------------------------------ threads
+
+
+class ThreadPool(NamedTuple):
+    size: int
+    stuck: int
+    capacity: int
+
+
+def threads(sup):
+    """Its threads for calls: how many there are, how many are given up, and how many calls they can carry out."""
+    found = sup._attached().threads
+    return ThreadPool(found.size, found.stuck, found.capacity)
+
+
+def retire_threads(sup):
+    """Ends its threads that are idle, of which nobody else takes care once its loop is gone, and waits for them."""
+    sup._attached().threads.retire()
+    for thread in tuple(sup._attached().threads._members):
+        thread.join(5)
+
+
+def defer(in_gate, error):
+    """Has an error wait in a gate for the end of the shield."""
+    in_gate._deferred.append(error)
+
+
+def is_closed(by_us):
+    """Whether this thread has closed a gate."""
+    return by_us._lock._is_owned()
+
+
+injecting = gate._injecting
+"""The lock that is held during each injection."""
+
+# ------------------------------------------------------------------------------------------------ processes
+
+
+def processes(sup):
+    """All its processes, in the order in which they were begun."""
+    return list(_pool(sup)._all)
+
+
+def processes_for_calls(sup):
+    return list(_pool(sup)._pool)
+
+
+def idle_processes(sup):
+    return list(_pool(sup)._idle)
+
+
+def spare_process(sup):
+    """The one that is kept warm; None where there is none."""
+    return _pool(sup)._spare
+
+
+def process_of(run):
+    return run.handle
+
+
+def is_sending(to):
+    """Whether a process has not taken yet all that goes to it."""
+    return bool(to.data._out)
+
+
+def _pool(sup):
+    return sup._attached().kind("process")
+
+
+@contextlib.contextmanager
+def given_up(sup):
+    """Has all its processes taken for such as SIGKILL has not ended."""
+    lost = _pool(sup)._lost
+    lost.update(dict.fromkeys(_pool(sup)._all))
+    yield
+    lost.clear()
+
+
+@contextlib.contextmanager
+def launches(launched):
+    """Meanwhile calls this with each process that is launched, of whichever supervisor."""
+    launch = Process.__init__
+
+    def recorded(self, *args, **kwargs):
+        launch(self, *args, **kwargs)
+        launched(self)
+
+    Process.__init__ = recorded
+    try:
+        yield
+    finally:
+        Process.__init__ = launch
+
+
+def tries_to_launch(monkeypatch, sup):
+    """A list that gets an entry for each process that the supervisor begins to launch."""
+    tries, launch = [], type(_pool(sup))._new
+    monkeypatch.setattr(type(_pool(sup)), "_new", lambda self: tries.append(1) or launch(self))
+    return tries
+
+
+def signals_sent(monkeypatch):
+    """A list that gets the number of each signal that is sent to a process, not to its group."""
+    sent, send = [], Process.signal
+
+    def recorded(self, number):
+        sent.append(number)
+        send(self, number)
+
+    monkeypatch.setattr(Process, "signal", recorded)
+    return sent
+
+
+def deafen(monkeypatch, deaf, *, group_only=False):
+    """No signal reaches a process; or none that is sent to its group."""
+    monkeypatch.setattr(deaf, "_signal_group", lambda number: None)
+    if not group_only:
+        monkeypatch.setattr(deaf, "signal", lambda number: None)
+
+
+CHILD_FILE = process._CHILD
+"""The file whose function `main` a process executes."""
+
+is_whole_stack = process._is_whole
+
+
+def stream_that_receives(receive, sock, hear):
+    """A stream on the running loop, into whose buffer this function writes what comes in."""
+    made = Stream(asyncio.get_running_loop(), sock, hear)
+    made._receiver = Receiver(receive)
+    return made
+
+
+# ------------------------------------------------------------------------------------------------ the loop's parts
+
+
+def alarms_in(these):
+    return len(these._heap)
+
+
+def ring_alarms(these):
+    these._rung()
+
+
+def inbox_with(items, handle, *, armed):
+    """An inbox in which something is already; somebody has rung."""
+    made = Inbox(asyncio.get_running_loop(), handle)
+    made._items.extend(items)
+    made._armed = armed
+    made._bell.ring()
+    return made
+
+
+def is_rung(its_inbox):
+    return bool(select.select([its_inbox._bell.fd], [], [], 0)[0])
+
+
+def take_turn(its_inbox):
+    """What the loop does when it hears the bell."""
+    its_inbox._rung()
+
+
+IN_A_TURN = Line(Inbox._rung.__code__, "")
+IN_A_POST = Line(Inbox.post.__code__, "")
+IN_AN_AGENDA = Line(Agenda.work.__code__, "")
+
+
+class StruckInbox(Inbox):
+    """Whoever wakes the loop for it is interrupted, once."""
+
+    struck = False
+
+    def _wake(self):
+        if not self.struck:
+            self.struck = True
+            raise KeyboardInterrupt
+        super()._wake()
+
+
+# ------------------------------------------------------------------------------------------------ what users hold
+
+
+def set_time(virtual, now):
+    virtual._now = now
+
+
+def wait_for_nothing_real(virtual):
+    """Has virtual time go on at once, since nothing that a test does is real."""
+    virtual._patience = 0
+
+
+def waits_for_a_run(fakes):
+    return fakes._waiting
+
+
+def sign_of_life(service):
+    """The timer of the next sign of life that systemd gets."""
+    return service._timer
+
+
+def notices_unsent(service):
+    """What the service manager has not taken yet."""
+    return service._waiting
