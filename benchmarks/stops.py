@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, replace
 from statistics import median, quantiles
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from supervisor import Ask, EscalationPolicy, Inject, StopEvent, StopInjected, Supervisor
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from supervisor import WorkerContext
+    from supervisor._core.policy import Step
     from supervisor._run.run import Run
 
 __all__ = ["busy", "ends", "waiters"]
@@ -343,11 +344,12 @@ async def _injected() -> tuple[Moments, float]:
     async with Supervisor("spinning", logger=SILENT, policy=EscalationPolicy(Ask(0), Inject(5))) as sup:
         runtime = sup._attached()
         threads, settle = runtime.threads, runtime._settle
-        inject = threads.inject
+        perform = threads.perform
 
-        def injecting(run: Run) -> Any:
-            at.begun = monotonic()
-            return inject(run)
+        def performing(run: Run, step: Step) -> str | None:
+            if isinstance(step, Inject):
+                at.begun = monotonic()
+            return perform(run, step)
 
         def settling(run: Run) -> None:
             at.heard = monotonic()
@@ -355,7 +357,7 @@ async def _injected() -> tuple[Moments, float]:
 
         worker = await sup.start(work)
         await spinning_now.wait()
-        with patch.object(threads, "inject", injecting), patch.object(runtime, "_settle", settling):
+        with patch.object(threads, "perform", performing), patch.object(runtime, "_settle", settling):
             asked_at = monotonic()
             outcome = await worker.stop()
             at.known = monotonic()

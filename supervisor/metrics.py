@@ -11,11 +11,13 @@ import os
 from collections import Counter
 from itertools import accumulate
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
 from ._api.group import GroupSupervisor
 from ._api.supervisor import Supervisor
+from ._core.outcome import Ended
+from ._core.policy import STEPS, STEPS_OF_KIND, Kind
 from ._observe.counters import Counters
 
 try:
@@ -64,7 +66,7 @@ class Metric(NamedTuple):
                 return HistogramMetricFamily(self.name, self.help, labels=names)
 
 
-KINDS = ("thread", "process")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 STATES = {
     "call": ("queued", "running", "stopping"),
     "worker": ("starting", "running", "stopping", "backing_off"),
@@ -73,12 +75,10 @@ NEW_STATES = {
     "call": ("queued", "running", "stopping", "ended"),
     "worker": ("running", "stopping", "backing_off", "ended"),
 }
-STEPS = {"thread": ("ask", "inject"), "process": ("ask", "inject", "terminate", "kill")}
+_LOST: dict[Kind, tuple[Ended, ...]] = {"thread": ("abandoned",), "process": ("abandoned", "died")}
 ENDINGS = {
-    "thread": ("returned", "failed", "stopped", "injected", "abandoned", "cancelled"),
-    "process": (
-        *("returned", "failed", "stopped", "injected", "terminated", "killed", "abandoned", "died", "cancelled"),
-    ),
+    kind: ("returned", "failed", *(step.ended for step in steps), *_LOST[kind], "cancelled")
+    for kind, steps in STEPS_OF_KIND.items()
 }
 
 _KIND = {"kind": KINDS}
@@ -112,12 +112,12 @@ TRANSITIONS = Metric(
     "Changes of the state of workers and calls, by the new state.",
 )
 ESCALATIONS = Metric(
-    "supervisor_escalations_total", "counter", _KIND | {"step": STEPS["process"]}, "Steps of ladders that have begun."
+    "supervisor_escalations_total", "counter", _KIND | {"step": tuple(STEPS)}, "Steps of ladders that have begun."
 )
 EXITS = Metric(
     "supervisor_exits_total",
     "counter",
-    _KIND | _ROLE | {"ended": ENDINGS["process"]},
+    _KIND | _ROLE | {"ended": get_args(Ended)},
     "Runs of workers, and calls, that have ended, by how they ended.",
 )
 RESTARTS = Metric("supervisor_restarts_total", "counter", _MEMBER, "Restarts of workers and groups.")
@@ -329,7 +329,8 @@ def _counted(counters: Counters) -> Iterator[tuple[Metric, Numbers]]:
     roles = _ROLE["role"]
     changes = [(kind, role, state) for kind in KINDS for role in roles for state in NEW_STATES[role]]
     yield TRANSITIONS, _with_zeros(transitions, changes)
-    yield ESCALATIONS, _with_zeros(dict(counters.escalations), [(kind, step) for kind in KINDS for step in STEPS[kind]])
+    begun = [(kind, step.name) for kind in KINDS for step in STEPS_OF_KIND[kind]]
+    yield ESCALATIONS, _with_zeros(dict(counters.escalations), begun)
     ends = [(kind, role, ended) for kind in KINDS for role in roles for ended in ENDINGS[kind]]
     yield EXITS, _with_zeros(exits, ends)
     yield RESTARTS, {(role,): counters.restarts[role] for role in ("worker", "group")}

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
-from .outcome import ENDED_BY, Ended
 from .policy import LADDER, Ask, Inject, Step, StepName
+
+if TYPE_CHECKING:
+    from .outcome import Ended
 
 __all__ = [
     "Abandon",
@@ -263,7 +265,7 @@ def _stopping(state: Stopping, event: Event, now: float, rules: Rules) -> Decisi
         case GraceAsked(seconds=seconds):
             return _extended(state, seconds, rules), ()
         case Exited():
-            return _conclude(ENDED_BY[state.step.name], state.step.name)
+            return _conclude(state.step.ended, state.step.name)
         case Abandoned():
             return _conclude("abandoned", state.step.name)
         case Entered():

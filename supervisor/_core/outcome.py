@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .errors import RemoteError, described
+from .policy import StepEnd
 
 if TYPE_CHECKING:
     from .policy import Kind, StepName
@@ -14,17 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Ended", "Outcome", "Transition", "WorkerState"]
 
 WorkerState: TypeAlias = Literal["queued", "starting", "running", "stopping", "backing_off", "ended"]
-Ended: TypeAlias = Literal[
-    "returned", "failed", "stopped", "injected", "terminated", "killed", "abandoned", "died", "cancelled"
-]
-
-ENDED_BY: dict[StepName, Ended] = {
-    "ask": "stopped",
-    "inject": "injected",
-    "terminate": "terminated",
-    "kill": "killed",
-}
-"""How a run that ended while it was being stopped is called: by the highest step that had begun."""
+Ended: TypeAlias = Literal["returned", "failed", StepEnd, "abandoned", "died", "cancelled"]
 
 CLEAN: frozenset[Ended] = frozenset({"returned", "stopped", "cancelled"})
 

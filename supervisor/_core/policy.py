@@ -1,9 +1,13 @@
-"""Pure: the steps of the ladder and the policies made of them."""
+"""Pure: the steps of the ladder and the policies made of them.
+
+A step is one class here, in the union of each kind that has it, and one branch in the `perform` of these kinds. Nothing
+else lists the steps: what is to be known of one stands in its class, and type checkers find a branch that is missing.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast, get_args
 
 from .errors import PolicyError
@@ -12,10 +16,31 @@ from .values import checked_seconds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Ask", "EscalationPolicy", "Inject", "Kill", "Kind", "Step", "StepName", "Terminate"]
+__all__ = [
+    "LADDER",
+    "STEPS",
+    "STEPS_OF_KIND",
+    "Ask",
+    "EscalationPolicy",
+    "Inject",
+    "Kill",
+    "Kind",
+    "ProcessStep",
+    "Step",
+    "StepEnd",
+    "StepName",
+    "Terminate",
+    "ThreadStep",
+]
 
 Kind: TypeAlias = Literal["thread", "process"]
 StepName: TypeAlias = Literal["ask", "inject", "terminate", "kill"]
+
+StepEnd: TypeAlias = Literal["stopped", "injected", "terminated", "killed"]
+"""What an outcome says of a run that ended while it was being stopped: each step has its word."""
+
+Level: TypeAlias = Literal["usual", "warning", "error"]
+"""How a step is logged when it begins; "usual": as any other change of the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +59,9 @@ class Ask:
     """
 
     name: ClassVar[StepName] = "ask"
+    ended: ClassVar[StepEnd] = "stopped"
+    level: ClassVar[Level] = "usual"
+    summary: ClassVar[str] = "Sets the worker's stop Event and runs its on_stop callbacks."
     grace: float = 5.0
 
     def __post_init__(self) -> None:
@@ -59,8 +87,14 @@ class Inject:
     """
 
     name: ClassVar[StepName] = "inject"
+    ended: ClassVar[StepEnd] = "injected"
+    level: ClassVar[Level] = "warning"
+    summary: ClassVar[str] = "Raises StopInjected in the worker at its next bytecode outside shields."
     grace: float = 2.0
-    every: float = 1.0
+    every: float = field(
+        default=1.0,
+        metadata={"doc": "Seconds between two injections while the grace lasts; inf injects once.", "above": True},
+    )
 
     def __post_init__(self) -> None:
         _check_grace(self)
@@ -86,6 +120,9 @@ class Terminate:
     """
 
     name: ClassVar[StepName] = "terminate"
+    ended: ClassVar[StepEnd] = "terminated"
+    level: ClassVar[Level] = "warning"
+    summary: ClassVar[str] = "Ends the worker's process, and asks its group with SIGTERM; threads have no such step."
     grace: float = 3.0
 
     def __post_init__(self) -> None:
@@ -108,6 +145,9 @@ class Kill:
     """
 
     name: ClassVar[StepName] = "kill"
+    ended: ClassVar[StepEnd] = "killed"
+    level: ClassVar[Level] = "error"
+    summary: ClassVar[str] = "SIGKILL to the process group; threads have no such step, and a process always has it."
     grace: float = 2.0
 
     def __post_init__(self) -> None:
@@ -115,13 +155,16 @@ class Kill:
 
 
 Step: TypeAlias = Ask | Inject | Terminate | Kill
-
-LADDER: tuple[type[Step], ...] = (Ask, Inject, Terminate, Kill)
 """All steps, from the mildest up: the only order in which a policy may name them."""
 
+ThreadStep: TypeAlias = Ask | Inject
+ProcessStep: TypeAlias = Ask | Inject | Terminate | Kill
+
+LADDER: tuple[type[Step], ...] = get_args(Step)
+STEPS: Mapping[StepName, type[Step]] = {step.name: step for step in LADDER}
 STEPS_OF_KIND: Mapping[Kind, tuple[type[Step], ...]] = {
-    "thread": (Ask, Inject),
-    "process": (Ask, Inject, Terminate, Kill),
+    "thread": get_args(ThreadStep),
+    "process": get_args(ProcessStep),
 }
 
 
@@ -155,7 +198,7 @@ class EscalationPolicy:
             if len(ranks) > 1 and ranks[-2] >= ranks[-1]:
                 raise PolicyError(
                     f"EscalationPolicy: {step!r} cannot come after {steps[position - 2]!r}; "
-                    "steps rise in the order Ask, Inject, Terminate, Kill, each at most once"
+                    f"steps rise in the order {', '.join(step.__name__ for step in LADDER)}, each at most once"
                 )
         object.__setattr__(self, "steps", steps)
 
@@ -213,14 +256,12 @@ class EscalationPolicy:
         """
         if not hasattr(mapping, "keys"):
             raise TypeError(f"from_config(mapping={mapping!r}): must be a mapping from step names to graces")
-        classes: dict[str, type[Step]] = {step.name: step for step in LADDER}
-        unknown = [key for key in mapping if key not in classes]
+        unknown = [key for key in mapping if key not in STEPS]
         if unknown:
-            raise PolicyError(f"policy: unknown step {', '.join(map(repr, unknown))}; {_KNOWN_STEPS}")
-        return cls(*(_step_from_config(step, mapping[name]) for name, step in classes.items() if name in mapping))
-
-
-_KNOWN_STEPS = f"the steps are {', '.join(repr(name) for name in get_args(StepName))}"
+            raise PolicyError(
+                f"policy: unknown step {', '.join(map(repr, unknown))}; the steps are {', '.join(map(repr, STEPS))}"
+            )
+        return cls(*(_step_from_config(step, mapping[name]) for name, step in STEPS.items() if name in mapping))
 
 
 def _step_from_config(step: type[Step], value: Any) -> Step:

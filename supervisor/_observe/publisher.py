@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from .._core.outcome import Outcome, Transition, WorkerState
-from .._core.policy import Ask, Kill
+from .._core.policy import STEPS
 from .._run.names import qualname
 from .counters import Counters
 from .notices import LateReturn, Notice, Refused, RunSubmitted, StateChanged
@@ -198,10 +198,8 @@ class Publisher:
 def _level(run: Run, step: StepName | None, outcome: Outcome | None) -> int:
     if outcome is not None and (outcome.ended in ("abandoned", "died") or (outcome.ended == "failed" and run.own)):
         return logging.ERROR
-    if outcome is None and step == Kill.name:
-        return logging.ERROR
-    if outcome is None and step is not None and step != Ask.name:
-        return logging.WARNING
+    if outcome is None and step is not None and (level := STEPS[step].level) != "usual":
+        return logging.ERROR if level == "error" else logging.WARNING
     return logging.INFO if run.own else logging.DEBUG
 
 

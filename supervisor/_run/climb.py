@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from .._core.ladder import Cause, Command, Rules, State
+    from .._core.policy import Inject
 
 __all__ = ["Climb"]
 
@@ -27,7 +28,7 @@ class Climb:
         left: The worker's thread has posted its completion and is free. Under `lock`.
         abandoned: The run was given up before that; its thread takes no other work. Under `lock`.
         stack: Where it stood at the first step past Ask.
-        injected: An exception was injected.
+        injected: The step by which an exception was injected; None where none was.
         agenda: What the machine has commanded and nobody has carried out yet.
         claiming: The loop has begun to claim the run, so that no thread takes it.
         waiters: Futures of those who wait for the end of the run, whatever becomes of the call.
@@ -59,7 +60,7 @@ class Climb:
         self.left = False
         self.abandoned = False
         self.stack: str | None = None
-        self.injected = False
+        self.injected: Inject | None = None
         self.claiming = False
         self.agenda: Agenda[Command] = Agenda()
         self.waiters: list[asyncio.Future[None]] = []

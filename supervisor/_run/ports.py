@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.ladder import Cause
-    from .._core.policy import Kind
+    from .._core.policy import Kind, Step
     from .._runtime.nodes import Node
     from .._runtime.tree import Tree
     from .._worker.backend import Answer
@@ -98,11 +98,6 @@ class WorkerKind(Protocol):
         """How many threads or processes there are."""
         ...
 
-    @property
-    def injection_missing(self) -> str | None:
-        """Says why nothing can be injected at present; None where it can."""
-        ...
-
     def prepare(self, run: Run) -> None:
         """Makes a run ready to be submitted or launched; raises where it cannot be. Any thread."""
         ...
@@ -119,12 +114,8 @@ class WorkerKind(Protocol):
         """Returns the context of a run that is carried out in this process, by its own thread."""
         ...
 
-    def ask(self, run: Run) -> None:
-        """Performs Ask."""
-        ...
-
-    def inject(self, run: Run) -> str:
-        """Performs Inject; returns what became of it."""
+    def perform(self, run: Run, step: Step) -> str | None:
+        """Performs a step of its kind; returns why it cannot be done at present, or None where it was. Idempotent."""
         ...
 
     def abandon(self, run: Run) -> bool:
@@ -145,14 +136,6 @@ class WorkerKind(Protocol):
 
     def join(self, seconds: float, but: set[int | None]) -> None:
         """Sees to it that none is left, but for those that were abandoned."""
-        ...
-
-    def terminate(self, run: Run) -> None:
-        """Performs Terminate."""
-        ...
-
-    def kill(self, run: Run) -> None:
-        """Performs Kill."""
         ...
 
     def stack(self, run: Run) -> str | None:

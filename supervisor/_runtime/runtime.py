@@ -46,7 +46,7 @@ from .._core.ladder import (
     decide,
 )
 from .._core.outcome import Outcome, WorkerState
-from .._core.policy import EscalationPolicy, Inject, Kill, Terminate
+from .._core.policy import Ask, EscalationPolicy, Inject
 from .._core.report import ShutdownReport, Statistics
 from .._core.stop_order import deadlines
 from .._kinds.threads import Threads
@@ -1035,29 +1035,22 @@ class Runtime:
         assert ladder is not None
         first = run.reason is None
         run.reason = ladder.reason
-        if step.name == "ask":
-            run.kind.ask(run)
-            self._wake_waiters()
-        else:
+        if not isinstance(step, Ask):
             ladder.stack = ladder.stack or run.kind.stack(run)
-            match step:
-                case Terminate():
-                    run.kind.terminate(run)
-                case Kill():
-                    run.kind.kill(run)
-                case _:
-                    self._inject(run)
+        self._have_performed(run, step)
+        if isinstance(step, Ask):
+            self._wake_waiters()
         if not again:
             self.publisher.transition(run, "running" if first else "stopping", "stopping", step=step.name)
             if not first:
                 self.publisher.blocked_callbacks(run)
 
-    def _inject(self, run: Run) -> None:
-        missing = run.kind.injection_missing
+    def _have_performed(self, run: Run, step: Step) -> None:
+        """Has the run's kind perform a step; where it cannot, that is logged once."""
+        missing = run.kind.perform(run, step)
         if missing is None:
-            run.kind.inject(run)
-            if run.ladder is not None:
-                run.ladder.injected = True
+            if isinstance(step, Inject) and run.ladder is not None:
+                run.ladder.injected = step
         elif not self._told_no_injection:
             self._told_no_injection = True
             self.log.write(logging.WARNING, "supervisor.injection_missing", reason=missing)
@@ -1065,8 +1058,8 @@ class Runtime:
     def _remind_abandoned(self) -> None:
         """Before Python 3.13 one exception that is delivered keeps the others from being noticed: set them anew."""
         for run in self.abandoned.values():
-            if run.ladder is not None and run.ladder.injected:
-                self._inject(run)
+            if run.ladder is not None and run.ladder.injected is not None:
+                self._have_performed(run, run.ladder.injected)
 
     def _wake_waiters(self) -> None:
         """Wakes the workers that wait for their stop Event, those of this turn of the loop together.
@@ -1106,8 +1099,8 @@ class Runtime:
             return  # it has ended meanwhile, and is about to be concluded
         ladder.stack = ladder.stack or run.kind.stack(run)
         self.publisher.blocked_callbacks(run)
-        if inject:
-            self._inject(run)
+        if inject and isinstance(ladder.state, Stopping):
+            self._have_performed(run, ladder.state.step)
         if run.kind.abandon(run):
             self.abandoned[run.number] = run
             self._feed(run, Abandoned())

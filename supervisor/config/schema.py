@@ -7,14 +7,16 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
 
-from .._core.policy import LADDER, Inject
+from .._core.policy import STEPS
 from .._core.restart import Restart, RestartWhen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .._core.policy import Step
 
 __all__ = ["CONFIG", "PLATFORMS", "Key", "Path", "dotted", "json_schema", "problems"]
 
@@ -218,28 +220,21 @@ def _seconds(doc: str, default: float | None = None, *, above: bool = False, inf
     return Number(doc, what, default, above=above, infinite=infinite)
 
 
-STEPS = {
-    "ask": "Sets the worker's stop Event and runs its on_stop callbacks.",
-    "inject": "Raises StopInjected in the worker at its next bytecode outside shields.",
-    "terminate": "Ends the worker's process, and asks its group with SIGTERM; threads have no such step.",
-    "kill": "SIGKILL to the process group; threads have no such step, and a process always has it.",
-}
-
 GRACE = "Seconds before the next step; inf waits for as long as the shutdown allows."
 
 
-def _step(name: str) -> Table:
-    step = next(step for step in LADDER if step.name == name)()
-    keys: dict[str, Key] = {"grace": _seconds(GRACE, step.grace)}
-    if isinstance(step, Inject):
-        every = "Seconds between two injections while the grace lasts; inf injects once."
-        keys["every"] = _seconds(every, step.every, above=True)
-    return Table(STEPS[name], keys, short="grace")
+def _step(step: type[Step]) -> Table:
+    usual = step()
+    keys: dict[str, Key] = {}
+    for item in fields(step):
+        doc, above = item.metadata.get("doc", GRACE), item.metadata.get("above", False)
+        keys[item.name] = _seconds(doc, getattr(usual, item.name), above=above)
+    return Table(step.summary, keys, short="grace")
 
 
 POLICY = Table(
     "A whole ladder: the steps that it names, and no others, from the mildest up. An empty one is the default ladder.",
-    {name: _step(name) for name in STEPS},
+    {name: _step(step) for name, step in STEPS.items()},
 )
 
 _RESTART = Restart()

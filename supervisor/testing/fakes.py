@@ -9,11 +9,11 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, assert_never
 
 from .._api.executors import Chunk
 from .._core.errors import StopInjected, StopRequested
-from .._core.policy import LADDER
+from .._core.policy import LADDER, Ask, Inject, Kill, Terminate
 from .._core.values import checked_seconds
 from .._core.verdict import converted
 from .._loop.clock import call_at
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from .._core.policy import Kind, StepName
+    from .._core.policy import Kind, Step, StepName
     from .._run.ports import Services, WorkerKind
     from .._run.run import Run
     from .._worker.context import WorkerContext
 
 __all__ = ["FakeRun", "FakeWorkers"]
 
-STEPS: tuple[StepName, ...] = tuple(step.name for step in LADDER)
+RANKS: dict[StepName, int] = {step.name: rank for rank, step in enumerate(LADDER)}
 
-EXIT_CODES: dict[str, int] = {"terminate": -signal.SIGTERM, "kill": -getattr(signal, "SIGKILL", 9)}
+KILLED: int = -getattr(signal, "SIGKILL", 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class FakeRun:
         """Has the function raise `error`."""
         self._end(error=error)
 
-    def die(self, exit_code: int = EXIT_CODES["kill"]) -> None:
+    def die(self, exit_code: int = KILLED) -> None:
         """Has its process end by itself, with an exit code as in `subprocess`.
 
         Raises:
@@ -111,11 +111,11 @@ class FakeRun:
         if self._script.after is not None:
             self._home.later(self._script.after, self._end_by_itself)
 
-    def meet(self, step: StepName) -> None:
+    def meet(self, step: Step) -> None:
         """A step of the ladder is performed on it."""
-        self.steps.append(step)
+        self.steps.append(step.name)
         obeys = self._script.obeys
-        if obeys is not None and STEPS.index(step) >= STEPS.index(obeys) and not self._leaving:
+        if obeys is not None and RANKS[step.name] >= RANKS[obeys] and not self._leaving:
             self._leaving = True
             self._home.later(self._script.delay, lambda: self._end_by(step))
 
@@ -129,16 +129,21 @@ class FakeRun:
         except RuntimeError as error:
             self.fail(error)
 
-    def _end_by(self, step: StepName) -> None:
+    def _end_by(self, step: Step) -> None:
         """What the script returns or raises it does on Ask; a process that is ended by a signal does neither."""
         script = self._script
-        if step in EXIT_CODES:
-            self._end(exit_code=EXIT_CODES[step])
-        elif step == "inject":
-            self._end(error=StopInjected())
-        else:
-            unwinds = script.returns is None and script.raises is None
-            self._end(value=script.returns, error=StopRequested() if unwinds else script.raises)
+        match step:
+            case Ask():
+                unwinds = script.returns is None and script.raises is None
+                self._end(value=script.returns, error=StopRequested() if unwinds else script.raises)
+            case Inject():
+                self._end(error=StopInjected())
+            case Terminate():
+                self._end(exit_code=-signal.SIGTERM)
+            case Kill():
+                self._end(exit_code=KILLED)
+            case _:
+                assert_never(step)
 
     def _end(self, *, value: Any = None, error: BaseException | None = None, exit_code: int | None = None) -> None:
         if self.over:
@@ -202,7 +207,7 @@ class FakeWorkers:
         worker: Callable[..., Any] | str,
         /,
         *,
-        obeys: Literal["ask", "inject", "terminate", "kill"] | None = "ask",
+        obeys: StepName | None = "ask",
         delay: float = 0.0,
         after: float | None = None,
         returns: Any = None,
@@ -231,8 +236,8 @@ class FakeWorkers:
         """
         if not callable(worker) and not isinstance(worker, str):
             raise TypeError(f"script({worker!r}): must be a function or the name of a worker")
-        if obeys is not None and obeys not in STEPS:
-            raise ValueError(f"script(obeys={obeys!r}): must be one of {', '.join(map(repr, STEPS))}, or None")
+        if obeys is not None and obeys not in RANKS:
+            raise ValueError(f"script(obeys={obeys!r}): must be one of {', '.join(map(repr, RANKS))}, or None")
         if raises is not None and not isinstance(raises, BaseException):
             raise TypeError(f"script(raises={raises!r}): must be an exception")
         if exit_code is not None and after is None:
@@ -311,8 +316,6 @@ class FakeWorkers:
 class FakeKind:
     """Stands for the kind "thread" or "process"."""
 
-    injection_missing = None
-
     def __init__(self, name: Kind, services: Services, fakes: FakeWorkers, capacity: int) -> None:
         self.name: Kind = name
         self.calls: dict[int, Run] = {}
@@ -374,18 +377,10 @@ class FakeKind:
         self.services.post(run)
         self.services.post(self._next)
 
-    def ask(self, run: Run) -> None:
-        run.handle.meet("ask")
-
-    def inject(self, run: Run) -> str:
-        run.handle.meet("inject")
-        return "injected"
-
-    def terminate(self, run: Run) -> None:
-        run.handle.meet("terminate")
-
-    def kill(self, run: Run) -> None:
-        run.handle.meet("kill")
+    def perform(self, run: Run, step: Step) -> str | None:
+        """The run takes note of the step, and ends where its script says that it obeys."""
+        run.handle.meet(step)
+        return None
 
     def abandon(self, run: Run) -> bool:
         if run.handle.over:

@@ -32,8 +32,7 @@ from supervisor._core.ladder import (
     WakeAt,
     decide,
 )
-from supervisor._core.outcome import ENDED_BY
-from supervisor._core.policy import LADDER, Step
+from supervisor._core.policy import LADDER, STEPS, Step
 
 RULES = Rules((Ask(5), Inject(2, every=1)), (Ask(5),), patience=20)
 
@@ -296,7 +295,7 @@ class WorkerNode(RuleBasedStateMachine):
         stopped_on = self.state.step.name if isinstance(self.state, Stopping) else None
         self.feed(Exited(returned))
         if stopped_on is not None:
-            assert self.concluded == [Conclude(ENDED_BY[stopped_on], stopped_on)]
+            assert self.concluded == [Conclude(STEPS[stopped_on].ended, stopped_on)]
 
     @invariant()
     def concludes_exactly_once(self) -> None:

@@ -7,10 +7,11 @@ from collections import deque
 from functools import partial
 from pickle import dumps, loads
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from ..._core.errors import RemoteError, SupervisorError, SupervisorMisused, described
 from ..._core.ladder import Stopping
+from ..._core.policy import Ask, Inject, Kill, ProcessStep, Terminate
 from ..._core.verdict import converted
 from ..._run import loop_call
 from ..._run.names import qualname
@@ -22,7 +23,7 @@ from .wire import message
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..._core.policy import Kind
+    from ..._core.policy import Kind, Step
     from ..._run.ports import Services
     from ..._run.run import Run
     from ..._worker.backend import How
@@ -403,23 +404,29 @@ class Processes:
 
     # -------------------------------------------------------------------------------- the steps
 
-    def ask(self, run: Run) -> None:
+    def perform(self, run: Run, step: Step) -> str | None:
+        """Performs a step. Processes have them all, and none is ever missing."""
+        assert isinstance(step, ProcessStep)
+        match step:
+            case Ask():
+                self._ask(run)
+            case Inject():
+                self._harden(run).inject()
+            case Terminate():
+                self._harden(run).terminate()
+            case Kill():
+                self._harden(run).kill()
+            case _:
+                assert_never(step)
+        return None
+
+    def _ask(self, run: Run) -> None:
         process: Process = run.handle
         if run in self._again:
             self._again.remove(run)
             self._died(run)
             return
         process.control.send(message("stop", run.number, run.reason, _ends_at(run)))
-
-    def inject(self, run: Run) -> str:
-        self._harden(run).inject()
-        return "injected"
-
-    def terminate(self, run: Run) -> None:
-        self._harden(run).terminate()
-
-    def kill(self, run: Run) -> None:
-        self._harden(run).kill()
 
     def _harden(self, run: Run) -> Process:
         """From here on the process is not used again: a late signal must not meet another call."""
@@ -455,10 +462,6 @@ class Processes:
         self._asked += monotonic() - began
         return stack or f"  in {qualname(run.fn)}(), which does not answer\n"
 
-    @property
-    def injection_missing(self) -> str | None:
-        return None
-
     # -------------------------------------------------------------------------------- the end
 
     def retire(self) -> None:
@@ -478,7 +481,7 @@ class Processes:
     def _tell_ends(self) -> None:
         for process in tuple(self._all):
             if process.run is not None and isinstance(process.run.state, Stopping):
-                self.ask(process.run)
+                self._ask(process.run)
 
     def when_gone(self, gone: Callable[[], object]) -> None:
         """Calls `gone` once there are no processes left, but for those that were abandoned."""

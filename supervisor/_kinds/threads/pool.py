@@ -12,20 +12,21 @@ from contextlib import nullcontext
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
+from ..._core.policy import Ask, Inject, ThreadStep
 from ..._core.verdict import converted
 from ..._run.names import qualname
 from ..._worker.context import WorkerContext
 from ..._worker.current import entered
 from ..._worker.stop_event import StopEvent
-from .gate import Gate, Injection, Shield, injection_missing
+from .gate import Gate, Shield, injection_missing
 from .stack import stack_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from ..._core.policy import Kind
+    from ..._core.policy import Kind, Step
     from ..._run.ports import Services
     from ..._run.run import Run
     from ..._worker.stop_event import Chain
@@ -72,11 +73,6 @@ class Threads:
     def capacity(self) -> int:
         """How many calls can run at once: abandoned threads are replaced, up to as many as there may be."""
         return max(0, min(self._max_threads, 2 * self._max_threads - self.stuck))
-
-    @property
-    def injection_missing(self) -> str | None:
-        """Says why no exception can be injected at present; None where one can."""
-        return injection_missing()
 
     @property
     def alive(self) -> int:
@@ -147,7 +143,19 @@ class Threads:
 
     # -------------------------------------------------------------------------------- the steps
 
-    def ask(self, run: Run) -> None:
+    def perform(self, run: Run, step: Step) -> str | None:
+        """Performs a step; returns why it cannot be done at present, or None. A policy gives threads no others."""
+        assert isinstance(step, ThreadStep)
+        match step:
+            case Ask():
+                self._ask(run)
+                return None
+            case Inject():
+                return self._inject(run)
+            case _:
+                assert_never(step)
+
+    def _ask(self, run: Run) -> None:
         """Sets the stop Event, which `Chain.start` announces, and has the callbacks run on a thread of their own."""
         ctx = run.ctx
         if ctx is None:
@@ -160,15 +168,13 @@ class Threads:
                 failed=lambda error: self._services.callback_failed(run, "all of them", error),
             )
 
-    def inject(self, run: Run) -> Injection:
+    def _inject(self, run: Run) -> str | None:
+        """Has the exception raised as soon as the run's gate lets it through."""
+        missing = injection_missing()
         gate: Gate | None = run.handle
-        return "unstarted" if gate is None else gate.inject()  # claimed this very moment
-
-    def terminate(self, run: Run) -> None:
-        """Threads have no such step."""
-        raise NotImplementedError
-
-    kill = terminate
+        if missing is None and gate is not None:  # else it is claimed this very moment
+            gate.inject()
+        return missing
 
     def abandon(self, run: Run) -> bool:
         """Gives the thread up, and replaces it; False where the run has ended and its completion is in the inbox."""
