@@ -4,6 +4,7 @@
 # make fix      mends what can be mended
 # make slow     the long campaigns
 # make bench    the benchmarks, in ten minutes; writes docs/benchmarks.md
+# make bench-compare REV=main~5   what has changed since a revision, on the main paths (PATHS="run start", ROUNDS=30, CPU=1)
 # make docs     the documentation, into docs/_build/html
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -12,7 +13,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 TREE ?=
 
-.PHONY: run test check lint types imports cover fix slow bench docs clean
+.PHONY: run test check lint types imports cover fix slow bench bench-compare docs clean
 
 run: $(VENV)/run.done
 	@$(BIN)/python examples/index_tree.py $(if $(TREE),"$(TREE)")
@@ -49,6 +50,10 @@ slow: $(VENV)/test.done
 
 bench: $(VENV)/bench.done
 	$(BIN)/python -m benchmarks
+
+bench-compare: $(VENV)/bench.done
+	@test -n "$(REV)" || { echo "Compared with which revision? make bench-compare REV=..."; exit 1; }
+	$(BIN)/python -m benchmarks.compare "$(REV)" $(PATHS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CPU),--cpu)
 
 docs: $(VENV)/dev.done
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
