@@ -22,7 +22,8 @@ from supervisor._kinds.processes.pickling import parcel
 from supervisor._kinds.processes.wire import HEAD, Frame
 from supervisor._kinds.threads.gate import Gate
 from supervisor._kinds.threads.pool import Threads
-from supervisor._run.run import CallFuture, Run
+from supervisor._run.futures import CallFuture
+from supervisor._run.run import Run
 
 from .measure import SILENT, Table, in_turns, pinned, sized
 from .peers import EXECUTOR, FLOOR, RIE, RUN, VIEW, noop, peers, view_of

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._observe.subscribers import Subscribers
 from .._run.names import runs_in_context
 from .._worker.current import shielded
-from .executors import PoolExecutor, refuse_blocking
+from .executors import PoolExecutor
 
 if TYPE_CHECKING:
     import asyncio
@@ -82,7 +82,7 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
             if self.late is not None:
                 self.late.threads.retire()  # the loop may never have been told to shut it down
         elif any(runtime.report is None for runtime in self._runtimes()):
-            refuse_blocking(self._main, "shutdown(wait=True) of its default executor")
+            self._main.refuse_blocking("shutdown(wait=True) of its default executor")
             self._call(self._shut_down)
             self._over.wait(min(self._main.settings.shutdown_timeout + SLACK, threading.TIMEOUT_MAX))
 

@@ -12,14 +12,13 @@ import time
 from _thread import RLock, get_ident
 from collections import deque
 from concurrent.futures import Executor, Future, wait
-from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from functools import partial
 from itertools import islice
-from threading import Condition
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.values import checked_count, checked_seconds
+from .._run.futures import WorkFuture
 from .._run.names import qualname
 from .._worker.current import current, shielded
 from .checks import check_function
@@ -28,130 +27,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from .._core.policy import Kind
-    from .._run.run import Run
     from .._runtime.nodes import GroupNode
     from .._runtime.runtime import Runtime
 
-__all__ = ["PoolExecutor", "WorkFuture"]
+__all__ = ["PoolExecutor"]
 
 T = TypeVar("T")
-
-DONE = frozenset((FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED))
-
-
-class FutureLock(RLock):  # type: ignore[misc]  # typeshed calls it final; the interpreter does not
-    """The lock of a future, and the Condition for which the standard library takes it.
-
-    `with` is C code here, after which no injected exception can strike before the block has begun: it is never left
-    locked. Who takes it by hand, as `concurrent.futures.wait` does for several futures, is shielded meanwhile. The
-    Condition is made when a thread waits.
-    """
-
-    __slots__ = ("_condition",)
-
-    def __init__(self) -> None:
-        self._condition: Condition | None = None
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        if current.source is not None:
-            shielded().__enter__()
-        return super().acquire(blocking, timeout)
-
-    def release(self) -> None:
-        super().release()
-        if current.source is not None:
-            shielded().__exit__(None, None, None)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Lets go of the lock until `notify_all`, or for `timeout` seconds; the caller is shielded."""
-        if self._condition is None:
-            self._condition = Condition(self)
-        return self._condition.wait(timeout)
-
-    def notify_all(self) -> None:
-        condition = self._condition
-        if condition is not None:
-            self._condition = None  # it holds this lock, which would hold it
-            condition.notify_all()
-
-
-class WorkFuture(Future[Any]):
-    """The future of an executor's call. Any thread may use it.
-
-    The thread that ran the call resolves it, and so runs its done callbacks, as with the standard library's thread
-    pool; where a stop has begun, the event loop's thread does.
-    """
-
-    executor: PoolExecutor
-    runtime: Runtime
-    run: Run
-
-    def __init__(self) -> None:
-        # What Future.__init__ sets, but for the Condition: to make one takes longer than all the rest of a submit.
-        self._condition: Any = FutureLock()
-        self._state = PENDING
-        self._result = self._exception = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Any] = []
-
-    def cancel(self) -> bool:
-        """Withdraws a call that waits, and returns True. A running one is stopped by its ladder: False."""
-        with shielded():
-            if self.withdraw():
-                return True
-            if not self.done():
-                self.runtime.stop_soon(self.run)
-            return self.cancelled()
-
-    def withdraw(self) -> bool:
-        """Cancels the call if no thread has taken it, and does nothing otherwise."""
-        if not self.run.claim.acquire(False):
-            return False
-        self.run.future = None  # whoever concludes it leaves the future to this thread
-        self.runtime.withdrawn(self.run)
-        try:
-            return super().cancel()
-        finally:
-            if self._state == CANCELLED:  # else the loop has ended it in between
-                self.set_running_or_notify_cancel()  # so that whoever waits for it hears of it
-
-    def running(self) -> bool:
-        """Whether a thread or process has taken the call, and it has not ended."""
-        return self.run.handle is not None and not self.done()
-
-    def done(self) -> bool:
-        return self._state in DONE
-
-    def result(self, timeout: float | None = None) -> Any:
-        if self._state in DONE:
-            return super().result()
-        self._refuse_deadlock("result")
-        with shielded():
-            return super().result(timeout)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        if self._state in DONE:
-            return super().exception()
-        self._refuse_deadlock("exception")
-        with shielded():
-            return super().exception(timeout)
-
-    def _refuse_deadlock(self, method: str) -> None:
-        run = self.run
-        if run.ladder is not None or run.settle is None:  # the loop must end it
-            what = "is being stopped" if run.settle is not None else "runs in a process"
-            refuse_blocking(self.runtime, f"{method}() of the call {run.name!r}, which {what},")
-
-    def __repr__(self) -> str:
-        text = super().__repr__()
-        return text.replace("state=pending", "state=running") if self.running() else text
 
 
 class PoolExecutor(Executor):
     """What `Supervisor.executor` returns. Any thread may use it.
 
     Attributes:
-        spared: The cancellation of one of its calls injects nothing, whatever their ladder says.
+        no_inject_on_cancel: The cancellation of one of its calls injects nothing, whatever their ladder says.
     """
 
     no_inject_on_cancel = False
@@ -196,7 +84,7 @@ class PoolExecutor(Executor):
             future.executor = self
             runtime = self._used = self._runtime()
             kind = runtime.threads if self._kind == "thread" else runtime.kind(self._kind)
-            runtime.submit(fn, args, future, kind, self._group)
+            runtime.submit(fn, args, future, kind, self._group, self.no_inject_on_cancel)
             return future
 
     def map(
@@ -246,7 +134,7 @@ class PoolExecutor(Executor):
                     future.withdraw()
             under_way = self._under_way() if wait else []
         if under_way:
-            refuse_blocking(under_way[0].runtime, "shutdown(wait=True) of an executor with calls under way")
+            under_way[0].run.owner.refuse_blocking("shutdown(wait=True) of an executor with calls under way")
             for future in under_way:
                 if future.run.ident == get_ident():
                     raise SupervisorMisused(
@@ -270,15 +158,6 @@ class PoolExecutor(Executor):
 
 wait_for = wait
 """The function, where an argument hides its name."""
-
-
-def refuse_blocking(runtime: Runtime, what: str) -> None:
-    """Raises rather than block the event loop's own thread on what needs the loop."""
-    if get_ident() == runtime.thread and not runtime.loop.is_closed():
-        raise SupervisorMisused(
-            f"supervisor {runtime.settings.name!r}: {what} would block its event loop's own thread, which must go on "
-            "to end it; wait in another thread, or await asyncio.wrap_future(...)"
-        )
 
 
 # ------------------------------------------------------------------------------------------------ map

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.outcome import WorkerState
@@ -61,7 +61,7 @@ class GroupSupervisor(Supervisor):
     def workers(self) -> tuple[Worker, ...]:
         """Returns the workers and calls of this group, and of its groups, that have not ended. Any thread."""
         runtime = self._runtime
-        return () if runtime is None else tuple(runtime.workers(self._group))
+        return () if runtime is None else cast("tuple[Worker, ...]", tuple(runtime.workers(self._group)))
 
     def statistics(self) -> Statistics:
         """Returns how many workers and queued calls this group has; the threads are the root's. Any thread."""

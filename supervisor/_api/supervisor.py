@@ -40,6 +40,7 @@ from .checks import (
 )
 from .default_executor import DefaultExecutor
 from .executors import PoolExecutor
+from .worker import Worker
 
 if TYPE_CHECKING:
     import signal
@@ -51,10 +52,9 @@ if TYPE_CHECKING:
     from .._core.policy import EscalationPolicy, Kind
     from .._core.report import ShutdownReport
     from .._core.restart import Restart
+    from .._run.futures import CallFuture
     from .._run.ports import WorkerKind
-    from .._run.run import CallFuture
     from ..config import Config
-    from .worker import Worker
 
 __all__ = ["Supervisor"]
 
@@ -330,7 +330,8 @@ class Supervisor:
         if before:
             runtime.refuse_taken_name(life)
             await runtime.until_ready(before, life)
-        worker = runtime.start(life)
+        runtime.start(life)
+        worker = cast("Worker", life.worker)
         entry = life.run.entry
         assert entry is not None
         try:
@@ -510,7 +511,7 @@ class Supervisor:
             ()
         """
         with shielded():
-            return () if self._runtime is None else tuple(self._runtime.workers())
+            return () if self._runtime is None else cast("tuple[Worker, ...]", tuple(self._runtime.workers()))
 
     def stacks(self) -> dict[str, str]:
         """Returns where each worker that runs stands now, by its name, as the text of a traceback. Any thread.
@@ -747,7 +748,7 @@ class Supervisor:
     def _new_runtime(
         self, loop: asyncio.AbstractEventLoop, settings: Settings, subscribers: Subscribers, like: Runtime | None = None
     ) -> Runtime:
-        return Runtime(loop, settings, subscribers, like=like)
+        return Runtime(loop, settings, subscribers, Worker, like=like)
 
     def _runtimes(self) -> list[Runtime]:
         """Returns its shell, and that of its default executor's late calls, as far as they are there."""

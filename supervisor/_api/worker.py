@@ -9,13 +9,13 @@ from .._core.errors import RestartLimitExceeded, SupervisorMisused
 from .._core.failures import WorkerStopped
 from .._core.values import checked_reason
 from .._loop.outlast import outlast
+from .._runtime.nodes import WorkerNode
 
 if TYPE_CHECKING:
     from .._core.outcome import Outcome, WorkerState
     from .._core.policy import Kind
-    from .._run.ports import Owner
     from .._run.run import Run
-    from .._runtime.nodes import WorkerNode
+    from .._runtime.runtime import Runtime
 
 __all__ = ["Worker"]
 
@@ -36,17 +36,15 @@ class Worker:
         'stopped'
     """
 
-    __slots__ = ("_call", "_done", "_life", "_outcome", "_owner", "kind", "name")
+    __slots__ = ("_call", "_done", "_life", "_outcome", "_runtime", "kind", "name")
 
-    def __init__(self, run: Run | None = None, life: WorkerNode | None = None, owner: Owner | None = None) -> None:
-        """Of a call, or of a life."""
-        self._call = run
-        self._life = life
+    def __init__(self, runtime: Runtime, of: Run | WorkerNode) -> None:
+        """Of a call, or of a worker of `start()`."""
+        self._runtime = runtime
+        self._life = of if isinstance(of, WorkerNode) else None
+        self._call = None if isinstance(of, WorkerNode) else of
         self._done: asyncio.Future[None] | None = None  # made on the loop's thread, when somebody waits
         self._outcome: Outcome | None = None
-        of = run or life
-        assert of is not None
-        self._owner: Owner = owner or run.owner  # type: ignore[union-attr]
         self.name: str = of.name
         self.kind: Kind = of.kind.name
 
@@ -124,9 +122,9 @@ class Worker:
         self._check_loop("stop")
         if self._outcome is None:
             if self._life is None:
-                self._owner.stop(self._run, "stop", reason)
+                self._runtime.stop(self._run, "stop", reason)
             else:
-                self._owner.lives.dismiss(self._life, reason)
+                self._runtime.lives.dismiss(self._life, reason)
             if cancelled := await outlast(self._end()):
                 raise cancelled
         return self._ended()
@@ -148,9 +146,9 @@ class Worker:
             raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot be restarted")
         if self._outcome is None:
             before = life.attempt
-            self._owner.lives.begin_anew(life)
+            self._runtime.lives.begin_anew(life)
             while not life.over and life.readied <= before:
-                await self._owner.change_of(life)
+                await self._runtime.change_of(life)
         self._raise_if_over()
 
     async def ready(self) -> None:
@@ -169,7 +167,7 @@ class Worker:
             raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot become ready")
         before = life.readied
         while not life.over and not life.ready and life.readied == before:
-            await self._owner.change_of(life)
+            await self._runtime.change_of(life)
         self._raise_if_over()
 
     def _raise_if_over(self) -> None:
@@ -182,13 +180,13 @@ class Worker:
         return ("" if self._run.over else self._run.kind.stack(self._run)) or ""
 
     def conclude(self, outcome: Outcome) -> None:
-        """Told by the supervisor, on its loop's thread."""
+        """Is called by the supervisor, on its loop's thread."""
         self._outcome = outcome
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
 
     def _check_loop(self, method: str) -> None:
-        if asyncio.get_running_loop() is not self._owner.loop:
+        if asyncio.get_running_loop() is not self._runtime.loop:
             raise SupervisorMisused(
                 f"worker {self.name!r} belongs to another event loop: from here, use "
                 f"asyncio.run_coroutine_threadsafe(worker.{method}(), loop)"

@@ -10,22 +10,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.ladder import Cause
+    from .._core.outcome import Outcome, WorkerState
     from .._core.policy import Kind, Step
-    from .._runtime.nodes import Node
-    from .._runtime.tree import Tree
     from .._worker.backend import Answer
     from .._worker.context import WorkerContext
     from .loop_call import LoopCall
     from .run import Run
 
-__all__ = ["Owner", "Services", "WorkerKind"]
+__all__ = ["Handle", "Owner", "Services", "WorkerKind"]
 
 
 class Owner(Protocol):
     """What a run knows of the supervisor that owns it."""
 
     loop: asyncio.AbstractEventLoop
-    lives: Tree
 
     def end_of(self, run: Run) -> asyncio.Future[None]:
         """Returns a future that is done once a run that is being stopped has concluded."""
@@ -35,8 +33,16 @@ class Owner(Protocol):
         """Begins to stop a run. On the loop's thread."""
         ...
 
-    async def change_of(self, member: Node) -> None:
-        """Waits until something has happened to a worker of `start()`."""
+    def stop_soon(self, run: Run) -> None:
+        """Begins to stop an executor's call that was cancelled. Any thread."""
+        ...
+
+    def withdrawn(self, run: Run) -> None:
+        """An executor's call was cancelled before a thread had taken it. Any thread."""
+        ...
+
+    def refuse_blocking(self, what: str) -> None:
+        """Raises where `what` would block the event loop's own thread on something that needs the loop."""
         ...
 
     def entered(self, run: Run) -> None:
@@ -79,6 +85,23 @@ class Services:
     begin_call: Callable[[LoopCall], None]
     callback_failed: Callable[[Run, str, BaseException], None]
     forward: Callable[..., None]
+
+
+class Handle(Protocol):
+    """What users hold of a worker or a call."""
+
+    @property
+    def state(self) -> WorkerState:
+        """Where it is in its life. Any thread."""
+        ...
+
+    def conclude(self, outcome: Outcome) -> None:
+        """It has ended for good. On the loop's thread."""
+        ...
+
+    async def ready(self) -> None:
+        """Waits until a worker is ready; raises where it has ended before."""
+        ...
 
 
 class WorkerKind(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from _thread import allocate_lock
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -10,36 +9,22 @@ from typing import TYPE_CHECKING, Any
 from .._core.ladder import EndedState, Queued, Running, Starting, State, Stopping
 
 if TYPE_CHECKING:
+    import asyncio
     import concurrent.futures
     import contextvars
     from _thread import RLock
     from collections.abc import Callable
 
-    from .._api.worker import Worker
     from .._core.outcome import WorkerState
     from .._core.policy import EscalationPolicy
     from .._kinds.processes.wire import Part
     from .._runtime.nodes import GroupNode, WorkerNode
     from .._worker.context import WorkerContext
     from .climb import Climb
-    from .ports import Owner, WorkerKind
+    from .ports import Handle, Owner, WorkerKind
 from .names import qualname
 
-__all__ = ["CallFuture", "Run"]
-
-
-class CallFuture(asyncio.Future[Any]):
-    """What `run()` waits for. Cancelling it really cancels the waiter, and begins to stop the work."""
-
-    __slots__ = ("run",)
-
-    run: Run
-
-    def cancel(self, msg: Any = None) -> bool:
-        if super().cancel(msg=msg):
-            self.run.owner.stop(self.run, "cancel")
-            return True
-        return False
+__all__ = ["Run"]
 
 
 class Run:
@@ -163,7 +148,7 @@ class Run:
         self.settle: RLock | None = None
         self.no_inject_on_cancel = False
         self.entry: asyncio.Future[None] | None = None
-        self.worker: Worker | None = None
+        self.worker: Handle | None = None
         self.expires_at: float | None = None
         self.handle: Any = None
         self.ident: int | None = None

@@ -27,13 +27,12 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Iterator
 
-    from .._api.worker import Worker
     from .._core.ladder import Cause
     from .._core.outcome import Outcome
     from .._core.policy import EscalationPolicy
     from .._core.report import ShutdownReport
     from .._core.restart import OnExhausted, Strategy
-    from .._run.ports import WorkerKind
+    from .._run.ports import Handle, WorkerKind
     from .._run.run import Run
 
 __all__ = ["NEVER", "GroupNode", "Node", "WorkerNode"]
@@ -178,7 +177,7 @@ class WorkerNode(Node):
 
     group: GroupNode
     run: Run
-    worker: Worker
+    worker: Handle
 
     def __init__(
         self,

@@ -21,8 +21,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never, cast
 
-from .._api.worker import Worker
-from .._core.errors import StopRequested, SupervisorBusy, SupervisorClosed
+from .._core.errors import StopRequested, SupervisorBusy, SupervisorClosed, SupervisorMisused
 from .._core.failures import WorkerDied, WorkerStopped, WorkerTimeout
 from .._core.ladder import (
     Abandon,
@@ -58,10 +57,11 @@ from .._observe.log import Log
 from .._observe.notices import GroupEnded, ShutdownBegun, ShutdownEnded
 from .._observe.publisher import Publisher
 from .._run.climb import Climb
+from .._run.futures import CallFuture
 from .._run.loop_call import LoopCall
 from .._run.names import qualname
 from .._run.ports import Services
-from .._run.run import CallFuture, Run
+from .._run.run import Run
 from .._worker.stop_event import Chain
 from .nodes import GroupNode, Node, WorkerNode
 from .portal import Portal
@@ -73,16 +73,17 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
 
-    from .._api.executors import WorkFuture
     from .._core.ladder import Cause
     from .._core.outcome import Ended
     from .._core.policy import Kind, Step, StepName
     from .._core.restart import OnExhausted, Strategy
     from .._observe.counters import Key
     from .._observe.subscribers import Subscribers
-    from .._run.ports import WorkerKind
+    from .._run.futures import WorkFuture
+    from .._run.ports import Handle, WorkerKind
     from ..config import Config
 
+    NewHandle: TypeAlias = Callable[["Runtime", Run | WorkerNode], Handle]
     StandIn: TypeAlias = Callable[[Services, int, int], list[WorkerKind]]
 
 __all__ = ["Runtime", "Settings"]
@@ -144,6 +145,7 @@ class Runtime:
     """Runs workers and climbs their ladders, on one event loop.
 
     Args:
+        new_handle: Makes what users hold of a worker or a call.
         default_policy: The ladder where nobody has named one.
         like: The shell whose clock and stand-ins it takes, and which has told of ladders that take too long; None: it
             takes those that are in force now, and tells itself.
@@ -169,12 +171,14 @@ class Runtime:
         loop: asyncio.AbstractEventLoop,
         settings: Settings,
         subscribers: Subscribers,
+        new_handle: NewHandle,
         *,
         default_policy: EscalationPolicy = DEFAULT_POLICY,
         like: Runtime | None = None,
     ) -> None:
         self.loop = loop
         self.settings = settings
+        self._new_handle = new_handle
         self.clock: Callable[[], float] = clock_of(loop) if like is None else like.clock
         self.log = Log(settings.name, settings.logger, loop)
         self.names: dict[str, Run | Node] = {}
@@ -280,14 +284,15 @@ class Runtime:
         future: WorkFuture,
         kind: WorkerKind,
         group: GroupNode | None = None,
+        no_inject_on_cancel: bool = False,
     ) -> None:
         """Submits an executor's call to a pool. Any thread."""
         if self.closing is not None or group is not None:
             self.refuse_if_closing(group)
         run = Run(self, kind, next(self._numbers), fn, args, self.clock(), future=future)
         run.group = group
-        future.run, future.runtime = run, self
-        run.no_inject_on_cancel = future.executor.no_inject_on_cancel
+        future.run = run
+        run.no_inject_on_cancel = no_inject_on_cancel
         if self.names:
             self._register_name(run)
         if self.log.debug is not None or self.publisher.subscribers:
@@ -341,8 +346,8 @@ class Runtime:
         self._close_groups()
         self._finish_if_quiet()
 
-    def start(self, life: WorkerNode) -> Worker:
-        """Starts a worker; returns its handle. Its first run's `entry` is done once that is ready or has ended."""
+    def start(self, life: WorkerNode) -> None:
+        """Starts a worker. Its first run's `entry` is done once that is ready or has ended."""
         self.refuse_if_closing(life.group)
         self.log.refresh()
         self.enlist(life)
@@ -354,7 +359,6 @@ class Runtime:
             raise
         self.lives.add(life)
         self._launch(life.run)
-        return life.worker
 
     def enlist(self, life: WorkerNode) -> None:
         """Gives a worker its number, its name and its handle; and its Restart, where only its name says which."""
@@ -362,7 +366,7 @@ class Runtime:
         self._register_life(life)
         if life.given_restart is None:
             life.restart = self.settings.config.restart_for(life.name) or life.restart
-        life.worker = Worker(life=life, owner=self)
+        life.worker = self._new_handle(self, life)
 
     def renumber(self, group: GroupNode) -> None:
         group.number = next(self._numbers)
@@ -599,6 +603,14 @@ class Runtime:
             self.publisher.refused(run, error)
             raise
 
+    def refuse_blocking(self, what: str) -> None:
+        """Raises where `what` would block the event loop's own thread on something that needs the loop. Any thread."""
+        if get_ident() == self.thread and not self.loop.is_closed():
+            raise SupervisorMisused(
+                f"supervisor {self.settings.name!r}: {what} would block its event loop's own thread, which must go on "
+                "to end it; wait in another thread, or await asyncio.wrap_future(...)"
+            )
+
     def refuse_if_closing(self, group: GroupNode | None = None) -> None:
         if group is not None and not group.takes_work:
             raise SupervisorClosed(f"group {group.name!r} has ended, or is being stopped, and takes no new work")
@@ -681,7 +693,7 @@ class Runtime:
         runs = [life.run for life in list(self.lives.all.values())]
         return sorted((run for run in runs + self.calls() if not run.over), key=lambda run: run.number)
 
-    def workers(self, group: GroupNode | None = None) -> list[Worker]:
+    def workers(self, group: GroupNode | None = None) -> list[Handle]:
         """Returns the handles of all that has not ended, here or in a group, the oldest first. Any thread."""
         lives = [life for life in list(self.lives.all.values()) if group is None or group.holds(life.group)]
         numbered = [(life.number, life.worker) for life in lives]
@@ -710,11 +722,11 @@ class Runtime:
             stopping=self.closing is not None,
         )
 
-    def handle(self, run: Run) -> Worker | None:
+    def handle(self, run: Run) -> Handle | None:
         """Returns the handle of a run; None where it has concluded. Any thread."""
         with self._handles:
             if run.worker is None:
-                run.worker = Worker(run)
+                run.worker = self._new_handle(self, run)
         # `_conclude` first sets `over` and then looks for a handle: one of the two sees the other.
         return None if run.over else run.worker
 

@@ -12,7 +12,7 @@ import traceback
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 from weakref import WeakSet
 
 from .._api.supervisor import _everyone
@@ -221,7 +221,7 @@ def _workers_of(supervisor: Supervisor) -> Iterator[Worker]:
     for runtime in supervisor._runtimes():
         with shielded():
             workers = runtime.workers()
-        yield from workers
+        yield from cast("list[Worker]", workers)
 
 
 def _threads_of(supervisor: Supervisor) -> Iterator[threading.Thread]:

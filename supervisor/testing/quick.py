@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from .._api.supervisor import Supervisor
+from .._api.worker import Worker
 from .._core.policy import Ask, EscalationPolicy, Inject, Kill, Terminate
 from .._runtime.runtime import Runtime
 from .virtual_time import VirtualTime
@@ -101,7 +102,7 @@ class QuickSupervisor(Supervisor):
     def _new_runtime(
         self, loop: asyncio.AbstractEventLoop, settings: Settings, subscribers: Subscribers, like: Runtime | None = None
     ) -> Runtime:
-        return QuickRuntime(loop, settings, subscribers, default_policy=self._ladder, like=like)
+        return QuickRuntime(loop, settings, subscribers, Worker, default_policy=self._ladder, like=like)
 
     async def _close_with_the_loop(self) -> AsyncGenerator[None, None]:
         try:

@@ -1,0 +1,144 @@
+"""The futures of a call: that which `run()` awaits, and that which an executor gives.
+
+Workers use the latter too, and an exception may be injected into them at any moment: whatever takes a lock here, or
+changes what others rely on, is shielded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from _thread import RLock
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from threading import Condition
+from typing import TYPE_CHECKING, Any
+
+from .._worker.current import current, shielded
+
+if TYPE_CHECKING:
+    from .run import Run
+
+__all__ = ["CallFuture", "WorkFuture"]
+
+DONE = frozenset((FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED))
+
+
+class CallFuture(asyncio.Future[Any]):
+    """What `run()` waits for. Cancelling it really cancels the waiter, and begins to stop the work."""
+
+    __slots__ = ("run",)
+
+    run: Run
+
+    def cancel(self, msg: Any = None) -> bool:
+        if super().cancel(msg=msg):
+            self.run.owner.stop(self.run, "cancel")
+            return True
+        return False
+
+
+class FutureLock(RLock):  # type: ignore[misc]  # typeshed calls it final; the interpreter does not
+    """The lock of a future, and the Condition for which the standard library takes it.
+
+    `with` is C code here, after which no injected exception can strike before the block has begun: it is never left
+    locked. Who takes it by hand, as `concurrent.futures.wait` does for several futures, is shielded meanwhile. The
+    Condition is made when a thread waits.
+    """
+
+    __slots__ = ("_condition",)
+
+    def __init__(self) -> None:
+        self._condition: Condition | None = None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if current.source is not None:
+            shielded().__enter__()
+        return super().acquire(blocking, timeout)
+
+    def release(self) -> None:
+        super().release()
+        if current.source is not None:
+            shielded().__exit__(None, None, None)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Lets go of the lock until `notify_all`, or for `timeout` seconds; the caller is shielded."""
+        if self._condition is None:
+            self._condition = Condition(self)
+        return self._condition.wait(timeout)
+
+    def notify_all(self) -> None:
+        condition = self._condition
+        if condition is not None:
+            self._condition = None  # it holds this lock, which would hold it
+            condition.notify_all()
+
+
+class WorkFuture(concurrent.futures.Future[Any]):
+    """The future of an executor's call. Any thread may use it.
+
+    The thread that ran the call resolves it, and so runs its done callbacks, as with the standard library's thread
+    pool; where a stop has begun, the event loop's thread does.
+    """
+
+    executor: concurrent.futures.Executor
+    run: Run
+
+    def __init__(self) -> None:
+        # What Future.__init__ sets, but for the Condition: to make one takes longer than all the rest of a submit.
+        self._condition: Any = FutureLock()
+        self._state = PENDING
+        self._result = self._exception = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
+
+    def cancel(self) -> bool:
+        """Withdraws a call that waits, and returns True. A running one is stopped by its ladder: False."""
+        with shielded():
+            if self.withdraw():
+                return True
+            if not self.done():
+                self.run.owner.stop_soon(self.run)
+            return self.cancelled()
+
+    def withdraw(self) -> bool:
+        """Cancels the call if no thread has taken it, and does nothing otherwise."""
+        if not self.run.claim.acquire(False):
+            return False
+        self.run.future = None  # whoever concludes it leaves the future to this thread
+        self.run.owner.withdrawn(self.run)
+        try:
+            return super().cancel()
+        finally:
+            if self._state == CANCELLED:  # else the loop has ended it in between
+                self.set_running_or_notify_cancel()  # so that whoever waits for it hears of it
+
+    def running(self) -> bool:
+        """Whether a thread or process has taken the call, and it has not ended."""
+        return self.run.handle is not None and not self.done()
+
+    def done(self) -> bool:
+        return self._state in DONE
+
+    def result(self, timeout: float | None = None) -> Any:
+        if self._state in DONE:
+            return super().result()
+        self._refuse_deadlock("result")
+        with shielded():
+            return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        if self._state in DONE:
+            return super().exception()
+        self._refuse_deadlock("exception")
+        with shielded():
+            return super().exception(timeout)
+
+    def _refuse_deadlock(self, method: str) -> None:
+        run = self.run
+        if run.ladder is not None or run.settle is None:  # the loop must end it
+            what = "is being stopped" if run.settle is not None else "runs in a process"
+            run.owner.refuse_blocking(f"{method}() of the call {run.name!r}, which {what},")
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        return text.replace("state=pending", "state=running") if self.running() else text
