@@ -103,6 +103,13 @@ def open_files() -> int:
 uvloop.new_event_loop().close()  # the first one opens files that belong to the process
 
 
+@pytest.fixture(scope="session", autouse=True)
+def what_is_imported_stays() -> None:
+    """Keeps the collector, which runs before each test, from looking each time at all that has been imported."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each test must leave no supervisor, no worker, no thread, no child process and no open file behind."""
