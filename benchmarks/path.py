@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor import Supervisor
 from supervisor._kinds.processes.child.main import Child
-from supervisor._kinds.processes.pickling import parcel
+from supervisor._kinds.processes.pickling import pickled_call
 from supervisor._kinds.processes.wire import HEAD, Frame
+from supervisor._kinds.threads import Threads
 from supervisor._kinds.threads.gate import Gate
-from supervisor._kinds.threads.pool import Threads
 from supervisor._run.futures import CallFuture
 from supervisor._run.run import Run
 
@@ -240,7 +240,7 @@ async def _parts() -> dict[str, float]:
         threads = runtime.threads
         assert isinstance(threads, Threads)
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        child, packed = Child(nowhere, nowhere), Frame(parcel(1, "noop-1", 1, None, noop, ())[0][HEAD:], [])
+        child, packed = Child(nowhere, nowhere), Frame(pickled_call(1, "noop-1", 1, None, noop, ())[0][HEAD:], [])
         parts: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
             "make the future": (lambda: None, lambda _: CallFuture(loop=loop)),
             "make the record": (
@@ -251,7 +251,7 @@ async def _parts() -> dict[str, float]:
             "run an empty function behind its gate": (Gate, lambda gate: gate.run(noop, ())),
             "carry a call out, all of it, in the worker's thread": (made, threads._carry_out),
             "take its end in, in the loop's thread": (given, runtime._arrived),
-            "of a call in a process: pack it": (lambda: None, lambda _: parcel(1, "noop-1", 1, None, noop, ())),
+            "of a call in a process: pack it": (lambda: None, lambda _: pickled_call(1, "noop-1", 1, None, noop, ())),
             "... carry it out there, and send what came of it nowhere": (lambda: packed, child._carry_out),
         }
         took = {name: median(_timed(*part, number) for _ in range(sized(9, 1))) for name, part in parts.items()}

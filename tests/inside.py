@@ -22,9 +22,8 @@ from supervisor._kinds.processes import pool, process
 from supervisor._kinds.processes.process import Process
 from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
 from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
-from supervisor._kinds.threads import gate
+from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
-from supervisor._kinds.threads.pool import Threads
 from supervisor._loop import agenda, alarms, clock, inbox
 from supervisor._loop import outlast as outlasting
 from supervisor._loop.agenda import Agenda
@@ -422,14 +421,14 @@ class ThreadPool(NamedTuple):
 
 def threads(sup):
     """Its threads for calls: how many there are, how many are given up, and how many calls they can carry out."""
-    found = sup._attached().threads
+    found = sup._attached().threads.pool
     return ThreadPool(found.size, found.stuck, found.capacity)
 
 
 def retire_threads(sup):
     """Ends its threads that are idle, of which nobody else takes care once its loop is gone, and waits for them."""
     sup._attached().threads.retire()
-    for thread in tuple(sup._attached().threads._members):
+    for thread in tuple(sup._attached().threads.launcher.living):
         thread.join(5)
 
 

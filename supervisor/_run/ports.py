@@ -125,7 +125,7 @@ class WorkerKind(Protocol):
         """Makes a run ready to be submitted or launched; raises where it cannot be. Any thread."""
         ...
 
-    def submit(self, run: Run) -> None:
+    def submit(self, run: Run, /) -> None:
         """Runs it on the pool."""
         ...
 

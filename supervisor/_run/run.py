@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from .._core.outcome import WorkerState
     from .._core.policy import EscalationPolicy
-    from .._kinds.processes.wire import Part
     from .._runtime.nodes import GroupNode, WorkerNode
     from .._worker.context import WorkerContext
     from .climb import Climb
@@ -56,9 +55,9 @@ class Run:
         watched: The loop wants to know when the function is entered.
         submitted_at: On the loop's clock.
         expires_at: When its time is over, on the loop's clock: its timeout, its time to become ready, its heartbeat.
-        carrier: What its kind keeps of it; not None once it has been claimed.
+        handle: What its kind keeps of it, and only its kind looks into; not None once it has been claimed.
         ident, pid: The thread, or the process, that carries it out.
-        parcel: Of a process: the frame that is to be sent.
+        prepared: What its kind has made of it before its start, where that needs it.
         preface: Of a process: what it calls before the function, where somebody wants that. It can be pickled, and
             returns what the process calls after the function.
         trace: What a listener that traces it keeps of it.
@@ -100,9 +99,9 @@ class Run:
         "over",
         "own",
         "owner",
-        "parcel",
         "pid",
         "policy",
+        "prepared",
         "ready",
         "reason",
         "settle",
@@ -150,10 +149,10 @@ class Run:
         self.entry: asyncio.Future[None] | None = None
         self.worker: Handle | None = None
         self.expires_at: float | None = None
-        self.handle: Any = None
+        self.handle: object = None
         self.ident: int | None = None
         self.pid: int | None = None
-        self.parcel: list[Part] | None = None
+        self.prepared: Any = None
         self.before_call: Callable[[], Callable[[], object]] | None = None
         self.trace: Any = None
         self.died = False
@@ -196,7 +195,7 @@ class Run:
 
     def let_go(self) -> None:
         """Drops what it held: alarms, and those who waited for it, may hold it for longer."""
-        self.future = self.worker = self.entry = self.value = self.error = self.parcel = None
+        self.future = self.worker = self.entry = self.value = self.error = self.prepared = None
         # An alarm holds it, or the queue of the pool, or the future of an executor's call.
         if self.expires_at is not None or self.handle is None or self.settle is not None:
             self.fn, self.args, self.context = let_go, (), None

@@ -379,11 +379,15 @@ class FakeKind:
 
     def perform(self, run: Run, step: Step) -> str | None:
         """The run takes note of the step, and ends where its script says that it obeys."""
-        run.handle.meet(step)
+        fake = run.handle
+        assert isinstance(fake, FakeRun)
+        fake.meet(step)
         return None
 
     def abandon(self, run: Run) -> bool:
-        if run.handle.over:
+        fake = run.handle
+        assert isinstance(fake, FakeRun)
+        if fake.over:
             return False
         self._running.discard(run)  # it has been replaced
         self._next()

@@ -229,7 +229,7 @@ def _threads_of(supervisor: Supervisor) -> Iterator[threading.Thread]:
     for runtime in supervisor._runtimes():
         if isinstance(runtime.threads, Threads):
             given_up = {run.ident for run in runtime.abandoned.values()}
-            yield from (thread for thread in tuple(runtime.threads._members) if thread.ident not in given_up)
+            yield from (thread for thread in tuple(runtime.threads.launcher.living) if thread.ident not in given_up)
 
 
 def _pids_of(supervisor: Supervisor) -> Iterator[int]:

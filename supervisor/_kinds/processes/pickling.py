@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from .wire import Part
 
-__all__ = ["parcel"]
+__all__ = ["pickled_call"]
 
 PROTOCOL = 5
 
 
-def parcel(
+def pickled_call(
     number: int,
     name: str,
     attempt: int,

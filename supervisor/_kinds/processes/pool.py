@@ -15,7 +15,7 @@ from ..._core.policy import Ask, Inject, Kill, ProcessStep, Terminate
 from ..._core.verdict import converted
 from ..._run import loop_call
 from ..._run.names import qualname
-from .pickling import parcel
+from .pickling import pickled_call
 from .process import Process
 from .remote_errors import provable, set_cause
 from .wire import message
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..._run.run import Run
     from ..._worker.backend import How
     from ..._worker.context import WorkerContext
+    from .wire import Part
 
 __all__ = ["Processes"]
 
@@ -102,7 +103,7 @@ class Processes:
             TypeError: It cannot be sent to a process.
         """
         tell = run.own if run.watched else None
-        run.parcel = parcel(run.number, run.name, run.attempt, tell, run.fn, run.args, run.before_call)
+        run.prepared = pickled_call(run.number, run.name, run.attempt, tell, run.fn, run.args, run.before_call)
         run.args = ()
 
     def submit(self, run: Run) -> None:
@@ -165,18 +166,17 @@ class Processes:
             return
         self._send(process, run)
         if run.own:
-            run.parcel = None
+            run.prepared = None
 
     def _send(self, process: Process, run: Run) -> None:
         process.run = run
         run.handle = process
         run.pid = process.pid
         run.started_at = monotonic()
-        parts = run.parcel
-        assert parts is not None
+        parts: list[Part] = run.prepared
         process.data.send(parts)
         if len(parts) > 1 and sum(memoryview(part).nbytes for part in parts) > KEPT and not process.data.unread:
-            run.parcel = None
+            run.prepared = None
 
     def _next(self, process: Process) -> None:
         """Gives a process what it can do next."""
@@ -189,7 +189,7 @@ class Processes:
         if self._again:
             run = self._again.popleft()
             self._send(process, run)
-            run.parcel = None  # once is enough: perhaps it is what processes die of
+            run.prepared = None  # once is enough: perhaps it is what processes die of
             return
         while self._waiting:
             run = self._waiting.popleft()
@@ -349,7 +349,7 @@ class Processes:
         run = process.run
         self._lost.pop(process, None)
         if run is not None and process.ready:
-            if process.data.unread and run.parcel is not None and run.ladder is None and not self._retired:
+            if process.data.unread and run.prepared is not None and run.ladder is None and not self._retired:
                 self._again.append(run)  # it never began
             else:
                 run.exit_code = process.code
@@ -421,7 +421,8 @@ class Processes:
         return None
 
     def _ask(self, run: Run) -> None:
-        process: Process = run.handle
+        process = run.handle
+        assert isinstance(process, Process)
         if run in self._again:
             self._again.remove(run)
             self._died(run)
@@ -430,14 +431,16 @@ class Processes:
 
     def _harden(self, run: Run) -> Process:
         """From here on the process is not used again: a late signal must not meet another call."""
-        process: Process = run.handle
+        process = run.handle
+        assert isinstance(process, Process)
         process.retired = True
         process.control.send(message("step", run.number, _ends_at(run)))
         return process
 
     def abandon(self, run: Run) -> bool:
         """Gives a process up that even SIGKILL has not ended."""
-        process: Process = run.handle
+        process = run.handle
+        assert isinstance(process, Process)
         self._lost[process] = run
         self._pool.discard(process)
         if not self._retired:
@@ -452,8 +455,8 @@ class Processes:
         raise NotImplementedError
 
     def stack(self, run: Run) -> str | None:
-        process: Process | None = run.handle
-        if process is None or process.run is not run:
+        process = run.handle
+        if not isinstance(process, Process) or process.run is not run:
             return None
         began = monotonic()
         if began >= self._asking_since + ASKING_WINDOW:

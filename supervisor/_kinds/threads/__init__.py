@@ -1,5 +1,5 @@
 """The kind "thread": workers on OS threads."""
 
-from .pool import Threads
+from .kind import Threads
 
 __all__ = ["Threads"]

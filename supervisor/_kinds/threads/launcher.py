@@ -1,37 +1,50 @@
-"""Starts threads, each by the one before it."""
+"""Starts threads, each by the one before it, and knows those that are alive."""
 
 from __future__ import annotations
 
+import threading
 from _thread import RLock
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
-
 
 __all__ = ["Launcher"]
 
 
 class Launcher:
-    """Starts threads, each by the one before it: the caller is held up for the first alone."""
+    """Starts threads, each by the one before it: the caller waits for the first alone.
 
-    def __init__(self) -> None:
+    All of them are daemon threads of our own. Those of the standard pools are joined when the interpreter exits, and a
+    stuck one would block that.
+
+    Args:
+        supervisor: Its name, which the names of the threads begin with.
+
+    Attributes:
+        living: The threads that are alive.
+    """
+
+    def __init__(self, supervisor: str) -> None:
+        self._supervisor = supervisor
+        self.living: set[threading.Thread] = set()
         self._lock = RLock()  # a signal handler may come in between
         self._waiting: deque[tuple[threading.Thread, Callable[[RuntimeError], object]]] = deque()
         self._busy = False
 
-    def start(self, thread: threading.Thread, failed: Callable[[RuntimeError], object]) -> None:
-        """Starts the thread now or soon; it must call `next` first of all. `failed` is called where it cannot start."""
+    def start(self, name: str, target: Callable[[], object], failed: Callable[[RuntimeError], object]) -> None:
+        """Starts a thread now or soon, which calls `target`. `failed` is called where it cannot start. Any thread."""
+        thread = threading.Thread(name=f"{self._supervisor}/{name}", daemon=True, target=self._run, args=(target,))
         with self._lock:
             self._waiting.append((thread, failed))
             if self._busy:
                 return
             self._busy = True
-        self.next()
+        self._next()
 
-    def next(self) -> None:
+    def _next(self) -> None:
         """Starts the next thread that waits for it."""
         while True:
             with self._lock:
@@ -49,3 +62,20 @@ class Launcher:
                 raise
             else:
                 return
+
+    def _run(self, target: Callable[[], object]) -> None:
+        """What each thread does."""
+        self._next()
+        thread = threading.current_thread()
+        self.living.add(thread)
+        try:
+            target()
+        finally:
+            self.living.discard(thread)
+
+    def join(self, seconds: float, but: set[int | None]) -> None:
+        """Waits for threads that are past their last line, so that none is seen alive after a shutdown."""
+        until = monotonic() + seconds
+        for thread in tuple(self.living):
+            if thread.ident not in but:
+                thread.join(max(0.0, until - monotonic()))

@@ -1,0 +1,210 @@
+"""The kind "thread": how each step reaches a worker's thread, and what that thread does for a run."""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from contextlib import nullcontext
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, assert_never
+
+from ..._core.policy import Ask, Inject, ThreadStep
+from ..._core.verdict import converted
+from ..._run.names import qualname
+from ..._worker.context import WorkerContext
+from ..._worker.current import entered
+from ..._worker.stop_event import StopEvent
+from .backend import ThreadBackend
+from .gate import Gate, Shield, injection_missing
+from .launcher import Launcher
+from .pool import Pool
+from .stack import stack_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from ..._core.policy import Kind, Step
+    from ..._run.ports import Services
+    from ..._run.run import Run
+    from ..._worker.stop_event import Chain
+
+__all__ = ["Threads"]
+
+
+class Threads:
+    """The kind "thread". A run's handle is its `Gate`; as a `WorkerKind` it says which thread calls what.
+
+    Args:
+        chain: Wakes the workers that wait for their stop Event, one after another.
+        resolving: Calls that have ended, whose threads are in the callbacks of their futures.
+
+    Attributes:
+        calls: The calls of the pool that have not concluded, by their number.
+        launcher: Starts all threads, and knows those that are alive.
+        pool: The threads that carry out calls.
+    """
+
+    name: Kind = "thread"
+
+    def __init__(
+        self, supervisor: str, max_threads: int, services: Services, chain: Chain, resolving: Collection[int] = ()
+    ) -> None:
+        self._services = services
+        self._post = services.post
+        self._chain = chain
+        self.calls: dict[int, Run] = {}
+        self.launcher = Launcher(supervisor)
+        self.pool = Pool(max_threads, self.calls, resolving, self.launcher, services, self._carry_out)
+        self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
+
+    @property
+    def capacity(self) -> int:
+        return self.pool.capacity
+
+    @property
+    def alive(self) -> int:
+        """How many threads there are: of the pool, of workers, those that were abandoned, and helpers."""
+        return len(self.launcher.living)
+
+    # -------------------------------------------------------------------------------- starting a run
+
+    def prepare(self, run: Run) -> None:
+        """There is nothing to prepare."""
+
+    def launch(self, run: Run) -> None:
+        self.launcher.start(
+            run.name,
+            target=lambda: self._carry_out(run),
+            failed=lambda error: self._unstarted(run, error),
+        )
+
+    def _unstarted(self, run: Run, error: RuntimeError) -> None:
+        if run.claim.acquire(False):
+            run.error = error
+            self._post(run)
+
+    # -------------------------------------------------------------------------------- the steps
+
+    def perform(self, run: Run, step: Step) -> str | None:
+        assert isinstance(step, ThreadStep)  # a policy gives threads no others
+        match step:
+            case Ask():
+                self._ask(run)
+                return None
+            case Inject():
+                return self._inject(run)
+            case _:
+                assert_never(step)
+
+    def _ask(self, run: Run) -> None:
+        """Sets the stop Event, which `Chain.start` announces, and has the callbacks run on a thread of their own."""
+        ctx = run.ctx
+        if ctx is None:
+            return  # whoever makes it sees `run.reason`
+        ctx.stop.set()
+        if ctx.registrations:
+            self.launcher.start(
+                f"{run.name}/on_stop",
+                target=lambda: self._fire(ctx, run),
+                failed=lambda error: self._services.callback_failed(run, "all of them", error),
+            )
+
+    def _fire(self, ctx: WorkerContext, run: Run) -> None:
+        for registration in tuple(ctx.registrations):
+            try:
+                registration.fire()
+            except BaseException as error:  # sys.exit() in a callback, say: this thread is a helper, the worker goes on
+                self._services.callback_failed(run, qualname(registration.callback), error)
+
+    def _inject(self, run: Run) -> str | None:
+        """Has the exception raised as soon as the run's gate lets it through."""
+        missing = injection_missing()
+        gate = run.handle
+        if missing is None and isinstance(gate, Gate):  # else a thread takes the run this very moment
+            gate.inject()
+        return missing
+
+    def stack(self, run: Run) -> str | None:
+        stack = None if run.ident is None else stack_of(run.ident)
+        if stack == "":
+            return f"  in {qualname(run.fn)}(), which is no Python code\n"
+        return stack
+
+    # -------------------------------------------------------------------------------- the end
+
+    def abandon(self, run: Run) -> bool:
+        ladder = run.ladder
+        assert ladder is not None
+        with ladder.lock:
+            if ladder.left or ladder.abandoned:
+                return ladder.abandoned
+            ladder.abandoned = True
+        if not run.own:
+            self.pool.lose()
+        return True
+
+    def came_back(self, run: Run) -> None:
+        if not run.own:
+            self.pool.regain()
+
+    def retire(self) -> None:
+        self.pool.retire()
+
+    def when_gone(self, gone: Callable[[], object]) -> None:
+        self.pool.when_gone(gone)
+
+    def join(self, seconds: float, but: set[int | None]) -> None:
+        self.launcher.join(seconds, but)
+
+    # -------------------------------------------------------------------------------- in the worker's thread
+
+    def context_of(self, run: Run) -> WorkerContext:
+        if run.ctx is None:
+            gate = run.handle
+            assert isinstance(gate, Gate)
+            with Shield(gate) if gate.ident else nullcontext():
+                stop = StopEvent(self._chain)
+                run.ctx = WorkerContext(ThreadBackend(run, gate, self._services), stop)
+                if run.reason is not None:  # asked while nobody could hear it
+                    stop.set()
+        return run.ctx
+
+    def _carry_out(self, run: Run) -> bool:
+        """Carries out a run, unless it was withdrawn; returns whether this thread was abandoned over it."""
+        context, fn, args = run.context, run.fn, run.args  # first: once it is claimed, it may be given up, and let go
+        if not run.claim.acquire(False):
+            return False
+        run.ident = get_ident()
+        gate = run.handle = Gate()
+        assert context is not None
+        entered(run)
+        if run.own:
+            args = (self.context_of(run), *args)
+        if run.watched:
+            self._post(partial(run.owner.entered, run))
+        run.started_at = monotonic()
+        value, error = gate.run(context.run, (fn, *args))
+        run.ended_at = monotonic()
+        entered(None)
+        run.context = run.ctx = None
+        run.args = ()
+        if error is None:
+            run.value = value
+        else:
+            try:
+                run.error = converted(run, error)
+            except Exception as broken:  # an error whose own code fails is still an error of this run alone
+                run.error = broken
+        del value, error, fn, args, context
+        if run.settle is None:
+            self._post(run)
+        else:
+            self._services.settle(run)
+        # Only after the completion is in the inbox does this thread look whether it was given up. So if the loop finds
+        # no completion and no `left`, this thread is certain to see `abandoned`.
+        ladder = run.ladder
+        if ladder is None:
+            return False
+        with ladder.lock:
+            ladder.left = True
+            return ladder.abandoned
