@@ -1,0 +1,99 @@
+"""What was configured, and what of it holds for which worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from .._core.policy import EscalationPolicy
+from .budget import OverBudget, Platform, over_budget
+
+if TYPE_CHECKING:
+    from .._core.policy import Kind
+    from .._core.restart import Restart
+    from .layers import Layer
+
+__all__ = ["Config"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What was configured. Made by `load`; immutable, and safe to share between supervisors and threads.
+
+    Attributes:
+        policy: The ladder of all workers; None where it was not said.
+        restart: When workers of `start` are started again; None where it was not said.
+        shutdown_timeout: Seconds; None where it was not said.
+        platform: What the platform gives.
+        workers: What holds for some workers, in the order of the file, then of the environment.
+
+    Example:
+        >>> from supervisor.config import load
+        >>> config = load({"policy": {"ask": 5}, "workers": {"feeds/*": {"policy": {"ask": 1}}}}, environ={})
+        >>> config.policy_for("feeds/reader"), config.policy_for("web")
+        (EscalationPolicy(Ask(grace=1.0)), EscalationPolicy(Ask(grace=5.0)))
+    """
+
+    policy: EscalationPolicy | None = None
+    restart: Restart | None = None
+    shutdown_timeout: float | None = None
+    platform: Platform = field(default_factory=Platform)
+    workers: tuple[Layer, ...] = ()
+
+    def policy_for(self, name: str) -> EscalationPolicy | None:
+        """Returns the ladder that was configured for a worker of this name; None where none was.
+
+        The name is the whole one, "group/worker". An exact name goes before every pattern; of two patterns the one
+        with more characters other than `*` and `?` counts; of equals the later.
+        """
+        return self._policy_in_layers(name) or self.policy
+
+    def _policy_in_layers(self, name: str) -> EscalationPolicy | None:
+        """Returns what `policy_for` does, but None where only what holds for all workers has a ladder."""
+        layer = self._layer_for(name, "policy")
+        return None if layer is None else layer.policy
+
+    def restart_for(self, name: str) -> Restart | None:
+        """Returns the Restart that was configured for a worker of this name; None where none was. See `policy_for`."""
+        layer = self._layer_for(name, "restart")
+        return self.restart if layer is None else layer.restart
+
+    def shutdown_in(self, default: float = 20.0) -> float:
+        """Returns the seconds within which a shutdown ends everything; `default` where they were not said."""
+        return default if self.shutdown_timeout is None else self.shutdown_timeout
+
+    def ladders(self, default: EscalationPolicy | None = None) -> dict[str, EscalationPolicy]:
+        """Returns the ladders by pattern; "*" is for the workers that no layer has one for.
+
+        Args:
+            default: Their ladder where the configuration has none; None: `EscalationPolicy()`.
+        """
+        named = {layer.pattern: layer.policy for layer in self.workers if layer.policy is not None}
+        return {"*": self.policy or default or EscalationPolicy(), **named}
+
+    def over_budget(
+        self, kind: Kind, *, policy: EscalationPolicy | None = None, shutdown_timeout: float = 20.0
+    ) -> tuple[OverBudget, ...]:
+        """Returns the ladders that take longer, for workers of a kind, than what the platform gives.
+
+        A worker that comes after others adds its ladder to theirs, and `ctx.extend` adds to any: neither is known here.
+
+        Args:
+            kind: "thread" or "process".
+            policy: The Supervisor's own argument, which counts where the configuration says nothing.
+            shutdown_timeout: The same, in seconds.
+
+        Raises:
+            ValueError: `kind` is neither "thread" nor "process".
+        """
+        timeout = self.shutdown_in(shutdown_timeout)
+        return tuple(over_budget(self.ladders(policy), kind, timeout, self.platform))
+
+    def _layer_for(self, name: str, what: str) -> Layer | None:
+        matching = (layer for layer in self._closest_first if layer.matches(name))
+        return next((layer for layer in matching if getattr(layer, what) is not None), None)
+
+    @cached_property
+    def _closest_first(self) -> list[Layer]:
+        return sorted(self.workers, key=lambda layer: layer.closeness)[::-1]  # of equals, the later
