@@ -6,7 +6,6 @@ TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
     from typing import Any
 
-
 __all__ = [
     "PolicyError",
     "RemoteError",
@@ -133,7 +132,7 @@ class WorkerFailed(SupervisorError):
 
 
 class RestartLimitExceeded(SupervisorError):
-    """A worker has failed more often than its Restart allows, or could not be ended where it was to begin anew.
+    """A worker has failed more often than its Restart allows, or its last run could not be ended before a restart.
 
     Its last error is the `__cause__`.
 
@@ -142,7 +141,7 @@ class RestartLimitExceeded(SupervisorError):
         restarts: How often it had been started again.
         within: The seconds of its Restart.
         kind: What it is: "worker" or "group".
-        still_runs: It had to be abandoned where it was to begin anew, and two of it would run.
+        still_runs: It had to be abandoned before a restart, which would have run it twice.
 
     Example:
         >>> print(RestartLimitExceeded("poller", 3, 5.0))

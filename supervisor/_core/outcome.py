@@ -1,4 +1,4 @@
-"""Pure: what is told of a worker afterwards. How a run ended, each change on the way, and the report of a shutdown."""
+"""Pure: how a run ended, and each change of its state on the way."""
 
 from __future__ import annotations
 

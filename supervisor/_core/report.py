@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, get_args
 
 from .errors import described
+from .outcome import Ended, Outcome, WorkerState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-from .outcome import Ended, Outcome, WorkerState
 
 __all__ = ["Health", "ShutdownReport", "Statistics"]
 
@@ -77,8 +76,8 @@ class ShutdownReport:
 
     def __str__(self) -> str:
         because = f" ({self.reason})" if self.reason else ""
-        tally = ", ".join(f"{number} {ended}" for ended, number in self.counts().items()) or "nothing was running"
-        head = f"shutdown{because} took {self.seconds:.2f} s: {tally}"
+        counts = ", ".join(f"{number} {ended}" for ended, number in self.counts().items()) or "nothing was running"
+        head = f"shutdown{because} took {self.seconds:.2f} s: {counts}"
         if not self.outcomes:
             return head
         rows = [("worker", "kind", "ended", "step", "ran", "to stop", "error"), *map(_row, self.outcomes)]

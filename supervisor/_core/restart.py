@@ -11,7 +11,6 @@ from .values import checked_count, checked_seconds
 
 __all__ = ["OnExhausted", "Restart", "RestartWhen", "Strategy"]
 
-
 RestartWhen: TypeAlias = Literal["never", "failure", "always"]
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
 OnExhausted: TypeAlias = Literal["give_up", "escalate"]
