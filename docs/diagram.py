@@ -29,7 +29,20 @@ from supervisor._core.ladder import (
     TimePassed,
     decide,
 )
-from supervisor._core.lifecycle import BackingOff, LifeEvent, LifeState, Over, RestartAsked, RunEnded, Up, decide_life
+from supervisor._core.lifecycle import (
+    BackingOff,
+    Held,
+    LifeEvent,
+    LifeState,
+    Over,
+    Past,
+    Readied,
+    RestartAsked,
+    RunEnded,
+    TurnCame,
+    Up,
+    decide_life,
+)
 from supervisor._core.policy import Ask, Inject
 from supervisor._core.restart import Restart
 from supervisor._core.strategy import (
@@ -66,12 +79,16 @@ EVENTS: tuple[Event, ...] = (
 NOW = 5.0  # the grace of the step is over, and so is the pause
 
 RESTART = Restart("failure", max_restarts=1)
+PAST = Past(attempt=1, started=True)
 LIFE_STATES: dict[str, LifeState] = {
-    "up": Up(0.0),
-    "backing off": BackingOff(NOW, (), 0),
-    "over": Over(),
+    "up": Up(0.0, PAST),
+    "backing off": BackingOff(NOW, PAST),
+    "held": Held(PAST),
+    "over": Over(PAST),
 }
 LIFE_EVENTS: tuple[LifeEvent, ...] = (
+    TurnCame(),
+    Readied(),
     RunEnded("failed"),
     RunEnded("returned"),
     _life.TimePassed(),
@@ -181,11 +198,11 @@ RUN = Drawing(
 WORKER = Drawing(
     "The life of a worker across its runs",
     "life.svg",
-    (780, 260),
+    (780, 330),
     LIFE_STATES,
     LIFE_EVENTS,
     lambda state, event: decide_life(state, event, NOW, RESTART),
-    {"up": (150, 90), "backing off": (630, 90), "over": (390, 220)},
+    {"up": (110, 80), "backing off": (670, 80), "held": (390, 180), "over": (390, 300)},
 )
 GROUP = Drawing(
     "Workers that restart together",

@@ -17,6 +17,7 @@ from supervisor import Restart
 from supervisor._api import checks, worker
 from supervisor._api import supervisor as api
 from supervisor._core import ladder
+from supervisor._core.lifecycle import Over
 from supervisor._core.stop_order import deadlines
 from supervisor._kinds.processes import pool, process
 from supervisor._kinds.processes.process import Process
@@ -32,7 +33,8 @@ from supervisor._loop.inbox import TURN, Inbox
 from supervisor._loop.outlast import outlast
 from supervisor._observe.notices import RunSubmitted
 from supervisor._run import loop_call
-from supervisor._runtime import portal, runtime
+from supervisor._runtime import nodes as the_nodes
+from supervisor._runtime import portal, runtime, tree
 from supervisor._runtime.health import health_of
 from supervisor._runtime.nodes import GroupNode, WorkerNode
 from supervisor._runtime.runtime import Runtime
@@ -147,6 +149,13 @@ WHEN_ALARMS_RING = Struck(
 WHEN_A_SHUTDOWN_ASKS = Struck(
     _ON_THE_LOOP,
     frozenset("_begin_shutdown _ask_lives stop _give_ladder _claim _perform _wake_waiters _start_chain".split()),
+)
+WHEN_A_GROUP_RESTARTS = Struck(
+    (agenda, runtime, the_nodes, tree),
+    frozenset(
+        "work run_ended readied _feed _work_for _carry_out _perform _note_restart _give_turn _release_held _siblings"
+        " _tell_group _carry_out_for _perform_for_group begin_run _make_run _launch _conclude stop".split()
+    ),
 )
 WHEN_WORKERS_CALL = Struck(
     (portal, loop_call),
@@ -344,7 +353,7 @@ def nodes(sup):
 
 def nodes_that_wait(sup):
     """Those that wait for others before they go on."""
-    return sup._attached().lives._held
+    return sup._attached().lives._waiting
 
 
 def node_of(group):
@@ -380,6 +389,11 @@ def worker_node(group, after=()):
     )  # fmt: skip
     group.members[id(made)] = made
     return made
+
+
+def end_node(node):
+    """Has a node taken for one that has ended."""
+    node.state = Over(node.state.past)
 
 
 # ------------------------------------------------------------------------------------------------ executors

@@ -336,7 +336,9 @@ class Supervisor:
         assert entry is not None
         try:
             await asyncio.wait((entry,))
-            while not life.started and not life.over:  # its group has stopped its first run, and begins another
+            while (
+                not life.started and worker.outcome is None
+            ):  # its group has stopped its first run, and begins another
                 await runtime.change_of(life)
         except asyncio.CancelledError:
             await worker.stop("start() was cancelled")

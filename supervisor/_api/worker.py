@@ -147,7 +147,7 @@ class Worker:
         if self._outcome is None:
             before = life.attempt
             self._runtime.lives.begin_anew(life)
-            while not life.over and life.readied <= before:
+            while self.outcome is None and life.readied <= before:
                 await self._runtime.change_of(life)
         self._raise_if_over()
 
@@ -166,7 +166,7 @@ class Worker:
         if life is None:
             raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot become ready")
         before = life.readied
-        while not life.over and not life.ready and life.readied == before:
+        while self._outcome is None and not life.ready and life.readied == before:
             await self._runtime.change_of(life)
         self._raise_if_over()
 

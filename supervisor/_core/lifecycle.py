@@ -1,10 +1,12 @@
-"""Pure: the life of a worker of `start()` across its runs. No clock, no I/O, no await, no dice.
+"""Pure: the life of a worker of `start()`, or of a group, across its runs. No clock, no I/O, no await, no dice.
 
-    up ── RunEnded ─▶ backing off ── TimePassed ─▶ up          and from anywhere StopAsked, and what is not
-       │                  ▲                                    to be started again, lead to over
-       └── RunEnded, with another restart allowed ─┘
+    up ── RunEnded ─▶ backing off ── TimePassed ─▶ held ── TurnCame ─▶ up
+     └─── RunEnded, without a pause ─────────────────┘
 
-How one run is stopped is decided in `_machine`; here is decided whether another one follows it, and when.
+From anywhere StopAsked leads to over, and so does the end of a run that no other one follows.
+
+How one run is stopped is decided in `ladder`; here is decided whether another one follows it, and when. Which member of
+a group has its turn is decided in `strategy`.
 """
 
 from __future__ import annotations
@@ -17,18 +19,24 @@ if TYPE_CHECKING:
     from .restart import Restart
 
 __all__ = [
+    "AskTurn",
     "BackingOff",
     "Finish",
+    "Held",
     "LifeCommand",
     "LifeEvent",
     "LifeState",
+    "NoteRestart",
     "Over",
+    "Past",
+    "Readied",
     "RestartAsked",
     "RunEnded",
     "StartRun",
     "StopAsked",
     "StopRun",
     "TimePassed",
+    "TurnCame",
     "Up",
     "WakeAt",
     "decide_life",
@@ -38,46 +46,81 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """What a worker has behind it, whatever its state.
+
+    Attributes:
+        attempt: Its present run, or its last one, counted from 1; 0: it has had none.
+        restarts: The moments of the restarts that count against the limit, the oldest first.
+        streak: How many restarts in a row have come without a long run in between.
+        started: It has been ready once, or its group has started it. Before that, a failure is that of its first start.
+    """
+
+    attempt: int = 0
+    restarts: tuple[float, ...] = ()
+    streak: int = 0
+    started: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Up:
     """A run is under way, from its launch to its end.
 
     Attributes:
         since: When it began.
-        restarts: The moments of the restarts that count against the limit, the oldest first.
-        streak: How many restarts in a row have come without a long run in between.
+        past: What came before, this run's number included.
         asked: Somebody wants the worker to end with this run.
+        kept: That was its group, which starts it again when the group itself is started again.
         again: Somebody wants another run after this one, whatever the policy says.
     """
 
     since: float
-    restarts: tuple[float, ...] = ()
-    streak: int = 0
+    past: Past
     asked: bool = False
+    kept: bool = False
     again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BackingOff:
-    """Waits for its next run.
+    """Waits for the moment at which its next run is due.
 
     Attributes:
-        due_at: When that is due.
-        restarts, streak: As in `Up`, this restart included.
+        due_at: That moment.
+        past: What came before, this restart included.
     """
 
     due_at: float
-    restarts: tuple[float, ...]
-    streak: int
+    past: Past
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Its next run is due, and waits for its turn in the group, and for what it comes after."""
+
+    past: Past
 
 
 @dataclass(frozen=True, slots=True)
 class Over:
     """There is no other run."""
 
+    past: Past
 
-LifeState: TypeAlias = Up | BackingOff | Over
+
+LifeState: TypeAlias = Up | BackingOff | Held | Over
 
 # ------------------------------------------------------------------------------------------------ events
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCame:
+    """The next run may begin now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readied:
+    """The present run has become ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +142,9 @@ class RunEnded:
 
 @dataclass(frozen=True, slots=True)
 class StopAsked:
-    """Somebody wants the worker to end for good."""
+    """Somebody wants the worker to end for good; or, where it is `kept`, until its group is started again."""
+
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +157,21 @@ class TimePassed:
     """It is `now`: perhaps a moment that `WakeAt` named, perhaps earlier."""
 
 
-LifeEvent: TypeAlias = RunEnded | StopAsked | RestartAsked | TimePassed
+LifeEvent: TypeAlias = TurnCame | Readied | RunEnded | StopAsked | RestartAsked | TimePassed
 
 # ------------------------------------------------------------------------------------------------ commands
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRestart:
+    """Report that another run follows the one that has ended; its group hears of it where that one has `failed`."""
+
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskTurn:
+    """Ask the group for a turn; answer with TurnCame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +197,16 @@ class Finish:
 
     Attributes:
         exhausted: The limit of restarts was exceeded, or the run that another was to follow has not really ended.
+        kept: Its group has stopped it, and starts it again when the group itself is started again.
+        between_runs: It was stopped while it had no run.
     """
 
     exhausted: bool = False
+    kept: bool = False
+    between_runs: bool = False
 
 
-LifeCommand: TypeAlias = StartRun | StopRun | WakeAt | Finish
+LifeCommand: TypeAlias = NoteRestart | AskTurn | StartRun | StopRun | WakeAt | Finish
 LifeDecision: TypeAlias = tuple[LifeState, tuple[LifeCommand, ...]]
 
 # ------------------------------------------------------------------------------------------------ the table
@@ -158,6 +219,8 @@ def decide_life(state: LifeState, event: LifeEvent, now: float, restart: Restart
             return _up(state, event, now, restart)
         case BackingOff():
             return _backing_off(state, event, now)
+        case Held():
+            return _held(state, event, now)
         case Over():
             return state, ()
         case _:
@@ -166,34 +229,39 @@ def decide_life(state: LifeState, event: LifeEvent, now: float, restart: Restart
 
 def _up(state: Up, event: LifeEvent, now: float, restart: Restart) -> LifeDecision:
     match event:
-        case StopAsked():
-            return Up(state.since, state.restarts, state.streak, asked=True), (StopRun(),)
+        case StopAsked(kept=kept):
+            return replace(state, asked=True, kept=state.kept or kept, again=False), (StopRun(),)
         case RestartAsked():
             return state if state.asked else replace(state, again=True), (StopRun(),)
         case RunEnded():
             return _after_run(state, event, now, restart)
-        case TimePassed():
+        case Readied():
+            return replace(state, past=replace(state.past, started=True)), ()
+        case TimePassed() | TurnCame():
             return state, ()
         case _:
             assert_never(event)
 
 
 def _after_run(state: Up, event: RunEnded, now: float, restart: Restart) -> LifeDecision:
-    if state.asked:
-        return Over(), (Finish(),)
-    if not state.again and not _wanted(event, restart):
-        return Over(), (Finish(),)
-    if event.ended == "abandoned":
-        return Over(), (Finish(exhausted=True),)  # two runs of one worker would go on side by side
+    past = state.past
+    lost = event.ended == "abandoned"  # it still goes on: with another run, two of one worker would do so
+    wanted = state.again or (past.started and _wanted(event, restart))
+    if state.asked or not wanted:
+        return Over(past), (Finish(exhausted=state.kept and lost, kept=state.kept),)
+    if lost:
+        return Over(past), (Finish(exhausted=True),)
     if state.again:
-        return Up(now, state.restarts), (StartRun(),)
-    restarts = tuple(at for at in state.restarts if now - at < restart.within)
+        return Held(replace(past, streak=0)), (NoteRestart(failed=False), AskTurn())
+    restarts = tuple(at for at in past.restarts if now - at < restart.within)
     if len(restarts) >= restart.max_restarts:
-        return Over(), (Finish(exhausted=True),)
-    streak = 0 if now - state.since >= restart.within else state.streak
+        return Over(past), (Finish(exhausted=True),)
+    streak = 0 if now - state.since >= restart.within else past.streak
     delay = restart.delay(streak, event.chance)
-    waiting = BackingOff(now + delay, (*restarts, now), streak + 1)
-    return _backing_off(waiting, TimePassed(), now) if delay == 0 else (waiting, (WakeAt(waiting.due_at),))
+    past = replace(past, restarts=(*restarts, now), streak=streak + 1)
+    if delay == 0:
+        return Held(past), (NoteRestart(failed=True), AskTurn())
+    return BackingOff(now + delay, past), (NoteRestart(failed=True), WakeAt(now + delay))
 
 
 def _wanted(event: RunEnded, restart: Restart) -> bool:
@@ -209,10 +277,22 @@ def _backing_off(state: BackingOff, event: LifeEvent, now: float) -> LifeDecisio
         case TimePassed() if now < state.due_at:
             return state, (WakeAt(state.due_at),)
         case TimePassed() | RestartAsked():
-            return Up(now, state.restarts, state.streak), (StartRun(),)
-        case StopAsked():
-            return Over(), (Finish(),)
-        case RunEnded():
+            return Held(state.past), (AskTurn(),)
+        case StopAsked(kept=kept):
+            return Over(state.past), (Finish(kept=kept, between_runs=True),)
+        case RunEnded() | Readied() | TurnCame():
             return state, ()
+        case _:
+            assert_never(event)
+
+
+def _held(state: Held, event: LifeEvent, now: float) -> LifeDecision:
+    match event:
+        case TurnCame():
+            return Up(now, replace(state.past, attempt=state.past.attempt + 1)), (StartRun(),)
+        case StopAsked(kept=kept):
+            return Over(state.past), (Finish(kept=kept, between_runs=True),)
+        case RestartAsked() | TimePassed() | RunEnded() | Readied():
+            return state, ()  # its next run is due as it is
         case _:
             assert_never(event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._core.lifecycle import Over, Up
+from .._core.lifecycle import Up
 from .._core.report import Health
 from .nodes import GroupNode, WorkerNode
 
@@ -64,7 +64,7 @@ def _late(group: GroupNode, life: WorkerNode) -> bool:
     if life.ready_timeout is None or life.ready or not group.holds(life.group):
         return False
     state = life.state
-    return not (life.over or isinstance(state, Over) or (isinstance(state, Up) and state.asked))
+    return not (life.over or (isinstance(state, Up) and state.asked))
 
 
 def _renewed_in(group: GroupNode) -> Iterator[GroupNode]:

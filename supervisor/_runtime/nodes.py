@@ -5,15 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._core.lifecycle import (
-    BackingOff,
-    LifeCommand,
-    LifeState,
-    Up,
-)
+from .._core.lifecycle import BackingOff, Held, LifeCommand, LifeState, Over, Past, Up
 from .._core.restart import Restart
 from .._core.strategy import (
     GroupCommand,
@@ -38,13 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["NEVER", "GroupNode", "Node", "WorkerNode"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tell:
-    """Say that another run follows the one that has ended; its group hears of it where that one has failed."""
-
-    failed: bool
-
-
 class Node(ABC):
     """What a group consists of: workers, and groups of their own.
 
@@ -55,17 +42,9 @@ class Node(ABC):
         restart: When it is started again.
         after: What it comes after: that is ready before it begins, and is stopped after it.
         dependents: The live members that come after it.
-        state: Where it is, as the life machine says it.
-        restarts: How often it has been started again.
-        started: It has been ready once.
-        readied: The last of its attempts that has become ready; of a group, 0.
-        held: Its next run is due, and waits for its turn.
-        over: It has ended for good.
-        let_go: What it came after has been told of its end.
-        kept: Its group has stopped it, and brings it back when the group itself is started again.
+        state: Where it is in its life, as the lifecycle machine says it.
         cause, reason: Why it was last asked to stop, for the machine and for people.
         run: Its present run, or its last one.
-        told: The run whose end the machine has been told of.
         agenda: What the lifecycle machine has commanded and nobody has carried out yet.
     """
 
@@ -75,44 +54,30 @@ class Node(ABC):
         "cause",
         "dependents",
         "group",
-        "held",
-        "kept",
-        "let_go",
         "name",
         "number",
-        "over",
-        "readied",
         "reason",
         "restart",
-        "restarts",
         "run",
-        "started",
         "state",
-        "told",
         "waiters",
     )
 
     run: Any
 
-    def __init__(self, group: GroupNode | None, restart: Restart, after: tuple[Node, ...]) -> None:
+    def __init__(
+        self, group: GroupNode | None, restart: Restart, after: tuple[Node, ...], *, started: bool = False
+    ) -> None:
         self.number = 0
         self.name = ""
         self.group = group
         self.restart = restart
         self.after = after
-        self.dependents: set[Node] = set()  # no count: an interrupt may have it told of the same one twice
-        self.state: LifeState = Up(0.0)
-        self.restarts = 0
-        self.started = False
-        self.readied = 0
-        self.held = False
-        self.over = False
-        self.kept = False
-        self.let_go = False
+        self.dependents: set[Node] = set()  # no count: after an interrupt, the same one may be taken out twice
+        self.state: LifeState = Up(0.0, Past(attempt=1, started=started))
         self.cause: Cause = "stop"
         self.reason = ""
-        self.told: Any = None
-        self.agenda: Agenda[LifeCommand | _Tell] = Agenda()
+        self.agenda: Agenda[LifeCommand] = Agenda()
         self.waiters: dict[asyncio.Future[None], None] = {}
 
     @property
@@ -121,9 +86,29 @@ class Node(ABC):
         """Whether its present run is ready."""
 
     @property
+    def started(self) -> bool:
+        """Whether its start has succeeded: it has been ready once, or its group has started it."""
+        return self.state.past.started
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended for good."""
+        return isinstance(self.state, Over)
+
+    @property
     def between_runs(self) -> bool:
         """Whether it has no run at present, and will have one."""
-        return not self.over and (self.held or isinstance(self.state, BackingOff))
+        return isinstance(self.state, BackingOff | Held)
+
+    @property
+    def attempt(self) -> int:
+        """How many runs it has had, the present one included."""
+        return self.state.past.attempt
+
+    @property
+    def restarts(self) -> int:
+        """How often it has been started again."""
+        return max(0, self.attempt - 1)
 
     @property
     def groups(self) -> Iterator[GroupNode]:
@@ -154,14 +139,13 @@ class WorkerNode(Node):
         heartbeat: Seconds of silence after which it is stuck, if any.
         ready_timeout: Seconds within which it must call `ctx.ready()`, if it must.
         worker: Its handle.
-        attempt: How many runs it has had.
+        readied: The last of its attempts that has become ready.
         last_outcome: How its last run ended.
         final: How it ended itself.
     """
 
     __slots__ = (
         "args",
-        "attempt",
         "context",
         "final",
         "fn",
@@ -171,6 +155,7 @@ class WorkerNode(Node):
         "kind",
         "last_outcome",
         "policy",
+        "readied",
         "ready_timeout",
         "worker",
     )
@@ -203,7 +188,7 @@ class WorkerNode(Node):
         self.policy = policy
         self.heartbeat = heartbeat
         self.ready_timeout = ready_timeout
-        self.attempt = 0
+        self.readied = 0
         self.last_outcome: Outcome | None = None
         self.final: Outcome | None = None
 
@@ -213,6 +198,10 @@ class WorkerNode(Node):
         if self.over or self.between_runs:
             return False
         return self.run.ready and not self.run.over and self.run.ladder is None
+
+    def is_under_way(self, run: Run) -> bool:
+        """Whether the machine takes this run to be under way; no longer once it was fed its end."""
+        return isinstance(self.state, Up) and self.attempt == run.attempt
 
     def once_more(self) -> WorkerNode:
         """Returns another worker that is made from the same, for a group that begins anew."""
@@ -229,6 +218,7 @@ class WorkerNode(Node):
             after=self.after,
         )
         life.context = self.context  # those of its `start`, and not of what happens to run now
+        life.state = Held(Past(started=True))
         return life
 
 
@@ -289,7 +279,7 @@ class GroupNode(Node):
         restart: Restart | None = None,
         after: tuple[Node, ...] = (),
     ) -> None:
-        super().__init__(group, restart or Restart("always"), after)
+        super().__init__(group, restart or Restart("always"), after, started=True)
         self.strategy: Strategy = strategy
         self.on_exhausted: OnExhausted = on_exhausted
         self.policy = policy

@@ -352,7 +352,8 @@ class Runtime:
         self.log.refresh()
         self.enlist(life)
         try:
-            self._make_run(life, life.number)
+            life.run = self._make_run(life, life.number)
+            self._prepare(life.run)
         except BaseException:
             if self.names.get(life.name) is life:
                 del self.names[life.name]
@@ -379,7 +380,6 @@ class Runtime:
         group.name = _full_name(group.group, name)
         self._take_name(group.name, group)
         self.lives.add(group)
-        group.started = True
         self._groups.append(group)
 
     def group_told(self, group: GroupNode, event: str, reason: str) -> None:
@@ -469,28 +469,27 @@ class Runtime:
         self.loop.call_soon(callback, *args)
 
     def begin_run(self, life: WorkerNode) -> None:
-        """Begins a further run of a worker."""
-        life.restarts += life.attempt > 0
-        try:
-            self._make_run(life, next(self._numbers))
-        except TypeError as error:  # what it was given has changed, and cannot be sent to a process any more
-            run = life.run
-            run.claim.acquire(False)
-            run.error = error
-            self._settle(run)
+        """Begins a further run of a worker. Idempotent: of two launches, the second one finds the run claimed."""
+        if life.run.life is not life or life.run.attempt != life.attempt:  # else it was made before an interrupt
+            run = self._make_run(life, next(self._numbers))
+            try:
+                self._prepare(run, life.run)
+            except TypeError as error:  # what it was given has changed, and cannot be sent to a process any more
+                run.claim.acquire(False)
+                run.error = error
+            life.run = run
+        if life.run.handle is None and life.run.error is not None:
+            self._settle(life.run)
         else:
             self._launch(life.run)
 
-    def _make_run(self, life: WorkerNode, number: int) -> None:
-        life.attempt += 1
+    def _make_run(self, life: WorkerNode, number: int) -> Run:
         now = self.clock()
         run = Run(self, life.kind, number, life.fn, life.args, now, name=life.name, policy=life.policy, life=life)
         run.group = None if life.group is self.lives.root else life.group
         run.worker = life.worker
         run.entry = self.loop.create_future()
-        before: Run | None = getattr(life, "run", None)
-        life.run = run
-        self._prepare(run, before)
+        return run
 
     def _launch(self, run: Run) -> None:
         assert run.life is not None
@@ -744,7 +743,8 @@ class Runtime:
             if not self._give_ladder(run, cause, reason):
                 return
         elif cause != "shutdown" and isinstance(run.ladder.state, Stopping | EndedState):
-            return  # else an interrupt has kept the machine from hearing of it
+            self._work_for(run, run.ladder)  # else an interrupt has kept the machine from hearing of it
+            return
         self._feed(run, StopAsked(cause, self._deadline_of(run)))
 
     def _deadline_of(self, run: Run) -> float:
@@ -1015,6 +1015,9 @@ class Runtime:
             state, commands = decide(ladder.state, event, self.clock(), ladder.rules)
             ladder.agenda.todo += commands  # no call stands between these two: an interrupt finds both done, or none
             ladder.state = state
+        self._work_for(run, ladder)
+
+    def _work_for(self, run: Run, ladder: Climb) -> None:
         ladder.agenda.work(self.loop.call_soon, self._carry_out_next, run)
 
     def _carry_out_next(self, run: Run, command: Command) -> None:
@@ -1135,7 +1138,7 @@ class Runtime:
         self._deliver(run, outcome)
         self._forget(run)
         if run.life is not None:
-            self.lives.run_ended(run.life, outcome)
+            self.lives.run_ended(run.life, run, outcome)
         else:
             self._conclude_call(run, outcome)
         if run.entry is not None and not run.entry.done():

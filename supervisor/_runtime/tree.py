@@ -5,21 +5,27 @@ What follows is decided in `_core.lifecycle`; how a run is carried out and stopp
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, assert_never, cast
 
 from .._core.errors import RestartLimitExceeded, WorkerExit, WorkerFailed
 from .._core.lifecycle import (
+    AskTurn,
     Finish,
+    Held,
     LifeCommand,
     LifeEvent,
-    Over,
+    NoteRestart,
+    Past,
+    Readied,
     RestartAsked,
     RunEnded,
     StartRun,
     StopAsked,
     StopRun,
     TimePassed,
+    TurnCame,
     Up,
     WakeAt,
     decide_life,
@@ -49,7 +55,7 @@ if TYPE_CHECKING:
     from .._core.outcome import Ended
     from .._run.run import Run
 from .._loop.agenda import Agenda
-from .nodes import NEVER, GroupNode, Node, WorkerNode, _Tell
+from .nodes import NEVER, GroupNode, Node, WorkerNode
 
 __all__ = ["Runner", "Tree"]
 
@@ -118,7 +124,7 @@ class Tree:
         self._runner = runner
         self._clock = clock
         self._dice = dice
-        self._held: dict[Node, None] = {}  # who is due, and waits for what it comes after
+        self._waiting: dict[Node, None] = {}  # those whose turn has come, but not what they come after
         self._to_stop: Agenda[Node] = Agenda()  # that which nobody comes after any more
         self._closing = False
         self.root = root
@@ -126,7 +132,8 @@ class Tree:
 
     def add(self, member: Node) -> None:
         """Takes in a member; the first run of a worker is begun by the caller."""
-        member.state = Up(self._clock())
+        if isinstance(member.state, Up):
+            member.state = replace(member.state, since=self._clock())
         if isinstance(member, WorkerNode):
             self.all[member.number] = member
         group = member.group
@@ -148,12 +155,12 @@ class Tree:
 
     # -------------------------------------------------------------------------------- what happens
 
-    def stop(self, member: Node, cause: Cause, reason: str = "") -> None:
-        """Ends a member for good."""
+    def stop(self, member: Node, cause: Cause, reason: str = "", *, kept: bool = False) -> None:
+        """Ends a member for good; or, where it is `kept`, until its group is started again."""
         if isinstance(member, GroupNode) and member.closed is not None and member.group is not None:
             member.group.originals.pop(member, None)  # whoever shuts a group down does not want it back
         member.cause, member.reason = cause, reason
-        self._feed(member, StopAsked())
+        self._feed(member, StopAsked(kept=kept))
 
     def dismiss(self, life: WorkerNode, reason: str = "") -> None:
         """Ends a worker for good, also where its group is started again."""
@@ -170,21 +177,22 @@ class Tree:
         self._feed(member, TimePassed())
 
     def readied(self, member: Node) -> None:
-        """The present run of a member has become ready. Bears to be told twice."""
-        member.started = True
-        if isinstance(member, WorkerNode):
-            member.readied = member.attempt
+        """The present run of a member has become ready. Idempotent."""
+        attempt = member.attempt
+        self._feed(member, Readied())
         for group in member.groups:
             group.changed()
         member.changed()
         if member.group is not None:
             self._tell_group(member.group, Ready(member.number))
         self._release_held()
+        if isinstance(member, WorkerNode):
+            member.readied = attempt  # only now: an interrupt before that has all of it done again
 
     def close(self) -> None:
         """From here on nobody is started again: a shutdown has begun."""
         self._closing = True
-        self._held.clear()
+        self._waiting.clear()
         for life in self.all.values():
             life.restart = NEVER
         self._begin_reports(self.root)
@@ -213,22 +221,20 @@ class Tree:
             if isinstance(group, GroupNode):
                 self._pass_by_empty(group)
                 if group.empty and not group.dependents:
-                    self._freed(group)
+                    self._count_out(group, deque())  # those that it came after are asked with all others
 
-    def run_ended(self, life: WorkerNode, outcome: Outcome) -> None:
-        """The present run of a worker has concluded. Bears to be told twice."""
-        if life.told is life.run:
+    def run_ended(self, life: WorkerNode, run: Run, outcome: Outcome) -> None:
+        """A run of a worker has concluded. Idempotent."""
+        if not life.is_under_way(run):  # the machine was fed its end; an interrupt has left the rest undone
             self._work_for(life)
             return
-        ladder = life.run.ladder
+        ladder = run.ladder
         event = RunEnded(
             outcome.ended,
             stuck=ladder is not None and ladder.cause == "stuck",
             barred=_is_one_of(outcome.error, life.restart.never_on),
             chance=self._dice(),
         )
-        if not life.started and not (isinstance(life.state, Up) and life.state.again):
-            life.state = Up(0.0, asked=True)  # a first start that fails is not tried again
         if outcome.ended == "cancelled" and life.attempt > 1:
             outcome = replace(outcome, ended="stopped")  # it had run before
         life.last_outcome = life.final = outcome
@@ -238,26 +244,12 @@ class Tree:
 
     def _feed(self, member: Node, event: LifeEvent) -> None:
         """Feeds the machine, and carries out what it commands, with what an interrupt has left undone before."""
-        if isinstance(event, RestartAsked) and member.held:
-            return  # its next run is due as it is, and there is none that could be stopped
-        before = member.state
-        state, commands = decide_life(before, event, self._clock(), member.restart)
-        if isinstance(event, StopAsked) and member.between_runs:
-            if member.held:
-                state, commands = Over(), (Finish(),)  # there is no run that could be stopped
-            if isinstance(member, WorkerNode):
-                member.final = Outcome(member.name, member.kind.name, member.attempt, "stopped")
-        told = member.run if isinstance(event, RunEnded) else member.told
-        todo: tuple[LifeCommand | _Tell, ...] = commands
-        if isinstance(event, RunEnded) and not isinstance(state, Over):
-            todo = (_Tell(failed=isinstance(before, Up) and not before.again), *commands)
-        # No call stands between these three: an interrupt finds all of them done, or none.
-        member.agenda.todo += todo
+        state, commands = decide_life(member.state, event, self._clock(), member.restart)
+        member.agenda.todo += commands  # no call stands between these two: an interrupt finds both done, or none
         member.state = state
-        member.told = told
         self._work_for(member)
 
-    def _tell_of_restart(self, member: Node) -> None:
+    def _note_restart(self, member: Node) -> None:
         if isinstance(member, WorkerNode):
             self._runner.restarts(member)
         elif isinstance(member, GroupNode):
@@ -266,20 +258,24 @@ class Tree:
     def _work_for(self, member: Node) -> None:
         member.agenda.work(self._runner.call_soon, self._carry_out, member)
 
-    def _carry_out(self, member: Node, command: LifeCommand | _Tell) -> None:
+    def _carry_out(self, member: Node, command: LifeCommand) -> None:
         self._perform(member, command)
         member.changed()
 
-    def _perform(self, member: Node, command: LifeCommand | _Tell) -> None:
+    def _perform(self, member: Node, command: LifeCommand) -> None:
         match command:
-            case _Tell(failed=failed):
-                self._tell_of_restart(member)
+            case NoteRestart(failed=failed):
+                self._note_restart(member)
                 if failed and member.group is not None:
                     self._tell_group(member.group, Failed(member.number, _siblings(member)))
-            case StartRun():
-                member.held = True
+            case AskTurn():
                 assert member.group is not None
                 self._tell_group(member.group, Due(member.number))
+            case StartRun():
+                if isinstance(member, GroupNode):
+                    self._begin_group(member)
+                elif isinstance(member, WorkerNode):
+                    self._runner.begin_run(member)
             case StopRun():
                 if isinstance(member, WorkerNode):
                     self._runner.stop(member.run, member.cause, member.reason)
@@ -287,48 +283,41 @@ class Tree:
                     self._stop_members(member)
             case WakeAt(at=at):
                 self._runner.wake(member, at)
-            case Finish(exhausted=exhausted):
-                self._finish(member, exhausted)
+            case Finish():
+                self._finish(member, command)
             case _:
                 assert_never(command)
 
-    def _start(self, member: Node) -> None:
+    def _give_turn(self, member: Node) -> None:
         """Begins the next run, once all that it comes after are ready."""
-        if isinstance(member, WorkerNode) and not member.run.over:
-            return  # it has been begun, and an interrupt kept that from being noted
-        member.held = any(not other.ready and not other.over for other in member.after)
-        if member.held:
+        if any(not other.ready and not other.over for other in member.after):
             if not self._closing:  # else nobody is started again
-                self._held[member] = None
+                self._waiting[member] = None
             if member.group is not None:
                 self._tell_group(member.group, Waits(member.number))
             return
-        self._held.pop(member, None)
-        if isinstance(member, WorkerNode):
-            self._runner.begin_run(member)
-        elif isinstance(member, GroupNode):
-            self._begin_group(member)
+        self._waiting.pop(member, None)
+        self._feed(member, TurnCame())
 
     def _release_held(self) -> None:
-        for member in tuple(self._held):
+        for member in tuple(self._waiting):
             if not self._closing and not any(group.ending for group in member.groups):  # else it is about to be stopped
-                self._start(member)
+                self._give_turn(member)
 
-    def _finish(self, member: Node, exhausted: bool) -> None:
+    def _finish(self, member: Node, finish: Finish) -> None:
         group = member.group
         assert group is not None
+        if finish.between_runs and isinstance(member, WorkerNode):
+            member.final = Outcome(member.name, member.kind.name, member.attempt, "stopped")
         lost = _is_lost(member)
-        exhausted = exhausted or (member.kept and lost)  # it was to come back with its group, and has not ended
-        error = self._conclude(member, exhausted)
+        error = self._conclude(member, finish.exhausted)
         fails = error is not None and group.on_exhausted == "escalate"
         if lost and (group.ending or fails):
             group.lost = True
-        member.over = True
-        member.held = False
-        self._held.pop(member, None)
-        if lost or not member.started or not (member.kept or group.ending or fails):
+        self._waiting.pop(member, None)
+        if lost or not member.started or not (finish.kept or group.ending or fails):
             group.originals.pop(member, None)
-        elif member.kept:
+        elif finish.kept:
             group.stood_down[member] = None
         group.members.pop(member.number, None)
         if isinstance(member, WorkerNode):
@@ -358,8 +347,9 @@ class Tree:
 
     def _conclude(self, member: Node, exhausted: bool) -> BaseException | None:
         """Returns the error for which a member is given up, if it is."""
+        again = member.group is not None and member.number not in member.group.members  # after an interrupt
         if not exhausted:
-            if isinstance(member, GroupNode) and member.failure is not None and not member.over:
+            if isinstance(member, GroupNode) and member.failure is not None and not again:
                 self._runner.group_told(member, "supervisor.group_given_up", str(member.failure))
             return None
         error = RestartLimitExceeded(
@@ -379,15 +369,13 @@ class Tree:
             member.final = replace(final, ended=ended, error=error)
         elif isinstance(member, GroupNode):
             error.__cause__ = member.failure
-            if member.over:  # told before an interrupt
-                return error
-            self._runner.group_told(member, "supervisor.group_given_up", str(error))
+            if not again:
+                self._runner.group_told(member, "supervisor.group_given_up", str(error))
         return error
 
     def _let_go_on(self, member: Node) -> None:
         """Something has ended: what it came after may be stopped now, where it is to be."""
-        self._to_stop.todo += self._freed(member)
-        member.let_go = True  # only now, so that an interrupt keeps nobody from being stopped
+        self._count_out(member, self._to_stop.todo)
         self._stop_freed()
 
     def _stop_freed(self) -> None:
@@ -404,18 +392,19 @@ class Tree:
         elif member.group.ending:
             self.stop(member, member.group.cause, member.group.reason)
 
-    def _freed(self, member: Node) -> list[Node]:
-        """Counts a member out; returns those that nothing comes after any more."""
-        freed: list[Node] = []
-        if member.let_go:
-            return freed
+    def _count_out(self, member: Node, freed: deque[Node]) -> None:
+        """Takes a member out of the dependents of what it comes after; adds to `freed` what has no others.
+
+        Idempotent, and the set is changed last: an interrupt before that has all of it done again.
+        """
         for other in member.after:
-            other.dependents.discard(member)
-            if not other.dependents:
+            if member not in other.dependents:
+                continue
+            if len(other.dependents) == 1:
                 freed.append(other)
                 if self._closing and isinstance(other, GroupNode) and other.empty:
-                    freed += self._freed(other)
-        return freed
+                    self._count_out(other, freed)
+            other.dependents.discard(member)
 
     # -------------------------------------------------------------------------------- groups
 
@@ -448,10 +437,9 @@ class Tree:
                 member.cause, member.reason = "stop", "restart of the group"
                 self._feed(member, RestartAsked())
             case End():
-                member.kept = True
-                self.stop(member, "stop", "restart of the group")
+                self.stop(member, "stop", "restart of the group", kept=True)
             case Start():
-                self._start(member)
+                self._give_turn(member)
             case _:
                 assert_never(command)
 
@@ -486,7 +474,6 @@ class Tree:
         originals, group.originals = tuple(latest.values()), {}
         group.stood_down.clear()
         group.renewing = True
-        group.restarts += 1
         group.failure = None
         group.lost = False
         group.outcomes.clear()  # of those that this start replaces
@@ -499,10 +486,9 @@ class Tree:
                 new.run = old.run  # until it has one of its own
                 self._enlist(new)
             elif isinstance(old, GroupNode):
-                old.over = old.let_go = False
+                old.state = Held(Past(old.attempt, started=True))
                 self._runner.renumber(old)
             new.after = tuple(renewed.get(other, other) for other in new.after)
-            new.held = new.started = True
             self.add(new)
         group.machine = Restarting(frozenset(), frozenset(group.members))
         self._tell_group(group, Gone(-1))

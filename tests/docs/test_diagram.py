@@ -26,8 +26,10 @@ def test_the_drawing_of_a_worker_has_every_state_of_the_machine_and_what_matters
         ("up", "backing off"): ["RunEnded (failed)"],
         ("up", "over"): ["RunEnded (returned)"],
         ("up", "up"): ["RestartAsked", "StopAsked"],
-        ("backing off", "up"): ["TimePassed", "RestartAsked"],
+        ("backing off", "held"): ["TimePassed", "RestartAsked"],
         ("backing off", "over"): ["StopAsked"],
+        ("held", "up"): ["TurnCame"],
+        ("held", "over"): ["StopAsked"],
     }
 
 

@@ -5,10 +5,11 @@ import linecache
 import re
 import sys
 import threading
+import time
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped, current_context
+from supervisor import Ask, EscalationPolicy, Restart, Supervisor, WorkerStopped, current_context
 
 from .. import inside
 
@@ -120,6 +121,35 @@ async def a_shutdown_asks_all(striker):
     return 2
 
 
+async def a_group_restarts(striker):
+    running, twice, fail = [], [], threading.Event()
+
+    def lives(ctx, fails):
+        if ctx.name in running:
+            twice.append(ctx.name)
+        running.append(ctx.name)
+        while not ctx.stop.wait(0.001) and not (fails and ctx.attempt == 1 and fail.is_set()):
+            pass
+        running.remove(ctx.name)
+        if not ctx.stop.is_set():
+            raise ValueError(ctx.name)
+
+    sup = Supervisor(strategy="one_for_all", policy=EscalationPolicy(Ask(30)))
+    restart = Restart("failure", backoff=0)
+    workers = [await sup.start(lives, n == 1, name=str(n), restart=restart) for n in range(3)]
+    sys.settrace(striker.trace)
+    fail.set()
+    until = time.monotonic() + LIMIT
+    while not all(worker.attempt == 2 and worker.state == "running" for worker in workers):
+        assert time.monotonic() < until, f"struck in {striker.struck}: {workers}"
+        await asyncio.sleep(0.001)
+    sys.settrace(None)
+    assert not twice, f"struck in {striker.struck}: {twice} ran twice"
+    report = await asyncio.wait_for(sup.shutdown(), LIMIT)
+    assert report.counts() == {"stopped": 3}, f"struck in {striker.struck}"
+    return 1
+
+
 LIMIT = 10
 
 
@@ -130,12 +160,13 @@ LIMIT = 10
         (calls_end, inside.WHEN_CALLS_END),
         (a_stop_ends, inside.WHEN_ALARMS_RING),
         (a_shutdown_asks_all, inside.WHEN_A_SHUTDOWN_ASKS),
+        (a_group_restarts, inside.WHEN_A_GROUP_RESTARTS),
     ],
 )
 def test_an_interrupt_at_any_line_loses_nothing(scenario, where):
     assert not where.missing()
     strike_at, missed, struck = 0, 0, set()
-    while missed < 2 and strike_at < 400:
+    while missed < 2 and strike_at < 1000:
         strike_at += 1
         striker, _ = run_struck(strike_at, where, scenario)
         missed += striker.struck is None

@@ -1267,7 +1267,7 @@ def test_without_time_nobody_has_any():
 
 def test_those_that_have_ended_need_no_time():
     made = lives((), (0,))
-    made[0].over = True
+    inside.end_node(made[0])
     assert inside.deadlines(made[1:], 0.0, 10.0, lambda life: 5.0) == {made[1]: 10.0}
 
 
