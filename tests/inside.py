@@ -17,8 +17,6 @@ from supervisor import Restart
 from supervisor._api import checks, worker
 from supervisor._api import supervisor as api
 from supervisor._core import ladder
-from supervisor._core.lifecycle import Over
-from supervisor._core.stop_order import deadlines
 from supervisor._kinds.processes import pool, process
 from supervisor._kinds.processes.process import Process
 from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
@@ -36,7 +34,7 @@ from supervisor._run import loop_call
 from supervisor._runtime import nodes as the_nodes
 from supervisor._runtime import portal, runtime, tree
 from supervisor._runtime.health import health_of
-from supervisor._runtime.nodes import GroupNode, WorkerNode
+from supervisor._runtime.nodes import GroupNode, WorkerNode, stop_deadlines
 from supervisor._runtime.runtime import Runtime
 from supervisor._worker.stop_event import Chain
 
@@ -56,12 +54,12 @@ __all__ = [  # single parts
     "Receiver",
     "RunSubmitted",
     "Shield",
-    "deadlines",
     "framed",
     "health_of",
     "injection_missing",
     "message",
     "outlast",
+    "stop_deadlines",
     "write",
 ]
 
@@ -389,11 +387,6 @@ def worker_node(group, after=()):
     )  # fmt: skip
     group.members[id(made)] = made
     return made
-
-
-def end_node(node):
-    """Has a node taken for one that has ended."""
-    node.state = Over(node.state.past)
 
 
 # ------------------------------------------------------------------------------------------------ executors

@@ -1,58 +1,51 @@
-"""Pure: by when each worker must have ended, so that those it comes after still have their time."""
+"""Pure: by when each worker must have ended, so that those that are stopped after it still have their time."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-from .._runtime.nodes import GroupNode, Node, WorkerNode
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["deadlines"]
 
-
-# ------------------------------------------------------------------------------------------------ the order of stops
+K = TypeVar("K")
 
 
 def deadlines(
-    lives: Iterable[WorkerNode], now: float, deadline: float, budget: Callable[[WorkerNode], float]
-) -> dict[WorkerNode, float]:
-    """Returns by when each worker must have ended, so that those that it comes after still have their time.
+    budgets: Mapping[K, float], now: float, deadline: float, later: Callable[[K], Sequence[K]]
+) -> dict[K, float]:
+    """Returns by when each of those that are stopped, which are those that have a budget, must have ended.
 
     Where the longest path of ladders does not fit, all graces shrink by one factor.
+
+    Args:
+        budgets: How many seconds each of them may take; `math.inf` counts as all that are left.
+        now: The present moment.
+        deadline: When the last one must have ended.
+        later: Returns those that are stopped only once this one has ended. There may be some without a budget among
+            them, such as groups, which need no time of their own. There is no circle.
     """
-    stopped = dict.fromkeys(lives)
     left = max(0.0, deadline - now)
-    later: dict[WorkerNode, float] = {}  # what is needed once this worker has ended
-    needed: dict[Node, float] = {}  # for it, and what comes later
-
-    def before(member: Node) -> list[Node]:
-        """What must wait for a member: that which it comes after; of a group, all that is in it counts."""
-        if isinstance(member, GroupNode):
-            return list(member.lives)
-        if member not in stopped:
-            return []
-        return [other for around in (member, *member.groups) for other in around.after if not other.over]
-
-    for life in stopped:
-        path: list[Node] = [life]  # no recursion: chains may be as long as they like
+    after: dict[K, float] = {}  # seconds that are needed once this one has ended
+    needed: dict[K, float] = {}  # for it, and all that comes later
+    for first in budgets:
+        path = [first]  # no recursion: chains may be as long as they like
         while path:
-            member = path[-1]
-            others = [] if member in needed else before(member)
+            key = path[-1]
+            others = () if key in needed else later(key)
             missing = [other for other in others if other not in needed]
             if missing:
                 path += missing
                 continue
             path.pop()
-            if member in needed:
+            if key in needed:
                 continue
             longest = max((needed[other] for other in others), default=0.0)
-            if isinstance(member, WorkerNode) and member in stopped:
-                later[member] = longest
-                longest += min(budget(member), left)
-            needed[member] = longest
-
+            if key in budgets:
+                after[key] = longest
+                longest += min(budgets[key], left)
+            needed[key] = longest
     longest = max(needed.values(), default=0.0)
     factor = 1.0 if longest <= left else left / longest
-    return {life: deadline - factor * after if after else deadline for life, after in later.items()}
+    return {key: deadline - factor * seconds if seconds else deadline for key, seconds in after.items()}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.lifecycle import BackingOff, Held, LifeCommand, LifeState, Over, Past, Up
 from .._core.restart import Restart
+from .._core.stop_order import deadlines
 from .._core.strategy import (
     GroupCommand,
     GroupState,
@@ -19,7 +20,7 @@ from .._loop.agenda import Agenda
 if TYPE_CHECKING:
     import asyncio
     import contextvars
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from .._core.ladder import Cause
     from .._core.outcome import Outcome
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .._run.ports import Handle, WorkerKind
     from .._run.run import Run
 
-__all__ = ["NEVER", "GroupNode", "Node", "WorkerNode"]
+__all__ = ["NEVER", "GroupNode", "Node", "WorkerNode", "stop_deadlines"]
 
 
 class Node(ABC):
@@ -346,6 +347,22 @@ class GroupNode(Node):
                 yield from member.lives
             elif isinstance(member, WorkerNode):
                 yield member
+
+
+def stop_deadlines(budgets: Mapping[Node, float], now: float, deadline: float) -> dict[Node, float]:
+    """Returns by when each of the workers that are stopped, which have a budget, must have ended.
+
+    Those that they come after then still have their time. Who comes after a group comes after all that is in it.
+    """
+
+    def later(node: Node) -> list[Node]:
+        if isinstance(node, GroupNode):
+            return list(node.lives)
+        if node not in budgets:
+            return []
+        return [other for around in (node, *node.groups) for other in around.after if not other.over]
+
+    return deadlines(budgets, now, deadline, later)
 
 
 NEVER = Restart("never")

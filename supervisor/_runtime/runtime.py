@@ -47,7 +47,6 @@ from .._core.ladder import (
 from .._core.outcome import Outcome, WorkerState
 from .._core.policy import Ask, EscalationPolicy, Inject
 from .._core.report import ShutdownReport, Statistics
-from .._core.stop_order import deadlines
 from .._kinds.threads import Threads
 from .._loop.alarms import Alarms
 from .._loop.clock import clock_of
@@ -63,7 +62,7 @@ from .._run.names import qualname
 from .._run.ports import Services
 from .._run.run import Run
 from .._worker.stop_event import Chain
-from .nodes import GroupNode, Node, WorkerNode
+from .nodes import GroupNode, Node, WorkerNode, stop_deadlines
 from .portal import Portal
 from .shutdown import OnAbandoned, Shutdown
 from .tree import Tree
@@ -190,7 +189,7 @@ class Runtime:
         self.resolving: dict[int, asyncio.Future[Any] | concurrent.futures.Future[Any]] = {}
         self.publisher = Publisher(settings.name, self.clock, self.log, subscribers)
         self._numbers = count(1)
-        self._deadlines: dict[WorkerNode, float] = {}  # during a shutdown, of those that others wait for
+        self._deadlines: dict[Node, float] = {}  # during a shutdown, of those that others wait for
         self._known_rules: dict[tuple[EscalationPolicy | None, Kind, bool, bool], Rules] = {}
         self.thread = get_ident()
         self.pid = os.getpid()
@@ -1296,7 +1295,8 @@ class Runtime:
 
     def _reserve(self, lives: list[WorkerNode], now: float, deadline: float) -> None:
         """Keeps the time that workers need which others come after; what is kept already is only brought nearer."""
-        for life, at in deadlines(lives, now, deadline, self._budget).items():
+        budgets: dict[Node, float] = {life: self._budget(life) for life in lives}
+        for life, at in stop_deadlines(budgets, now, deadline).items():
             self._deadlines[life] = min(at, self._deadlines.get(life, at))
 
     def _budget(self, life: WorkerNode) -> float:

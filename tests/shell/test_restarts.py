@@ -1217,64 +1217,6 @@ async def test_the_third_of_three_ordered_starts_fails_and_the_others_go_on(even
     assert order_of_ends(events) == ["third", "second", "first"]
 
 
-# ------------------------------------------------------------------------------------------------ deadlines
-
-
-ROOT = inside.group_node()
-
-
-def lives(*after):
-    """Lives with the numbers of those that each comes after."""
-    made = []
-    for number, others in enumerate(after):
-        life = inside.worker_node(ROOT, after=tuple(made[other] for other in others))
-        life.number = number
-        made.append(life)
-    return made
-
-
-def reserved(made, deadline, budgets):
-    found = inside.deadlines(reversed(made), 100.0, 100.0 + deadline, lambda life: budgets[life.number])
-    return [round(found[life] - 100.0, 6) for life in made]
-
-
-def test_without_an_order_all_have_the_whole_time():
-    assert reserved(lives((), (), ()), 20.0, [5, 7, math.inf]) == [20, 20, 20]
-
-
-def test_the_ladders_that_come_later_are_reserved():
-    assert reserved(lives((), (0,), (1,)), 20.0, [3, 4, 5]) == [20, 17, 13]
-
-
-def test_the_longest_path_counts():
-    assert reserved(lives((), (), (0, 1)), 20.0, [3, 8, 5]) == [20, 20, 12]
-
-
-def test_where_the_longest_path_does_not_fit_all_shrink_by_one_factor():
-    assert reserved(lives((), (0,)), 10.0, [10, 10]) == [10, 5]
-    assert reserved(lives((), (0,), (1,)), 4.0, [4, 2, 2]) == [4, 2, 1]
-
-
-def test_an_infinite_grace_counts_as_the_time_that_is_left():
-    assert reserved(lives((), (0,)), 10.0, [math.inf, 5]) == [10, pytest.approx(10 / 3)]
-    assert reserved(lives((), (0,)), math.inf, [3, 4]) == [math.inf, math.inf]
-
-
-def test_without_time_nobody_has_any():
-    assert reserved(lives((), (0,), (1,)), 0.0, [5, 5, 5]) == [0, 0, 0]
-    assert reserved(lives((), (0,)), -3.0, [0, 0]) == [-3, -3]
-
-
-def test_those_that_have_ended_need_no_time():
-    made = lives((), (0,))
-    inside.end_node(made[0])
-    assert inside.deadlines(made[1:], 0.0, 10.0, lambda life: 5.0) == {made[1]: 10.0}
-
-
-def test_a_ladder_of_nothing_needs_no_time():
-    assert reserved(lives((), (0,)), 10.0, [0, 5]) == [10, 10]
-
-
 # ------------------------------------------------------------------------------------------------ bad arguments
 
 
