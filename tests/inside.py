@@ -104,6 +104,12 @@ def patch_chance(monkeypatch, chance):
 # ------------------------------------------------------------------------------------------------ lines to stand at
 
 
+GATE_FILE = gate.__file__
+CHILD_FILE = process._CHILD
+LOOP_CALL_FILE = loop_call.__file__
+"""Files of the library that no stack of a worker's own code has a frame of."""
+
+
 class Line(NamedTuple):
     """A line of the library's code, before which a test has a thread stand still."""
 
@@ -536,9 +542,6 @@ def deafen(monkeypatch, deaf, *, group_only=False):
     if not group_only:
         monkeypatch.setattr(deaf, "signal", lambda number: None)
 
-
-CHILD_FILE = process._CHILD
-"""The file whose function `main` a process executes."""
 
 is_whole_stack = process._is_whole
 

@@ -15,6 +15,7 @@ from supervisor import (
     current_context,
 )
 
+from .. import inside
 from . import functions as f
 
 NAMES_OF_FUNCTIONS = [
@@ -76,7 +77,7 @@ async def test_where_an_error_was_raised_can_be_seen(kind):
         assert "in process" in text
         assert "ValueError: invalid literal" in text
         assert "in fail_with_a_cause" in text
-        assert "child/main.py" not in text
+        assert inside.CHILD_FILE not in text
 
 
 async def test_stop_iteration_comes_as_runtime_error(kind):
@@ -106,10 +107,12 @@ async def test_another_exit_is_a_worker_exit_and_ends_that_call_alone(kind, code
 @pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, f.Stop, asyncio.CancelledError, StopRequested])
 async def test_no_base_exception_reaches_the_loop(kind, error):
     async with Supervisor() as sup:
+        raised = error("text")
         with pytest.raises(WorkerFailed) as caught:
-            await sup.run(f.fail, error("text"), kind=kind)
+            await sup.run(f.fail, raised, kind=kind)
         assert await sup.run(int, "5", kind=kind) == 5
     assert type(caught.value.error) is error
+    assert kind == "process" or caught.value.error is raised
     assert caught.value.error.args == ("text",)
     assert caught.value.__cause__ is caught.value.error
 

@@ -108,6 +108,7 @@ async def test_errors_of_callbacks_are_logged_and_stop_nothing(kind, board, even
     assert all((event["worker"], event["level"]) == ("w", "error") for event in failed)
     texts = " ".join(repr(event["exc_info"]) for event in failed)
     assert texts.count("broken callback") >= 2
+    assert texts.count("SystemExit") >= 2
 
 
 async def test_a_callback_that_blocks_is_logged_and_the_ladder_goes_on(kind, board, events):
@@ -122,7 +123,8 @@ async def test_a_callback_that_blocks_is_logged_and_the_ladder_goes_on(kind, boa
 
 async def test_a_callback_without_a_decent_repr_harms_nobody(kind, board, events):
     assert (await stopped(board, kind, f.nameless_callback)).ended == "stopped"
-    assert [event["callback"] for event in events if event["event"] == "worker.callback_failed"] == ["Nameless"]
+    failed = [event["callback"] for event in events if event["event"] == "worker.callback_failed"]
+    assert [name.rpartition(".")[2] for name in failed] == ["Nameless", "method"]
 
 
 async def test_on_stop_wants_a_callable(kind):
@@ -181,9 +183,10 @@ async def test_a_shield_does_not_hold_back_the_steps_after_inject(kind, board, l
 
 async def test_registering_and_leaving_in_a_storm_of_injections(kind, board):
     policy = EscalationPolicy(Ask(0), Inject(f.LIMIT, every=0.001))
-    outcome = await stopped(board, kind, f.attack_registry, policy=policy)
-    assert (outcome.ended, outcome.error) == ("injected", None)
-    assert outcome.value in (50, None)  # the last one may strike anywhere
+    for _ in range({"thread": 5, "process": 1}[kind]):
+        outcome = await stopped(board, kind, f.attack_registry, policy=policy)
+        assert (outcome.ended, outcome.error) == ("injected", None)
+        assert outcome.value in (50, None)  # the last one may strike anywhere
 
 
 # ------------------------------------------------------------------------------------------------ graces

@@ -95,7 +95,7 @@ async def test_a_worker_and_its_supervisor_stop_at_once_while_a_restart_loop_fai
     async with Supervisor(policy=PATIENT) as sup:
         one = await sup.start(f.always_fails, board, kind=kind, restart=looping)
         other = await sup.start(f.always_fails, board, kind=kind, restart=looping)
-        while min(one.restarts, other.restarts) < 2:
+        while min(one.restarts, other.restarts) < {"thread": 20, "process": 2}[kind]:
             await asyncio.sleep(f.TICK)
         await one.stop()
         report = await sup.shutdown()
@@ -145,9 +145,12 @@ async def test_start_returns_when_the_worker_says_that_it_is_ready(kind, board):
         assert not starting.done()
         (worker,) = sup.workers()
         waiting = asyncio.create_task(worker.ready())
+        await asyncio.sleep(0)
+        assert not waiting.done()
         board.post("ready")
         assert await starting is worker
         await waiting
+        await worker.ready()
         assert worker.state == "running"
 
 
@@ -265,7 +268,10 @@ async def test_the_third_of_three_ordered_starts_fails_and_the_others_go_on(kind
         await sup.start(f.notes_its_stop, board, kind=kind, name="first")
         await sup.start(f.notes_its_stop, board, kind=kind, name="second", after=("first",))
         with pytest.raises(ValueError, match="run 1"):
-            await sup.start(f.always_fails, board, kind=kind, name="third", after=("second",), ready_timeout=f.LIMIT)
+            await sup.start(
+                f.always_fails, board, kind=kind, name="third", after=("second",), ready_timeout=f.LIMIT,
+                restart=at_once("always"),
+            )  # fmt: skip
         assert [(worker.name, worker.state) for worker in sup.workers()] == [
             ("first", "running"),
             ("second", "running"),
@@ -319,6 +325,7 @@ async def test_restart_and_ready_after_the_end(kind):
             with pytest.raises(WorkerStopped) as caught:
                 await call()
             assert caught.value.outcome is outcome
+        assert worker.attempt == 1
 
 
 async def test_a_hundred_restarts_leave_nothing_behind(kind):

@@ -7,6 +7,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Supervisor, WorkerFailed, WorkerStopped
 
+from .. import inside
 from ..waiting import refused_elsewhere
 from . import functions as f
 from .test_calls import held
@@ -72,7 +73,7 @@ async def test_stop_can_be_called_by_many_and_again(kind):
         worker = await sup.start(f.wait_for_stop, kind=kind)
         outcomes = await asyncio.gather(*(worker.stop(f"caller {n}") for n in range(20)))
         assert len({id(outcome) for outcome in outcomes}) == 1
-        assert await worker.stop() is outcomes[0]
+        assert await worker.stop() is worker.outcome is outcomes[0]
 
 
 async def test_a_cancelled_stop_goes_on_to_the_end(kind, board):
@@ -115,7 +116,7 @@ async def test_cancelling_start_ends_the_worker(kind, board):
         assert (await (await sup.start(f.wait_for_stop, kind=kind, name="slow")).stop()).ended == "stopped"
 
 
-@pytest.mark.parametrize("kind", ["process"])  # a thread is faster; tests/shell holds one back
+@pytest.mark.parametrize("kind", ["process"])  # a thread is faster; another test holds one back
 async def test_a_worker_that_is_stopped_before_it_was_entered_makes_start_raise(kind):
     async with Supervisor() as sup:
         starting = asyncio.create_task(sup.start(f.wait_for_stop, kind=kind, name="slow"))
@@ -145,8 +146,10 @@ async def test_where_it_stands_can_be_seen_from_any_thread(kind, board):
         stacks = await asyncio.to_thread(sup.stacks)
         assert list(stacks) == ["w"]
         assert "in stands_here" in stacks["w"]
-        for ours in ("threads/gate.py", "child/main.py", "<string>"):
+        for ours in (inside.GATE_FILE, inside.CHILD_FILE, "<string>"):
             assert ours not in stacks["w"]
+        assert "in stands_here" in await asyncio.to_thread(worker.stack)
+        assert await asyncio.to_thread(sup.workers) == (worker,)
     assert worker.stack() == ""
     assert sup.stacks() == {}
 

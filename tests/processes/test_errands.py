@@ -46,7 +46,7 @@ async def test_the_traceback_of_the_supervisors_process_is_the_cause(run):
     error = await run(tasks.cause_of_call, e.refuse, 7, "note")
     assert error.startswith(f"in process {os.getpid()}:\nTraceback")
     assert "in refuse" in error
-    assert "portal.py" not in error
+    assert inside.LOOP_CALL_FILE not in error
 
 
 async def test_a_function_that_is_in_no_module_is_refused_by_name(run):

@@ -181,7 +181,7 @@ async def test_the_stack_of_a_process(board, fn):
         await until(answers)
         assert f"in {fn.__name__}" in stack
         assert "tasks.py" in stack
-        assert "child/main.py" not in stack
+        assert inside.CHILD_FILE not in stack
 
 
 async def test_of_a_deep_stack_the_innermost_frames_are_given(board):

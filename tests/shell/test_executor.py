@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
+from concurrent.futures import wait
 
 import pytest
 
@@ -19,10 +19,7 @@ from supervisor import (
     EscalationPolicy,
     Inject,
     Supervisor,
-    SupervisorBusy,
     SupervisorClosed,
-    WorkerExit,
-    WorkerFailed,
     WorkerStopped,
     current_context,
 )
@@ -89,26 +86,8 @@ def obedient(entered=None):
 # ------------------------------------------------------------------------------------------------ submit
 
 
-async def test_submit_gives_a_future_of_concurrent_futures_with_the_value(ex):
-    future = ex.submit(pow, 2, 10)
-    assert isinstance(ex, concurrent.futures.Executor)
-    assert isinstance(future, concurrent.futures.Future)
-    assert await aside(future.result) == 1024
-
-
-async def test_keyword_arguments_reach_the_function(ex):
-    assert await aside(ex.submit(int, "ff", base=16).result) == 255
-
-
 async def test_a_function_may_have_arguments_named_fn_and_self(ex):
     assert await aside(ex.submit(lambda **named: named, fn=1, self=2).result) == {"fn": 1, "self": 2}
-
-
-async def test_an_error_comes_as_it_is(ex):
-    future = ex.submit(int, "x")
-    with pytest.raises(ValueError, match="invalid literal"):
-        await aside(future.result)
-    assert isinstance(await aside(future.exception), ValueError)
 
 
 async def test_a_future_is_running_from_the_moment_at_which_its_call_was_taken_until_it_ends(ex, gatekeeper):
@@ -143,33 +122,9 @@ async def test_who_waits_with_a_timeout_gives_up_and_can_wait_again(ex, gatekeep
     assert await both == [5, 5]
 
 
-async def test_exception_of_a_call_that_returned_is_none(ex):
-    assert await aside(ex.submit(int).exception) is None
-
-
 @pytest.mark.parametrize("code", [None, 0])
 async def test_sys_exit_without_an_error_is_a_return_of_none(ex, code):
     assert await aside(ex.submit(sys.exit, code).result) is None
-
-
-async def test_sys_exit_with_an_error_is_worker_exit_and_the_pool_goes_on(ex):
-    with pytest.raises(WorkerExit, match=r"sys\.exit\(3\)"):
-        await aside(ex.submit(sys.exit, 3).result)
-    assert await aside(ex.submit(int).result) == 0
-
-
-def interrupt():
-    raise KeyboardInterrupt
-
-
-async def test_a_base_exception_is_worker_failed(ex):
-    with pytest.raises(WorkerFailed, match="KeyboardInterrupt"):
-        await aside(ex.submit(interrupt).result)
-
-
-async def test_stop_iteration_is_a_runtime_error(ex):
-    with pytest.raises(RuntimeError, match="StopIteration"):
-        await aside(ex.submit(next, iter(())).result)
 
 
 async def coroutine_function():
@@ -198,33 +153,6 @@ async def test_the_function_finds_its_context(ex):
     assert (await aside(ex.submit(lambda: current_context().name).result)).startswith("test_the_function")
 
 
-async def test_a_future_is_running_while_its_function_runs_and_done_afterwards(ex, gatekeeper):
-    future = ex.submit(gatekeeper, "value")
-    await gatekeeper.wait_entered()
-    assert future.running()
-    assert not future.done()
-    gatekeeper.open.set()
-    assert await aside(future.result) == "value"
-    assert future.done()
-    assert not future.running()
-
-
-async def test_result_with_a_timeout_raises_and_leaves_the_call_alone(ex, gatekeeper):
-    future = ex.submit(gatekeeper, "value")
-    with pytest.raises(TimeoutError):
-        await aside(future.result, 0.01)
-    gatekeeper.open.set()
-    assert await aside(future.result) == "value"
-
-
-async def test_no_more_calls_run_at_once_than_there_are_threads(ex, sup, gatekeeper):
-    futures = [ex.submit(gatekeeper, number) for number in range(5)]
-    await gatekeeper.wait_entered(2)
-    assert [future.running() for future in futures] == [True, True, False, False, False]
-    gatekeeper.open.set()
-    assert [await aside(future.result) for future in futures] == [0, 1, 2, 3, 4]
-
-
 async def test_calls_begin_in_the_order_of_their_submission():
     async with Supervisor(max_threads=1) as sup:
         order = []
@@ -233,25 +161,7 @@ async def test_calls_begin_in_the_order_of_their_submission():
     assert order == list(range(100))
 
 
-async def test_beyond_max_queued_a_call_is_refused():
-    keeper = Gatekeeper()
-    async with Supervisor(max_threads=1, max_queued=1) as sup:
-        ex = sup.executor()
-        futures = [ex.submit(keeper), ex.submit(keeper)]
-        with pytest.raises(SupervisorBusy, match="max_queued=1"):
-            ex.submit(keeper)
-        with pytest.raises(SupervisorBusy):
-            await aside(ex.submit, keeper)
-        keeper.open.set()
-        await aside(wait, futures)
-        assert await aside(ex.submit(int).result) == 0
-
-
 # ------------------------------------------------------------------------------------------------ from any thread
-
-
-async def test_other_threads_may_submit(ex):
-    assert await aside(lambda: ex.submit(pow, 3, 3).result(LIMIT)) == 27
 
 
 async def test_many_threads_submit_at_once_and_every_call_resolves(ex):
@@ -305,27 +215,6 @@ async def test_done_callbacks_run_in_the_calls_thread(ex, gatekeeper):
     assert seen == [(future, ident)]
 
 
-async def test_a_callback_that_is_added_afterwards_runs_at_once(ex):
-    future = ex.submit(int)
-    await aside(future.result)
-    seen = []
-    future.add_done_callback(seen.append)
-    assert seen == [future]
-
-
-async def test_a_callback_that_raises_is_logged_and_keeps_nothing_from_going_on(ex, gatekeeper, caplog):
-    seen = []
-    future = ex.submit(gatekeeper)
-    future.add_done_callback(lambda _: 1 / 0)
-    future.add_done_callback(seen.append)
-    gatekeeper.open.set()
-    await aside(future.result)
-    assert await aside(ex.submit(int).result) == 0
-    while not seen:
-        await asyncio.sleep(0)
-    assert "exception calling callback" in caplog.text
-
-
 async def test_sys_exit_in_a_callback_does_not_end_the_pools_thread(capsys):
     async with Supervisor(max_threads=1) as sup:
         keeper = Gatekeeper()
@@ -339,38 +228,7 @@ async def test_sys_exit_in_a_callback_does_not_end_the_pools_thread(capsys):
     assert "worker.callback_failed" in capsys.readouterr().out
 
 
-async def test_wait_returns_with_the_first_that_is_done(ex, gatekeeper):
-    slow, quick = ex.submit(gatekeeper), ex.submit(int)
-    done, pending = await aside(lambda: wait([slow, quick], LIMIT, FIRST_COMPLETED))
-    assert (done, pending) == ({quick}, {slow})
-
-
-async def test_as_completed_gives_them_as_they_end(ex, gatekeeper):
-    slow, quick = ex.submit(gatekeeper, "slow"), ex.submit(str, "quick")
-    completed = as_completed([slow, quick], LIMIT)
-    assert (await aside(lambda: next(completed))).result() == "quick"
-    gatekeeper.open.set()
-    assert (await aside(lambda: next(completed))).result() == "slow"
-
-
 # ------------------------------------------------------------------------------------------------ cancel
-
-
-async def test_cancelling_a_call_that_waits_withdraws_it(ex, gatekeeper):
-    futures = [ex.submit(gatekeeper), ex.submit(gatekeeper)]
-    await gatekeeper.wait_entered(2)
-    ran = []
-    future = ex.submit(ran.append, 1)
-    assert future.cancel()
-    assert future.cancelled()
-    assert future.done()
-    assert future.cancel()
-    with pytest.raises(CancelledError):
-        future.result()
-    gatekeeper.open.set()
-    await aside(wait, futures)
-    assert await aside(ex.submit(int).result) == 0
-    assert not ran
 
 
 async def test_whoever_waits_for_a_call_hears_at_once_that_it_was_withdrawn(ex, gatekeeper):
@@ -394,45 +252,6 @@ async def test_a_withdrawn_call_is_no_longer_listed(ex, sup, gatekeeper):
     assert len(sup.workers()) == 2
 
 
-async def test_cancelling_a_running_call_returns_false_and_begins_its_ladder(ex):
-    future = ex.submit(obedient, entered := threading.Event())
-    assert await aside(entered.wait, LIMIT)
-    assert not future.cancel()
-    assert not future.cancelled()
-    with pytest.raises(WorkerStopped) as caught:
-        await aside(future.result)
-    assert caught.value.outcome.ended == "stopped"
-    assert not future.cancel()
-
-
-async def test_a_value_that_a_cancelled_call_still_returns_is_delivered(ex, gatekeeper):
-    def late():
-        ctx = current_context()
-        gatekeeper.entered.release()
-        ctx.stop.wait(LIMIT)
-        return "still done"
-
-    future = ex.submit(late)
-    await gatekeeper.wait_entered()
-    assert not future.cancel()
-    assert await aside(future.result) == "still done"
-
-
-async def test_an_error_after_a_cancel_is_the_cause(ex, gatekeeper):
-    def broken():
-        ctx = current_context()
-        gatekeeper.entered.release()
-        ctx.stop.wait(LIMIT)
-        raise OSError("lost")
-
-    future = ex.submit(broken)
-    await gatekeeper.wait_entered()
-    future.cancel()
-    with pytest.raises(WorkerStopped) as caught:
-        await aside(future.result)
-    assert isinstance(caught.value.__cause__, OSError)
-
-
 async def test_other_threads_may_cancel(ex):
     future = ex.submit(obedient, entered := threading.Event())
     assert await aside(entered.wait, LIMIT)
@@ -448,22 +267,7 @@ async def test_cancelling_a_call_that_is_done_returns_false(ex):
     assert future.result() == 0
 
 
-async def test_cancel_racing_with_the_end_and_the_beginning_of_calls_loses_none(ex):
-    for _ in range(30):
-        futures = [ex.submit(int) for _ in range(20)]
-        await aside(lambda futures=futures: [future.cancel() for future in futures])
-        done = await aside(wait, futures, LIMIT)
-        assert not done.not_done
-        for future in futures:
-            assert future.cancelled() or future.exception() is not None or future.result() == 0
-    assert await aside(ex.submit(int).result) == 0
-
-
 # ------------------------------------------------------------------------------------------------ map
-
-
-async def test_map_keeps_the_order_of_the_items(ex):
-    assert await aside(lambda: list(ex.map(pow, range(20), [2] * 20))) == [number**2 for number in range(20)]
 
 
 async def test_map_ends_with_the_shortest_iterable(ex):
@@ -475,33 +279,10 @@ async def test_map_of_nothing_is_empty(ex):
     assert list(ex.map(int, [], chunksize=5)) == []
 
 
-@pytest.mark.parametrize("chunksize", [1, 3, 100])
-async def test_map_raises_an_error_where_its_result_would_be(ex, chunksize):
-    results = ex.map(int, ["1", "2", "3", "x", "5"], chunksize=chunksize)
-    if chunksize < 4:
-        assert [await aside(next, results) for _ in range(3)] == [1, 2, 3]
-    with pytest.raises(ValueError, match="'x'"):
-        await aside(next, results)
-
-
-@pytest.mark.parametrize("chunksize", [2, 7, 50])
-async def test_map_in_chunks_gives_the_same(ex, chunksize):
-    assert await aside(lambda: list(ex.map(abs, range(-20, 0), chunksize=chunksize))) == list(range(20, 0, -1))
-
-
 async def test_a_chunk_is_one_call(ex):
     names = await aside(lambda: list(ex.map(lambda _: current_context().name, range(6), chunksize=3)))
     assert len(set(names)) == 2
     assert names[0].endswith("<lambda>-1")
-
-
-async def test_map_with_a_timeout_raises_and_stops_what_runs(ex):
-    entered = threading.Event()
-    results = ex.map(obedient, [entered], timeout=0.2)
-    with pytest.raises(TimeoutError):
-        await aside(next, results)
-    while inside.under_way(ex):
-        await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("timeout", [None, float("inf"), 5])
@@ -544,36 +325,11 @@ async def test_after_its_shutdown_an_executor_refuses_calls(ex):
         ex.map(int, ["1"])
 
 
-async def test_a_shutdown_closes_one_executor_alone(ex, sup):
-    other = sup.executor()
-    ex.shutdown()
-    assert await aside(other.submit(int).result) == 0
-    assert await sup.run(int) == 0
-    assert await aside(sup.executor().submit(int).result) == 0
-
-
-async def test_shutdown_waits_for_the_calls_of_this_executor_alone(ex, sup, gatekeeper):
-    held = sup.executor().submit(gatekeeper)
-    future = ex.submit(str, "mine")
-    await aside(ex.shutdown)
-    assert future.done()
-    assert not held.done()
-
-
 async def test_shutdown_without_waiting_leaves_the_calls_going(ex, gatekeeper):
     future = ex.submit(gatekeeper, "value")
     ex.shutdown(wait=False)
     gatekeeper.open.set()
     assert await aside(future.result) == "value"
-
-
-async def test_shutdown_with_cancel_futures_withdraws_what_waits_and_leaves_what_runs(ex, gatekeeper):
-    futures = [ex.submit(gatekeeper, number) for number in range(6)]
-    await gatekeeper.wait_entered(2)
-    ex.shutdown(wait=False, cancel_futures=True)
-    assert [future.cancelled() for future in futures] == [False, False, True, True, True, True]
-    gatekeeper.open.set()
-    assert [await aside(future.result) for future in futures[:2]] == [0, 1]
 
 
 async def test_leaving_the_block_waits(sup):
@@ -584,33 +340,7 @@ async def test_leaving_the_block_waits(sup):
     assert (await aside(block)).done()
 
 
-async def test_on_the_loops_thread_a_shutdown_that_would_block_is_refused_but_closes(ex, gatekeeper):
-    future = ex.submit(gatekeeper, "value")
-    with pytest.raises(RuntimeError, match=r"shutdown\(wait=True\).*would block its event loop's own thread"):
-        ex.shutdown()
-    with pytest.raises(SupervisorClosed):
-        ex.submit(int)
-    gatekeeper.open.set()
-    assert await aside(future.result) == "value"
-    ex.shutdown()
-
-
 # ------------------------------------------------------------------------------------------------ with asyncio
-
-
-async def test_run_in_executor_takes_it(ex):
-    assert await asyncio.get_running_loop().run_in_executor(ex, pow, 2, 4) == 16
-
-
-async def test_cancelling_whoever_awaits_run_in_executor_begins_the_ladder(ex, sup):
-    entered = threading.Event()
-    task = asyncio.get_running_loop().run_in_executor(ex, obedient, entered)
-    assert await aside(entered.wait, LIMIT)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    while sup.workers():
-        await asyncio.sleep(0.001)
 
 
 async def test_ten_thousand_calls_through_run_in_executor(ex):
@@ -668,31 +398,6 @@ async def test_a_shutdown_ends_its_calls_and_reports_them(leftovers):
         ended.append(caught.value.outcome.ended)
     assert ended == ["stopped", "abandoned", "cancelled"]
     assert sup.report.counts() == {"stopped": 2, "abandoned": 1, "cancelled": 1}
-
-
-async def test_after_the_supervisors_shutdown_calls_are_refused(ex, sup):
-    await sup.shutdown()
-    with pytest.raises(SupervisorClosed, match="has shut down"):
-        ex.submit(int)
-
-
-async def test_calls_that_race_with_a_shutdown_all_resolve():
-    for _ in range(20):
-        futures = []
-
-        def submit_on(ex, futures=futures):
-            try:
-                while True:
-                    futures.append(ex.submit(int))
-            except SupervisorClosed:
-                return
-
-        async with Supervisor(max_threads=2) as sup:
-            submitting = [asyncio.ensure_future(aside(submit_on, sup.executor())) for _ in range(2)]
-            while len(futures) < 20:
-                await asyncio.sleep(0)
-        await asyncio.gather(*submitting)
-        assert not (await aside(wait, futures, LIMIT)).not_done
 
 
 async def test_it_may_be_made_before_any_loop_runs_and_binds_at_its_first_call():

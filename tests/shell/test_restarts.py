@@ -243,20 +243,6 @@ async def test_after_what_never_on_names_there_is_no_restart(raised, never_on):
     assert not isinstance(outcome.error, RestartLimitExceeded)
 
 
-async def test_a_first_start_that_fails_is_not_tried_again():
-    ran = []
-
-    def work(ctx):
-        ran.append(ctx.attempt)
-        raise ValueError("mine")
-
-    async with Supervisor() as sup:
-        with pytest.raises(ValueError, match="mine"):
-            await sup.start(work, name="w", restart=Restart("always", backoff=0), ready_timeout=LIMIT)
-        assert (ran, sup.workers()) == ([1], ())
-        await sup.start(wait_for_stop, name="w")  # the name is free
-
-
 async def test_the_context_variables_of_start_are_seen_in_each_run_anew():
     var = contextvars.ContextVar("var")
     seen = []
@@ -415,23 +401,6 @@ def test_a_shutdown_during_a_pause_ends_it_at_once(virtual):
     virtual(main)
 
 
-async def test_a_worker_and_its_supervisor_stop_at_once_while_a_restart_loop_fails():
-    looping = Restart("failure", max_restarts=10**6, within=0.001, backoff=0)
-    async with Supervisor(policy=EscalationPolicy(Ask(LIMIT))) as sup:
-        one = await sup.start(fail, restart=looping)
-        other = await sup.start(fail, restart=looping)
-        while min(one.restarts, other.restarts) < 20:
-            await asyncio.sleep(0)
-        outcome = await one.stop()
-        assert outcome is one.outcome
-        report = await sup.shutdown()
-        attempts = (one.attempt, other.attempt)
-        await asyncio.sleep(0.01)
-        assert (one.attempt, other.attempt) == attempts
-    assert [outcome.worker for outcome in report.outcomes] == [other.name]
-    assert report.seconds < LIMIT / 4
-
-
 @pytest.mark.parametrize("how", ["stop", "shutdown", "request_shutdown"])
 async def test_a_stop_beats_a_restart_at_every_moment(how):
     """Each time the stop comes after one turn of the loop more: before the end of a run, at it, after it."""
@@ -555,17 +524,6 @@ async def test_many_restarts_at_once_are_one():
         assert (worker.state, worker.attempt, worker.restarts) == ("running", 2, 1)
 
 
-async def test_a_restart_after_the_end_is_refused():
-    async with Supervisor() as sup:
-        worker = await sup.start(wait_for_stop)
-        outcome = await worker.stop()
-        for call in (worker.restart, worker.ready):
-            with pytest.raises(WorkerStopped) as caught:
-                await call()
-            assert caught.value.outcome is outcome
-        assert worker.attempt == 1
-
-
 async def test_a_restart_of_a_run_that_has_to_be_abandoned_is_refused(leftovers, events):
     async with Supervisor(policy=EscalationPolicy(Ask(0.01))) as sup:
         worker = await sup.start(leftovers.block, name="w", restart=Restart("always"))
@@ -638,29 +596,6 @@ async def test_restart_and_ready_belong_to_the_supervisors_loop():
 
 
 # ------------------------------------------------------------------------------------------------ readiness
-
-
-async def test_start_returns_when_the_worker_says_that_it_is_ready():
-    go_on = threading.Event()
-
-    def work(ctx):
-        go_on.wait(LIMIT)
-        for _ in range(3):
-            ctx.ready()
-        return ctx.stop.wait()
-
-    async with Supervisor() as sup:
-        starting = asyncio.create_task(sup.start(work, ready_timeout=LIMIT))
-        await until(lambda: [worker.state for worker in sup.workers()] == ["running"])
-        (worker,) = sup.workers()
-        waiting = asyncio.create_task(worker.ready())
-        await asyncio.sleep(0)
-        assert not starting.done()
-        assert not waiting.done()
-        go_on.set()
-        assert await starting is worker
-        await waiting
-        await worker.ready()
 
 
 def test_a_worker_that_is_not_ready_in_time_is_stopped_and_start_raises(virtual, events):
@@ -752,17 +687,6 @@ async def test_a_worker_that_is_stopped_before_it_is_ready_makes_start_raise():
         await sup.workers()[0].stop()
         with pytest.raises(WorkerStopped):
             await starting
-
-
-async def test_cancelling_start_before_readiness_stops_the_worker():
-    async with Supervisor() as sup:
-        starting = asyncio.create_task(sup.start(wait_for_stop, ready_timeout=LIMIT, restart=Restart("always")))
-        await until(lambda: [worker.state for worker in sup.workers()] == ["running"])
-        (worker,) = sup.workers()
-        starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await starting
-        assert (worker.outcome.ended, worker.attempt) == ("stopped", 1)
 
 
 def test_ready_waits_for_the_next_run(virtual):
@@ -1083,31 +1007,6 @@ def test_a_dependent_between_two_runs_holds_nobody_up(virtual):
     virtual(main)
 
 
-async def test_a_start_waits_for_the_readiness_of_what_it_comes_after():
-    go_on = threading.Event()
-    ready = []
-
-    def db(ctx):
-        go_on.wait(LIMIT)
-        ready.append("db")
-        return readies(ctx)
-
-    def web(ctx):
-        ready.append("web")
-        return ctx.stop.wait()
-
-    async with Supervisor() as sup:
-        starting = asyncio.create_task(sup.start(db, name="db", ready_timeout=LIMIT))
-        await until(lambda: len(sup.workers()) == 1)
-        second = asyncio.create_task(sup.start(web, name="web", after=("db",)))
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert len(sup.workers()) == 1
-        go_on.set()
-        await asyncio.gather(starting, second)
-    assert ready == ["db", "web"]
-
-
 async def both_down(sup, db_work, web_work):
     """Starts a worker, and one that comes after it, and has both fail: the latter waits, though it has no pause."""
     db = await sup.start(db_work, name="db", restart=SLOWLY)
@@ -1202,19 +1101,6 @@ async def test_a_shutdown_while_a_start_waits_for_others():
     for task in (first, second):
         with pytest.raises((WorkerStopped, SupervisorClosed)):
             await task
-
-
-async def test_the_third_of_three_ordered_starts_fails_and_the_others_go_on(events):
-    async with Supervisor() as sup:
-        await sup.start(wait_for_stop, name="first")
-        await sup.start(wait_for_stop, name="second", after=("first",))
-        with pytest.raises(ValueError, match="mine"):
-            await sup.start(
-                lambda ctx: int("mine"), name="third", after=("second",), ready_timeout=LIMIT, restart=Restart("always")
-            )
-        assert [worker.name for worker in sup.workers()] == ["first", "second"]
-        assert [worker.state for worker in sup.workers()] == ["running", "running"]
-    assert order_of_ends(events) == ["third", "second", "first"]
 
 
 # ------------------------------------------------------------------------------------------------ bad arguments

@@ -7,39 +7,13 @@ import threading
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Inject, Statistics, Supervisor
+from supervisor import Ask, EscalationPolicy, Statistics, Supervisor
 
 from .. import inside
-
-QUICK = EscalationPolicy(Ask(0.01), Inject(5))
-
-
-def spin(ctx, entered):
-    entered.set()
-    while True:
-        pass
 
 
 def short(transition):
     return (transition.worker, transition.old, transition.new, transition.step, transition.ended)
-
-
-async def test_every_change_of_a_worker_is_seen_in_order():
-    async with Supervisor("app", policy=QUICK) as sup:
-        seen = sup.transitions()
-        worker = await sup.start(spin, entered := threading.Event(), name="spin")
-        await asyncio.to_thread(entered.wait)
-        await worker.stop("enough")
-    transitions = [transition async for transition in seen]
-    assert [short(transition) for transition in transitions] == [
-        ("spin", "starting", "running", None, None),
-        ("spin", "running", "stopping", "ask", None),
-        ("spin", "stopping", "stopping", "inject", None),
-        ("spin", "stopping", "ended", "inject", "injected"),
-    ]
-    assert all(transition.supervisor == "app" and transition.kind == "thread" for transition in transitions)
-    assert {transition.reason for transition in transitions[1:]} == {"enough"}
-    assert sorted(transition.at for transition in transitions) == [transition.at for transition in transitions]
 
 
 async def test_calls_are_seen_too_whether_they_are_logged_or_not():
