@@ -17,7 +17,9 @@ from supervisor import Restart
 from supervisor._api import checks, worker
 from supervisor._api import supervisor as api
 from supervisor._core import ladder
-from supervisor._kinds.processes import pool, process
+from supervisor._kinds.processes import kind, launch, probe
+from supervisor._kinds.processes.pool import Pool
+from supervisor._kinds.processes.probe import Probe
 from supervisor._kinds.processes.process import Process
 from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
 from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
@@ -66,8 +68,8 @@ __all__ = [  # single parts
 # ------------------------------------------------------------------------------------------------ what is patched
 
 CONSTANTS = {
-    "ASKING_TIME": (pool,),
-    "BOOT": (process,),
+    "ASKING_TIME": (kind,),
+    "BOOT": (launch,),
     "JOIN_SLACK": (runtime,),
     "LEFT_GRACE": (portal,),
     "LOOK_AGAIN": (portal,),
@@ -88,7 +90,7 @@ def patch(monkeypatch, **constants):
 
 def boot_after(monkeypatch, statement):
     """Has processes execute a statement before all else."""
-    patch(monkeypatch, BOOT=statement + process.BOOT)
+    patch(monkeypatch, BOOT=statement + launch.BOOT)
 
 
 def patch_health(monkeypatch, health):
@@ -105,9 +107,9 @@ def patch_chance(monkeypatch, chance):
 
 
 GATE_FILE = gate.__file__
-CHILD_FILE = process._CHILD
+CHILD_FOLDER = probe.CHILD
 LOOP_CALL_FILE = loop_call.__file__
-"""Files of the library that no stack of a worker's own code has a frame of."""
+"""Files and folders of the library that no stack of a worker's own code has a frame of."""
 
 
 class Line(NamedTuple):
@@ -121,7 +123,7 @@ NOTES_AN_UNSEEN_END = Line(Runtime._end_unseen.__code__, "self.errands.unseen_en
 LISTS_A_CALL = Line(Runtime.submit.__code__, "self._list(run)")
 LOOKS_FOR_A_SHUTDOWN = Line(Runtime.submit.__code__, "if (self.closing is not None")
 TAKES_A_RUN = Line(Threads._carry_out.__code__, "run.ident = get_ident()")
-ASKS_A_PROCESS = Line(Process._ask_where.__code__, "os.ftruncate")
+ASKS_A_PROCESS = Line(Probe._ask.__code__, "os.ftruncate")
 
 
 class Struck(NamedTuple):
@@ -463,11 +465,11 @@ injecting = gate._injecting
 
 def processes(sup):
     """All its processes, in the order in which they were begun."""
-    return list(_pool(sup)._all)
+    return list(_pool(sup).every)
 
 
 def processes_for_calls(sup):
-    return list(_pool(sup)._pool)
+    return list(_pool(sup)._counted)
 
 
 def idle_processes(sup):
@@ -489,14 +491,14 @@ def is_sending(to):
 
 
 def _pool(sup):
-    return sup._attached().kind("process")
+    return sup._attached().kind("process").pool
 
 
 @contextlib.contextmanager
 def given_up(sup):
     """Has all its processes taken for such as SIGKILL has not ended."""
-    lost = _pool(sup)._lost
-    lost.update(dict.fromkeys(_pool(sup)._all))
+    lost = _pool(sup).lost
+    lost.update(_pool(sup).every)
     yield
     lost.clear()
 
@@ -504,23 +506,23 @@ def given_up(sup):
 @contextlib.contextmanager
 def launches(launched):
     """Meanwhile calls this with each process that is launched, of whichever supervisor."""
-    launch = Process.__init__
+    make = Process.__init__
 
     def recorded(self, *args, **kwargs):
-        launch(self, *args, **kwargs)
+        make(self, *args, **kwargs)
         launched(self)
 
     Process.__init__ = recorded
     try:
         yield
     finally:
-        Process.__init__ = launch
+        Process.__init__ = make
 
 
 def tries_to_launch(monkeypatch, sup):
     """A list that gets an entry for each process that the supervisor begins to launch."""
-    tries, launch = [], type(_pool(sup))._new
-    monkeypatch.setattr(type(_pool(sup)), "_new", lambda self: tries.append(1) or launch(self))
+    tries, new = [], Pool._new
+    monkeypatch.setattr(Pool, "_new", lambda self: tries.append(1) or new(self))
     return tries
 
 
@@ -543,7 +545,7 @@ def deafen(monkeypatch, deaf, *, group_only=False):
         monkeypatch.setattr(deaf, "signal", lambda number: None)
 
 
-is_whole_stack = process._is_whole
+is_whole_stack = probe.is_whole
 
 
 def stream_that_receives(receive, sock, hear):

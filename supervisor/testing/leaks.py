@@ -239,7 +239,7 @@ def _pids_of(supervisor: Supervisor) -> Iterator[int]:
         from .._kinds.processes import Processes  # noqa: PLC0415  # not needed for threads
 
         if isinstance(kind, Processes):
-            yield from (process.pid for process in tuple(kind._all) if process not in kind._lost)
+            yield from (process.pid for process in tuple(kind.pool.every) if process not in kind.pool.lost)
 
 
 # ------------------------------------------------------------------------------------------------ threads, processes

@@ -77,7 +77,7 @@ async def test_where_an_error_was_raised_can_be_seen(kind):
         assert "in process" in text
         assert "ValueError: invalid literal" in text
         assert "in fail_with_a_cause" in text
-        assert inside.CHILD_FILE not in text
+        assert inside.CHILD_FOLDER not in text
 
 
 async def test_stop_iteration_comes_as_runtime_error(kind):

@@ -146,7 +146,7 @@ async def test_where_it_stands_can_be_seen_from_any_thread(kind, board):
         stacks = await asyncio.to_thread(sup.stacks)
         assert list(stacks) == ["w"]
         assert "in stands_here" in stacks["w"]
-        for ours in (inside.GATE_FILE, inside.CHILD_FILE, "<string>"):
+        for ours in (inside.GATE_FILE, inside.CHILD_FOLDER, "<string>"):
             assert ours not in stacks["w"]
         assert "in stands_here" in await asyncio.to_thread(worker.stack)
         assert await asyncio.to_thread(sup.workers) == (worker,)

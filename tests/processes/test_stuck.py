@@ -181,7 +181,7 @@ async def test_the_stack_of_a_process(board, fn):
         await until(answers)
         assert f"in {fn.__name__}" in stack
         assert "tasks.py" in stack
-        assert inside.CHILD_FILE not in stack
+        assert inside.CHILD_FOLDER not in stack
 
 
 async def test_of_a_deep_stack_the_innermost_frames_are_given(board):
@@ -199,7 +199,9 @@ async def test_of_a_deep_stack_the_innermost_frames_are_given(board):
 def test_a_stack_of_which_a_part_is_written_is_not_whole():
     """In it a worker executes code whose outermost frame is called as that of the process is."""
     module = '  File "<string>", line 1 in <module>\n'
-    ours = f'  File "{inside.CHILD_FILE}", line 5 in run\n  File "{inside.CHILD_FILE}", line 9 in main\n'
+    ours = (
+        f'  File "{inside.CHILD_FOLDER}gate.py", line 5 in run\n  File "{inside.CHILD_FOLDER}main.py", line 9 in main\n'
+    )
     theirs = f'  File "/t.py", line 3 in f\n{module}  File "/t.py", line 4 in g\n'
     whole = f"Stack (most recent call first):\n{theirs}{ours}{module}"
     parts = [whole[:end].encode() for end in range(len(whole) + 1)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .pool import Processes as Processes
+    from .kind import Processes as Processes
 
 __all__ = ["Processes"]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -15,6 +15,6 @@ __all__ = ["Processes"]  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> object:
     if name != "Processes":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .pool import Processes  # noqa: PLC0415  # light
+    from .kind import Processes  # noqa: PLC0415  # light
 
     return Processes

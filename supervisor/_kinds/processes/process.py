@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
-from contextlib import ExitStack
-from pathlib import Path
-from pickle import dumps, loads
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from pickle import loads
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .wire import INJECT, STACK, STACK_IN_C, TERMINATE, framed
+from .launch import first_frame, launch
+from .probe import Probe, kernels_view
+from .stream import Stream
+from .wire import INJECT, TERMINATE
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,27 +22,11 @@ if TYPE_CHECKING:
     from ..._run.loop_call import LoopCall
     from ..._run.run import Run
     from .wire import Part
-from .stream import BUFFER, Stream, closing
 
 __all__ = ["Keeper", "Process"]
 
-STDERR = 2
-
-ROOT = str(Path(__file__).parents[3])
-BOOT = (
-    "__import__('sys').path.insert(0, __import__('sys').argv.pop());"
-    "__import__('supervisor._kinds.processes.child.main', fromlist=('main',)).main()"
-)
-"""Leaves no name behind: functions of the owner's main module are looked for in this one first."""
-
 LEAVE_TIMEOUT = 1.0
 """Seconds that an idle process has to leave by itself."""
-
-STACK_TIMEOUT = 0.05
-"""Seconds at most for which the loop waits for a process to write where it stands."""
-
-PYTHON_ANSWERS = 0.001
-"""Seconds on a processor within which Python code writes where it stands."""
 
 
 class Keeper(Protocol):
@@ -79,12 +61,13 @@ class Process:
         code: Its exit code, negative for a signal; None where it lives, or where somebody else has reaped it.
         reaped: It is no more.
         dying: It is no more, but what it has said is still to be heard.
-        errands: What its run has the loop do, by the number of the question, until it is answered.
+        loop_calls: What its run has the loop call, by the number of the question, until it is answered.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, keeper: Keeper, start_timeout: float) -> None:
         self._loop = loop
         self._keeper = keeper
+        self._start_timeout = start_timeout
         self.run: Run | None = None
         self.ready = False
         self.tasks = 0
@@ -92,38 +75,13 @@ class Process:
         self.code: int | None = None
         self.reaped = False
         self.dying = False
-        self.killed_late = False
-        self.errands: dict[int, LoopCall] = {}
+        self.loop_calls: dict[int, LoopCall] = {}
+        self._killed_late = False
         self._told = False
-        self._done_with = False  # its files may be closed
         self._pidfd = -1
-        first = _first_frame()
-        self._asking = threading.Lock()
-        with ExitStack() as ours, ExitStack() as theirs:  # what is opened is closed again where the next fails
-            for fd in _missing_standard_files():
-                theirs.callback(os.close, fd)
-            data, far_data = map(closing, socket.socketpair(), (ours, theirs))
-            control, far_control = map(closing, socket.socketpair(), (ours, theirs))
-            for sock in (data, far_data):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-            life, self._life = os.pipe()
-            theirs.callback(os.close, life)
-            ours.callback(self._close_fds)
-            self._errors = closing(_scratch_file(), ours)
-            self._stack = closing(_scratch_file(), ours)
-            stderr = _standard_error()
-            theirs.callback(os.close, stderr)
-            passed = (far_data.fileno(), far_control.fileno(), life, stderr, self._stack.fileno())
-            popen = subprocess.Popen(  # noqa: S603  # this interpreter
-                [sys.executable, *_flags(), "-P", "-c", BOOT, *map(str, passed), ROOT],
-                stdin=subprocess.DEVNULL,
-                stderr=self._errors,
-                pass_fds=passed,
-                start_new_session=True,
-            )
-            ours.pop_all()
-        popen.returncode = 0  # it is reaped here, by whoever hears of its death
-        self.pid = popen.pid
+        first = first_frame()
+        self.pid, data, control, self._life, self._errors, stack = launch()
+        self._probe = Probe(self, stack, self._close_pidfd)
         self.data = Stream(loop, data, self._hear)
         self.control = Stream(loop, control, self._hear)
         self.data.send(first)
@@ -151,14 +109,14 @@ class Process:
     def _up(self) -> None:
         self._call_off()
         self.ready = True
-        text = self.errors()
+        text = self._written()
         self._errors.close()
         self._keeper.up(self)
         if text and sys.stderr is not None:
             sys.stderr.write(text)
 
     def _too_late(self) -> None:
-        self.killed_late = True
+        self._killed_late = True
         self.kill()
 
     def _call_off(self) -> None:
@@ -166,11 +124,20 @@ class Process:
             self._timer.cancel()
             self._timer = None
 
-    def errors(self) -> str:
+    def _written(self) -> str:
         """What it wrote to its standard error before it was ready."""
         if self._errors.closed:
             return ""
         return os.pread(self._errors.fileno(), 1 << 16, 0).decode(errors="replace")
+
+    def why_not_ready(self) -> str:
+        """Says how it ended before it was ready, and what it wrote."""
+        if self._killed_late:
+            how = f"was not ready within {self._start_timeout:g} s"
+        else:
+            how = f"ended with exit code {self.code} before it was ready"
+        text = self._written().strip()
+        return f"{how}; " + (f"it wrote:\n{text}" if text else "it wrote nothing to its standard error")
 
     # -------------------------------------------------------------------------------- what is done to it
 
@@ -214,44 +181,14 @@ class Process:
             pass  # nobody is left in it, or only what has changed its user
 
     def stack(self, *, ask: bool = True) -> str | None:
-        """Returns where it stands, as it says itself, or else what the kernel knows. Any thread.
+        """Returns where it stands; None where it is not ready, or no more. Any thread; see `Probe.stack`.
 
-        Asking takes a millisecond, a few where it is in C code, and `STACK_TIMEOUT` where it does not answer.
+        Args:
+            ask: Ask the process itself, which takes time; else the kernel alone.
         """
         if self.reaped or not self.ready:
             return None
-        if not ask:
-            return _kernels_view(self.pid)
-        with self._asking:
-            try:
-                text = self._ask_where()
-            except (OSError, ValueError):  # it has been reaped meanwhile
-                text = None
-        if self._done_with:  # not before: until then the loop still watches one of these files
-            self._close_asked()
-        if self.reaped:
-            return None
-        return _kernels_view(self.pid) if text is None else _users_part(text)
-
-    def _ask_where(self) -> str | None:
-        if self.reaped:  # before its files could be kept from being closed
-            return None
-        file = self._stack.fileno()
-        os.ftruncate(file, 0)
-        os.lseek(file, 0, os.SEEK_SET)  # the child's end is the same open file
-        silence = _Silence(self.pid)
-        self.signal(STACK)
-        asked_at = time.monotonic()
-        asked_in_c = False
-        while (waited := time.monotonic() - asked_at) < STACK_TIMEOUT:
-            time.sleep(0.0003)
-            text = os.pread(file, 1 << 16, 0)
-            if _is_whole(text):
-                return text.decode(errors="replace")
-            if waited >= PYTHON_ANSWERS and not (text or asked_in_c) and silence.is_in_c():
-                asked_in_c = True
-                self.signal(STACK_IN_C)
-        return None
+        return self._probe.stack() if ask else kernels_view(self.pid)
 
     # -------------------------------------------------------------------------------- its death
 
@@ -335,31 +272,13 @@ class Process:
 
     def _close_files(self) -> None:
         """Closes what is not a stream; the errors stay, for whoever asks why it did not start."""
-        life, self._life = self._life, -1
-        if life >= 0:
-            os.close(life)
-        self._done_with = True  # first this: either who asks has let go of the lock by then, or sees it
-        self._close_asked()
+        self._life.close()
+        self._probe.close()
 
-    def _close_asked(self) -> None:
-        """Closes what a thread uses that asks where it stands; where one does, that one closes it afterwards.
-
-        Else the numbers of these files might belong to files of the application by then.
-        """
-        if self._asking.acquire(False):
-            try:
-                self._stack.close()
-                pidfd, self._pidfd = self._pidfd, -1
-                if pidfd >= 0:
-                    os.close(pidfd)
-            finally:
-                self._asking.release()
-
-    def _close_fds(self) -> None:
-        for fd in (self._pidfd, self._life):
-            if fd >= 0:
-                os.close(fd)
-        self._pidfd = self._life = -1
+    def _close_pidfd(self) -> None:
+        pidfd, self._pidfd = self._pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
 
     def forked(self) -> None:
         """This is a copy of its owner: it must not keep the worker process alive."""
@@ -369,7 +288,7 @@ class Process:
         self._close_files()
 
     def __del__(self) -> None:
-        if getattr(self, "_life", -1) >= 0:
+        if hasattr(self, "_probe") and not self._life.closed:
             self._close_files()
 
     def __repr__(self) -> str:
@@ -390,117 +309,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _flags() -> list[str]:
-    """The options with which this interpreter was started, as multiprocessing passes them on."""
-    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return]
-
-
-def _scratch_file() -> IO[bytes]:
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("supervisor"), "w+b", buffering=0)
-    return tempfile.TemporaryFile(buffering=0)
-
-
-def _missing_standard_files() -> list[int]:
-    """Takes the numbers 0 to 2 where this process has no such files: what is passed on must not get them."""
-    fillers: list[int] = []
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
-        fillers.append(fd)
-    os.close(fd)
-    return fillers
-
-
-def _standard_error() -> int:
-    try:
-        return os.dup(2)
-    except OSError:  # this process has none
-        return os.open(os.devnull, os.O_WRONLY)
-
-
-def _first_frame() -> list[Part]:
-    """What a process needs to know of its owner."""
-    main: dict[str, str] = {}
-    module: Any = sys.modules["__main__"]
-    sys.modules.setdefault("__mp_main__", module)  # what processes make of its classes goes by this name
-    spec, path = getattr(module, "__spec__", None), getattr(module, "__file__", None)
-    if spec is not None:
-        if spec.name != "__main__" and not spec.name.endswith(".__main__"):
-            main = {"name": spec.name}
-    elif path is not None:
-        main = {"path": str(Path(path).absolute())}
-    first = {"path": [str(Path(entry).absolute()) for entry in sys.path], "argv": sys.argv, "main": main}
-    return framed(dumps((first,), 5))
-
-
-def _users_part(text: str) -> str:
-    """Leaves out the frames below the user's function, and the head."""
-    lines = text.splitlines()[1:]
-    if lines and f'"{_CHILD}"' in lines[0] and lines[0].endswith(" in say_where"):
-        del lines[0]  # it was about to answer by itself
-    mine = [index for index, line in enumerate(lines) if f'"{_CHILD}"' in line]
-    users = lines[: mine[0]] if mine else lines
-    return "".join(f"{line}\n" for line in reversed(users)) or "  in no Python function of the worker's\n"
-
-
-_CHILD = str(Path(__file__).with_name("child") / "main.py")
-
-
-def _is_whole(text: bytes) -> bool:
-    """Whether all of a stack has been written: faulthandler writes in many pieces, and may lose the processor between.
-
-    The last frame is that of the command line, below ours; of a deep stack faulthandler leaves out the end.
-    """
-    return text.endswith(b"  ...\n") or (text.endswith(b" in <module>\n") and os.fsencode(_CHILD) in text)
-
-
 def _reap_later(pid: int) -> None:
     try:
         os.waitpid(pid, 0)
     except ChildProcessError:
         pass  # somebody else has reaped it
-
-
-def _ran(pid: int) -> float | None:
-    """Returns for how many seconds the main thread of a process has had a processor; None where nobody says so."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
-    except (OSError, ValueError):
-        return None
-
-
-class _Silence:
-    """Tells C code from Python code that has not had its turn, in a process that was asked and does not answer."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._before = _ran(pid)
-        self._since: float | None = None
-
-    def is_in_c(self) -> bool:
-        """Whether it sleeps in C code, or has had the time to answer that Python code needs."""
-        now = _ran(self._pid)
-        if self._before is None or now is None:
-            return True
-        try:
-            if _state(self._pid) in "SD":
-                return True
-        except OSError:
-            return False
-        if self._since is not None:
-            return now - self._since >= PYTHON_ANSWERS
-        if now != self._before:  # time is counted in lumps: the first may be from before the question
-            self._since = now
-        return False
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def _kernels_view(pid: int) -> str | None:
-    try:
-        state = _state(pid)
-        where = Path(f"/proc/{pid}/wchan").read_text()
-    except OSError:
-        return None
-    return f"  process {pid} does not answer: state {state}, in the kernel at {where or '?'}\n"

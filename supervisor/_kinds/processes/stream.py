@@ -5,23 +5,17 @@ from __future__ import annotations
 import math
 import socket
 from collections import deque
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from .wire import Receiver
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-    from contextlib import ExitStack
 
     from .wire import Part
 
-__all__ = ["BUFFER", "C", "Stream", "closing"]
-
-C = TypeVar("C", socket.socket, IO[bytes])
-
-BUFFER = 1 << 20
-"""Bytes of a socket's buffer: fewer turns of the loop for large arguments and results."""
+__all__ = ["Stream"]
 
 PARTS_AT_ONCE = 512
 
@@ -138,9 +132,3 @@ class Stream:
     def close_fd(self) -> None:
         """Closes this process's copy alone, after a fork."""
         self._sock.close()
-
-
-def closing(thing: C, stack: ExitStack) -> C:
-    """Has a stack close what was opened."""
-    stack.callback(thing.close)
-    return thing

@@ -183,7 +183,7 @@ class ChildBackend:
         return max(0.0, self.ends_at - monotonic())
 
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
-        return self._child.send_errand(self, fn, args, cleanup)
+        return self._child.call_loop(self, fn, args, cleanup)
 
     def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
         with self.own_shield():  # half a message must not be sent
@@ -361,7 +361,7 @@ class Child:
         granted = answer[1]
         return float(granted)
 
-    def send_errand(self, host: ChildBackend, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
+    def call_loop(self, host: ChildBackend, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
         """Has the owner's event loop call a function, and waits for the answer, which is certain to come."""
         try:
             data = dumps((fn, args), 5)
@@ -371,7 +371,7 @@ class Child:
                 "module, and arguments that can be pickled"
             ) from error
         question, answer = self._question()
-        self.tell("errand", host.number, question, _name(fn), cleanup, data)
+        self.tell("call", host.number, question, _name(fn), cleanup, data)
         answer[0].acquire()
         _, how, data, trace = answer
         try:

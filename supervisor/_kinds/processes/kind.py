@@ -1,0 +1,256 @@
+"""The kind "process": how each step reaches a worker's process, and what follows from what processes say."""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+from typing import TYPE_CHECKING, Any, assert_never
+
+from ..._core.errors import RemoteError, SupervisorError, described
+from ..._core.ladder import Stopping
+from ..._core.policy import Ask, Inject, Kill, ProcessStep, Terminate
+from ..._core.verdict import converted
+from ..._run.names import qualname
+from .loop_calls import LoopCalls
+from .pickling import pickled_call
+from .pool import Pool
+from .process import Process
+from .remote_errors import set_cause
+from .wire import message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..._core.policy import Kind, Step
+    from ..._run.ports import Services
+    from ..._run.run import Run
+    from ..._worker.context import WorkerContext
+
+__all__ = ["Processes"]
+
+ASKING_TIME, ASKING_WINDOW = 0.1, 0.5
+"""Seconds that processes are asked where they stand, of so many: the loop waits for their answers."""
+
+
+class Processes:
+    """The kind "process". A run's handle is its `Process`; as a `WorkerKind` it says which thread calls what.
+
+    Args:
+        supervisor: Its name, for messages.
+        start_timeout: Seconds after which a process that is not ready is killed.
+
+    Attributes:
+        calls: The calls of the pool that have not concluded, by their number.
+        pool: All processes, and which one takes which run.
+    """
+
+    name: Kind = "process"
+
+    def __init__(
+        self,
+        supervisor: str,
+        services: Services,
+        *,
+        max_processes: int,
+        max_tasks: int | None,
+        start_timeout: float,
+    ) -> None:
+        self._supervisor = supervisor
+        self._services = services
+        self._log = services.forward
+        self._start_timeout = start_timeout
+        self.calls: dict[int, Run] = {}
+        self.pool = Pool(supervisor, services, self._launch, max_processes=max_processes, max_tasks=max_tasks)
+        self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
+        self._loop_calls = LoopCalls(services)
+        self._asking_since = self._asked = 0.0
+
+    @property
+    def capacity(self) -> int:
+        return self.pool.capacity
+
+    @property
+    def alive(self) -> int:
+        """How many processes there are: of the pool, of workers, the spare one, and those that were abandoned."""
+        return len(self.pool.every)
+
+    # -------------------------------------------------------------------------------- starting a run
+
+    def prepare(self, run: Run) -> None:
+        """Pickles a run, and lets go of what it was given.
+
+        Raises:
+            TypeError: It cannot be sent to a process.
+        """
+        tell = run.own if run.watched else None
+        run.prepared = pickled_call(run.number, run.name, run.attempt, tell, run.fn, run.args, run.before_call)
+        run.args = ()
+
+    def launch(self, run: Run) -> None:
+        self.pool.start(run)
+
+    def _launch(self) -> Process:
+        try:
+            return Process(self._services.loop, self, self._start_timeout)
+        except Exception as error:
+            raise SupervisorError(
+                f"supervisor {self._supervisor!r}: a worker process cannot be launched: {described(error)}"
+            ) from error
+
+    def context_of(self, run: Run) -> WorkerContext:
+        """Never called: the run is in a process of its own, and so is its context."""
+        raise NotImplementedError
+
+    # -------------------------------------------------------------------------------- the steps
+
+    def perform(self, run: Run, step: Step) -> str | None:
+        assert isinstance(step, ProcessStep)
+        match step:
+            case Ask():
+                self._ask(run)
+            case Inject():
+                self._harden(run).inject()
+            case Terminate():
+                self._harden(run).terminate()
+            case Kill():
+                self._harden(run).kill()
+            case _:
+                assert_never(step)
+        return None
+
+    def _ask(self, run: Run) -> None:
+        if not self.pool.take_back(run):
+            _process_of(run).control.send(message("stop", run.number, run.reason, _ends_at(run)))
+
+    def _harden(self, run: Run) -> Process:
+        """From here on the process is not used again: a late signal must not meet another call."""
+        process = _process_of(run)
+        process.retired = True
+        process.control.send(message("step", run.number, _ends_at(run)))
+        return process
+
+    def stack(self, run: Run) -> str | None:
+        process = run.handle
+        if not isinstance(process, Process) or process.run is not run:
+            return None
+        began = monotonic()
+        if began >= self._asking_since + ASKING_WINDOW:
+            self._asking_since, self._asked = began, 0.0
+        stack = process.stack(ask=self._asked < ASKING_TIME)
+        self._asked += monotonic() - began
+        return stack or f"  in {qualname(run.fn)}(), which does not answer\n"
+
+    # -------------------------------------------------------------------------------- the end
+
+    def abandon(self, run: Run) -> bool:
+        """Gives a process up that even SIGKILL has not ended."""
+        self.pool.lose(_process_of(run))
+        return True
+
+    def came_back(self, run: Run) -> None:
+        """It has died after all: there is nothing to do."""
+
+    def retire(self) -> None:
+        self._services.loop.call_soon(self._say_when_it_ends)  # to those that were being stopped already: now sooner
+        self.pool.retire()
+
+    def _say_when_it_ends(self) -> None:
+        for process in tuple(self.pool.every):
+            if process.run is not None and isinstance(process.run.state, Stopping):
+                self._ask(process.run)
+
+    def when_gone(self, gone: Callable[[], object]) -> None:
+        self.pool.when_gone(gone)
+
+    def join(self, seconds: float, but: set[int | None]) -> None:
+        """Kills what is left, but for what was given up, and reaps it."""
+        self.pool.join(seconds)
+
+    # -------------------------------------------------------------------------------- what processes say
+
+    def up(self, process: Process) -> None:
+        self.pool.up(process)
+
+    def gone(self, process: Process) -> None:
+        self.pool.gone(process)
+
+    def heard(self, process: Process, word: str, details: tuple[Any, ...]) -> None:
+        run = process.run
+        match word:
+            case "ended":
+                number, *rest = details
+                if run is not None and number in (None, run.number):
+                    self._ended(process, run, *rest)
+            case "unloadable":
+                if run is not None:
+                    text = f"the result of worker {run.name!r} cannot be unpickled: {described(details[0])}"
+                    error = RemoteError(text)
+                    error.__cause__ = details[0]
+                    self._ended(process, run, False, error, None)
+            case "entered":
+                if run is not None and run.number == details[0]:
+                    run.started_at = monotonic()
+                    run.owner.entered(run)
+            case "readied":
+                if run is not None and run.number == details[0]:
+                    run.owner.readied(run)
+            case "beat":
+                if run is not None and run.number == details[0]:
+                    run.beat_at = self._services.clock()
+            case "call":
+                self._loop_calls.begin(process, *details)
+            case "extend":
+                self._extend(process, *details)
+            case "callback_failed":  # its call may be over by now, as in the next case
+                worker, callback, trace = details
+                event = {"event": "worker.callback_failed", "callback": callback, "exc_info": RemoteError(trace)}
+                self._log("error", event, worker=worker)
+            case "callback_blocked":
+                worker, callback = details
+                self._log("warning", {"event": "worker.callback_blocked", "callback": callback}, worker=worker)
+            case "log":
+                worker, attempt, method, event = details
+                self._log(method, event, worker=worker, kind=self.name, attempt=attempt, pid=process.pid)
+            case "logs_dropped":
+                worker, number = details
+                event = {"event": "worker.logs_dropped", "dropped": number}
+                self._log("warning", event, worker=worker, kind=self.name, pid=process.pid)
+            case _:
+                raise AssertionError(f"{process!r} said {word!r}")
+
+    def _ended(self, process: Process, run: Run, ok: bool, value: Any, trace: str | None) -> None:
+        """A call has ended; its process is free, or has been stopped too hard to be used again."""
+        run.ended_at = monotonic()
+        if ok:
+            run.value = value
+        else:
+            if trace is not None:
+                set_cause(value, RemoteError(f"in process {process.pid}:\n{trace}"))
+            try:
+                run.error = converted(run, value)
+            except BaseException as broken:  # an error whose own code fails is still an error of this run alone
+                run.error = RemoteError(described(broken))
+        self.pool.regain(process)
+        self._services.ended(run)  # before the process forgets it: an interrupt in between has all of this done again
+        process.run = run.context = None
+        if run.own:
+            process.retired = True
+        self.pool.free(process)
+
+    def _extend(self, process: Process, number: int, seconds: float, question: int) -> None:
+        run = process.run
+        granted = self._services.extend(run, seconds) if run is not None and run.number == number else 0.0
+        ends_at = _ends_at(run) if run is not None else math.inf
+        process.control.send(message("granted", question, granted, ends_at))
+
+
+def _process_of(run: Run) -> Process:
+    process = run.handle
+    assert isinstance(process, Process)
+    return process
+
+
+def _ends_at(run: Run) -> float:
+    """When the present grace ends, on the monotonic clock, which all processes share."""
+    state = run.ladder.state if run.ladder is not None else None
+    return state.ends_at if isinstance(state, Stopping) else math.inf

@@ -1,0 +1,134 @@
+"""How a worker process is launched: its command line, the files that it is given, and what it is told first."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from pickle import dumps
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from .wire import framed
+
+if TYPE_CHECKING:
+    from .wire import Part
+
+__all__ = ["Launched", "first_frame", "launch"]
+
+C = TypeVar("C", socket.socket, IO[bytes])
+
+STDERR = 2
+
+BUFFER = 1 << 20
+"""Bytes of a socket's buffer: fewer turns of the loop for large arguments and results."""
+
+ROOT = str(Path(__file__).parents[3])
+BOOT = (
+    "__import__('sys').path.insert(0, __import__('sys').argv.pop());"
+    "__import__('supervisor._kinds.processes.child.main', fromlist=('main',)).main()"
+)
+"""Leaves no name behind: functions of the owner's main module are looked for in this one first."""
+
+
+class Launched(NamedTuple):
+    """What is here of a process that was launched.
+
+    Attributes:
+        pid: Its number.
+        data, control: Our ends of its sockets.
+        life: The end of a pipe: the process and its group are killed when it is closed, by whatever closes it.
+        errors: What the process writes to its standard error until it is ready.
+        stack: The file into which it writes where it stands.
+    """
+
+    pid: int
+    data: socket.socket
+    control: socket.socket
+    life: IO[bytes]
+    errors: IO[bytes]
+    stack: IO[bytes]
+
+
+def launch() -> Launched:
+    """Launches a process, in a session of its own; what was opened is closed again where that fails.
+
+    Raises:
+        OSError: There are no more files or processes.
+    """
+    with ExitStack() as ours, ExitStack() as theirs:
+        for fd in _missing_standard_files():
+            theirs.callback(os.close, fd)
+        data, far_data = map(_closing, socket.socketpair(), (ours, theirs))
+        control, far_control = map(_closing, socket.socketpair(), (ours, theirs))
+        for sock in (data, far_data):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        far_life, life_fd = os.pipe()
+        theirs.callback(os.close, far_life)
+        life = _closing(os.fdopen(life_fd, "wb", buffering=0), ours)
+        errors = _closing(_scratch_file(), ours)
+        stack = _closing(_scratch_file(), ours)
+        stderr = _standard_error()
+        theirs.callback(os.close, stderr)
+        passed = (far_data.fileno(), far_control.fileno(), far_life, stderr, stack.fileno())
+        popen = subprocess.Popen(  # noqa: S603  # this interpreter
+            [sys.executable, *_flags(), "-P", "-c", BOOT, *map(str, passed), ROOT],
+            stdin=subprocess.DEVNULL,
+            stderr=errors,
+            pass_fds=passed,
+            start_new_session=True,
+        )
+        ours.pop_all()
+    popen.returncode = 0  # it is reaped here, by whoever hears of its death
+    return Launched(popen.pid, data, control, life, errors, stack)
+
+
+def _closing(thing: C, stack: ExitStack) -> C:
+    """Has a stack close what was opened."""
+    stack.callback(thing.close)
+    return thing
+
+
+def _flags() -> list[str]:
+    """The options with which this interpreter was started, as multiprocessing passes them on."""
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return]
+
+
+def _scratch_file() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("supervisor"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def _missing_standard_files() -> list[int]:
+    """Takes the numbers 0 to 2 where this process has no such files: what is passed on must not get them."""
+    fillers: list[int] = []
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        fillers.append(fd)
+    os.close(fd)
+    return fillers
+
+
+def _standard_error() -> int:
+    try:
+        return os.dup(2)
+    except OSError:  # this process has none
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def first_frame() -> list[Part]:
+    """Returns what a process needs to know of its owner."""
+    main: dict[str, str] = {}
+    module: Any = sys.modules["__main__"]
+    sys.modules.setdefault("__mp_main__", module)  # what processes make of its classes goes by this name
+    spec, path = getattr(module, "__spec__", None), getattr(module, "__file__", None)
+    if spec is not None:
+        if spec.name != "__main__" and not spec.name.endswith(".__main__"):
+            main = {"name": spec.name}
+    elif path is not None:
+        main = {"path": str(Path(path).absolute())}
+    first = {"path": [str(Path(entry).absolute()) for entry in sys.path], "argv": sys.argv, "main": main}
+    return framed(dumps((first,), 5))
