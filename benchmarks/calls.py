@@ -215,7 +215,7 @@ async def _looks() -> dict[str, float]:
     async with Supervisor("ours", logger=SILENT) as sup:
         await sup.run(noop)
         runtime = sup._attached()
-        future = runtime.call(noop, ())
+        future = runtime.calls.call(noop, ())
         looks = {LOGS: _look_for_logs, ALL: _look_for_all, "": _look_for_nobody}
         times = sized(200_000, 1_000)
         took = {

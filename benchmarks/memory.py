@@ -87,7 +87,11 @@ async def _main(key: str, how: str) -> float:
     pebble: Any = None if PebblePool is None else PebblePool(max_workers=1)
     sup = Supervisor("ours", logger=SILENT, max_threads=1)
     sup._attach()
-    view, patient, executor = LoopView(sup._attached()), LoopView(sup._attached(), timeout=600), sup.executor()
+    view, patient, executor = (
+        LoopView(sup._attached().calls),
+        LoopView(sup._attached().calls, timeout=600),
+        sup.executor(),
+    )
     submits: dict[str, Callable[[Callable[[], object]], Awaitable[Any]]] = {
         "floor": floor.call,
         "rie": lambda fn: loop.run_in_executor(None, fn),

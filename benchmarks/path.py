@@ -228,7 +228,7 @@ async def _parts() -> dict[str, float]:
 
         def made() -> Run:
             future = CallFuture(loop=loop)
-            run = Run(runtime, runtime.threads, 0, noop, (), 0.0, future=future)
+            run = Run(runtime.calls, runtime.kinds.threads, 0, noop, (), 0.0, future=future)
             future.run = run
             return run
 
@@ -237,7 +237,7 @@ async def _parts() -> dict[str, float]:
             run.handle = run
             return run
 
-        threads = runtime.threads
+        threads = runtime.kinds.threads
         assert isinstance(threads, Threads)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         child, packed = Child(nowhere, nowhere), Frame(pickled_call(1, "noop-1", 1, None, noop, ())[0][HEAD:], [])
@@ -245,7 +245,7 @@ async def _parts() -> dict[str, float]:
             "make the future": (lambda: None, lambda _: CallFuture(loop=loop)),
             "make the record": (
                 lambda: CallFuture(loop=loop),
-                lambda future: Run(runtime, runtime.threads, 0, noop, (), 0.0, future=future),
+                lambda future: Run(runtime.calls, runtime.kinds.threads, 0, noop, (), 0.0, future=future),
             ),
             "make a gate": (lambda: None, lambda _: Gate()),
             "run an empty function behind its gate": (Gate, lambda gate: gate.run(noop, ())),

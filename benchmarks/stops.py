@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from supervisor import Ask, EscalationPolicy, Inject, StopEvent, StopInjected, Supervisor
+from supervisor._runtime.calls import Calls
 from supervisor._worker.stop_event import Chain
 
 from .measure import SILENT, Gap, Goal, Table, in_turns, pinned, several, sized, spinning
@@ -343,7 +344,7 @@ async def _injected() -> tuple[Moments, float]:
 
     async with Supervisor("spinning", logger=SILENT, policy=EscalationPolicy(Ask(0), Inject(5))) as sup:
         runtime = sup._attached()
-        threads, settle = runtime.threads, runtime._settle
+        threads, settle = runtime.kinds.threads, Calls.ended
         perform = threads.perform
 
         def performing(run: Run, step: Step) -> str | None:
@@ -351,13 +352,13 @@ async def _injected() -> tuple[Moments, float]:
                 at.begun = monotonic()
             return perform(run, step)
 
-        def settling(run: Run) -> None:
+        def settling(calls: Calls, run: Run) -> None:
             at.heard = monotonic()
-            settle(run)
+            settle(calls, run)
 
         worker = await sup.start(work)
         await spinning_now.wait()
-        with patch.object(threads, "perform", performing), patch.object(runtime, "_settle", settling):
+        with patch.object(threads, "perform", performing), patch.object(Calls, "ended", settling):
             asked_at = monotonic()
             outcome = await worker.stop()
             at.known = monotonic()

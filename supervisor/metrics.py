@@ -306,8 +306,8 @@ def _now(sup: Supervisor) -> Iterator[tuple[Metric, Numbers]]:
     workers: Counter[tuple[str, ...]] = Counter()
     abandoned: Counter[str] = Counter()
     if runtime is not None:
-        workers.update(runtime.census())
-        abandoned.update(run.kind.name for run in tuple(runtime.abandoned.values()))
+        workers.update(runtime.snapshot.census())
+        abandoned.update(run.kind.name for run in tuple(runtime.escalation.abandoned.values()))
         capacity |= {kind.name: kind.capacity for kind in tuple(runtime.kinds)}
     possible = [(kind, role, state) for kind in KINDS for role, states in STATES.items() for state in states]
     yield WORKERS, _with_zeros(workers, possible)

@@ -206,7 +206,7 @@ class Notifier:
     def _tell_step(self) -> None:
         step, self._step = self._step, None
         if step is not None and self.active:
-            left = len(self._runtime.lives.all) + sum(len(kind.calls) for kind in self._runtime.kinds)
+            left = len(self._runtime.tree.all) + sum(len(kind.calls) for kind in self._runtime.kinds)
             self._send(self._more_time(), _status(f"stopping: {left} left; {step.step} of {step.worker}"))
 
     def _ended(self, report: ShutdownReport) -> None:

@@ -33,11 +33,11 @@ from supervisor._loop.inbox import TURN, Inbox
 from supervisor._loop.outlast import outlast
 from supervisor._observe.notices import RunSubmitted
 from supervisor._run import loop_call
+from supervisor._runtime import calls, escalation, kinds, names, portal, rules, runtime, tree, wakeups, workers
 from supervisor._runtime import nodes as the_nodes
-from supervisor._runtime import portal, runtime, tree
+from supervisor._runtime.calls import Calls
 from supervisor._runtime.health import health_of
 from supervisor._runtime.nodes import GroupNode, WorkerNode, stop_deadlines
-from supervisor._runtime.runtime import Runtime
 from supervisor._worker.stop_event import Chain
 
 __all__ = [  # single parts
@@ -75,7 +75,7 @@ CONSTANTS = {
     "LOOK_AGAIN": (portal,),
     "POSIX": (checks,),
     "QUIET_SLACK": (runtime,),
-    "REMEMBERED": (runtime,),
+    "REMEMBERED": (names,),
     "TURN": (inbox,),
 }
 """The constants that tests change, and the modules that read each."""
@@ -119,9 +119,9 @@ class Line(NamedTuple):
     begins: str
 
 
-NOTES_AN_UNSEEN_END = Line(Runtime._end_unseen.__code__, "self.errands.unseen_end")
-LISTS_A_CALL = Line(Runtime.submit.__code__, "self._list(run)")
-LOOKS_FOR_A_SHUTDOWN = Line(Runtime.submit.__code__, "if (self.closing is not None")
+NOTES_AN_UNSEEN_END = Line(Calls._end_unseen.__code__, "self._portal.unseen_end")
+LISTS_A_CALL = Line(Calls.submit.__code__, "self._list(run)")
+LOOKS_FOR_A_SHUTDOWN = Line(Calls.submit.__code__, "if (self.closing")
 TAKES_A_RUN = Line(Threads._carry_out.__code__, "run.ident = get_ident()")
 ASKS_A_PROCESS = Line(Probe._ask.__code__, "os.ftruncate")
 
@@ -143,24 +143,40 @@ class Struck(NamedTuple):
         return self.functions - there
 
 
-_ON_THE_LOOP = (agenda, alarms, clock, inbox, outlasting, runtime, worker)
+_ON_THE_LOOP = (
+    agenda,
+    alarms,
+    clock,
+    inbox,
+    outlasting,
+    runtime,
+    calls,
+    escalation,
+    workers,
+    kinds,
+    names,
+    rules,
+    wakeups,
+    worker,
+)
 WHEN_CALLS_END = Struck(
     _ON_THE_LOOP,
-    frozenset("_rung _called drain _arrived _settle _forget _feed work _carry_out conclude".split()),
+    frozenset("_rung _called drain _arrived ended forget feed work _carry_out conclude concluded".split()),
 )
 WHEN_ALARMS_RING = Struck(
     _ON_THE_LOOP,
-    frozenset("_rung _feed work _carry_out _conclude _deliver _forget stop _give_ladder _claim".split()),
+    frozenset("_rung feed work _carry_out conclude concluded _resolve forget stop give_climb _claim".split()),
 )
 WHEN_A_SHUTDOWN_ASKS = Struck(
     _ON_THE_LOOP,
-    frozenset("_begin_shutdown _ask_lives stop _give_ladder _claim _perform _wake_waiters _start_chain".split()),
+    frozenset("_begin_shutdown _ask_lives stop give_climb _claim _perform announce _start".split()),
 )
 WHEN_A_GROUP_RESTARTS = Struck(
-    (agenda, runtime, the_nodes, tree),
+    (agenda, runtime, workers, escalation, the_nodes, tree),
     frozenset(
         "work run_ended readied _feed _work_for _carry_out _perform _note_restart _give_turn _release_held _siblings"
-        " _tell_group _carry_out_for _perform_for_group begin_run _make_run _launch _conclude stop".split()
+        " _tell_group _carry_out_for _perform_for_group begin_run _make_run _launch _conclude conclude concluded feed"
+        " stop".split()
     ),
 )
 WHEN_WORKERS_CALL = Struck(
@@ -185,11 +201,11 @@ def clock_of(sup):
 
 
 def default_policy(sup):
-    return sup._attached().default_policy
+    return sup._attached().rules.default_policy
 
 
 def steps_of_a_call_that_is_cancelled(sup):
-    return sup._attached()._make_rules(None, "thread", False, False).own_steps
+    return sup._attached().rules.make(None, "thread", False, False).own_steps
 
 
 def has_subscribers(sup):
@@ -232,7 +248,7 @@ def alarms_set(sup):
 
 
 def names_taken(sup):
-    return sup._attached().names
+    return sup._attached().names.taken
 
 
 def something_is_posted(sup):
@@ -245,7 +261,7 @@ def first_signal(sup):
 
 
 def throw_dice(sup):
-    return sup._attached().lives._dice()
+    return sup._attached().tree._dice()
 
 
 def copied_by_a_fork(*sups):
@@ -264,7 +280,7 @@ def copied_by_a_fork(*sups):
 
 def let_go(sup):
     """Ends a worker whose loop is closed, and has the supervisor taken for one that was shut down."""
-    for run in sup._runtime.live():
+    for run in sup._runtime.snapshot.live():
         run.ctx.stop.set()
         run.ctx.stop.release()
     forget(sup)
@@ -280,7 +296,7 @@ def forget(sup):
 
 def runs(sup):
     """Its runs that have not ended, calls and those of workers, in the order in which they came."""
-    return list(sup._attached().live())
+    return list(sup._attached().snapshot.live())
 
 
 def run_of(worker):
@@ -319,12 +335,12 @@ def is_watched(run):
 
 def gates(sup):
     """The gates of its runs on threads."""
-    return [run.handle for run in sup._attached().live()]
+    return [run.handle for run in sup._attached().snapshot.live()]
 
 
 def depth_of_shield(sup):
     """How deep in shields the run is that this very thread carries out."""
-    (mine,) = [run for run in sup._runtime.live() if run.ident == threading.get_ident()]
+    (mine,) = [run for run in sup._runtime.snapshot.live() if run.ident == threading.get_ident()]
     return mine.handle.depth
 
 
@@ -342,11 +358,11 @@ def stop_with_a_late_look(monkeypatch, sup, meanwhile):
             pass
         drain(limit)
 
-    run = inside.live()[0]
-    inside._give_ladder(run, "stop", "")
+    run = inside.snapshot.live()[0]
+    inside.escalation.give_climb(run, "stop", "")
     with monkeypatch.context() as patched:
         patched.setattr(inside._inbox, "drain", late)
-        inside._feed(run, ladder.StopAsked("stop"))
+        inside.escalation.feed(run, ladder.StopAsked("stop"))
 
 
 # ------------------------------------------------------------------------------------------------ groups
@@ -354,12 +370,12 @@ def stop_with_a_late_look(monkeypatch, sup, meanwhile):
 
 def nodes(sup):
     """The nodes of all workers that are in the tree, from any thread."""
-    return list(sup._attached().lives.all.values())
+    return list(sup._attached().tree.all.values())
 
 
 def nodes_that_wait(sup):
     """Those that wait for others before they go on."""
-    return sup._attached().lives._waiting
+    return sup._attached().tree._waiting
 
 
 def node_of(group):
@@ -418,11 +434,11 @@ def clock_of_late_calls(sup):
 
 def calls_open(sup):
     """What workers have called in the loop, and has not ended."""
-    return sup._attached().errands.open
+    return sup._attached().portal.open
 
 
 def tasks_of_calls(sup):
-    return sup._attached().errands._tasks
+    return sup._attached().portal._tasks
 
 
 # ------------------------------------------------------------------------------------------------ threads
@@ -436,14 +452,14 @@ class ThreadPool(NamedTuple):
 
 def threads(sup):
     """Its threads for calls: how many there are, how many are given up, and how many calls they can carry out."""
-    found = sup._attached().threads.pool
+    found = sup._attached().kinds.threads.pool
     return ThreadPool(found.size, found.stuck, found.capacity)
 
 
 def retire_threads(sup):
     """Ends its threads that are idle, of which nobody else takes care once its loop is gone, and waits for them."""
-    sup._attached().threads.retire()
-    for thread in tuple(sup._attached().threads.launcher.living):
+    sup._attached().kinds.threads.retire()
+    for thread in tuple(sup._attached().kinds.threads.launcher.living):
         thread.join(5)
 
 
@@ -491,7 +507,7 @@ def is_sending(to):
 
 
 def _pool(sup):
-    return sup._attached().kind("process").pool
+    return sup._attached().kinds.get("process").pool
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from .._runtime.runtime import Runtime, Settings
+    from .._runtime.runtime import Runtime
+    from .._runtime.settings import Settings
 
     NewShell = Callable[[asyncio.AbstractEventLoop, Settings, Subscribers, Runtime], Runtime]
 
@@ -80,9 +81,9 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
         if not wait:
             self._over.set()
             if self.late is not None:
-                self.late.threads.retire()  # the loop may never have been told to shut it down
+                self.late.kinds.threads.retire()  # the loop may never have been told to shut it down
         elif any(runtime.report is None for runtime in self._runtimes()):
-            self._main.refuse_blocking("shutdown(wait=True) of its default executor")
+            self._main.calls.refuse_blocking("shutdown(wait=True) of its default executor")
             self._call(self._shut_down)
             self._over.wait(min(self._main.settings.shutdown_timeout + SLACK, threading.TIMEOUT_MAX))
 

@@ -83,8 +83,8 @@ class PoolExecutor(Executor):
             future = WorkFuture()
             future.executor = self
             runtime = self._used = self._runtime()
-            kind = runtime.threads if self._kind == "thread" else runtime.kind(self._kind)
-            runtime.submit(fn, args, future, kind, self._group, self.no_inject_on_cancel)
+            kind = runtime.kinds.threads if self._kind == "thread" else runtime.kinds.get(self._kind)
+            runtime.calls.submit(fn, args, future, kind, self._group, self.no_inject_on_cancel)
             return future
 
     def map(
@@ -134,7 +134,7 @@ class PoolExecutor(Executor):
                     future.withdraw()
             under_way = self._under_way() if wait else []
         if under_way:
-            under_way[0].run.owner.refuse_blocking("shutdown(wait=True) of an executor with calls under way")
+            under_way[0].calls.refuse_blocking("shutdown(wait=True) of an executor with calls under way")
             for future in under_way:
                 if future.run.ident == get_ident():
                     raise SupervisorMisused(
@@ -147,9 +147,9 @@ class PoolExecutor(Executor):
         runtime = self._used
         if runtime is None or runtime.pid != os.getpid():  # after a fork, the calls go on elsewhere
             return []
-        futures = [run.future for run in runtime.calls()]
-        futures += runtime.resolving.copy().values()  # looked at after the calls: it is here before it leaves them
-        return [future for future in futures if isinstance(future, WorkFuture) and future.executor is self]
+        return [
+            future for future in runtime.calls.futures() if isinstance(future, WorkFuture) and future.executor is self
+        ]
 
     def __repr__(self) -> str:
         how = "shut down" if self._closed else "open"

@@ -34,7 +34,7 @@ class GroupSupervisor(Supervisor):
         self._parent = parent
         self._group = group
         self._settings = parent._settings
-        self._view = LoopView(parent._attached(), group=group)
+        self._view = LoopView(parent._attached().calls, group=group)
         self._entered = False
 
     @property
@@ -61,7 +61,7 @@ class GroupSupervisor(Supervisor):
     def workers(self) -> tuple[Worker, ...]:
         """Returns the workers and calls of this group, and of its groups, that have not ended. Any thread."""
         runtime = self._runtime
-        return () if runtime is None else cast("tuple[Worker, ...]", tuple(runtime.workers(self._group)))
+        return () if runtime is None else cast("tuple[Worker, ...]", tuple(runtime.snapshot.handles(self._group)))
 
     def statistics(self) -> Statistics:
         """Returns how many workers and queued calls this group has; the threads are the root's. Any thread."""
@@ -103,7 +103,7 @@ class GroupSupervisor(Supervisor):
         self._attach()
         runtime = self._attached()
         while self._group.report is None:
-            await runtime.change_of(self._group)
+            await runtime.workers.change_of(self._group)
         return self._group.report
 
     async def wait_for_signal(self, *signals: int) -> signal.Signals | None:

@@ -10,11 +10,11 @@ import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
-from .._core.errors import SupervisorClosed, SupervisorError, SupervisorMisused
-from .._core.failures import WorkerDied, WorkerStopped, WorkerTimeout
+from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.report import Health, Statistics
 from .._core.restart import OnExhausted, Strategy
 from .._core.values import checked_count, checked_reason, checked_seconds
+from .._core.verdict import error_of_start
 from .._loop.outlast import outlast
 from .._loop.signals import checked_signals
 from .._observe.subscribers import Subscribers
@@ -22,7 +22,8 @@ from .._observe.transitions import Transitions
 from .._run.names import qualname
 from .._runtime.health import SHUTTING_DOWN, health_of
 from .._runtime.nodes import GroupNode, Node, WorkerNode
-from .._runtime.runtime import Runtime, Settings
+from .._runtime.runtime import Runtime
+from .._runtime.settings import Settings
 from .._runtime.shutdown import OnAbandoned
 from .._worker.current import shielded
 from .checks import (
@@ -48,12 +49,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from .._core.outcome import Outcome
     from .._core.policy import EscalationPolicy, Kind
     from .._core.report import ShutdownReport
     from .._core.restart import Restart
     from .._run.futures import CallFuture
     from .._run.ports import WorkerKind
+    from .._runtime.calls import Calls
     from ..config import Config
 
 __all__ = ["Supervisor"]
@@ -234,11 +235,11 @@ class Supervisor:
             check_kind(kind)
             runtime = self._attached()
             view = LoopView(
-                runtime,
+                runtime.calls,
                 checked_timeout(timeout),
                 checked_policy(policy),
                 checked_name(name, optional=True),
-                None if kind == "thread" else runtime.kind(kind),
+                None if kind == "thread" else runtime.kinds.get(kind),
                 self._call_group(),
             )
         future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
@@ -246,7 +247,7 @@ class Supervisor:
             return cast("T", await future)
         except asyncio.CancelledError:
             if not future.run.over:
-                await outlast(self._attached().end_of(future.run), cancelled=True)
+                await outlast(self._attached().escalation.end_of(future.run), cancelled=True)
             raise
         finally:
             del future  # it holds the error whose traceback holds this frame
@@ -316,7 +317,7 @@ class Supervisor:
         runtime = self._attached()
         life = WorkerNode(
             self._scope(),
-            runtime.kind(kind),
+            runtime.kinds.get(kind),
             fn,
             args,
             name=checked_name(name, optional=True),
@@ -328,9 +329,9 @@ class Supervisor:
         )
         before = [other for member in (life, *life.groups) for other in member.after]
         if before:
-            runtime.refuse_taken_name(life)
-            await runtime.until_ready(before, life)
-        runtime.start(life)
+            runtime.names.refuse_taken(life)
+            await runtime.workers.until_ready(before, life)
+        runtime.workers.start(life)
         worker = cast("Worker", life.worker)
         entry = life.run.entry
         assert entry is not None
@@ -339,17 +340,18 @@ class Supervisor:
             while (
                 not life.started and worker.outcome is None
             ):  # its group has stopped its first run, and begins another
-                await runtime.change_of(life)
+                await runtime.workers.change_of(life)
         except asyncio.CancelledError:
             await worker.stop("start() was cancelled")
             raise
         if worker.outcome is not None and not life.started:
-            raise _start_failed(worker.outcome, life)
+            climb = life.run.ladder
+            raise error_of_start(worker.outcome, None if climb is None else climb.cause)
         return worker
 
     def _scope(self) -> GroupNode:
         """What its workers are members of."""
-        return self._attached().lives.root
+        return self._attached().tree.root
 
     def _view_of(self, kind: Kind) -> LoopView:
         """Returns what calls without options go through that do not run in threads."""
@@ -357,7 +359,7 @@ class Supervisor:
         if view is None or kind != "process":
             check_kind(kind)
             runtime = self._attached()
-            view = self._process_view = LoopView(runtime, kind=runtime.kind(kind), group=self._call_group())
+            view = self._process_view = LoopView(runtime.calls, kind=runtime.kinds.get(kind), group=self._call_group())
         return view
 
     def _call_group(self) -> GroupNode | None:
@@ -365,7 +367,7 @@ class Supervisor:
         return None
 
     def _comes_after(self, name: str) -> Node:
-        member = self._attached().member_named(self._scope(), name)
+        member = self._attached().names.node(self._scope(), name)
         if member is None:
             raise ValueError(f"after={name!r}: supervisor {self.name!r} has no live worker or group of this name")
         return member
@@ -513,7 +515,7 @@ class Supervisor:
             ()
         """
         with shielded():
-            return () if self._runtime is None else cast("tuple[Worker, ...]", tuple(self._runtime.workers()))
+            return () if self._runtime is None else cast("tuple[Worker, ...]", tuple(self._runtime.snapshot.handles()))
 
     def stacks(self) -> dict[str, str]:
         """Returns where each worker that runs stands now, by its name, as the text of a traceback. Any thread.
@@ -532,7 +534,7 @@ class Supervisor:
             0
         """
         with shielded():
-            return Statistics(self.name) if self._runtime is None else self._runtime.statistics()
+            return Statistics(self.name) if self._runtime is None else self._runtime.snapshot.statistics()
 
     def health(self, *, max_abandoned: int | None = None, max_exhausted: int = 0) -> Health:
         """Returns whether it takes work, and whether it can go on, for the probes of a platform. Any thread.
@@ -720,7 +722,7 @@ class Supervisor:
         if self._runtime.report is not None:
             return f"<Supervisor {self.name!r}: shut down>"
         how = "running" if self._runtime.closing is None else "shutting down"
-        return f"<Supervisor {self.name!r}: {how}, {len(self._runtime.workers())} workers>"
+        return f"<Supervisor {self.name!r}: {how}, {len(self._runtime.snapshot.handles())} workers>"
 
     # ------------------------------------------------------------------------------------ its event loop
 
@@ -739,7 +741,7 @@ class Supervisor:
         if self._loop is not None:
             raise self._misused(ANOTHER_LOOP)
         runtime = self._make_runtime(loop)
-        self._loop, self._runtime, self._view = loop, runtime, LoopView(runtime)
+        self._loop, self._runtime, self._view = loop, runtime, LoopView(runtime.calls)
         if self._requested is not None:
             runtime.begin_shutdown(None, self._requested)
         return loop
@@ -796,14 +798,14 @@ class LoopView(Executor):
 
     def __init__(
         self,
-        runtime: Runtime,
+        calls: Calls,
         timeout: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         kind: WorkerKind | None = None,
         group: GroupNode | None = None,
     ) -> None:
-        self._runtime = runtime
+        self._calls = calls
         self._group = group
         self._kind = kind
         self._timeout = timeout
@@ -811,7 +813,7 @@ class LoopView(Executor):
         self._name = name
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
-        return self._runtime.call(fn, args, self._timeout, self._policy, self._name, self._kind, self._group)
+        return self._calls.call(fn, args, self._timeout, self._policy, self._name, self._kind, self._group)
 
 
 # ------------------------------------------------------------------------------------------------ after a fork
@@ -840,20 +842,6 @@ NO_GUARD = (
 )
 
 LOG_METHODS = ("debug", "info", "warning", "error")
-
-
-def _start_failed(outcome: Outcome, life: WorkerNode) -> BaseException:
-    """What `start` raises where the worker has ended before it was ready."""
-    ladder = life.run.ladder
-    if ladder is not None and ladder.cause == "stuck":
-        return WorkerTimeout(outcome)
-    if outcome.ended == "died":
-        return WorkerDied(outcome)
-    if outcome.error is not None:
-        return outcome.error
-    if outcome.ended == "returned":
-        return SupervisorError(f"worker {outcome.worker!r} returned before it was ready")
-    return WorkerStopped(outcome)
 
 
 def default_threads() -> int:

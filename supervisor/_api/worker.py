@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from .._core.errors import RestartLimitExceeded, SupervisorMisused
-from .._core.failures import WorkerStopped
+from .._core.errors import SupervisorMisused
 from .._core.values import checked_reason
+from .._core.verdict import error_of_wait
 from .._loop.outlast import outlast
 from .._runtime.nodes import WorkerNode
 
@@ -122,9 +122,9 @@ class Worker:
         self._check_loop("stop")
         if self._outcome is None:
             if self._life is None:
-                self._runtime.stop(self._run, "stop", reason)
+                self._runtime.escalation.stop(self._run, "stop", reason)
             else:
-                self._runtime.lives.dismiss(self._life, reason)
+                self._runtime.tree.dismiss(self._life, reason)
             if cancelled := await outlast(self._end()):
                 raise cancelled
         return self._ended()
@@ -146,9 +146,9 @@ class Worker:
             raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot be restarted")
         if self._outcome is None:
             before = life.attempt
-            self._runtime.lives.begin_anew(life)
+            self._runtime.tree.begin_anew(life)
             while self.outcome is None and life.readied <= before:
-                await self._runtime.change_of(life)
+                await self._runtime.workers.change_of(life)
         self._raise_if_over()
 
     async def ready(self) -> None:
@@ -167,13 +167,13 @@ class Worker:
             raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot become ready")
         before = life.readied
         while self._outcome is None and not life.ready and life.readied == before:
-            await self._runtime.change_of(life)
+            await self._runtime.workers.change_of(life)
         self._raise_if_over()
 
     def _raise_if_over(self) -> None:
         outcome = self._outcome
         if outcome is not None:
-            raise outcome.error if isinstance(outcome.error, RestartLimitExceeded) else WorkerStopped(outcome)
+            raise error_of_wait(outcome)
 
     def stack(self) -> str:
         """Returns where it stands now, as the text of a traceback; empty where it does not run. Any thread."""

@@ -1,22 +1,43 @@
-"""What a worker's function raised, as it may reach the event loop."""
+"""Pure: what whoever waits for a worker gets. All of it is decided here.
+
+`run()` and the future of an executor's call get `error_of_call`, `start()` gets `error_of_start`, those who wait for a
+worker of `start()` get `error_of_wait`. Before that, what a function raised is `converted`: the event loop never meets
+a BaseException of a worker.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from .errors import StopRequested, WorkerExit, WorkerFailed
+from .errors import RestartLimitExceeded, StopRequested, SupervisorError, WorkerExit, WorkerFailed
+from .failures import WorkerDied, WorkerStopped, WorkerTimeout
 
 if TYPE_CHECKING:
-    from .._run.run import Run
+    from .ladder import Cause
+    from .outcome import Outcome
 
-__all__ = ["converted"]
+__all__ = ["converted", "error_of_call", "error_of_start", "error_of_wait"]
 
 
-def converted(run: Run, error: BaseException) -> BaseException | None:
-    """Returns what may reach the event loop in place of what the function raised; None where that was a success."""
+class Named(Protocol):
+    """What has a name, which is made when somebody asks for it."""
+
+    @property
+    def name(self) -> str: ...
+
+
+def converted(worker: Named, error: BaseException, *, stopping: bool) -> BaseException | None:
+    """Returns what may reach the event loop in place of what a function raised; None where that was a success.
+
+    Args:
+        worker: Whose function it was.
+        error: What the function raised.
+        stopping: The run is being stopped: then StopRequested stays, which is never delivered, as it makes the end of
+            the run a stop.
+    """
     match error:
         case StopIteration():  # a future refuses it
-            converted: BaseException = RuntimeError(f"worker {run.name!r} raised StopIteration")
+            converted: BaseException = RuntimeError(f"worker {worker.name!r} raised StopIteration")
         case Exception():
             return error
         case SystemExit(code=None):
@@ -24,10 +45,53 @@ def converted(run: Run, error: BaseException) -> BaseException | None:
         case SystemExit(code=int(code)) if code == 0:
             return None
         case SystemExit(code=code):
-            converted = WorkerExit(run.name, code)
-        case StopRequested() if run.ladder is not None:
-            return error  # never delivered: the machine calls this a stop
+            converted = WorkerExit(worker.name, code)
+        case StopRequested() if stopping:
+            return error
         case _:
-            converted = WorkerFailed(run.name, error)
+            converted = WorkerFailed(worker.name, error)
     converted.__cause__ = error
     return converted
+
+
+def error_of_call(outcome: Outcome, cause: Cause | None, *, returned: bool) -> BaseException | None:
+    """Returns what the caller of a call gets; None: the value.
+
+    Args:
+        outcome: How the call ended.
+        cause: Why it was stopped, if it was. The first cause decides.
+        returned: The function has returned a value, in time or late.
+    """
+    if cause is None:
+        return WorkerDied(outcome) if outcome.ended == "died" else outcome.error
+    if cause == "timeout":
+        error: BaseException = WorkerTimeout(outcome)
+    elif returned and outcome.ended not in ("abandoned", "cancelled"):
+        return None  # work in flight may finish in its grace
+    else:
+        error = WorkerStopped(outcome)
+    error.__cause__ = outcome.error
+    return error
+
+
+def error_of_start(outcome: Outcome, cause: Cause | None) -> BaseException:
+    """Returns what `start()` raises where the worker has ended before it was ready.
+
+    Args:
+        outcome: How the worker ended.
+        cause: Why its run was stopped, if it was.
+    """
+    if cause == "stuck":
+        return WorkerTimeout(outcome)
+    if outcome.ended == "died":
+        return WorkerDied(outcome)
+    if outcome.error is not None:
+        return outcome.error
+    if outcome.ended == "returned":
+        return SupervisorError(f"worker {outcome.worker!r} returned before it was ready")
+    return WorkerStopped(outcome)
+
+
+def error_of_wait(outcome: Outcome) -> BaseException:
+    """Returns what those get who wait for a worker to become ready, where it has ended for good."""
+    return outcome.error if isinstance(outcome.error, RestartLimitExceeded) else WorkerStopped(outcome)

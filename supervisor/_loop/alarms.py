@@ -20,23 +20,25 @@ class Ending(Protocol):
     def over(self) -> bool: ...
 
 
-E = TypeVar("E", bound=Ending)
+E_contra = TypeVar("E_contra", bound=Ending, contravariant=True)
 
 
-class Alarms(Generic[E]):
+class Alarms(Generic[E_contra]):
     """Alarms on the loop's clock, all with one timer of the loop. On the loop's thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], ring: Callable[[E], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], ring: Callable[[E_contra], None]
+    ) -> None:
         self._loop = loop
         self._clock = clock
         self._ring = ring
-        self._heap: list[tuple[float, int, E]] = []
+        self._heap: list[tuple[float, int, E_contra]] = []
         self._count = 0
         self._over = 0  # of how many targets that are over there may be entries
         self._timer: Timer | None = None
         self._timer_at = 0.0
 
-    def set(self, at: float, target: E) -> None:
+    def set(self, at: float, target: E_contra) -> None:
         """Calls `ring(target)` at this moment, unless the target is over by then; perhaps a little early."""
         self._count += 1
         heappush(self._heap, (at, self._count, target))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .._worker.current import current, shielded
 
 if TYPE_CHECKING:
+    from .ports import CallOwner
     from .run import Run
 
 __all__ = ["CallFuture", "WorkFuture"]
@@ -81,6 +82,7 @@ class WorkFuture(concurrent.futures.Future[Any]):
     """
 
     executor: concurrent.futures.Executor
+    calls: CallOwner
     run: Run
 
     def __init__(self) -> None:
@@ -97,7 +99,7 @@ class WorkFuture(concurrent.futures.Future[Any]):
             if self.withdraw():
                 return True
             if not self.done():
-                self.run.owner.stop_soon(self.run)
+                self.calls.stop_soon(self.run)
             return self.cancelled()
 
     def withdraw(self) -> bool:
@@ -105,7 +107,7 @@ class WorkFuture(concurrent.futures.Future[Any]):
         if not self.run.claim.acquire(False):
             return False
         self.run.future = None  # whoever concludes it leaves the future to this thread
-        self.run.owner.withdrawn(self.run)
+        self.calls.withdrawn(self.run)
         try:
             return super().cancel()
         finally:
@@ -137,7 +139,7 @@ class WorkFuture(concurrent.futures.Future[Any]):
         run = self.run
         if run.ladder is not None or run.settle is None:  # the loop must end it
             what = "is being stopped" if run.settle is not None else "runs in a process"
-            run.owner.refuse_blocking(f"{method}() of the call {run.name!r}, which {what},")
+            self.calls.refuse_blocking(f"{method}() of the call {run.name!r}, which {what},")
 
     def __repr__(self) -> str:
         text = super().__repr__()

@@ -17,40 +17,50 @@ if TYPE_CHECKING:
     from .loop_call import LoopCall
     from .run import Run
 
-__all__ = ["Handle", "Owner", "Services", "WorkerKind"]
+__all__ = ["CallOwner", "Handle", "Owner", "Services", "WorkerKind"]
 
 
 class Owner(Protocol):
-    """What a run knows of the supervisor that owns it."""
-
-    loop: asyncio.AbstractEventLoop
-
-    def end_of(self, run: Run) -> asyncio.Future[None]:
-        """Returns a future that is done once a run that is being stopped has concluded."""
-        ...
+    """Whose a run is: one of the calls, or of a worker of `start()`. On the loop's thread."""
 
     def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
-        """Begins to stop a run. On the loop's thread."""
+        """Begins to stop a run."""
         ...
 
+    def entered(self, run: Run) -> None:
+        """The function is about to be entered. Comes only for runs that are watched."""
+        ...
+
+    def readied(self, run: Run) -> None:
+        """The function has called `ctx.ready()`."""
+        ...
+
+    def expired(self, run: Run) -> None:
+        """The moment has come that stands in its `expires_at`, and nobody stops it yet."""
+        ...
+
+    def deadline(self, run: Run) -> float:
+        """Returns by when a shutdown must have ended it, on the loop's clock; `inf` outside of one."""
+        ...
+
+    def concluded(self, run: Run, outcome: Outcome) -> None:
+        """It has ended, or was given up. Idempotent: an interrupt may have this come again."""
+        ...
+
+
+class CallOwner(Owner, Protocol):
+    """What the future of an executor's call asks of the calls. Any thread."""
+
     def stop_soon(self, run: Run) -> None:
-        """Begins to stop an executor's call that was cancelled. Any thread."""
+        """Begins to stop a call that was cancelled."""
         ...
 
     def withdrawn(self, run: Run) -> None:
-        """An executor's call was cancelled before a thread had taken it. Any thread."""
+        """A call was cancelled before a thread had taken it."""
         ...
 
     def refuse_blocking(self, what: str) -> None:
         """Raises where `what` would block the event loop's own thread on something that needs the loop."""
-        ...
-
-    def entered(self, run: Run) -> None:
-        """The function is about to be entered. On the loop's thread."""
-        ...
-
-    def readied(self, run: Run) -> None:
-        """The function has called `ctx.ready()`. On the loop's thread."""
         ...
 
 

@@ -25,8 +25,8 @@ def health_of(
     name: str, runtime: Runtime, group: GroupNode, *, asked: bool, max_abandoned: int, max_exhausted: int
 ) -> Health:
     """Looks at a group, or at the supervisor where it is the root; `asked` says that it was asked to shut down."""
-    abandoned = [run.name for run in tuple(runtime.abandoned.values()) if group.holds(run.group)]
-    exhausted = [other for other in tuple(runtime.exhausted) if _named_in(group, other)]
+    abandoned = [run.name for run in tuple(runtime.escalation.abandoned.values()) if group.holds(run.group)]
+    exhausted = [other for other in tuple(runtime.names.exhausted) if _named_in(group, other)]
     ill: list[str] = []
     if len(abandoned) > max_abandoned:
         ill.append(f"more than max_abandoned={max_abandoned} have not come back: {_named(abandoned)}")
@@ -34,7 +34,7 @@ def health_of(
         ill.append(f"more than max_exhausted={max_exhausted} were given up: {_named(exhausted)}")
     unready = list(_down(runtime, group, asked))
     if not unready:
-        if late := sorted(life.name for life in tuple(runtime.lives.all.values()) if _late(group, life)):
+        if late := sorted(life.name for life in tuple(runtime.tree.all.values()) if _late(group, life)):
             unready.append(f"not ready: {_named(late)}")
         if renewed := [inner.name for inner in _renewed_in(group)]:
             unready.append(f"being started again: {_named(renewed)}")

@@ -154,7 +154,7 @@ class FakeRun:
         if exit_code is not None:
             run.died, run.exit_code = True, exit_code
         elif error is not None:
-            run.error = converted(run, error)
+            run.error = converted(run, error, stopping=run.ladder is not None)
         else:
             args: tuple[Any, ...] = run.args
             run.value = [value] * len(args[0]) if isinstance(run.fn, Chunk) else value

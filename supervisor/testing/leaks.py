@@ -220,16 +220,18 @@ def _workers_of(supervisor: Supervisor) -> Iterator[Worker]:
     """The workers of a supervisor, and late calls of its default executor."""
     for runtime in supervisor._runtimes():
         with shielded():
-            workers = runtime.workers()
+            workers = runtime.snapshot.handles()
         yield from cast("list[Worker]", workers)
 
 
 def _threads_of(supervisor: Supervisor) -> Iterator[threading.Thread]:
     """The threads of a supervisor, but for those that it has given up."""
     for runtime in supervisor._runtimes():
-        if isinstance(runtime.threads, Threads):
-            given_up = {run.ident for run in runtime.abandoned.values()}
-            yield from (thread for thread in tuple(runtime.threads.launcher.living) if thread.ident not in given_up)
+        if isinstance(runtime.kinds.threads, Threads):
+            given_up = {run.ident for run in runtime.escalation.abandoned.values()}
+            yield from (
+                thread for thread in tuple(runtime.kinds.threads.launcher.living) if thread.ident not in given_up
+            )
 
 
 def _pids_of(supervisor: Supervisor) -> Iterator[int]:

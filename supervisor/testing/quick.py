@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 from .._api.supervisor import Supervisor
 from .._api.worker import Worker
 from .._core.policy import Ask, EscalationPolicy, Inject, Kill, Terminate
+from .._observe.notices import StateChanged
 from .._runtime.runtime import Runtime
 from .virtual_time import VirtualTime
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-    from .._core.outcome import Ended, Outcome
-    from .._core.policy import StepName
+    from .._core.outcome import Outcome
+    from .._observe.notices import Notice
     from .._observe.subscribers import Subscribers
     from .._run.run import Run
-    from .._runtime.runtime import Settings
+    from .._runtime.settings import Settings
 
 __all__ = ["QUICK_LADDER", "QuickSupervisor", "closed"]
 
@@ -30,23 +31,6 @@ QUICK_SHUTDOWN = 5.0
 
 SLACK = 5.0
 """Seconds beyond its shutdown that a supervisor of another thread's loop is waited for."""
-
-
-class QuickRuntime(Runtime):
-    """A shell whose default ladder is short, and which keeps what it has abandoned.
-
-    The ladder is not named as the user's policy: that would have calls injected at their own timeout.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.lost: dict[int, Outcome] = {}
-
-    def _outcome(self, run: Run, ended: Ended, step: StepName | None) -> Outcome:
-        outcome = super()._outcome(run, ended, step)
-        if ended == "abandoned":
-            self.lost[run.number] = outcome
-        return outcome
 
 
 class QuickSupervisor(Supervisor):
@@ -64,13 +48,18 @@ class QuickSupervisor(Supervisor):
         options.setdefault("shutdown_timeout", QUICK_SHUTDOWN)
         super().__init__(name, **options)
         self._ladder = ladder
+        self._abandoned: dict[Run, Outcome] = {}
         self._closer: AsyncGenerator[None, None] | None = None
 
     @property
     def abandoned(self) -> tuple[Outcome, ...]:
         """The workers that it had to abandon, whatever became of them afterwards."""
-        runtimes = [runtime for runtime in self._runtimes() if isinstance(runtime, QuickRuntime)]
-        return tuple(outcome for runtime in runtimes for outcome in runtime.lost.values())
+        return tuple(self._abandoned.values())
+
+    def _receive(self, notice: Notice) -> None:
+        """Keeps what it has to abandon."""
+        if isinstance(notice, StateChanged) and notice.outcome is not None and notice.outcome.ended == "abandoned":
+            self._abandoned[notice.run] = notice.outcome
 
     def close(self) -> None:
         """Shuts it down from outside of its event loop, if that is still open.
@@ -102,7 +91,12 @@ class QuickSupervisor(Supervisor):
     def _new_runtime(
         self, loop: asyncio.AbstractEventLoop, settings: Settings, subscribers: Subscribers, like: Runtime | None = None
     ) -> Runtime:
-        return QuickRuntime(loop, settings, subscribers, Worker, default_policy=self._ladder, like=like)
+        """Makes a runtime whose default ladder is short.
+
+        It is not named as the user's policy: that would have calls injected at their own timeout.
+        """
+        subscribers.subscribe(self._receive, watch=False)
+        return Runtime(loop, settings, subscribers, Worker, default_policy=self._ladder, like=like)
 
     async def _close_with_the_loop(self) -> AsyncGenerator[None, None]:
         try:

@@ -227,7 +227,7 @@ class Processes:
             if trace is not None:
                 set_cause(value, RemoteError(f"in process {process.pid}:\n{trace}"))
             try:
-                run.error = converted(run, value)
+                run.error = converted(run, value, stopping=run.ladder is not None)
             except BaseException as broken:  # an error whose own code fails is still an error of this run alone
                 run.error = RemoteError(described(broken))
         self.pool.regain(process)

@@ -192,7 +192,7 @@ class Threads:
             run.value = value
         else:
             try:
-                run.error = converted(run, error)
+                run.error = converted(run, error, stopping=run.ladder is not None)
             except Exception as broken:  # an error whose own code fails is still an error of this run alone
                 run.error = broken
         del value, error, fn, args, context

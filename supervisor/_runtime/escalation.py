@@ -1,0 +1,317 @@
+"""Drives the climb of each run that is stopped: feeds the state machine, and carries out what it commands."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import TYPE_CHECKING, assert_never
+
+from .._core.errors import StopRequested
+from .._core.ladder import (
+    Abandon,
+    Abandoned,
+    Command,
+    Conclude,
+    EndedState,
+    Entered,
+    Event,
+    GraceAsked,
+    NoteLateEnd,
+    Perform,
+    Queued,
+    Rules,
+    Starting,
+    StopAsked,
+    Stopping,
+    WakeAt,
+    decide,
+)
+from .._core.outcome import Outcome
+from .._core.policy import Ask, Inject
+from .._run.climb import Climb
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from .._core.ladder import Cause
+    from .._core.outcome import Ended
+    from .._core.policy import Step, StepName
+    from .._loop.alarms import Alarms
+    from .._loop.inbox import Inbox
+    from .._observe.log import Log
+    from .._observe.publisher import Publisher
+    from .._run.run import Run
+    from .portal import Portal
+    from .wakeups import WakeUps
+
+__all__ = ["Escalation"]
+
+REASONS: dict[Cause, str] = {
+    "cancel": "cancelled",
+    "timeout": "timeout",
+    "stop": "stop",
+    "stuck": "stuck",
+    "shutdown": "shutdown",
+}
+"""What `ctx.reason` says where nobody gave a reason."""
+
+NO_RULES = Rules((), (), 0.0)
+"""For runs that nobody stops: the machine does not look at them."""
+
+
+class Escalation:
+    """Stops runs, and concludes them. On the loop's thread, unless a method says otherwise.
+
+    Args:
+        rules: Returns the rules of a run.
+        wakeups: Wakes the workers that have been asked.
+        asks_many: Says whether a shutdown is asking many at once: what is done once for all of them is not done for
+            each.
+        run_ended: Is called when a run has concluded, or a run that was given up has ended: what waits for that may go
+            on.
+
+    Attributes:
+        abandoned: The runs that were given up and have not come back, by their numbers.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        inbox: Inbox[Run | Callable[[], object]],
+        alarms: Alarms[Run],
+        log: Log,
+        publisher: Publisher,
+        portal: Portal,
+        *,
+        rules: Callable[[Run], Rules],
+        wakeups: WakeUps,
+        asks_many: Callable[[], bool],
+        run_ended: Callable[[], object],
+    ) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._inbox = inbox
+        self._alarms = alarms
+        self._log = log
+        self._publisher = publisher
+        self._portal = portal
+        self._rules = rules
+        self._wakeups = wakeups
+        self._asks_many = asks_many
+        self._run_ended = run_ended
+        self._injection_missing = False  # and the log says so
+        self.abandoned: dict[int, Run] = {}
+
+    # ------------------------------------------------------------------------------------ stopping
+
+    def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
+        """Begins to stop a run; of one that is being stopped, a shutdown can only shorten the ladder."""
+        if run.ladder is None:
+            self._inbox.drain()  # it may have been entered, or have ended, unheard
+        if run.over:
+            return
+        if run.ladder is None:
+            if not self._asks_many():
+                self._log.refresh()
+            if not self.give_climb(run, cause, reason):
+                return
+        elif cause != "shutdown" and isinstance(run.ladder.state, Stopping | EndedState):
+            self._work_for(run, run.ladder)  # else an interrupt has kept the machine from hearing of it
+            return
+        self.feed(run, StopAsked(cause, run.owner.deadline(run)))
+
+    def stop_soon(self, run: Run) -> None:
+        """Begins to stop a run that its caller has cancelled. Any thread."""
+        # Through the loop, as `stop` itself handles what is in the inbox, and this is in there until it is done.
+        self._inbox.post(lambda: self._loop.call_soon(self.stop, run, "cancel"))
+
+    def give_climb(self, run: Run, cause: Cause, reason: str) -> bool:
+        """From here on the machine decides about the run; if it has not been entered, it never will be.
+
+        False where the thread that ran an executor's call is just now ending it by itself.
+        """
+        if run.settle is not None and not run.settle.acquire(False):
+            return False
+        run.ladder = climb = Climb(run.state, cause, reason or REASONS[cause], self._clock(), self._rules(run))
+        self._claim(run, climb)
+        return True
+
+    def _claim(self, run: Run, climb: Climb) -> None:
+        """Sees to it that a run which has not been entered never will be; or else has the machine know that it was.
+
+        After an interrupt it is done again, when the claim may be this thread's own.
+        """
+        again, climb.claiming = climb.claiming, True
+        if run.claim.acquire(False):
+            return
+        # A process is given its run on this thread: one that was claimed without it has been withdrawn by its caller.
+        if run.handle is not None or (run.kind.name == "thread" and not again):
+            with climb.lock:  # the worker may ask for more time
+                climb.state, _ = decide(climb.state, Entered(), climb.began_at, climb.rules)
+
+    def end_of(self, run: Run) -> asyncio.Future[None]:
+        """Returns a future that is done once a run that is being stopped has concluded."""
+        end = self._loop.create_future()
+        if run.over or run.ladder is None:
+            end.set_result(None)
+        else:
+            run.ladder.waiters.append(end)
+        return end
+
+    # ------------------------------------------------------------------------------------ the time that is left
+
+    def extend(self, run: Run, seconds: float) -> float:
+        """Grants more time on the present step. Any thread: the alarm rings too early then, which hurts nobody."""
+        climb = run.ladder
+        if climb is None:
+            return 0.0
+        with climb.lock:
+            before = climb.state
+            after, _ = decide(before, GraceAsked(seconds), self._clock(), climb.rules)
+            climb.state = after
+        if not (isinstance(before, Stopping) and isinstance(after, Stopping)):
+            return 0.0
+        return seconds if math.isinf(before.ends_at) else after.ends_at - before.ends_at
+
+    def remaining(self, run: Run) -> float:
+        """Returns the seconds until the next step. Any thread."""
+        state = run.ladder.state if run.ladder is not None else None
+        return max(0.0, state.ends_at - self._clock()) if isinstance(state, Stopping) else math.inf
+
+    # ------------------------------------------------------------------------------------ the machine
+
+    def feed(self, run: Run, event: Event) -> None:
+        """Feeds the machine, and carries out what it commands, with what an interrupt has left undone before."""
+        climb = run.ladder
+        if climb is None:
+            _, commands = decide(run.state, event, self._clock(), NO_RULES)
+            for command in commands:
+                self._carry_out(run, command)
+            return
+        if isinstance(climb.state, Queued | Starting):
+            self._claim(run, climb)
+        with climb.lock:
+            state, commands = decide(climb.state, event, self._clock(), climb.rules)
+            climb.agenda.todo += commands  # no call stands between these two: an interrupt finds both done, or none
+            climb.state = state
+        self._work_for(run, climb)
+
+    def _work_for(self, run: Run, climb: Climb) -> None:
+        climb.agenda.work(self._loop.call_soon, self._carry_out_next, run)
+
+    def _carry_out_next(self, run: Run, command: Command) -> None:
+        try:
+            self._carry_out(run, command)
+        except Exception as error:  # no single failure may keep the ladder from going on
+            self._loop.call_exception_handler(
+                {"message": f"supervisor: {command} of {run!r} failed", "exception": error}
+            )
+        if self._portal.open:
+            self._portal.fit(run)
+
+    def _carry_out(self, run: Run, command: Command) -> None:
+        match command:
+            case Perform(step=step, again=again):
+                self._perform(run, step, again)
+            case WakeAt(at=at):
+                self._alarms.set(at, run)
+            case Abandon(inject=inject):
+                self._abandon(run, inject)
+            case Conclude(ended=ended, step=step_name):
+                self.conclude(run, ended, step_name)
+            case NoteLateEnd():
+                self._note_late_end(run)
+            case _:
+                assert_never(command)
+
+    def _perform(self, run: Run, step: Step, again: bool) -> None:
+        climb = run.ladder
+        assert climb is not None
+        first = run.reason is None
+        run.reason = climb.reason
+        if not isinstance(step, Ask):
+            climb.stack = climb.stack or run.kind.stack(run)
+        self._have_performed(run, step)
+        if isinstance(step, Ask):
+            self._wakeups.announce()
+        if not again:
+            self._publisher.transition(run, "running" if first else "stopping", "stopping", step=step.name)
+            if not first:
+                self._publisher.blocked_callbacks(run)
+
+    def _have_performed(self, run: Run, step: Step) -> None:
+        """Has the run's kind perform a step; where it cannot, that is logged once."""
+        missing = run.kind.perform(run, step)
+        if missing is None:
+            if isinstance(step, Inject) and run.ladder is not None:
+                run.ladder.injected = step
+        elif not self._injection_missing:
+            self._injection_missing = True
+            self._log.write(logging.WARNING, "supervisor.injection_missing", reason=missing)
+
+    # ------------------------------------------------------------------------------------ giving up
+
+    def _abandon(self, run: Run, inject: bool) -> None:
+        self._inbox.drain()
+        climb = run.ladder
+        assert climb is not None
+        if isinstance(climb.state, EndedState):
+            return  # it has ended meanwhile, and is about to be concluded
+        climb.stack = climb.stack or run.kind.stack(run)
+        self._publisher.blocked_callbacks(run)
+        if inject and isinstance(climb.state, Stopping):
+            self._have_performed(run, climb.state.step)
+        if run.kind.abandon(run):
+            self.abandoned[run.number] = run
+            self.feed(run, Abandoned())
+
+    def _remind_abandoned(self) -> None:
+        """Before Python 3.13 one exception that is delivered keeps the others from being noticed: set them anew."""
+        for run in self.abandoned.values():
+            if run.ladder is not None and run.ladder.injected is not None:
+                self._have_performed(run, run.ladder.injected)
+
+    def _note_late_end(self, run: Run) -> None:
+        if self.abandoned.pop(run.number, None) is None:
+            return
+        run.kind.came_back(run)
+        run.let_go()
+        self._publisher.late_return(run)
+        self._run_ended()
+
+    # ------------------------------------------------------------------------------------ the end of a run
+
+    def conclude(self, run: Run, ended: Ended, step: StepName | None) -> None:
+        """Hands a run's outcome to its owner, and lets go of it. Idempotent in each part."""
+        if run.given_name is None:
+            run.given_name = run.name  # it outlives the function
+        run.owner.concluded(run, self._outcome(run, ended, step))
+        if run.ladder is not None:
+            for waiter in run.ladder.waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        run.let_go()
+        if ended == "injected":
+            self._remind_abandoned()
+        self._run_ended()
+
+    def _outcome(self, run: Run, ended: Ended, step: StepName | None) -> Outcome:
+        climb = run.ladder
+        finished = ended not in ("abandoned", "cancelled")
+        ended_at = run.ended_at if finished else time.monotonic()
+        return Outcome(
+            run.name,
+            run.kind.name,
+            run.attempt,
+            ended,
+            step,
+            value=run.value if finished else None,
+            error=run.error if finished and not isinstance(run.error, StopRequested) else None,
+            exit_code=run.exit_code,
+            seconds=ended_at - run.started_at if run.started_at else 0.0,
+            stop_seconds=0.0 if climb is None else self._clock() - climb.began_at,
+            stack=None if climb is None else climb.stack,
+        )

@@ -1,0 +1,140 @@
+"""The names of workers, groups and calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._run.names import qualname
+from .nodes import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .._run.run import Run
+    from .kinds import Kinds
+    from .nodes import GroupNode, WorkerNode
+
+__all__ = ["Names", "full_name"]
+
+REMEMBERED = 1000
+"""Of how many workers and groups it is remembered that they were given up."""
+
+
+class Names:
+    """Who has which name in one supervisor. On the loop's thread, but for calls: those of executors come from any.
+
+    Args:
+        supervisor: Its name, for messages.
+        next_number: Returns another number for a worker or a call.
+        nodes: Returns its workers, by the numbers from which their names may have been generated.
+        kinds: Its calls, the same.
+
+    Attributes:
+        taken: Who was given a name and has not ended, by that name.
+        exhausted: The names of the workers and groups that were given up alone, until others have these names.
+    """
+
+    def __init__(
+        self,
+        supervisor: str,
+        next_number: Callable[[], int],
+        nodes: Callable[[], Mapping[int, WorkerNode]],
+        kinds: Kinds,
+    ) -> None:
+        self._supervisor = supervisor
+        self._next_number = next_number
+        self._nodes = nodes
+        self._kinds = kinds
+        self.taken: dict[str, Run | Node] = {}
+        self.exhausted: dict[str, None] = {}
+
+    # ------------------------------------------------------------------------------------ taking a name
+
+    def name_call(self, run: Run) -> None:
+        """Refuses a name that a live worker has; a generated one gives way, and takes the next number."""
+        if run.given_name is not None:
+            self.take(run.given_name, run)
+            return
+        while run.name in self.taken:
+            run.number = self._next_number()
+
+    def name_worker(self, node: WorkerNode) -> None:
+        """Gives a worker its number and its name; refuses a name that a live worker has."""
+        node.number = self._next_number()
+        if node.given_name is not None:
+            node.name = full_name(node.group, node.given_name)
+            self.take(node.name, node)
+            return
+        stem = full_name(node.group, qualname(node.fn))
+        node.name = f"{stem}-{node.number}"
+        while node.name in self.taken:
+            node.number = self._next_number()
+            node.name = f"{stem}-{node.number}"
+
+    def take(self, name: str, owner: Run | Node) -> None:
+        """Gives a name to its owner.
+
+        Raises:
+            ValueError: A live worker, group or call has it.
+        """
+        self._refuse_taken(name)
+        self.taken[name] = owner
+        if isinstance(owner, Node):
+            self.exhausted.pop(name, None)
+
+    def refuse_taken(self, node: WorkerNode) -> None:
+        """Refuses the name of a worker that is to start later; it is taken only then."""
+        if node.given_name is not None:
+            self._refuse_taken(full_name(node.group, node.given_name))
+
+    def _refuse_taken(self, name: str) -> None:
+        stem, _, number = name.rpartition("-")
+        if name in self.taken or (
+            stem and number.isdecimal() and len(number) < 19 and self._is_generated(name, int(number))
+        ):
+            raise ValueError(
+                f"name={name!r}: a live worker or group of supervisor {self._supervisor!r} has this name; "
+                "it is free again when that one has ended"
+            )
+
+    def _is_generated(self, name: str, number: int) -> bool:
+        """Whether the name of a live worker or call was generated from this number."""
+        known = (self._nodes().get(number), self._kinds.call_numbered(number))
+        return any(owner is not None and owner.name == name for owner in known)
+
+    # ------------------------------------------------------------------------------------ letting go of it
+
+    def release(self, name: str, owner: Run | Node) -> None:
+        """Frees a name, unless somebody else has it. Idempotent. Any thread."""
+        if self.taken.get(name) is owner:
+            del self.taken[name]
+
+    def give_up(self, node: Node) -> bool:
+        """Remembers that a worker or group was given up alone; returns whether that is new."""
+        new = node.name not in self.exhausted
+        self.exhausted[node.name] = None
+        if len(self.exhausted) > REMEMBERED:
+            del self.exhausted[next(iter(self.exhausted))]
+        return new
+
+    def release_group(self, group: GroupNode) -> None:
+        """Frees the name of a group that has ended for good. Nobody misses those any more that were given up in it."""
+        if self.taken.get(group.name) is group:
+            del self.taken[group.name]
+            for name in [name for name in self.exhausted if name.startswith(f"{group.name}/")]:
+                del self.exhausted[name]
+
+    # ------------------------------------------------------------------------------------ looking one up
+
+    def node(self, group: GroupNode, name: str) -> Node | None:
+        """Returns the live worker or group of a group that has this name."""
+        name = full_name(group, name)
+        owner = self.taken.get(name)
+        if owner is not None:
+            return owner if isinstance(owner, Node) else None
+        return next((node for node in self._nodes().values() if node.name == name), None)
+
+
+def full_name(group: GroupNode, name: str) -> str:
+    """Returns a name with those of the groups before it: "feeds/reader"."""
+    return f"{group.name}/{name}" if group.name else name

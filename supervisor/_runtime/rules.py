@@ -1,0 +1,85 @@
+"""Which ladder a run climbs, and which ladders take longer than the platform gives."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+from .._core.ladder import Rules
+from .._core.policy import EscalationPolicy, Inject
+
+if TYPE_CHECKING:
+    from .._core.policy import Kind
+    from .._observe.log import Log
+    from .._run.run import Run
+    from .nodes import GroupNode
+    from .settings import Settings
+
+__all__ = ["DEFAULT_POLICY", "RuleBook"]
+
+DEFAULT_POLICY = EscalationPolicy()
+
+KNOWN_RULES = 100
+"""Ladders that are remembered as the machine wants them."""
+
+
+class RuleBook:
+    """Returns the rules of each run. On the loop's thread.
+
+    Attributes:
+        default_policy: The ladder where nobody has named one.
+    """
+
+    def __init__(self, settings: Settings, default_policy: EscalationPolicy, log: Log) -> None:
+        self._settings = settings
+        self.default_policy = default_policy
+        self._log = log
+        self._known: dict[tuple[EscalationPolicy | None, Kind, bool, bool], Rules] = {}
+
+    def of(self, run: Run) -> Rules:
+        """Returns the rules of a run, by the nearest policy that was named for it."""
+        settings = self._settings
+        named = run.policy or settings.config._policy_in_layers(run.name) or _policy_of(run.group) or settings.policy
+        key = (named, run.kind.name, run.own, run.no_inject_on_cancel)
+        rules = self._known.get(key)
+        if rules is None:
+            if len(self._known) >= KNOWN_RULES:
+                self._known.clear()  # somebody makes a policy for each call
+            rules = self._known[key] = self.make(*key)
+        return rules
+
+    def make(self, named: EscalationPolicy | None, kind: Kind, own: bool, no_inject_on_cancel: bool) -> Rules:
+        """Makes the rules of a run whose ladder is `named`; without one, its own cancellation injects nothing."""
+        steps = (named or self.default_policy).for_kind(kind)
+        own_steps = steps
+        if (named is None or no_inject_on_cancel) and not own and kind == "thread":
+            own_steps = tuple(step for step in steps if not isinstance(step, Inject))
+        return Rules(steps, own_steps, self._settings.shutdown_timeout)
+
+    def budget(self, run: Run) -> float:
+        """Returns how many seconds the ladder of a run takes."""
+        return math.fsum(step.grace for step in self.of(run).steps)
+
+    def report_over_budget(self, kind: Kind) -> None:
+        """Logs the ladders that take longer than the platform gives, once there may be workers of the kind."""
+        settings = self._settings
+        for over in settings.config.over_budget(
+            kind, policy=settings.policy or self.default_policy, shutdown_timeout=settings.shutdown_timeout
+        ):
+            self._log.write(
+                logging.WARNING,
+                "supervisor.over_budget",
+                pattern=over.pattern,
+                kind=kind,
+                platform=over.platform,
+                seconds=over.seconds,
+                given=over.given,
+                reason=str(over),
+            )
+
+
+def _policy_of(group: GroupNode | None) -> EscalationPolicy | None:
+    """Returns the ladder that a group, or the nearest around it, has for its workers."""
+    policies = () if group is None else (around.policy for around in group.around)
+    return next((policy for policy in policies if policy is not None), None)

@@ -1,0 +1,33 @@
+"""What the user has said once and for all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .._core.policy import EscalationPolicy
+    from .._core.restart import OnExhausted, Strategy
+    from ..config import Config
+    from .shutdown import OnAbandoned
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user has said once and for all; checked by the Supervisor."""
+
+    name: str
+    policy: EscalationPolicy | None
+    shutdown_timeout: float
+    max_threads: int
+    max_processes: int
+    max_tasks: int | None
+    process_start_timeout: float
+    max_queued: int | None
+    strategy: Strategy
+    on_exhausted: OnExhausted
+    on_abandoned: OnAbandoned
+    config: Config
+    logger: Any

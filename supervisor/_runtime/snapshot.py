@@ -1,0 +1,94 @@
+"""What there is in a supervisor at this moment. Any thread."""
+
+from __future__ import annotations
+
+from _thread import RLock
+from collections import Counter
+from typing import TYPE_CHECKING, cast
+
+from .._core.report import Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.outcome import WorkerState
+    from .._observe.counters import Key
+    from .._run.ports import Handle
+    from .._run.run import Run
+    from .kinds import Kinds
+    from .nodes import GroupNode
+    from .tree import Tree
+
+__all__ = ["Snapshot"]
+
+
+class Snapshot:
+    """Looks at what has not ended. Any thread.
+
+    Args:
+        supervisor: Its name.
+        abandoned: The runs that were given up and have not come back.
+        new_handle: Makes what users hold of a call.
+        is_closing: Says whether a shutdown has begun.
+    """
+
+    def __init__(
+        self,
+        supervisor: str,
+        kinds: Kinds,
+        tree: Tree,
+        abandoned: dict[int, Run],
+        new_handle: Callable[[Run], Handle],
+        is_closing: Callable[[], bool],
+    ) -> None:
+        self._supervisor = supervisor
+        self._kinds = kinds
+        self._tree = tree
+        self._abandoned = abandoned
+        self._new_handle = new_handle
+        self._is_closing = is_closing
+        self._handles = RLock()  # a signal handler may come in between
+
+    def live(self) -> list[Run]:
+        """Returns the present runs of all workers, and the calls, that have not concluded, oldest first."""
+        runs = [node.run for node in list(self._tree.all.values())]
+        return sorted((run for run in runs + self._kinds.calls() if not run.over), key=lambda run: run.number)
+
+    def handles(self, group: GroupNode | None = None) -> list[Handle]:
+        """Returns the handles of all that has not ended, here or in a group, the oldest first."""
+        nodes = [node for node in list(self._tree.all.values()) if group is None or group.holds(node.group)]
+        numbered = [(node.number, node.worker) for node in nodes]
+        calls = [run for run in self._kinds.calls() if group is None or group.holds(run.group)]
+        handles = ((run.number, self.handle(run)) for run in calls)
+        numbered += [(number, handle) for number, handle in handles if handle is not None]
+        return [handle for _, handle in sorted(numbered, key=lambda item: item[0])]
+
+    def handle(self, run: Run) -> Handle | None:
+        """Returns the handle of a run; None where it has concluded."""
+        with self._handles:
+            if run.worker is None:
+                run.worker = self._new_handle(run)
+        # Who concludes a run first sets `over` and then looks for a handle: one of the two sees the other.
+        return None if run.over else run.worker
+
+    def census(self) -> Counter[Key]:
+        """Counts what has not ended, by kind, role and state."""
+        calls: list[Key] = [(run.kind.name, "call", run.state_name) for run in self._kinds.calls()]
+        nodes: list[Key] = [(node.kind.name, "worker", node.worker.state) for node in list(self._tree.all.values())]
+        return Counter(key for key in calls + nodes if key[2] != "ended")
+
+    def statistics(self) -> Statistics:
+        """Counts."""
+        states: Counter[WorkerState] = Counter()
+        for (_, _, state), number in self.census().items():
+            states[cast("WorkerState", state)] += number
+        threads = self._kinds.threads
+        return Statistics(
+            self._supervisor,
+            workers=dict(states),
+            queued=states["queued"],
+            threads=threads.alive,
+            processes=sum(kind.alive for kind in self._kinds if kind is not threads),
+            abandoned=len(self._abandoned),
+            stopping=self._is_closing(),
+        )

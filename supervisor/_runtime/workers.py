@@ -1,0 +1,300 @@
+"""The workers of `start()`: their start, their runs, readiness and heartbeat."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from .._core.errors import SupervisorClosed
+from .._run.run import Run
+from .nodes import GroupNode, Node, WorkerNode
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from .._core.ladder import Cause
+    from .._core.outcome import Outcome
+    from .._loop.alarms import Alarms
+    from .._observe.log import Log
+    from .._observe.publisher import Publisher
+    from .._run.ports import Handle
+    from ..config import Config
+    from .escalation import Escalation
+    from .names import Names
+    from .tree import Tree
+
+__all__ = ["Workers"]
+
+
+class Workers:
+    """The workers of one supervisor, and the owner of their runs. On the loop's thread.
+
+    It carries out what the tree commands.
+
+    Args:
+        next_number: Returns the number of a new run.
+        new_handle: Makes what users hold of a worker.
+        ended: Takes note that a run has ended.
+        forget: Lets go of a run that has ended.
+        refuse: Raises where a group, or the supervisor, takes no new work.
+        deadline: Returns by when a shutdown must have ended a worker, on the loop's clock.
+        note_end: Takes the end of a worker into the reports that are being made.
+        worker_ended: Is called when a worker has ended for which a shutdown may wait.
+        shut_down: Begins the shutdown of the supervisor: a worker or a group was given up for an error.
+        group_ended: Is called when a group has ended for good.
+
+    Attributes:
+        tree: Where they have their places; set by who makes it, as that one needs this.
+    """
+
+    tree: Tree
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        alarms: Alarms[Run | Node],
+        log: Log,
+        publisher: Publisher,
+        config: Config,
+        names: Names,
+        escalation: Escalation,
+        *,
+        next_number: Callable[[], int],
+        new_handle: Callable[[WorkerNode], Handle],
+        ended: Callable[[Run], object],
+        forget: Callable[[Run], object],
+        refuse: Callable[[GroupNode | None], None],
+        deadline: Callable[[WorkerNode], float],
+        note_end: Callable[[WorkerNode, Outcome], object],
+        worker_ended: Callable[[], object],
+        shut_down: Callable[[Node, BaseException], object],
+        group_ended: Callable[[], object],
+    ) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._alarms = alarms
+        self._log = log
+        self._publisher = publisher
+        self._config = config
+        self._names = names
+        self._escalation = escalation
+        self._next_number = next_number
+        self._new_handle = new_handle
+        self._ended = ended
+        self._forget = forget
+        self._refuse = refuse
+        self._deadline = deadline
+        self._note_end = note_end
+        self._worker_ended = worker_ended
+        self._shut_down = shut_down
+        self._group_ended = group_ended
+
+    # ------------------------------------------------------------------------------------ starting
+
+    def start(self, node: WorkerNode) -> None:
+        """Starts a worker. Its first run's `entry` is done once that is ready or has ended."""
+        self._refuse(node.group)
+        self._log.refresh()
+        self.enlist(node)
+        try:
+            node.run = self._make_run(node, node.number)
+            self._prepare(node.run)
+        except BaseException:
+            self._names.release(node.name, node)
+            raise
+        self.tree.add(node)
+        self._launch(node.run, node)
+
+    async def until_ready(self, others: list[Node], node: WorkerNode) -> None:
+        """Waits until all of what a new worker comes after are ready; raises where that can no longer come."""
+        while True:
+            self._refuse(node.group)
+            for other in others:
+                if other.over and other not in node.after:
+                    continue  # its group came after it, and goes on without it
+                if other.over and isinstance(other, WorkerNode):
+                    await other.worker.ready()  # raises
+                elif other.over:
+                    raise SupervisorClosed(f"after={other.name!r}: this group has ended")
+                elif not other.ready:
+                    await self.change_of(other)
+                    break  # one may have gone down while another was waited for
+            else:
+                return
+
+    async def change_of(self, node: Node) -> None:
+        """Waits until something has happened to a worker or a group."""
+        change = self._loop.create_future()
+        node.waiters[change] = None
+        try:
+            await change
+        finally:
+            node.waiters.pop(change, None)  # it is still there where this was cancelled
+
+    def _make_run(self, node: WorkerNode, number: int) -> Run:
+        now = self._clock()
+        run = Run(self, node.kind, number, node.fn, node.args, now, name=node.name, policy=node.policy, life=node)
+        run.group = None if node.group is self.tree.root else node.group
+        run.worker = node.worker
+        run.entry = self._loop.create_future()
+        return run
+
+    def _prepare(self, run: Run, before: Run | None = None) -> None:
+        self._publisher.submitted(run, before)
+        try:
+            run.kind.prepare(run)
+        except BaseException as error:
+            self._publisher.refused(run, error)
+            raise
+
+    def _launch(self, run: Run, node: WorkerNode) -> None:
+        if node.ready_timeout is not None:
+            run.expires_at = run.submitted_at + node.ready_timeout
+            self._alarms.set(run.expires_at, run)
+        run.kind.launch(run)
+
+    # ------------------------------------------------------------------------------------ the owner of their runs
+
+    def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
+        """Begins to stop a run."""
+        self._escalation.stop(run, cause, reason)
+
+    def entered(self, run: Run) -> None:
+        """The function is about to be entered."""
+        if run.over:
+            return
+        if run.reason is None:
+            self._publisher.transition(run, "starting", "running")
+        if _node_of(run).ready_timeout is None:
+            self.readied(run)
+
+    def readied(self, run: Run) -> None:
+        """A run has become ready."""
+        node = _node_of(run)
+        if run.over or run.ladder is not None or (run.ready and node.readied == node.attempt):
+            return  # for one that is being stopped it is too late
+        run.ready = True
+        if run.expires_at is not None:  # it is ready in time
+            run.expires_at = math.inf
+        if node.heartbeat is not None:
+            run.beat_at = self._clock()
+            self._await_heartbeat(run, node.heartbeat)
+        _enter(run)
+        self.tree.readied(node)
+
+    def expired(self, run: Run) -> None:
+        """The time is over in which a run had to become ready, or to give a sign of life."""
+        node = _node_of(run)
+        if not run.ready:
+            reason = f"not ready within {node.ready_timeout:g} s"
+        elif node.heartbeat is not None and self._clock() < run.beat_at + node.heartbeat:
+            self._await_heartbeat(run, node.heartbeat)
+            return
+        else:
+            reason = f"no heartbeat for {node.heartbeat:g} s"
+        self._publisher.stuck(run, reason, run.kind.stack(run))
+        self._escalation.stop(run, "stuck", reason)
+
+    def _await_heartbeat(self, run: Run, heartbeat: float) -> None:
+        run.expires_at = run.beat_at + heartbeat
+        self._alarms.set(run.expires_at, run)
+
+    def deadline(self, run: Run) -> float:
+        """Returns by when a shutdown must have ended it, on the loop's clock."""
+        return self._deadline(_node_of(run))
+
+    def concluded(self, run: Run, outcome: Outcome) -> None:
+        """A run has ended: the tree decides what follows. Idempotent in each part."""
+        self._forget(run)
+        self.tree.run_ended(_node_of(run), run, outcome)
+        _enter(run)
+
+    # ------------------------------------------------------------------------------------ what the tree commands
+
+    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
+        """Calls this in the loop's next turn."""
+        self._loop.call_soon(callback, *args)
+
+    def enlist(self, node: WorkerNode) -> None:
+        """Gives a worker its number, its name and its handle; and its Restart, where only its name says which."""
+        self._names.name_worker(node)
+        if node.given_restart is None:
+            node.restart = self._config.restart_for(node.name) or node.restart
+        node.worker = self._new_handle(node)
+
+    def renumber(self, group: GroupNode) -> None:
+        """Gives a group that begins anew another number."""
+        group.number = self._next_number()
+
+    def begin_run(self, node: WorkerNode) -> None:
+        """Begins a further run of a worker. Idempotent: of two launches, the second one finds the run claimed."""
+        if node.run.life is not node or node.run.attempt != node.attempt:  # else it was made before an interrupt
+            run = self._make_run(node, self._next_number())
+            try:
+                self._prepare(run, node.run)
+            except TypeError as error:  # what it was given has changed, and cannot be sent to a process any more
+                run.claim.acquire(False)
+                run.error = error
+            node.run = run
+        if node.run.handle is None and node.run.error is not None:
+            self._ended(node.run)
+        else:
+            self._launch(node.run, node)
+
+    def wake(self, node: Node, at: float) -> None:
+        """Calls `Tree.rung` at this moment."""
+        self._alarms.set(at, node)
+
+    def restarts(self, node: WorkerNode) -> None:
+        """A run has ended, and another one follows."""
+        assert node.last_outcome is not None
+        self._publisher.restarting(node.run, node.last_outcome)
+
+    def life_over(self, node: WorkerNode) -> None:
+        """A worker has ended for good."""
+        final = node.final
+        assert final is not None
+        self._names.release(node.name, node)
+        self._alarms.forget()
+        node.worker.conclude(final)
+        self._note_end(node, final)
+        if final is node.last_outcome or final.error:
+            self._publisher.ended(node.run, final, ran=node.last_outcome)
+        else:
+            self._publisher.ended(node.run, final, asked=node.reason)
+        self._worker_ended()
+
+    def given_up(self, node: Node) -> None:
+        """A worker or group is given up, and ends alone."""
+        if self._names.give_up(node):
+            self._publisher.given_up(_role(node))
+
+    def escalate(self, node: Node, error: BaseException) -> None:
+        """A worker or group is given up, and `on_exhausted` has all others go with it."""
+        self._shut_down(node, error)
+
+    def group_told(self, group: GroupNode, event: str, reason: str) -> None:
+        """A group begins anew, or is given up."""
+        self._publisher.group_changed(event, group.name, reason)
+
+    def group_over(self, group: GroupNode) -> None:
+        """A group has ended for good."""
+        self._group_ended()
+
+
+def _node_of(run: Run) -> WorkerNode:
+    node = run.life
+    assert node is not None
+    return node
+
+
+def _enter(run: Run) -> None:
+    """Whoever waits for a run to become ready, or to end, need wait no more."""
+    if run.entry is not None and not run.entry.done():
+        run.entry.set_result(None)
+
+
+def _role(node: Node) -> str:
+    return "group" if isinstance(node, GroupNode) else "worker"
