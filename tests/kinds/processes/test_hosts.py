@@ -15,13 +15,13 @@ import uvloop
 
 from supervisor import Supervisor, SupervisorError, WorkerDied
 
-from .. import inside
-from ..contract import functions as f
+from ... import inside
+from ...contract import functions as f
 from . import tasks
 from .faults import alive, children, files, look, sound, until, wait_until
 from .test_deaths import QUICK, call
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 async def everything(board, sup):
@@ -203,7 +203,7 @@ def script(body, *args, **options):
 PRINTING = """
     import asyncio
     from supervisor import Supervisor
-    from tests.processes import tasks
+    from tests.kinds.processes import tasks
 
     async def main():
         async with Supervisor(max_processes=1) as sup:
@@ -232,7 +232,7 @@ def test_a_host_without_its_standard_files(tmp_path, closed):
     code = """
         import asyncio, os, sys
         from supervisor import Supervisor
-        from tests.processes import tasks
+        from tests.kinds.processes import tasks
 
         async def main():
             async with Supervisor(max_processes=2) as sup:
@@ -267,8 +267,8 @@ def test_a_loop_that_ends_without_a_shutdown_and_a_host_that_goes_on():
         import asyncio, gc, os, time
         from supervisor import Supervisor
         from tests import inside
-        from tests.processes import tasks
-        from tests.processes.faults import alive
+        from tests.kinds.processes import tasks
+        from tests.kinds.processes.faults import alive
 
         async def main():
             sup = Supervisor()

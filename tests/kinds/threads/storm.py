@@ -2,7 +2,7 @@
 pauses, while a worker carries out runs.
 
 Run in a process of its own, so that an exception which escapes cannot hide in a test runner:
-    python -m tests.threads.storm RUNS SWITCH_INTERVAL
+    python -m tests.kinds.threads.storm RUNS SWITCH_INTERVAL
 Its last line is a JSON object: what happened how often, and under "bad" what must never happen.
 """
 
@@ -19,8 +19,8 @@ from typing import Any
 
 from supervisor import StopInjected
 
-from .. import inside
-from ..inside import MISSING, Gate, Shield
+from ... import inside
+from ...inside import MISSING, Gate, Shield
 
 runs = 0
 seen: Counter[str] = Counter()

@@ -11,13 +11,13 @@ import pytest
 from .faults import alive, members, wait_until
 from .owner import STATES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LONGEST = 2.0  # seconds that a worker may live after its owner
 
 
 def own(state, board, **options):
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.processes.owner", state, str(board.path)], cwd=ROOT, text=True, **options
+        [sys.executable, "-m", "tests.kinds.processes.owner", state, str(board.path)], cwd=ROOT, text=True, **options
     )
 
 

@@ -10,13 +10,13 @@ import pytest
 
 from supervisor import Supervisor, SupervisorError
 
-from .. import inside
-from ..contract import functions as f
+from ... import inside
+from ...contract import functions as f
 from . import tasks
 from .faults import children, sound, until
 from .test_deaths import call
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def program(tmp_path, text):

@@ -19,8 +19,8 @@ from supervisor import (
     WorkerStopped,
 )
 
-from .. import inside
-from ..contract import functions as f
+from ... import inside
+from ...contract import functions as f
 from . import tasks
 from .faults import alive, look, sound, until
 

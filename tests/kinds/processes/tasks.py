@@ -202,7 +202,7 @@ def kills_itself(number):
 
 def dies_after_its_answer(value):
     """The result is sent; then the process is gone at once."""
-    from .. import inside_child
+    from ... import inside_child
 
     inside_child.die_after_answering()
     return value
@@ -210,7 +210,7 @@ def dies_after_its_answer(value):
 
 def dies_within_its_answer(size):
     """A part of the result is sent."""
-    from .. import inside_child
+    from ... import inside_child
 
     inside_child.die_within_answering(size // 2)
     return bytes(size)

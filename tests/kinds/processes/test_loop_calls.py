@@ -12,8 +12,8 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, RemoteError, Supervisor, WorkerDied
 
-from .. import inside
-from ..contract import errands as e
+from ... import inside
+from ...contract import loop_functions as e
 from . import tasks
 from .faults import sound, until
 

@@ -19,8 +19,8 @@ from supervisor import (
 
 from .. import inside
 from ..waiting import until
-from . import errands as e
 from . import functions as f
+from . import loop_functions as e
 from .test_stopping import PATIENT, started
 
 CALLING = EscalationPolicy(Ask(4))

@@ -10,8 +10,8 @@ import pytest
 
 from supervisor import RemoteError, Supervisor, WorkerExit, WorkerFailed
 
-from .. import inside
-from ..contract import functions as f
+from ... import inside
+from ...contract import functions as f
 from . import tasks
 from .faults import sound
 

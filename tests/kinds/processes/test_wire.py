@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ..inside import CAPACITY, HEAD, Receiver, framed, message, write
+from ...inside import CAPACITY, HEAD, Receiver, framed, message, write
 
 
 class Reader:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ..contract.functions import Board
+from ...contract.functions import Board
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""An owner of worker processes, to be killed: `python -m tests.processes.owner STATE BOARD`."""
+"""An owner of worker processes, to be killed: `python -m tests.kinds.processes.owner STATE BOARD`."""
 
 import asyncio
 import os
@@ -7,8 +7,8 @@ import time
 
 from supervisor import Supervisor
 
-from .. import inside
-from ..contract import functions as f
+from ... import inside
+from ...contract import functions as f
 from . import tasks
 
 STATES = {

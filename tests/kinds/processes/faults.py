@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from .. import inside
-from ..waiting import until
+from ... import inside
+from ...waiting import until
 
 
 def look(pid):

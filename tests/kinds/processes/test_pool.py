@@ -10,8 +10,8 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Kill, Supervisor, Terminate, WorkerDied, WorkerStopped
 
-from .. import inside
-from ..contract import functions as f
+from ... import inside
+from ...contract import functions as f
 from . import tasks
 from .faults import alive, files, sound, until
 from .test_deaths import call

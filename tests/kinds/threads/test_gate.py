@@ -14,10 +14,10 @@ import pytest
 
 from supervisor import StopInjected
 
-from .. import inside
-from ..inside import MISSING, Gate, Shield, injection_missing
+from ... import inside
+from ...inside import MISSING, Gate, Shield, injection_missing
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class InThread:
@@ -295,7 +295,7 @@ def test_other_users_of_the_api_are_not_disturbed() -> None:
 
 def storm(runs: int, switch_interval: float) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.threads.storm", str(runs), str(switch_interval)],
+        [sys.executable, "-m", "tests.kinds.threads.storm", str(runs), str(switch_interval)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -11,9 +11,9 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Kill, Supervisor, Terminate, WorkerStopped, WorkerTimeout
 
-from .. import inside
-from ..contract import functions as f
-from ..stepper import Stepper
+from ... import inside
+from ...contract import functions as f
+from ...stepper import Stepper
 from . import tasks
 from .faults import alive, members, sound, until
 from .test_deaths import QUICK, call
