@@ -81,7 +81,7 @@ async def _latency() -> dict[str, float]:
         loop_sup = Supervisor("piped", logger=SILENT, max_threads=1)
         timed_sup = Supervisor("timed", logger=SILENT, max_threads=1)
         with patch("supervisor._runtime.runtime.Inbox", PipeInbox):
-            loop_sup._attach()
+            loop_sup._binding.bind()
         async with loop_sup, timed_sup:
             calls[TIMEOUT] = lambda: timed_sup.run(noop, timeout=60)
             calls[NO_EVENTFD] = lambda: loop_sup.run(noop)
@@ -214,7 +214,7 @@ async def _looks() -> dict[str, float]:
     """Returns the nanoseconds that a call takes to learn that nobody wants to hear of it."""
     async with Supervisor("ours", logger=SILENT) as sup:
         await sup.run(noop)
-        runtime = sup._attached()
+        runtime = sup._binding.bind()
         future = runtime.calls.call(noop, ())
         looks = {LOGS: _look_for_logs, ALL: _look_for_all, "": _look_for_nobody}
         times = sized(200_000, 1_000)

@@ -21,7 +21,7 @@ import anyio
 import anyio.to_thread
 
 from supervisor import Supervisor
-from supervisor._api.supervisor import LoopView
+from supervisor._api.view import LoopView
 
 from .measure import SILENT, Goal, Table, sized
 from .peers import ANYIO, EXECUTOR, FLOOR, PEBBLE, RIE, RUN, TO_THREAD, VIEW, Floor, PebblePool, noop
@@ -86,10 +86,10 @@ async def _main(key: str, how: str) -> float:
     limiter, floor = anyio.CapacityLimiter(1), Floor(loop)
     pebble: Any = None if PebblePool is None else PebblePool(max_workers=1)
     sup = Supervisor("ours", logger=SILENT, max_threads=1)
-    sup._attach()
+    sup._binding.bind()
     view, patient, executor = (
-        LoopView(sup._attached().calls),
-        LoopView(sup._attached().calls, timeout=600),
+        LoopView(sup._binding.bind().calls),
+        LoopView(sup._binding.bind().calls, timeout=600),
         sup.executor(),
     )
     submits: dict[str, Callable[[Callable[[], object]], Awaitable[Any]]] = {

@@ -222,7 +222,7 @@ async def _parts() -> dict[str, float]:
     number = sized(10_000, 50)
     async with Supervisor("parts", logger=SILENT) as sup:
         view_of(sup)
-        runtime = sup._attached()
+        runtime = sup._binding.bind()
         inbox = runtime._inbox
         inbox._armed = True  # so that nothing is rung
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from supervisor import Supervisor
-    from supervisor._api.supervisor import LoopView
+    from supervisor._api.view import LoopView
 
 __all__ = [
     "ANYIO",
@@ -72,7 +72,7 @@ def noop() -> None:
 
 def view_of(sup: Supervisor) -> LoopView:
     """Returns what `sup.run` gives its calls to."""
-    sup._attach()
+    sup._binding.bind()
     assert sup._view is not None
     return sup._view
 

@@ -343,7 +343,7 @@ async def _injected() -> tuple[Moments, float]:
             at.struck = monotonic()
 
     async with Supervisor("spinning", logger=SILENT, policy=EscalationPolicy(Ask(0), Inject(5))) as sup:
-        runtime = sup._attached()
+        runtime = sup._binding.bind()
         threads, settle = runtime.kinds.threads, Calls.ended
         perform = threads.perform
 

@@ -14,8 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
-from ._api.group import GroupSupervisor
-from ._api.supervisor import Supervisor
+from ._api.integration import Integration, integration_of
 from ._core.outcome import Ended
 from ._core.policy import STEPS, STEPS_OF_KIND, Kind
 from ._observe.counters import Counters
@@ -30,6 +29,9 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from ._api.integration import Snapshot
+    from ._api.supervisor import Supervisor
 
 __all__ = ["METRICS", "STOP_BUCKETS", "Metric", "register", "unregister"]
 
@@ -173,7 +175,8 @@ def register(
         >>> registry.get_sample_value("supervisor_stopping", {"supervisor": "app"})
         0
     """
-    registry = _checked(sup, registry)
+    integration = _checked(sup)
+    registry = _checked_registry(registry)
     bounds = _checked_buckets(buckets)
     if registry is REGISTRY and any(name in os.environ for name in MULTIPROCESS):
         raise RuntimeError(
@@ -190,7 +193,7 @@ def register(
             except BaseException:
                 del _collectors[registry]
                 raise
-        collector.add(sup, bounds)
+        collector.add(sup, integration, bounds)
 
 
 def unregister(sup: Supervisor, *, registry: CollectorRegistry | None = None) -> None:
@@ -201,7 +204,8 @@ def unregister(sup: Supervisor, *, registry: CollectorRegistry | None = None) ->
         ValueError: It is a group.
         KeyError: It is not registered there.
     """
-    registry = _checked(sup, registry)
+    _checked(sup)
+    registry = _checked_registry(registry)
     with _registering:
         collector = _collectors.get(registry)
         if collector is None or not collector.has(sup):
@@ -215,11 +219,11 @@ def unregister(sup: Supervisor, *, registry: CollectorRegistry | None = None) ->
 MULTIPROCESS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
 
-def _checked(sup: object, registry: object) -> CollectorRegistry:
-    if not isinstance(sup, Supervisor):
-        raise TypeError(f"sup={sup!r}: must be a Supervisor")
-    if isinstance(sup, GroupSupervisor):
-        raise ValueError(f"sup={sup!r}: is a group, which its supervisor counts: give that one")  # noqa: TRY004
+def _checked(sup: Supervisor) -> Integration:
+    return integration_of(sup, "sup={!r}", no_group="is a group, which its supervisor counts: give that one")
+
+
+def _checked_registry(registry: object) -> CollectorRegistry:
     if registry is not None and not isinstance(registry, CollectorRegistry):
         raise TypeError(f"registry={registry!r}: must be a prometheus_client.CollectorRegistry or None")
     return registry or REGISTRY
@@ -238,36 +242,43 @@ def _checked_buckets(buckets: Sequence[object]) -> tuple[float, ...]:
 # ------------------------------------------------------------------------------------------------ scraping
 
 
+class Registered(NamedTuple):
+    sup: Supervisor
+    integration: Integration
+    counters: Counters
+
+
 class Collector:
     """All supervisors of one registry, as the registry asks for them: each name may be told once in a scrape."""
 
     def __init__(self) -> None:
-        self._registered: dict[str, tuple[Supervisor, Counters]] = {}
+        self._registered: dict[str, Registered] = {}
 
     @property
     def empty(self) -> bool:
         return not self._registered
 
     def has(self, sup: Supervisor) -> bool:
-        return self._registered.get(sup.name, (None,))[0] is sup
+        registered = self._registered.get(sup.name)
+        return registered is not None and registered.sup is sup
 
-    def add(self, sup: Supervisor, bounds: tuple[float, ...]) -> None:
+    def add(self, sup: Supervisor, integration: Integration, bounds: tuple[float, ...]) -> None:
         if self.has(sup):
             return
-        if sup.name in self._registered:
-            former, _ = self._registered[sup.name]
-            if former.report is None and former._lost is None:
+        former = self._registered.get(sup.name)
+        if former is not None:
+            if former.integration.report is None and not former.integration.lost:
                 raise ValueError(
-                    f"register({sup!r}): {former!r} is registered under this name: give each supervisor its own"
+                    f"register({sup!r}): {former.sup!r} is registered under this name: give each supervisor its own"
                 )
-            self.remove(former)
+            self.remove(former.sup)
         counters = Counters(bounds)
-        self._registered[sup.name] = sup, counters
-        sup._subscribers.add_counters(counters)
+        self._registered[sup.name] = Registered(sup, integration, counters)
+        integration.count(counters)
 
     def remove(self, sup: Supervisor) -> None:
-        _, counters = self._registered.pop(sup.name)
-        sup._subscribers.remove_counters(counters)
+        registered = self._registered.pop(sup.name)
+        registered.integration.stop_counting(registered.counters)
 
     def describe(self) -> Iterable[Family]:
         """Returns the metrics without samples, so that names that are taken are found at once."""
@@ -276,10 +287,10 @@ class Collector:
     def collect(self) -> Iterable[Family]:
         """Returns the metrics as they are now. Any thread."""
         families = {metric.name: metric.family() for metric in METRICS}
-        for name, (sup, counters) in sorted(self._registered.copy().items()):
-            if sup._lost is not None:
-                continue  # it belongs to the process that has been forked, and is told of there
-            for metric, numbers in (*_now(sup), *_counted(counters)):
+        for name, (_, integration, counters) in sorted(self._registered.copy().items()):
+            if integration.lost:
+                continue  # it belongs to the process that has been forked, whose own scrapes have it
+            for metric, numbers in (*_now(integration.snapshot()), *_counted(counters)):
                 family = families[metric.name]
                 assert not isinstance(family, HistogramMetricFamily)
                 for values, number in numbers.items():
@@ -298,25 +309,17 @@ Numbers: TypeAlias = "Mapping[tuple[str, ...], float]"
 """By the values of the labels, but for `supervisor`."""
 
 
-def _now(sup: Supervisor) -> Iterator[tuple[Metric, Numbers]]:
-    """Reads the gauges."""
-    runtime, settings = sup._runtime, sup._settings
-    statistics = sup.statistics()
-    capacity = {"thread": settings.max_threads, "process": settings.max_processes}
-    workers: Counter[tuple[str, ...]] = Counter()
-    abandoned: Counter[str] = Counter()
-    if runtime is not None:
-        workers.update(runtime.snapshot.census())
-        abandoned.update(run.kind.name for run in tuple(runtime.escalation.abandoned.values()))
-        capacity |= {kind.name: kind.capacity for kind in tuple(runtime.kinds)}
+def _now(snapshot: Snapshot) -> Iterator[tuple[Metric, Numbers]]:
+    """The gauges."""
+    workers = Counter(snapshot.workers)
     possible = [(kind, role, state) for kind in KINDS for role, states in STATES.items() for state in states]
     yield WORKERS, _with_zeros(workers, possible)
     yield QUEUED, {(kind,): workers[kind, "call", "queued"] for kind in KINDS}
-    yield CAPACITY, {(kind,): capacity[kind] for kind in KINDS}
-    yield THREADS, {(): statistics.threads}
-    yield PROCESSES, {(): statistics.processes}
-    yield ABANDONED, {(kind,): abandoned[kind] for kind in KINDS}
-    yield STOPPING, {(): int(statistics.stopping)}
+    yield CAPACITY, {(kind,): snapshot.capacity[kind] for kind in KINDS}
+    yield THREADS, {(): snapshot.threads}
+    yield PROCESSES, {(): snapshot.processes}
+    yield ABANDONED, {(kind,): snapshot.abandoned.get(kind, 0) for kind in KINDS}
+    yield STOPPING, {(): int(snapshot.stopping)}
 
 
 def _counted(counters: Counters) -> Iterator[tuple[Metric, Numbers]]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from ._api.group import GroupSupervisor
-from ._api.supervisor import Supervisor
+from ._api.integration import integration_of
 from ._core.errors import described
 from ._observe.notices import GroupEnded, LateReturn, Refused, RunSubmitted, ShutdownBegun, ShutdownEnded, StateChanged
 from ._observe.span_context import SpanContext
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context, Token
 
+    from ._api.integration import Integration
+    from ._api.supervisor import Supervisor
     from ._core.outcome import Ended, Outcome, Transition
     from ._core.report import ShutdownReport
     from ._observe.notices import Notice
-    from ._observe.subscribers import Subscribers
     from ._run.run import Run
 
 __all__ = ["Instrumentation", "instrument"]
@@ -63,22 +64,24 @@ def instrument(supervisor: Supervisor, *, tracer_provider: trace.TracerProvider 
         >>> instrumentation = instrument(sup)
         >>> instrumentation.undo()
     """
-    if not isinstance(supervisor, Supervisor):
-        raise TypeError(f"instrument(supervisor={supervisor!r}): must be a Supervisor")
-    if isinstance(supervisor, GroupSupervisor):
-        raise ValueError(  # noqa: TRY004  # a Supervisor it is
-            f"instrument(supervisor={supervisor!r}): is a group; instrument the supervisor that it belongs to"
-        )
+    integration = integration_of(
+        supervisor,
+        "instrument(supervisor={!r})",
+        no_group="is a group; instrument the supervisor that it belongs to",
+    )
     if tracer_provider is not None and not callable(getattr(tracer_provider, "get_tracer", None)):
         raise TypeError(f"instrument(tracer_provider={tracer_provider!r}): must be a TracerProvider or None")
-    subscribers = supervisor._subscribers
-    present = (getattr(subscriber, "__self__", None) for subscriber in subscribers.each())
-    if any(isinstance(other, Spans) and not other.undone for other in present):
-        raise supervisor._misused("is instrumented already: undo() that first")
+    present = _in_force.get(supervisor)
+    if present is not None and not present.undone:
+        raise integration.misused("is instrumented already: undo() that first")
     tracer = trace.get_tracer(__name__, tracer_provider=tracer_provider)
-    spans = Spans(supervisor.name, tracer, subscribers)
-    subscribers.subscribe(spans.receive)
+    spans = _in_force[supervisor] = Spans(integration, tracer)
+    integration.subscribe(spans.receive)
     return Instrumentation(spans)
+
+
+_in_force: WeakKeyDictionary[Supervisor, Spans] = WeakKeyDictionary()
+"""The spans of each supervisor that is or was instrumented; they know nothing of it but its port."""
 
 
 class Instrumentation:
@@ -115,7 +118,7 @@ class Trace:
 
 
 class Spans:
-    """Listens to one supervisor, and makes spans of what it hears.
+    """Makes spans of what one supervisor publishes.
 
     None of this happens in a worker's thread while its function runs: an exception that is injected cannot strike here.
 
@@ -123,10 +126,10 @@ class Spans:
         undone: No further span begins.
     """
 
-    def __init__(self, supervisor: str, tracer: trace.Tracer, subscribers: Subscribers) -> None:
-        self._supervisor = supervisor
+    def __init__(self, integration: Integration, tracer: trace.Tracer) -> None:
+        self._integration = integration
+        self._supervisor = integration.name
         self._tracer = tracer
-        self._subscribers = subscribers
         self._open: set[Run] = set()
         self._entered: dict[int, Context] = {}  # those in which a span is the current one, by their ids
         self._shutdowns: dict[str, trace.Span] = {}  # by the name of the group
@@ -137,9 +140,9 @@ class Spans:
         self._leave()
 
     def _leave(self) -> None:
-        """Stops listening once there is nothing left to end."""
+        """Unsubscribes once there is nothing left to end."""
         if self.undone and not self._open and not self._shutdowns:
-            self._subscribers.unsubscribe(self.receive)
+            self._integration.unsubscribe(self.receive)
 
     def receive(self, notice: Notice) -> None:
         match notice:

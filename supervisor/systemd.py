@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ._api.group import GroupSupervisor
-from ._api.supervisor import Supervisor
+from ._api.integration import integration_of
 from ._loop.clock import call_at
 from ._observe.notices import ShutdownBegun, ShutdownEnded, StateChanged
 
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from ._api.integration import Integration
+    from ._api.supervisor import Supervisor
     from ._core.outcome import Transition
     from ._core.report import ShutdownReport
     from ._loop.clock import Timer
@@ -79,17 +80,16 @@ def notify(supervisor: Supervisor) -> Notifier:
         >>> asyncio.run(main())
         False
     """
-    if not isinstance(supervisor, Supervisor):
-        raise TypeError(f"notify(supervisor={supervisor!r}): must be a Supervisor")
-    if isinstance(supervisor, GroupSupervisor):
-        raise ValueError(  # noqa: TRY004  # a Supervisor it is
-            f"notify(supervisor={supervisor!r}): is a group; give the supervisor whose end is that of the service"
-        )
-    supervisor._attach()
+    integration = integration_of(
+        supervisor,
+        "notify(supervisor={!r})",
+        no_group="is a group; give the supervisor whose end is that of the service",
+    )
+    loop = integration.bind()
     other = _speaker[0] if _speaker else None
     if other is not None and other.active:
-        raise supervisor._misused(f"cannot speak to systemd: {other!r} does already")
-    _speaker[:] = [Notifier(supervisor, _taken_from_environment())]
+        raise integration.misused(f"cannot speak to systemd: {other!r} does already")
+    _speaker[:] = [Notifier(integration, loop, _taken_from_environment())]
     return _speaker[0]
 
 
@@ -111,10 +111,9 @@ class Request:
 class Notifier:
     """What `notify` returns. Its methods belong to the event loop's thread, and do nothing where it is not active."""
 
-    def __init__(self, supervisor: Supervisor, request: Request | None) -> None:
+    def __init__(self, supervisor: Integration, loop: asyncio.AbstractEventLoop, request: Request | None) -> None:
         self._supervisor = supervisor
-        self._runtime = supervisor._attached()
-        self._loop: asyncio.AbstractEventLoop = self._runtime.loop
+        self._loop = loop
         self._pid = os.getpid()
         self._ready = False
         self._failed = False
@@ -122,7 +121,7 @@ class Notifier:
         self._retry: asyncio.TimerHandle | None = None
         self._timer: Timer | None = None  # for the next sign of life
         self._renewal: Timer | None = None
-        self._step: Transition | None = None  # the last one that nobody has been told of
+        self._step: Transition | None = None  # the last one that has not been reported
         self._socket: socket.socket | None = None
         if request is None:
             return
@@ -133,13 +132,13 @@ class Notifier:
         self._address = request.address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        supervisor._subscribers.subscribe(self._receive, watch=False)
+        supervisor.subscribe(self._receive, watch=False)
         if request.watchdog < math.inf:
             self._beat(request.watchdog / 2)
-        if self._runtime.closing is not None:
-            self._stopping(self._runtime.closing.reason)
-        if self._runtime.report is not None:
-            self._ended(self._runtime.report)
+        if supervisor.reason is not None:
+            self._stopping(supervisor.reason)
+        if supervisor.report is not None:
+            self._ended(supervisor.report)
 
     @property
     def active(self) -> bool:
@@ -157,7 +156,7 @@ class Notifier:
             RuntimeError: It was called outside the supervisor's event loop.
         """
         line = self._checked("ready", status)
-        if self._runtime.closing is None and not self._ready:
+        if self._supervisor.deadline is None and not self._ready:
             self._ready = True
             self._send("READY=1", *line)
         else:
@@ -175,20 +174,20 @@ class Notifier:
     def _checked(self, method: str, status: object) -> list[str]:
         if not isinstance(status, str):
             raise TypeError(f"{method}(status={status!r}): must be a string")
-        self._supervisor._attach()
+        self._supervisor.bind()  # raises in another loop
         return [_status(status)] if status else []
 
-    # -------------------------------------------------------------------------------- what is heard
+    # -------------------------------------------------------------------------------- what is received
 
     def _receive(self, notice: Notice) -> None:
         match notice:
             case ShutdownBegun(group=""):
                 self._stopping(notice.reason)
             case StateChanged(transition=transition) if (
-                transition.new == "stopping" and self._runtime.closing is not None
+                transition.new == "stopping" and self._supervisor.deadline is not None
             ):
                 if self._step is None:
-                    self._loop.call_soon(self._tell_step)  # of those of one turn of the loop, the last
+                    self._loop.call_soon(self._report_step)  # of those of one turn of the loop, the last
                 self._step = transition
             case ShutdownEnded(group=""):
                 self._ended(notice.report)
@@ -203,15 +202,15 @@ class Notifier:
         self._send(self._more_time())
         self._renewal = self._call_later(RENEWAL, self._renew)
 
-    def _tell_step(self) -> None:
+    def _report_step(self) -> None:
         step, self._step = self._step, None
         if step is not None and self.active:
-            left = len(self._runtime.tree.all) + sum(len(kind.calls) for kind in self._runtime.kinds)
+            left = self._supervisor.unended
             self._send(self._more_time(), _status(f"stopping: {left} left; {step.step} of {step.worker}"))
 
     def _ended(self, report: ShutdownReport) -> None:
         self._send(self._more_time(), _status(str(report).partition("\n")[0]))
-        self._supervisor._subscribers.unsubscribe(self._receive)
+        self._supervisor.unsubscribe(self._receive)
         self._flush()  # what has waited is tried once more
         for timer in (self._timer, self._renewal, self._retry):
             if timer is not None:
@@ -222,8 +221,8 @@ class Notifier:
 
     def _more_time(self) -> str:
         """Asks for the time until the deadline: systemd's own, `TimeoutStopSec`, may be shorter."""
-        closing = self._runtime.closing
-        left = math.inf if closing is None else closing.deadline - self._runtime.clock()
+        deadline = self._supervisor.deadline
+        left = math.inf if deadline is None else deadline - self._supervisor.clock()
         seconds = WITHOUT_DEADLINE if math.isinf(left) else max(0.0, left) + EXIT_SLACK
         return f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}"
 
@@ -233,7 +232,7 @@ class Notifier:
         self._timer = self._call_later(interval, partial(self._beat, interval))
 
     def _call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        clock = self._runtime.clock  # the ladder's, which a test may move
+        clock = self._supervisor.clock
         return call_at(self._loop, clock, clock() + seconds, callback)
 
     # -------------------------------------------------------------------------------- what is said
@@ -259,7 +258,7 @@ class Notifier:
     def _report(self, reason: str) -> None:
         if not self._failed:
             self._failed = True
-            self._runtime.log.write(logging.WARNING, "supervisor.notify_failed", reason=reason)
+            self._supervisor.log(logging.WARNING, "supervisor.notify_failed", reason=reason)
 
     def __repr__(self) -> str:
         return f"<Notifier of supervisor {self._supervisor.name!r}: {'' if self.active else 'not '}active>"

@@ -10,7 +10,7 @@ import contextlib
 import inspect
 import select
 import threading
-from types import CodeType, ModuleType
+from types import CodeType, ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 from supervisor import Restart
@@ -189,46 +189,46 @@ WHEN_WORKERS_CALL = Struck(
 
 def is_used(sup):
     """Whether it is bound to a loop."""
-    return sup._runtime is not None
+    return sup._binding.runtime is not None
 
 
 def settings(sup):
-    return sup._settings
+    return sup._binding.settings
 
 
 def clock_of(sup):
-    return sup._attached().clock
+    return sup._binding.reach().clock
 
 
 def default_policy(sup):
-    return sup._attached().rules.default_policy
+    return sup._binding.reach().rules.default_policy
 
 
 def steps_of_a_call_that_is_cancelled(sup):
-    return sup._attached().rules.make(None, "thread", False, False).own_steps
+    return sup._binding.reach().rules.make(None, "thread", False, False).own_steps
 
 
 def has_subscribers(sup):
     """Whether anybody has its calls watched."""
-    return bool(sup._subscribers)
+    return bool(sup._binding.subscribers)
 
 
 def has_any_subscriber(sup):
     """Whether anybody receives anything of what it publishes."""
-    return sup._subscribers.anybody
+    return sup._binding.subscribers.anybody
 
 
 @contextlib.contextmanager
 def subscribed(sup, receive):
-    sup._subscribers.subscribe(receive)
+    sup._binding.subscribers.subscribe(receive)
     try:
         yield
     finally:
-        sup._subscribers.unsubscribe(receive)
+        sup._binding.subscribers.unsubscribe(receive)
 
 
 def counters(sup):
-    return sup._subscribers.counters
+    return sup._binding.subscribers.counters
 
 
 def break_counters(*sups):
@@ -239,36 +239,36 @@ def break_counters(*sups):
 
 
 def logs_debug(sup):
-    return sup._attached().log.debug is not None
+    return sup._binding.reach().log.debug is not None
 
 
 def alarms_set(sup):
     """How many alarms it has set, for things that are over included."""
-    return len(sup._attached()._alarms._heap)
+    return len(sup._binding.reach()._alarms._heap)
 
 
 def names_taken(sup):
-    return sup._attached().names.taken
+    return sup._binding.reach().names.taken
 
 
 def something_is_posted(sup):
     """Whether something has come in from other threads that the loop has not looked at."""
-    return bool(sup._attached()._inbox._items)
+    return bool(sup._binding.reach()._inbox._items)
 
 
 def first_signal(sup):
-    return sup._runtime._signals.first
+    return sup._binding.runtime._signals.first
 
 
 def throw_dice(sup):
-    return sup._attached().tree._dice()
+    return sup._binding.reach().tree._dice()
 
 
 def copied_by_a_fork(*sups):
     """Does with supervisors what happens to them in a process that is forked; returns what shuts the first one down."""
-    original = sups[0]._attached()
+    original = sups[0]._binding.runtime
     for sup in sups:
-        sup._forked()
+        sup._binding._forked()
 
     async def shut_down():
         original.begin_shutdown()
@@ -280,7 +280,7 @@ def copied_by_a_fork(*sups):
 
 def let_go(sup):
     """Ends a worker whose loop is closed, and has the supervisor taken for one that was shut down."""
-    for run in sup._runtime.snapshot.live():
+    for run in sup._binding.runtime.snapshot.live():
         run.ctx.stop.set()
         run.ctx.stop.release()
     forget(sup)
@@ -288,7 +288,7 @@ def let_go(sup):
 
 def forget(sup):
     """Has a supervisor taken for one that was shut down."""
-    sup._runtime.report = "never"
+    sup._binding.runtime.report = "never"
 
 
 # ------------------------------------------------------------------------------------------------ runs
@@ -296,7 +296,7 @@ def forget(sup):
 
 def runs(sup):
     """Its runs that have not ended, calls and those of workers, in the order in which they came."""
-    return list(sup._attached().snapshot.live())
+    return list(sup._binding.reach().snapshot.live())
 
 
 def run_of(worker):
@@ -310,7 +310,7 @@ def run_of_call(future):
 
 def loop_view(sup):
     """What the loop gets for its `run_in_executor`."""
-    return sup._view
+    return sup._view_of("thread")
 
 
 def steps_of(run):
@@ -335,12 +335,12 @@ def is_watched(run):
 
 def gates(sup):
     """The gates of its runs on threads."""
-    return [run.handle for run in sup._attached().snapshot.live()]
+    return [run.handle for run in sup._binding.reach().snapshot.live()]
 
 
 def depth_of_shield(sup):
     """How deep in shields the run is that this very thread carries out."""
-    (mine,) = [run for run in sup._runtime.snapshot.live() if run.ident == threading.get_ident()]
+    (mine,) = [run for run in sup._binding.runtime.snapshot.live() if run.ident == threading.get_ident()]
     return mine.handle.depth
 
 
@@ -349,7 +349,7 @@ def stop_with_a_late_look(monkeypatch, sup, meanwhile):
 
     It must lead to something that comes in.
     """
-    inside = sup._attached()
+    inside = sup._binding.reach()
     drain = inside._inbox.drain
 
     def late(limit=None):
@@ -370,12 +370,12 @@ def stop_with_a_late_look(monkeypatch, sup, meanwhile):
 
 def nodes(sup):
     """The nodes of all workers that are in the tree, from any thread."""
-    return list(sup._attached().tree.all.values())
+    return list(sup._binding.reach().tree.all.values())
 
 
 def nodes_that_wait(sup):
     """Those that wait for others before they go on."""
-    return sup._attached().tree._waiting
+    return sup._binding.reach().tree._waiting
 
 
 def node_of(group):
@@ -426,7 +426,7 @@ def default_executor(sup):
 
 
 def clock_of_late_calls(sup):
-    return sup._default.late.clock
+    return sup._binding.late.clock
 
 
 # ------------------------------------------------------------------------------------------------ calls to the loop
@@ -434,11 +434,11 @@ def clock_of_late_calls(sup):
 
 def calls_open(sup):
     """What workers have called in the loop, and has not ended."""
-    return sup._attached().portal.open
+    return sup._binding.reach().portal.open
 
 
 def tasks_of_calls(sup):
-    return sup._attached().portal._tasks
+    return sup._binding.reach().portal._tasks
 
 
 # ------------------------------------------------------------------------------------------------ threads
@@ -452,14 +452,14 @@ class ThreadPool(NamedTuple):
 
 def threads(sup):
     """Its threads for calls: how many there are, how many are given up, and how many calls they can carry out."""
-    found = sup._attached().kinds.threads.pool
+    found = sup._binding.reach().kinds.threads.pool
     return ThreadPool(found.size, found.stuck, found.capacity)
 
 
 def retire_threads(sup):
     """Ends its threads that are idle, of which nobody else takes care once its loop is gone, and waits for them."""
-    sup._attached().kinds.threads.retire()
-    for thread in tuple(sup._attached().kinds.threads.launcher.living):
+    sup._binding.reach().kinds.threads.retire()
+    for thread in tuple(sup._binding.reach().kinds.threads.launcher.living):
         thread.join(5)
 
 
@@ -507,16 +507,18 @@ def is_sending(to):
 
 
 def _pool(sup):
-    return sup._attached().kinds.get("process").pool
+    return sup._binding.reach().kinds.get("process").pool
 
 
 @contextlib.contextmanager
 def given_up(sup):
     """Has all its processes taken for such as SIGKILL has not ended."""
-    lost = _pool(sup).lost
-    lost.update(_pool(sup).every)
+    abandoned = sup._binding.reach().escalation.abandoned
+    lost = {-process.pid: SimpleNamespace(pid=process.pid, ident=None) for process in processes(sup)}
+    abandoned.update(lost)
     yield
-    lost.clear()
+    for number in lost:
+        del abandoned[number]
 
 
 @contextlib.contextmanager

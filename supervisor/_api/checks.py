@@ -20,6 +20,7 @@ __all__ = [
     "check_kind",
     "checked_config",
     "checked_interval",
+    "checked_logger",
     "checked_name",
     "checked_names",
     "checked_optional_count",
@@ -88,6 +89,15 @@ def checked_config(config: object) -> Config:
     if config is not None and not isinstance(config, Config):
         raise TypeError(f"config={config!r}: must be what supervisor.config.load() returns, or None")
     return config or Config()
+
+
+LOG_METHODS = ("debug", "info", "warning", "error")
+
+
+def checked_logger(logger: Any) -> Any:
+    if logger is not None and not all(callable(getattr(logger, method, None)) for method in LOG_METHODS):
+        raise TypeError(f"logger={logger!r}: must have the methods {', '.join(LOG_METHODS)}")
+    return logger
 
 
 def checked_timeout(timeout: object) -> float | None:

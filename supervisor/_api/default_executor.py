@@ -6,11 +6,9 @@ import os
 import threading
 from _thread import get_ident
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._observe.subscribers import Subscribers
 from .._run.names import runs_in_context
 from .._worker.current import shielded
 from .executors import PoolExecutor
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._runtime.runtime import Runtime
-    from .._runtime.settings import Settings
-
-    NewShell = Callable[[asyncio.AbstractEventLoop, Settings, Subscribers, Runtime], Runtime]
+    from .binding import Binding
 
 __all__ = ["DefaultExecutor"]
 
@@ -41,22 +37,21 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
     executors when the interpreter exits, has none of it to wait for.
 
     It serves for as long as the loop does. Calls that come once the supervisor has begun to shut down are those of
-    other parts of the application, which end later: they run under a shell of their own, which ends with the loop.
+    other parts of the application, which end later: they run under a runtime of their own, which ends with the loop.
 
-    Attributes:
-        late: That shell, once there was such a call.
+    Args:
+        runtime: The runtime that it serves for.
+        binding: Gives it that of late calls, too.
     """
 
     no_inject_on_cancel = True
 
-    def __init__(self, runtime: Runtime, any_thread: Callable[[], Runtime], new_shell: NewShell) -> None:
+    def __init__(self, runtime: Runtime, binding: Binding) -> None:
         settings = runtime.settings
         ThreadPoolExecutor.__init__(self, settings.max_threads, settings.name)
         PoolExecutor.__init__(self, settings.name, "thread", self._serving)
-        self._any_thread = any_thread
-        self._new_runtime = new_shell
+        self._binding = binding
         self._main = runtime
-        self.late: Runtime | None = None
         self._over = threading.Event()
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -80,8 +75,9 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
             self._closed = True
         if not wait:
             self._over.set()
-            if self.late is not None:
-                self.late.kinds.threads.retire()  # the loop may never have been told to shut it down
+            late = self._binding.late
+            if late is not None:
+                late.kinds.threads.retire()  # the loop may never have been told to shut it down
         elif any(runtime.report is None for runtime in self._runtimes()):
             self._main.calls.refuse_blocking("shutdown(wait=True) of its default executor")
             self._call(self._shut_down)
@@ -114,14 +110,11 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
     def _runtimes(self) -> list[Runtime]:
         if self._main.pid != os.getpid():  # a fork: they have stayed behind
             return []
-        return [self._main] if self.late is None else [self._main, self.late]
+        return self._binding.runtimes()
 
     def _serving(self) -> Runtime:
-        """Returns the shell that takes a new call."""
-        runtime = self._any_thread()
+        """Returns the runtime that takes a new call."""
+        runtime = self._binding.reach()
         if runtime.closing is None or get_ident() != runtime.thread:
             return runtime
-        if self.late is None:
-            settings = replace(runtime.settings, name=f"{runtime.settings.name}-late")
-            self.late = self._new_runtime(runtime.loop, settings, Subscribers(), runtime)
-        return self.late
+        return self._binding.late_runtime()

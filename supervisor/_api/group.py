@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.outcome import WorkerState
@@ -12,7 +12,7 @@ from .._core.report import Statistics
 from .._core.values import checked_count, checked_reason, checked_seconds
 from .._loop.outlast import outlast
 from .._observe.transitions import Transitions
-from .supervisor import LoopView, Supervisor
+from .supervisor import Supervisor
 
 if TYPE_CHECKING:
     import signal
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from .._core.report import Health, ShutdownReport
     from .._runtime.nodes import GroupNode
-    from .._runtime.runtime import Runtime
     from .worker import Worker
 
 __all__ = ["GroupSupervisor"]
@@ -31,10 +30,9 @@ class GroupSupervisor(Supervisor):
     """What `Supervisor.group` returns. It shares the loop, the pools, the log and the signals of the root."""
 
     def __init__(self, parent: Supervisor, group: GroupNode) -> None:
-        self._parent = parent
         self._group = group
-        self._settings = parent._settings
-        self._view = LoopView(parent._attached().calls, group=group)
+        self._binding = parent._binding
+        self._view = None
         self._entered = False
 
     @property
@@ -53,14 +51,14 @@ class GroupSupervisor(Supervisor):
         """Refuses: an event loop has one default executor, and a group may end before it."""
         raise SupervisorMisused(
             f"group {self.name!r} cannot be the event loop's default executor, which outlives it: call "
-            f"install_as_default_executor() on the supervisor {self._settings.name!r} itself"
+            f"install_as_default_executor() on the supervisor {self._binding.settings.name!r} itself"
         )
 
     # ------------------------------------------------------------------------------------ what is there
 
     def workers(self) -> tuple[Worker, ...]:
         """Returns the workers and calls of this group, and of its groups, that have not ended. Any thread."""
-        runtime = self._runtime
+        runtime = self._binding.runtime
         return () if runtime is None else cast("tuple[Worker, ...]", tuple(runtime.snapshot.handles(self._group)))
 
     def statistics(self) -> Statistics:
@@ -80,7 +78,7 @@ class GroupSupervisor(Supervisor):
     def transitions(self, *, buffer: int = 1000) -> Transitions:
         """Opens an async iterator over the transitions of this group's workers; see `Supervisor.transitions`."""
         size = checked_count("transitions(buffer={!r})", buffer, least=1)
-        transitions = Transitions(size, self._attach, self._subscribers, f"{self.name}/")
+        transitions = Transitions(size, self._binding.bind, self._binding.subscribers, f"{self.name}/")
         if self.report is not None:
             transitions.end()
         return transitions
@@ -90,7 +88,7 @@ class GroupSupervisor(Supervisor):
     def request_shutdown(self, reason: str = "") -> None:
         """Begins the shutdown of this group soon, and returns at once. Any thread, and signal handlers."""
         checked_reason(reason)
-        runtime = self._attached()
+        runtime = self._binding.reach()
         self._group.asked = True
         try:
             runtime.loop.call_soon_threadsafe(runtime.close_group, self._group, None, reason)
@@ -100,8 +98,7 @@ class GroupSupervisor(Supervisor):
 
     async def wait_closed(self) -> ShutdownReport:
         """Waits until this group has been shut down, by itself or with the supervisor."""
-        self._attach()
-        runtime = self._attached()
+        runtime = self._binding.bind()
         while self._group.report is None:
             await runtime.workers.change_of(self._group)
         return self._group.report
@@ -123,16 +120,15 @@ class GroupSupervisor(Supervisor):
         seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
         checked_reason(reason)
         if self._group.report is None:
-            self._attach()
-            closed = self._attached().close_group(self._group, seconds, reason)
+            closed = self._binding.bind().close_group(self._group, seconds, reason)
             if cancelled := await outlast(closed):
                 raise cancelled
         return self._reported()
 
     async def __aenter__(self) -> Self:
-        self._attach()
+        self._binding.bind()
         if self._entered:
-            raise self._misused("has been entered already: `async with` it once")
+            raise SupervisorMisused(f"supervisor {self.name!r} has been entered already: `async with` it once")
         self._entered = True
         if self._group.over or self.report is not None:
             raise SupervisorClosed(f"group {self.name!r} has ended and cannot be entered; make a new one")
@@ -148,28 +144,6 @@ class GroupSupervisor(Supervisor):
         return f"<Supervisor, group {self.name!r}: {how}>"
 
     # ------------------------------------------------------------------------------------ its place in the tree
-
-    @property
-    def _runtime(self) -> Runtime | None:  # type: ignore[override]
-        return self._parent._runtime
-
-    @property
-    def _lost(self) -> str | None:  # type: ignore[override]
-        return self._parent._lost
-
-    @property
-    def _requested(self) -> str | None:  # type: ignore[override]
-        return self._parent._requested
-
-    @property
-    def _subscribers(self) -> Any:  # type: ignore[override]
-        return self._parent._subscribers
-
-    def _attach(self) -> asyncio.AbstractEventLoop:
-        return self._parent._attach()
-
-    def _any_thread(self) -> Runtime:
-        return self._parent._any_thread()
 
     def _scope(self) -> GroupNode:
         return self._group

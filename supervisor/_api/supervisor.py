@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import sys
-import weakref
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
@@ -17,21 +14,21 @@ from .._core.values import checked_count, checked_reason, checked_seconds
 from .._core.verdict import error_of_start
 from .._loop.outlast import outlast
 from .._loop.signals import checked_signals
-from .._observe.subscribers import Subscribers
 from .._observe.transitions import Transitions
 from .._run.names import qualname
 from .._runtime.health import SHUTTING_DOWN, health_of
 from .._runtime.nodes import GroupNode, Node, WorkerNode
-from .._runtime.runtime import Runtime
 from .._runtime.settings import Settings
 from .._runtime.shutdown import OnAbandoned
 from .._worker.current import shielded
+from .binding import Binding
 from .checks import (
     check_choice,
     check_function,
     check_kind,
     checked_config,
     checked_interval,
+    checked_logger,
     checked_name,
     checked_names,
     checked_optional_count,
@@ -41,11 +38,12 @@ from .checks import (
 )
 from .default_executor import DefaultExecutor
 from .executors import PoolExecutor
-from .worker import Worker
+from .view import LoopView
 
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Executor
     from types import TracebackType
     from typing import Self
 
@@ -53,9 +51,8 @@ if TYPE_CHECKING:
     from .._core.report import ShutdownReport
     from .._core.restart import Restart
     from .._run.futures import CallFuture
-    from .._run.ports import WorkerKind
-    from .._runtime.calls import Calls
     from ..config import Config
+    from .worker import Worker
 
 __all__ = ["Supervisor"]
 
@@ -131,11 +128,10 @@ class Supervisor:
         check_choice("strategy", strategy, get_args(Strategy))
         check_choice("on_exhausted", on_exhausted, get_args(OnExhausted))
         check_choice("on_abandoned", on_abandoned, get_args(OnAbandoned))
-        if logger is not None and not all(callable(getattr(logger, method, None)) for method in LOG_METHODS):
-            raise TypeError(f"logger={logger!r}: must have the methods {', '.join(LOG_METHODS)}")
+        logger = checked_logger(logger)
         configured = checked_config(config)
         named, seconds = checked_policy(policy), checked_seconds("shutdown_timeout={!r}", shutdown_timeout)
-        self._settings = Settings(
+        settings = Settings(
             name=checked_name(name),
             policy=configured.policy or named,
             shutdown_timeout=configured.shutdown_in(seconds),
@@ -151,25 +147,21 @@ class Supervisor:
             config=configured,
             logger=logger,
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._runtime: Runtime | None = None
-        self._subscribers = Subscribers()
+        self._binding = Binding(settings)
         self._view: LoopView | None = None  # of calls without options, in threads
         self._default: DefaultExecutor | None = None
-        self._requested: str | None = None
-        self._lost: str | None = None
         self._entered = False
-        _everyone.add(self)
 
     @property
     def name(self) -> str:
         """Its name."""
-        return self._settings.name
+        return self._binding.settings.name
 
     @property
     def report(self) -> ShutdownReport | None:
         """What the shutdown met; None until it has ended. Any thread."""
-        return None if self._runtime is None else self._runtime.report
+        runtime = self._binding.runtime
+        return None if runtime is None else runtime.report
 
     # ------------------------------------------------------------------------------------ work
 
@@ -227,13 +219,16 @@ class Supervisor:
             >>> asyncio.run(main())
             (3, 2)
         """
-        loop = self._attach()
+        binding = self._binding
+        loop = binding.loop
+        if loop is None or loop is not asyncio._get_running_loop():
+            loop = binding.bind().loop
         check_function("run", fn)
         if timeout is None and policy is None and name is None:
-            view = self._view if kind == "thread" else self._view_of(kind)
+            view = (kind == "thread" and self._view) or self._view_of(kind)
         else:
             check_kind(kind)
-            runtime = self._attached()
+            runtime = binding.bind()
             view = LoopView(
                 runtime.calls,
                 checked_timeout(timeout),
@@ -247,7 +242,7 @@ class Supervisor:
             return cast("T", await future)
         except asyncio.CancelledError:
             if not future.run.over:
-                await outlast(self._attached().escalation.end_of(future.run), cancelled=True)
+                await outlast(binding.bind().escalation.end_of(future.run), cancelled=True)
             raise
         finally:
             del future  # it holds the error whose traceback holds this frame
@@ -309,12 +304,11 @@ class Supervisor:
             >>> asyncio.run(main())
             {'stopped': 1}
         """
-        self._attach()
+        runtime = self._binding.bind()
         check_function("start", fn)
         if inspect.isgeneratorfunction(fn):
             raise TypeError(f"start(fn={qualname(fn)}): is a generator function, whose body nobody would run")
         check_kind(kind)
-        runtime = self._attached()
         life = WorkerNode(
             self._scope(),
             runtime.kinds.get(kind),
@@ -351,23 +345,25 @@ class Supervisor:
 
     def _scope(self) -> GroupNode:
         """What its workers are members of."""
-        return self._attached().tree.root
+        return self._binding.reach().tree.root
 
     def _view_of(self, kind: Kind) -> LoopView:
-        """Returns what calls without options go through that do not run in threads."""
-        view = self._process_view
-        if view is None or kind != "process":
-            check_kind(kind)
-            runtime = self._attached()
-            view = self._process_view = LoopView(runtime.calls, kind=runtime.kinds.get(kind), group=self._call_group())
-        return view
+        """Returns what calls without options go through."""
+        check_kind(kind)
+        runtime = self._binding.bind()
+        if kind == "thread":
+            self._view = LoopView(runtime.calls, group=self._call_group())
+            return self._view
+        if self._process_view is None:
+            self._process_view = LoopView(runtime.calls, kind=runtime.kinds.get(kind), group=self._call_group())
+        return self._process_view
 
     def _call_group(self) -> GroupNode | None:
         """The group that its calls belong to; None for the supervisor itself."""
         return None
 
     def _comes_after(self, name: str) -> Node:
-        member = self._attached().names.node(self._scope(), name)
+        member = self._binding.bind().names.node(self._scope(), name)
         if member is None:
             raise ValueError(f"after={name!r}: supervisor {self.name!r} has no live worker or group of this name")
         return member
@@ -407,7 +403,7 @@ class Supervisor:
         """
         from .group import GroupSupervisor  # noqa: PLC0415  # it is a Supervisor itself
 
-        self._attach()
+        runtime = self._binding.bind()
         check_choice("strategy", strategy, get_args(Strategy))
         check_choice("on_exhausted", on_exhausted, get_args(OnExhausted))
         group = GroupNode(
@@ -418,7 +414,7 @@ class Supervisor:
             policy=checked_policy(policy),
             after=tuple(self._comes_after(other) for other in checked_names("after", after)),
         )
-        self._attached().add_group(group, checked_name(name))
+        runtime.add_group(group, checked_name(name))
         return GroupSupervisor(self, group)
 
     def executor(self, kind: Literal["thread", "process"] = "thread") -> Executor:
@@ -461,7 +457,7 @@ class Supervisor:
             1024
         """
         check_kind(kind)
-        return PoolExecutor(self.name, kind, self._any_thread, self._call_group())
+        return PoolExecutor(self.name, kind, self._binding.reach, self._call_group())
 
     def install_as_default_executor(self) -> None:
         """Has all `asyncio.to_thread` and `run_in_executor(None, ...)` of its event loop run on its threads.
@@ -498,12 +494,11 @@ class Supervisor:
             >>> asyncio.run(main())
             'who-1'
         """
-        loop = self._attach()
-        runtime = self._attached()
+        runtime = self._binding.bind()
         runtime.refuse_if_closing()
         if self._default is None:
-            self._default = DefaultExecutor(runtime, self._any_thread, self._new_runtime)
-        loop.set_default_executor(self._default)
+            self._default = DefaultExecutor(runtime, self._binding)
+        runtime.loop.set_default_executor(self._default)
 
     # ------------------------------------------------------------------------------------ what is there
 
@@ -515,7 +510,8 @@ class Supervisor:
             ()
         """
         with shielded():
-            return () if self._runtime is None else cast("tuple[Worker, ...]", tuple(self._runtime.snapshot.handles()))
+            runtime = self._binding.runtime
+            return () if runtime is None else cast("tuple[Worker, ...]", tuple(runtime.snapshot.handles()))
 
     def stacks(self) -> dict[str, str]:
         """Returns where each worker that runs stands now, by its name, as the text of a traceback. Any thread.
@@ -534,7 +530,8 @@ class Supervisor:
             0
         """
         with shielded():
-            return Statistics(self.name) if self._runtime is None else self._runtime.snapshot.statistics()
+            runtime = self._binding.runtime
+            return Statistics(self.name) if runtime is None else runtime.snapshot.statistics()
 
     def health(self, *, max_abandoned: int | None = None, max_exhausted: int = 0) -> Health:
         """Returns whether it takes work, and whether it can go on, for the probes of a platform. Any thread.
@@ -561,10 +558,10 @@ class Supervisor:
         most_abandoned = checked_optional_count("max_abandoned", max_abandoned, least=0)
         most_exhausted = checked_count("max_exhausted={!r}", max_exhausted, least=0)
         with shielded():
-            runtime, lost = self._runtime, self._lost
+            runtime, lost = self._binding.runtime, self._binding.lost
             if lost is not None:
                 return Health(self.name, ready=False, live=False, reasons=(lost,))
-            asked = self._requested is not None
+            asked = self._binding.requested is not None
             if runtime is None:
                 return Health(self.name, ready=not asked, live=True, reasons=(SHUTTING_DOWN,) if asked else ())
             return health_of(
@@ -572,7 +569,7 @@ class Supervisor:
                 runtime,
                 self._scope(),
                 asked=asked,
-                max_abandoned=self._settings.max_threads if most_abandoned is None else most_abandoned,
+                max_abandoned=self._binding.settings.max_threads if most_abandoned is None else most_abandoned,
                 max_exhausted=most_exhausted,
             )
 
@@ -590,7 +587,7 @@ class Supervisor:
             TypeError, ValueError: `buffer` is wrong.
         """
         size = checked_count("transitions(buffer={!r})", buffer, least=1)
-        transitions = Transitions(size, self._attach, self._subscribers)
+        transitions = Transitions(size, self._binding.bind, self._binding.subscribers)
         if self.report is not None:
             transitions.end()
         return transitions
@@ -625,8 +622,7 @@ class Supervisor:
             'SIGTERM'
         """
         wanted = checked_signals(self.name, signals)
-        self._attach()
-        return await self._attached().wait_for_signal(wanted)
+        return await self._binding.bind().wait_for_signal(wanted)
 
     def request_shutdown(self, reason: str = "") -> None:
         """Begins the shutdown soon, and returns at once. Any thread, and signal handlers: it takes no lock.
@@ -645,8 +641,8 @@ class Supervisor:
         """
         checked_reason(reason)
         # First written, then looked: a first use that comes in between sees the one or is seen.
-        self._requested = reason
-        runtime = self._runtime
+        self._binding.requested = reason
+        runtime = self._binding.runtime
         if runtime is not None:
             try:
                 with shielded():
@@ -662,8 +658,7 @@ class Supervisor:
             RuntimeError: It was called in another event loop than its own, in another process, or under trio.
         """
         if self.report is None:
-            self._attach()
-            await asyncio.wait((self._attached().closed,))
+            await asyncio.wait((self._binding.bind().closed,))
         return self._reported()
 
     async def shutdown(self, *, timeout: float | None = None, reason: str = "") -> ShutdownReport:
@@ -687,8 +682,7 @@ class Supervisor:
         seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
         checked_reason(reason)
         if self.report is None:
-            self._attach()
-            runtime = self._attached()
+            runtime = self._binding.bind()
             runtime.begin_shutdown(seconds, reason)
             if cancelled := await outlast(runtime.closed):
                 raise cancelled
@@ -696,9 +690,9 @@ class Supervisor:
 
     async def __aenter__(self) -> Self:
         closed = self.report is not None
-        self._attach()
+        self._binding.bind()
         if self._entered and not closed:
-            raise self._misused("has been entered already: `async with` it once")
+            raise SupervisorMisused(f"supervisor {self.name!r} has been entered already: `async with` it once")
         self._entered = True
         if closed:
             raise SupervisorClosed(
@@ -710,146 +704,22 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.shutdown()
-        failure = None if self._runtime is None else self._runtime.failure
+        runtime = self._binding.runtime
+        failure = None if runtime is None else runtime.failure
         if failure is not None and error is None:
             raise failure
         if failure is not None and error is not None:
             error.add_note(f"supervisor {self.name!r} has shut down: {failure}")
 
     def __repr__(self) -> str:
-        if self._runtime is None:
-            return f"<Supervisor {self.name!r}: {'lost in a fork' if self._lost else 'not used yet'}>"
-        if self._runtime.report is not None:
+        runtime = self._binding.runtime
+        if runtime is None:
+            return f"<Supervisor {self.name!r}: {'lost in a fork' if self._binding.lost else 'not used yet'}>"
+        if runtime.report is not None:
             return f"<Supervisor {self.name!r}: shut down>"
-        how = "running" if self._runtime.closing is None else "shutting down"
-        return f"<Supervisor {self.name!r}: {how}, {len(self._runtime.snapshot.handles())} workers>"
-
-    # ------------------------------------------------------------------------------------ its event loop
-
-    def _attach(self) -> asyncio.AbstractEventLoop:
-        """Returns the running loop, which is the supervisor's own from its first use on."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise self._misused(self._lost or (_why_no_loop() if self._loop is None else ANOTHER_LOOP)) from None
-        if loop is self._loop:
-            return loop
-        if self._lost is not None:
-            raise self._misused(self._lost)
-        if getattr(sys.modules.get("supervisor._kinds.processes.child.main"), "importing_main", False):
-            raise self._misused(NO_GUARD)
-        if self._loop is not None:
-            raise self._misused(ANOTHER_LOOP)
-        runtime = self._make_runtime(loop)
-        self._loop, self._runtime, self._view = loop, runtime, LoopView(runtime.calls)
-        if self._requested is not None:
-            runtime.begin_shutdown(None, self._requested)
-        return loop
-
-    def _make_runtime(self, loop: asyncio.AbstractEventLoop) -> Runtime:
-        return self._new_runtime(loop, self._settings, self._subscribers)
-
-    def _new_runtime(
-        self, loop: asyncio.AbstractEventLoop, settings: Settings, subscribers: Subscribers, like: Runtime | None = None
-    ) -> Runtime:
-        return Runtime(loop, settings, subscribers, Worker, like=like)
-
-    def _runtimes(self) -> list[Runtime]:
-        """Returns its shell, and that of its default executor's late calls, as far as they are there."""
-        if self._runtime is None:
-            return []
-        late = None if self._default is None else self._default.late
-        return [self._runtime] if late is None else [self._runtime, late]
-
-    def _any_thread(self) -> Runtime:
-        """Returns the shell; binds to the running loop where that has not been done yet."""
-        runtime = self._runtime
-        if runtime is not None:
-            return runtime
-        self._attach()
-        return self._attached()
-
-    def _attached(self) -> Runtime:
-        assert self._runtime is not None
-        return self._runtime
+        how = "running" if runtime.closing is None else "shutting down"
+        return f"<Supervisor {self.name!r}: {how}, {len(runtime.snapshot.handles())} workers>"
 
     def _reported(self) -> ShutdownReport:
         assert self.report is not None
         return self.report
-
-    def _misused(self, how: str) -> SupervisorMisused:
-        return SupervisorMisused(f"supervisor {self.name!r} {how}")
-
-    def _forked(self) -> None:
-        """This process is a copy: the threads and the loop have stayed behind."""
-        if self._runtime is not None:
-            self._runtime.forked()
-        if self._loop is not None:
-            self._loop = self._runtime = self._view = self._process_view = None
-            self._lost = f"was used in process {os.getppid()} before the fork: build one in this process"
-
-
-class LoopView(Executor):
-    """The pool as `loop.run_in_executor` takes it, with the options of a call.
-
-    Its `submit` gives an asyncio future, which `run_in_executor` passes on as it is: no future of concurrent.futures is
-    made, and none is wrapped. On the loop's thread only.
-    """
-
-    def __init__(
-        self,
-        calls: Calls,
-        timeout: float | None = None,
-        policy: EscalationPolicy | None = None,
-        name: str | None = None,
-        kind: WorkerKind | None = None,
-        group: GroupNode | None = None,
-    ) -> None:
-        self._calls = calls
-        self._group = group
-        self._kind = kind
-        self._timeout = timeout
-        self._policy = policy
-        self._name = name
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
-        return self._calls.call(fn, args, self._timeout, self._policy, self._name, self._kind, self._group)
-
-
-# ------------------------------------------------------------------------------------------------ after a fork
-
-_everyone: weakref.WeakSet[Supervisor] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for supervisor in _everyone:
-        supervisor._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-# ------------------------------------------------------------------------------------------------ checks
-
-ANOTHER_LOOP = (
-    "is bound to another event loop: build one in each loop, where it is used, or go through its own with "
-    "asyncio.run_coroutine_threadsafe(...)"
-)
-
-NO_GUARD = (
-    "is used by the main module while a worker process imports that module to find a function of it: "
-    'put what starts the program under `if __name__ == "__main__":`'
-)
-
-LOG_METHODS = ("debug", "info", "warning", "error")
-
-
-def default_threads() -> int:
-    return min(32, (os.cpu_count() or 1) + 4)
-
-
-def _why_no_loop() -> str:
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        return "works on asyncio only: under trio, use it through asyncio, or trio's own threads"
-    return "needs a running asyncio event loop: use it inside asyncio.run(...)"

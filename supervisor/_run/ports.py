@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from threading import Thread
 
     from .._core.ladder import Cause
     from .._core.outcome import Outcome, WorkerState
@@ -129,6 +130,11 @@ class WorkerKind(Protocol):
     @property
     def alive(self) -> int:
         """How many threads or processes there are."""
+        ...
+
+    @property
+    def living(self) -> Iterable[Thread | int]:
+        """The threads, or the numbers of the processes, that there are. Any thread."""
         ...
 
     def prepare(self, run: Run) -> None:

@@ -329,6 +329,11 @@ class FakeKind:
     def alive(self) -> int:
         return len(self._running)
 
+    @property
+    def living(self) -> tuple[()]:
+        """There are no threads, and no processes."""
+        return ()
+
     def prepare(self, run: Run) -> None:
         if self._fakes.script_of(run) is None:
             raise _unscripted(run)

@@ -12,21 +12,18 @@ import traceback
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakSet
 
-from .._api.supervisor import _everyone
+from .._api.inspection import Inspection, inspections
 from .._core.values import checked_seconds
-from .._kinds.threads import Threads
 from .._kinds.threads.stack import INNERMOST, stack_of
-from .._worker.current import shielded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
-    from .._api.supervisor import Supervisor
     from .._api.worker import Worker
 
 __all__ = ["LeakCheck"]
@@ -82,17 +79,18 @@ class LeakCheck:
     def __init__(self, *, grace: float = 1.0, ignore: Iterable[str] = ()) -> None:
         self._grace = checked_seconds("LeakCheck(grace={!r})", grace)
         self._ignored = (*OF_OTHERS, *ignore)
-        self._supervisors: WeakSet[Supervisor] = WeakSet()
-        self._lost: WeakSet[Supervisor] = WeakSet()
+        self._known: WeakSet[object] = WeakSet()  # the identities of the supervisors that were there
+        self._stranded: WeakSet[object] = WeakSet()
         self._workers: set[tuple[int, str]] = set()
         self._threads: set[threading.Thread] = set()
         self._processes: set[Process] = set()
 
     def look(self) -> None:
         """Takes note of what is there already, as entering the block does."""
-        self._supervisors = WeakSet(_everyone)
-        self._lost = WeakSet(supervisor for supervisor in self._supervisors if _is_lost(supervisor))
-        self._workers = {_key(known, worker) for known in self._supervisors for worker in _workers_of(known)}
+        here = inspections()
+        self._known = WeakSet(supervisor.identity for supervisor in here)
+        self._stranded = WeakSet(supervisor.identity for supervisor in here if supervisor.stranded)
+        self._workers = {_key(known, worker) for known in here for worker in known.workers()}
         self._threads = set(threading.enumerate())
         self._processes = set(_children())
 
@@ -122,23 +120,23 @@ class LeakCheck:
         return [*map(str, left)]
 
     def _left(self) -> list[Left]:
-        here = list(_everyone)
+        here = inspections()
         unclosed = [supervisor for supervisor in here if self._is_left(supervisor)]
-        kept = [supervisor for supervisor in here if supervisor in self._supervisors and supervisor not in unclosed]
+        kept = [known for known in here if known.identity in self._known and known not in unclosed]
         left: list[Left] = [LeftSupervisor(supervisor) for supervisor in unclosed]
         left += [
             LeftWorker(supervisor, worker)
             for supervisor in kept
-            for worker in _workers_of(supervisor)
+            for worker in supervisor.workers()
             if _key(supervisor, worker) not in self._workers
         ]
-        threads = {thread for supervisor in kept for thread in _threads_of(supervisor)} | self._threads
+        threads = {thread for supervisor in kept for thread in supervisor.threads()} | self._threads
         left += [
             LeftThread(thread)
             for thread in threading.enumerate()
             if thread not in threads and not isinstance(thread, threading._DummyThread) and self._blames(thread.name)
         ]
-        pids = {pid for supervisor in kept for pid in _pids_of(supervisor)}
+        pids = {pid for supervisor in kept for pid in supervisor.pids()}
         left += [
             process
             for process in _children()
@@ -146,11 +144,12 @@ class LeakCheck:
         ]
         return left
 
-    def _is_left(self, supervisor: Supervisor) -> bool:
+    def _is_left(self, supervisor: Inspection) -> bool:
         """Whether it is new and open; or was there before, and its loop has been closed since."""
-        if supervisor._runtime is None or supervisor.report is not None:
+        if not supervisor.open:
             return False
-        return supervisor not in self._supervisors or (_is_lost(supervisor) and supervisor not in self._lost)
+        is_new = supervisor.identity not in self._known
+        return is_new or (supervisor.stranded and supervisor.identity not in self._stranded)
 
     def _blames(self, text: str) -> bool:
         return not any(fnmatchcase(text, pattern) for pattern in self._ignored)
@@ -158,18 +157,18 @@ class LeakCheck:
 
 @dataclass(frozen=True)
 class LeftSupervisor:
-    supervisor: Supervisor
+    supervisor: Inspection
 
     def __str__(self) -> str:
         text = f"- supervisor {self.supervisor.name!r}, which was not shut down"
-        if _is_lost(self.supervisor):
+        if self.supervisor.stranded:
             text += ", and whose event loop is closed"
         return "\n".join([text, *(f"  {_described(worker)}" for worker in self.supervisor.workers())])
 
 
 @dataclass(frozen=True)
 class LeftWorker:
-    supervisor: Supervisor
+    supervisor: Inspection
     worker: Worker
 
     def __str__(self) -> str:
@@ -201,47 +200,13 @@ class Process:
 
 Left: TypeAlias = LeftSupervisor | LeftWorker | LeftThread | Process
 
-# ------------------------------------------------------------------------------------------------ supervisors
 
-
-def _is_lost(supervisor: Supervisor) -> bool:
-    return supervisor._loop is not None and supervisor._loop.is_closed() and supervisor.report is None
-
-
-def _key(supervisor: Supervisor, worker: Worker) -> tuple[int, str]:
-    return id(supervisor), worker.name
+def _key(supervisor: Inspection, worker: Worker) -> tuple[int, str]:
+    return id(supervisor.identity), worker.name
 
 
 def _described(worker: Worker) -> str:
     return f"worker {worker.name!r} ({worker.kind}, {worker.state})"
-
-
-def _workers_of(supervisor: Supervisor) -> Iterator[Worker]:
-    """The workers of a supervisor, and late calls of its default executor."""
-    for runtime in supervisor._runtimes():
-        with shielded():
-            workers = runtime.snapshot.handles()
-        yield from cast("list[Worker]", workers)
-
-
-def _threads_of(supervisor: Supervisor) -> Iterator[threading.Thread]:
-    """The threads of a supervisor, but for those that it has given up."""
-    for runtime in supervisor._runtimes():
-        if isinstance(runtime.kinds.threads, Threads):
-            given_up = {run.ident for run in runtime.escalation.abandoned.values()}
-            yield from (
-                thread for thread in tuple(runtime.kinds.threads.launcher.living) if thread.ident not in given_up
-            )
-
-
-def _pids_of(supervisor: Supervisor) -> Iterator[int]:
-    """The processes of a supervisor, but for those that it has given up."""
-    runtime = supervisor._runtime
-    for kind in () if runtime is None else tuple(runtime.kinds)[1:]:
-        from .._kinds.processes import Processes  # noqa: PLC0415  # not needed for threads
-
-        if isinstance(kind, Processes):
-            yield from (process.pid for process in tuple(kind.pool.every) if process not in kind.pool.lost)
 
 
 # ------------------------------------------------------------------------------------------------ threads, processes

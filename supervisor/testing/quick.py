@@ -5,21 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from .._api.inspection import inspection_of
 from .._api.supervisor import Supervisor
-from .._api.worker import Worker
 from .._core.policy import Ask, EscalationPolicy, Inject, Kill, Terminate
-from .._observe.notices import StateChanged
-from .._runtime.runtime import Runtime
 from .virtual_time import VirtualTime
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
     from .._core.outcome import Outcome
-    from .._observe.notices import Notice
-    from .._observe.subscribers import Subscribers
-    from .._run.run import Run
-    from .._runtime.settings import Settings
 
 __all__ = ["QUICK_LADDER", "QuickSupervisor", "closed"]
 
@@ -47,19 +41,15 @@ class QuickSupervisor(Supervisor):
     def __init__(self, name: str, *, ladder: EscalationPolicy = QUICK_LADDER, **options: Any) -> None:
         options.setdefault("shutdown_timeout", QUICK_SHUTDOWN)
         super().__init__(name, **options)
-        self._ladder = ladder
-        self._abandoned: dict[Run, Outcome] = {}
+        self._abandoned: list[Outcome] = []
         self._closer: AsyncGenerator[None, None] | None = None
+        self._inspection = inspection_of(self)
+        self._inspection.prepare(ladder=ladder, bound=self._watch_the_loop, abandoned=self._abandoned.append)
 
     @property
     def abandoned(self) -> tuple[Outcome, ...]:
         """The workers that it had to abandon, whatever became of them afterwards."""
-        return tuple(self._abandoned.values())
-
-    def _receive(self, notice: Notice) -> None:
-        """Keeps what it has to abandon."""
-        if isinstance(notice, StateChanged) and notice.outcome is not None and notice.outcome.ended == "abandoned":
-            self._abandoned[notice.run] = notice.outcome
+        return tuple(self._abandoned)
 
     def close(self) -> None:
         """Shuts it down from outside of its event loop, if that is still open.
@@ -67,7 +57,7 @@ class QuickSupervisor(Supervisor):
         Raises:
             RuntimeError: The loop is closed, and the supervisor is not; or this is called in the loop itself.
         """
-        loop, closer = self._loop, self._closer
+        loop, closer = self._inspection.loop, self._closer
         if loop is None or closer is None or self.report is not None:
             return
         if loop.is_closed():
@@ -78,31 +68,20 @@ class QuickSupervisor(Supervisor):
         if loop.is_running():
             if asyncio._get_running_loop() is loop:
                 raise RuntimeError(f"supervisor {self.name!r}: await its shutdown(), as this is its own event loop")
-            limit = self._settings.shutdown_timeout + SLACK
+            limit = self._inspection.shutdown_timeout + SLACK
             asyncio.run_coroutine_threadsafe(closer.aclose(), loop).result(limit)
         else:
             loop.run_until_complete(closer.aclose())
 
-    def _make_runtime(self, loop: asyncio.AbstractEventLoop) -> Runtime:
+    def _watch_the_loop(self) -> None:
         self._closer = self._close_with_the_loop()
         begin(self._closer)
-        return super()._make_runtime(loop)
-
-    def _new_runtime(
-        self, loop: asyncio.AbstractEventLoop, settings: Settings, subscribers: Subscribers, like: Runtime | None = None
-    ) -> Runtime:
-        """Makes a runtime whose default ladder is short.
-
-        It is not named as the user's policy: that would have calls injected at their own timeout.
-        """
-        subscribers.subscribe(self._receive, watch=False)
-        return Runtime(loop, settings, subscribers, Worker, default_policy=self._ladder, like=like)
 
     async def _close_with_the_loop(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            clock = self._attached().clock
+            clock = self._inspection.clock
             if isinstance(clock, VirtualTime):
                 clock.flow()
             await self.shutdown()
@@ -117,7 +96,7 @@ def begin(generator: AsyncGenerator[None, None]) -> None:
 
 
 def closed(supervisor: QuickSupervisor, *, may_abandon: bool) -> Iterator[str]:
-    """Shuts a supervisor down, and tells what was wrong with it."""
+    """Shuts a supervisor down, and says what was wrong with it."""
     try:
         supervisor.close()
     except RuntimeError as error:

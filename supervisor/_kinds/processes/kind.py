@@ -19,7 +19,7 @@ from .remote_errors import set_cause
 from .wire import message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..._core.policy import Kind, Step
     from ..._run.ports import Services
@@ -73,6 +73,10 @@ class Processes:
     def alive(self) -> int:
         """How many processes there are: of the pool, of workers, the spare one, and those that were abandoned."""
         return len(self.pool.every)
+
+    @property
+    def living(self) -> Iterable[int]:
+        return [process.pid for process in tuple(self.pool.every)]
 
     # -------------------------------------------------------------------------------- starting a run
 

@@ -21,7 +21,8 @@ from .pool import Pool
 from .stack import stack_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
+    from threading import Thread
 
     from ..._core.policy import Kind, Step
     from ..._run.ports import Services
@@ -65,6 +66,10 @@ class Threads:
     def alive(self) -> int:
         """How many threads there are: of the pool, of workers, those that were abandoned, and helpers."""
         return len(self.launcher.living)
+
+    @property
+    def living(self) -> Iterable[Thread]:
+        return tuple(self.launcher.living)
 
     # -------------------------------------------------------------------------------- starting a run
 

@@ -1,0 +1,148 @@
+"""What ties a supervisor to one event loop and to one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from .._core.errors import SupervisorMisused
+from .._core.policy import EscalationPolicy
+from .._observe.subscribers import Subscribers
+from .._runtime.runtime import Runtime
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._runtime.settings import Settings
+
+__all__ = ["Binding", "everyone"]
+
+ANOTHER_LOOP = (
+    "is bound to another event loop: build one in each loop, where it is used, or go through its own with "
+    "asyncio.run_coroutine_threadsafe(...)"
+)
+
+NO_GUARD = (
+    "is used by the main module while a worker process imports that module to find a function of it: "
+    'put what starts the program under `if __name__ == "__main__":`'
+)
+
+
+class Binding:
+    """Binds one supervisor to the event loop that first uses it. Its groups share it.
+
+    Attributes:
+        settings: What the user has said.
+        default_policy: The ladder where nobody has named one.
+        subscribers: Who receives what it publishes; it may have some before its first use.
+        late_subscribers: The same for the calls that come too late; see `late_runtime`.
+        when_bound: Is called just before it is bound, in the loop that it is bound to.
+        loop, runtime: What it is bound to; None before the first use, and in a forked process.
+        late: The runtime of late calls, once there was such a call.
+        requested: Why it is to shut down, where somebody has asked for that; None where nobody has.
+        lost: Why nobody can use it any more; None where somebody can.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.default_policy = EscalationPolicy()
+        self.subscribers = Subscribers()
+        self.late_subscribers = Subscribers()
+        self.when_bound: Callable[[], object] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.runtime: Runtime | None = None
+        self.late: Runtime | None = None
+        self.requested: str | None = None
+        self.lost: str | None = None
+        _everyone.add(self)
+
+    def bind(self) -> Runtime:
+        """Returns the runtime, which belongs to the running loop; binds to that loop at the first use.
+
+        Raises:
+            RuntimeError: This is another loop than the supervisor's, or another process, or trio.
+        """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise self.misused(self.lost or (_why_no_loop() if self.loop is None else ANOTHER_LOOP)) from None
+        runtime = self.runtime
+        if loop is self.loop and runtime is not None:
+            return runtime
+        if self.lost is not None:
+            raise self.misused(self.lost)
+        if getattr(sys.modules.get("supervisor._kinds.processes.child.main"), "importing_main", False):
+            raise self.misused(NO_GUARD)
+        if self.loop is not None:
+            raise self.misused(ANOTHER_LOOP)
+        if self.when_bound is not None:
+            self.when_bound()
+        runtime = Runtime(loop, self.settings, self.subscribers, Worker, default_policy=self.default_policy)
+        # First bound, then looked: a request to shut down that comes in between sees the one or is seen.
+        self.loop, self.runtime = loop, runtime
+        if self.requested is not None:
+            runtime.begin_shutdown(None, self.requested)
+        return runtime
+
+    def reach(self) -> Runtime:
+        """Returns the runtime from any thread, once it is bound; before that, binds to the running loop."""
+        return self.runtime or self.bind()
+
+    def late_runtime(self) -> Runtime:
+        """Returns the runtime of calls that come once the supervisor has begun to shut down, named "<name>-late"."""
+        if self.late is None:
+            runtime = self.reach()
+            settings = replace(self.settings, name=f"{self.settings.name}-late")
+            self.late = Runtime(
+                runtime.loop,
+                settings,
+                self.late_subscribers,
+                Worker,
+                default_policy=self.default_policy,
+                like=runtime,
+            )
+        return self.late
+
+    def runtimes(self) -> list[Runtime]:
+        """Returns its runtime, and that of late calls, as far as they are there. Any thread."""
+        return [runtime for runtime in (self.runtime, self.late) if runtime is not None]
+
+    def misused(self, how: str) -> SupervisorMisused:
+        return SupervisorMisused(f"supervisor {self.settings.name!r} {how}")
+
+    def _forked(self) -> None:
+        """This process is a copy: the threads and the loop have stayed behind."""
+        if self.runtime is not None:
+            self.runtime.forked()
+        if self.loop is not None:
+            self.loop = self.runtime = self.late = None
+            self.lost = f"was used in process {os.getppid()} before the fork: build one in this process"
+
+
+_everyone: WeakSet[Binding] = WeakSet()
+
+
+def everyone() -> list[Binding]:
+    """Returns the bindings of all supervisors of this process that somebody still holds. Any thread."""
+    return list(_everyone)
+
+
+def _after_fork() -> None:
+    for binding in _everyone:
+        binding._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _why_no_loop() -> str:
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return "works on asyncio only: under trio, use it through asyncio, or trio's own threads"
+    return "needs a running asyncio event loop: use it inside asyncio.run(...)"

@@ -1,0 +1,178 @@
+"""The one port through which metrics, tracing, a service manager and the like reach a supervisor."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .group import GroupSupervisor
+from .supervisor import Supervisor
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+    from .._core.errors import SupervisorMisused
+    from .._core.report import ShutdownReport
+    from .._observe.counters import Counters, Key
+    from .._observe.notices import Subscriber
+    from .._runtime.runtime import Runtime
+    from .binding import Binding
+
+__all__ = ["Integration", "Snapshot", "binding_of", "integration_of"]
+
+
+def integration_of(
+    supervisor: Supervisor, argument: str = "supervisor={!r}", *, no_group: str = "is a group; give its supervisor"
+) -> Integration:
+    """Returns the port of a supervisor. Any thread, also before its first use.
+
+    Args:
+        supervisor: What the user has given.
+        argument: What messages call it, as a format string.
+        no_group: Why it cannot be a group, and what to give instead.
+
+    Raises:
+        TypeError: It is no Supervisor.
+        ValueError: It is a group.
+    """
+    return Integration(binding_of(supervisor, argument, no_group=no_group))
+
+
+def binding_of(supervisor: Supervisor, argument: str, *, no_group: str) -> Binding:
+    if not isinstance(supervisor, Supervisor):
+        raise TypeError(f"{argument.format(supervisor)}: must be a Supervisor")
+    if isinstance(supervisor, GroupSupervisor):
+        raise ValueError(f"{argument.format(supervisor)}: {no_group}")  # noqa: TRY004  # a Supervisor it is
+    return supervisor._binding
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a supervisor has at one moment, its groups and their workers included.
+
+    Attributes:
+        workers: How many workers and calls have not ended, by kind, role ("call" or "worker") and state.
+        abandoned: How many were abandoned and have not come back, by kind.
+        capacity: How many calls can run at once, by kind.
+        threads: How many threads are alive.
+        processes: How many processes are alive.
+        stopping: Whether a shutdown has begun, or has ended.
+    """
+
+    workers: Mapping[Key, int]
+    abandoned: Mapping[str, int]
+    capacity: Mapping[str, int]
+    threads: int
+    processes: int
+    stopping: bool
+
+
+class Integration:
+    """What an integration knows of one supervisor. Any thread, where a method does not say otherwise."""
+
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+
+    @property
+    def name(self) -> str:
+        return self._binding.settings.name
+
+    @property
+    def lost(self) -> bool:
+        """Whether this process is a copy of the one that uses the supervisor: what is here is of no use."""
+        return self._binding.lost is not None
+
+    @property
+    def report(self) -> ShutdownReport | None:
+        """What the shutdown met; None until it has ended."""
+        runtime = self._binding.runtime
+        return None if runtime is None else runtime.report
+
+    # ------------------------------------------------------------------------------------ its event loop
+
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """Returns the supervisor's event loop, which is the running one; binds it to that at its first use.
+
+        Raises:
+            RuntimeError: This is another loop than the supervisor's, or another process, or trio.
+        """
+        return self._binding.bind().loop
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The clock of its ladders, which tests may move. Once it is bound."""
+        return self._bound.clock
+
+    @property
+    def deadline(self) -> float | None:
+        """By when the shutdown must have ended, on the clock; None where none has begun."""
+        runtime = self._binding.runtime
+        return None if runtime is None or runtime.closing is None else runtime.closing.deadline
+
+    @property
+    def reason(self) -> str | None:
+        """Why it shuts down; None where no shutdown has begun."""
+        runtime = self._binding.runtime
+        return None if runtime is None or runtime.closing is None else runtime.closing.reason
+
+    # ------------------------------------------------------------------------------------ what happens
+
+    def subscribe(self, subscriber: Subscriber, *, watch: bool = True) -> None:
+        """Calls `subscriber` with each notice until it is unsubscribed.
+
+        Args:
+            subscriber: Must not block; see `Subscriber`.
+            watch: It wants to know of every call, which then costs more. Without it, it gets shutdowns, workers, and
+                calls that are stopped.
+        """
+        self._binding.subscribers.subscribe(subscriber, watch=watch)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Ends that; does nothing where it has not subscribed."""
+        self._binding.subscribers.unsubscribe(subscriber)
+
+    def count(self, counters: Counters) -> None:
+        """Has these count what happens, at the cost of one addition."""
+        self._binding.subscribers.add_counters(counters)
+
+    def stop_counting(self, counters: Counters) -> None:
+        self._binding.subscribers.remove_counters(counters)
+
+    def log(self, level: int, event: str, **fields: Any) -> None:
+        """Writes to the supervisor's log. On the loop's thread, once it is bound."""
+        self._bound.log.write(level, event, **fields)
+
+    # ------------------------------------------------------------------------------------ what is there
+
+    @property
+    def unended(self) -> int:
+        """How many workers and calls have not ended; quicker than a snapshot."""
+        runtime = self._binding.runtime
+        return 0 if runtime is None else len(runtime.tree.all) + sum(len(kind.calls) for kind in tuple(runtime.kinds))
+
+    def snapshot(self) -> Snapshot:
+        """Looks at all that is there."""
+        runtime, settings = self._binding.runtime, self._binding.settings
+        capacity: dict[str, int] = {"thread": settings.max_threads, "process": settings.max_processes}
+        if runtime is None:
+            return Snapshot({}, {}, capacity, 0, 0, stopping=False)
+        statistics = runtime.snapshot.statistics()
+        return Snapshot(
+            runtime.snapshot.census(),
+            Counter(run.kind.name for run in tuple(runtime.escalation.abandoned.values())),
+            capacity | {kind.name: kind.capacity for kind in tuple(runtime.kinds)},
+            statistics.threads,
+            statistics.processes,
+            statistics.stopping,
+        )
+
+    def misused(self, how: str) -> SupervisorMisused:
+        """Returns the error of an integration that is used in a wrong way."""
+        return self._binding.misused(how)
+
+    @property
+    def _bound(self) -> Runtime:
+        assert self._binding.runtime is not None
+        return self._binding.runtime

@@ -1,0 +1,44 @@
+"""The pool as the event loop's `run_in_executor` takes it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.policy import EscalationPolicy
+    from .._run.futures import CallFuture
+    from .._run.ports import WorkerKind
+    from .._runtime.calls import Calls
+    from .._runtime.nodes import GroupNode
+
+__all__ = ["LoopView"]
+
+
+class LoopView(Executor):
+    """The pool as `loop.run_in_executor` takes it, with the options of a call.
+
+    Its `submit` gives an asyncio future, which `run_in_executor` passes on as it is: no future of concurrent.futures is
+    made, and none is wrapped. On the loop's thread only.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        timeout: float | None = None,
+        policy: EscalationPolicy | None = None,
+        name: str | None = None,
+        kind: WorkerKind | None = None,
+        group: GroupNode | None = None,
+    ) -> None:
+        self._calls = calls
+        self._group = group
+        self._kind = kind
+        self._timeout = timeout
+        self._policy = policy
+        self._name = name
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
+        return self._calls.call(fn, args, self._timeout, self._policy, self._name, self._kind, self._group)
