@@ -3,10 +3,11 @@
 import asyncio
 import functools
 import math
+import threading
 
 import pytest
 
-from supervisor import Supervisor
+from supervisor import Restart, Supervisor
 
 from .. import inside
 
@@ -133,3 +134,43 @@ async def test_where_there_are_no_posix_signals_a_process_is_refused_at_once(mon
         with pytest.raises(ValueError, match="need POSIX"):
             sup.executor("process")
         assert await sup.run(int) == 0
+
+
+# ------------------------------------------------------------------------------------------------ start
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"restart": "failure"}, TypeError, "restart='failure'"),
+        ({"restart": Restart}, TypeError, "restart="),
+        ({"heartbeat": 0}, ValueError, "heartbeat=0"),
+        ({"heartbeat": -1}, ValueError, "heartbeat=-1"),
+        ({"heartbeat": "10"}, TypeError, "heartbeat='10'"),
+        ({"heartbeat": True}, TypeError, "heartbeat=True"),
+        ({"heartbeat": math.nan}, ValueError, "heartbeat=nan"),
+        ({"ready_timeout": 0}, ValueError, "ready_timeout=0"),
+        ({"ready_timeout": -1}, ValueError, "ready_timeout=-1"),
+        ({"ready_timeout": "1"}, TypeError, "ready_timeout='1'"),
+        ({"after": "db"}, TypeError, "after='db'"),
+        ({"after": None}, TypeError, "after=None"),
+        ({"after": {"db"}}, TypeError, "after={'db'}"),
+        ({"after": (5,)}, TypeError, "5"),
+        ({"after": ("nobody",)}, ValueError, "after='nobody'"),
+        ({"after": ("itself",), "name": "itself"}, ValueError, "after='itself'"),
+        ({"after": ("a/b",)}, ValueError, "a/b"),
+        ({"after": ("call",)}, ValueError, "after='call'"),
+    ],
+)
+async def test_what_cannot_be_is_refused_before_anything_starts(options, error, says):
+    release, ran = threading.Event(), []
+    async with Supervisor() as sup:
+        call = asyncio.create_task(sup.run(release.wait, 20, name="call"))
+        await asyncio.sleep(0)
+        with pytest.raises(error) as caught:
+            await sup.start(ran.append, **options)
+        assert says in str(caught.value)
+        release.set()
+        await call
+        assert sup.workers() == ()
+    assert ran == []

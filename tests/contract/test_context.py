@@ -7,6 +7,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, StopEvent, Supervisor
 
+from . import context_functions as c
 from . import functions as f
 from .test_stopping import INJECTING, PATIENT, started
 
@@ -19,28 +20,28 @@ async def stopped(board, kind, fn, *args, policy=PATIENT, reason=""):
 
 
 async def test_check_raises_once_a_stop_is_asked(kind, board):
-    outcome = await stopped(board, kind, f.checker)
+    outcome = await stopped(board, kind, c.checker)
     assert (outcome.ended, outcome.step, outcome.value, outcome.error) == ("stopped", "ask", None, None)
     assert board.has("unwound")
 
 
 async def test_sleep_is_ended_by_a_stop(kind, board):
-    outcome = await stopped(board, kind, f.sleeps_briefly_then_long)
+    outcome = await stopped(board, kind, c.sleeps_briefly_then_long)
     assert (outcome.ended, outcome.error) == ("stopped", None)
     assert outcome.stop_seconds < 5
 
 
 async def test_wait_returns_whether_a_stop_was_asked(kind, board):
-    assert (await stopped(board, kind, f.waits)).value == [False] * 4 + [True] * 3
+    assert (await stopped(board, kind, c.waits)).value == [False] * 4 + [True] * 3
 
 
 async def test_many_threads_can_wait_for_one_stop(kind, board):
-    assert (await stopped(board, kind, f.helpers_wait)).value == [True] * 10
+    assert (await stopped(board, kind, c.helpers_wait)).value == [True] * 10
 
 
 @pytest.mark.parametrize("reason", ["why", ""])
 async def test_the_reason_reaches_the_worker(kind, board, reason):
-    outcome = await stopped(board, kind, f.returns_its_reason, reason=reason)
+    outcome = await stopped(board, kind, c.returns_its_reason, reason=reason)
     assert outcome.value == (reason or "stop")
 
 
@@ -49,12 +50,12 @@ async def test_the_reason_reaches_the_worker(kind, board, reason):
 async def test_seconds_that_are_none_are_refused_by_name(kind, method, seconds, error):
     async with Supervisor() as sup:
         with pytest.raises(error, match=rf"{method}\(seconds="):
-            await sup.run(f.seconds_to, method, seconds, kind=kind)
+            await sup.run(c.seconds_to, method, seconds, kind=kind)
 
 
 async def test_the_repr_says_who_and_whether(kind, board):
     async with Supervisor(policy=PATIENT) as sup:
-        worker = await started(sup, board, f.reprs, kind, name="w")
+        worker = await started(sup, board, c.reprs, kind, name="w")
         outcome = await worker.stop("why")
     assert outcome.value == [
         f"<WorkerContext of {kind} worker 'w', run 1>",
@@ -64,7 +65,7 @@ async def test_the_repr_says_who_and_whether(kind, board):
 
 async def test_stop_requested_that_nobody_asked_for_is_a_failure(kind):
     async with Supervisor() as sup:
-        outcome = await (await sup.start(f.stop_requested, kind=kind)).wait()
+        outcome = await (await sup.start(c.stop_requested, kind=kind)).wait()
     assert outcome.ended == "failed"
 
 
@@ -72,36 +73,36 @@ async def test_stop_requested_that_nobody_asked_for_is_a_failure(kind):
 
 
 async def test_on_stop_wakes_a_blocked_socket(kind, board):
-    outcome = await stopped(board, kind, f.wakes_a_socket)
+    outcome = await stopped(board, kind, c.wakes_a_socket)
     assert (outcome.ended, outcome.value) == ("stopped", b"")
     assert outcome.stop_seconds < 5
 
 
 async def test_callbacks_run_in_order_on_a_helper_thread_before_an_injection(kind, board):
     policy = EscalationPolicy(Ask(2), Inject(f.LIMIT, every=0.05))
-    outcome = await stopped(board, kind, f.callbacks_in_order, policy=policy, reason="why")
+    outcome = await stopped(board, kind, c.callbacks_in_order, policy=policy, reason="why")
     assert outcome.ended == "injected"
     assert board.lines("order") == ["first True", "second why", "injected"]
 
 
 async def test_a_callback_whose_block_was_left_does_not_run(kind, board):
-    await stopped(board, kind, f.callback_of_a_block_that_was_left)
+    await stopped(board, kind, c.callback_of_a_block_that_was_left)
     assert not board.has("ran")
 
 
-@pytest.mark.parametrize("fn", [f.late_callback, f.callback_leaves_its_own_block])
+@pytest.mark.parametrize("fn", [c.late_callback, c.callback_leaves_its_own_block])
 async def test_a_callback_may_be_late_and_may_leave_its_own_block(kind, board, fn):
     assert (await stopped(board, kind, fn)).value is True
 
 
 async def test_leaving_the_block_waits_for_a_running_callback(kind, board):
-    outcome = await stopped(board, kind, f.block_waits_for_its_callback)
+    outcome = await stopped(board, kind, c.block_waits_for_its_callback)
     assert outcome.value == ["callback done", "block left"]
 
 
 async def test_errors_of_callbacks_are_logged_and_stop_nothing(kind, board, events):
     async with Supervisor(policy=PATIENT) as sup:
-        worker = await started(sup, board, f.broken_callbacks, kind, name="w")
+        worker = await started(sup, board, c.broken_callbacks, kind, name="w")
         assert (await worker.stop()).value == "went on"
     failed = [event for event in events if event["event"] == "worker.callback_failed"]
     assert sorted(event["callback"] for event in failed) == ["broken", "broken", "exits", "exits"]
@@ -113,7 +114,7 @@ async def test_errors_of_callbacks_are_logged_and_stop_nothing(kind, board, even
 
 async def test_a_callback_that_blocks_is_logged_and_the_ladder_goes_on(kind, board, events):
     policy = EscalationPolicy(Ask(1), Inject(f.LIMIT))  # time for the callback to begin, beside a worker that spins
-    outcome = await stopped(board, kind, f.blocking_callback, policy=policy)
+    outcome = await stopped(board, kind, c.blocking_callback, policy=policy)
     board.post("release")
     assert outcome.ended == "injected"
     blocked = [event for event in events if event["event"] == "worker.callback_blocked"]
@@ -122,7 +123,7 @@ async def test_a_callback_that_blocks_is_logged_and_the_ladder_goes_on(kind, boa
 
 
 async def test_a_callback_without_a_decent_repr_harms_nobody(kind, board, events):
-    assert (await stopped(board, kind, f.nameless_callback)).ended == "stopped"
+    assert (await stopped(board, kind, c.nameless_callback)).ended == "stopped"
     failed = [event["callback"] for event in events if event["event"] == "worker.callback_failed"]
     assert [name.rpartition(".")[2] for name in failed] == ["Nameless", "method"]
 
@@ -130,7 +131,7 @@ async def test_a_callback_without_a_decent_repr_harms_nobody(kind, board, events
 async def test_on_stop_wants_a_callable(kind):
     async with Supervisor() as sup:
         with pytest.raises(TypeError, match=r"on_stop\(callback=5\)"):
-            await sup.run(f.on_stop_with, 5, kind=kind)
+            await sup.run(c.on_stop_with, 5, kind=kind)
 
 
 # ------------------------------------------------------------------------------------------------ shields
@@ -153,7 +154,7 @@ async def injected(sup, board, worker):
 )
 async def test_a_shield_holds_an_injection_back_until_the_outermost_is_left(kind, board, depth, log):
     async with Supervisor(policy=INJECTING) as sup:
-        worker = await started(sup, board, f.shielded, kind, depth)
+        worker = await started(sup, board, c.shielded, kind, depth)
         outcome = await injected(sup, board, worker)
     assert outcome.value == log
     assert outcome.ended == "injected"
@@ -161,21 +162,21 @@ async def test_a_shield_holds_an_injection_back_until_the_outermost_is_left(kind
 
 async def test_an_error_of_the_shielded_block_is_the_context_of_the_injection(kind, board):
     async with Supervisor(policy=INJECTING) as sup:
-        worker = await started(sup, board, f.shields_and_an_error, kind)
+        worker = await started(sup, board, c.shields_and_an_error, kind)
         outcome = await injected(sup, board, worker)
     assert outcome.value == "ValueError('mine')"
 
 
 async def test_a_shield_belongs_to_the_workers_own_thread(kind):
     async with Supervisor() as sup:
-        (error,) = await sup.run(f.shield_elsewhere, kind=kind)
+        (error,) = await sup.run(c.shield_elsewhere, kind=kind)
     assert "own thread" in error
 
 
 async def test_a_shield_does_not_hold_back_the_steps_after_inject(kind, board, leftovers):
     policy = EscalationPolicy(Ask(0.02), Inject(0.1, every=0.02))
     async with Supervisor(policy=policy, shutdown_timeout=1) as sup:
-        worker = await started(sup, board, f.shielded_forever, kind)
+        worker = await started(sup, board, c.shielded_forever, kind)
         outcome = await worker.stop()
     assert outcome.ended == {"thread": "abandoned", "process": "killed"}[kind]
     board.post("never")
@@ -184,7 +185,7 @@ async def test_a_shield_does_not_hold_back_the_steps_after_inject(kind, board, l
 async def test_registering_and_leaving_in_a_storm_of_injections(kind, board):
     policy = EscalationPolicy(Ask(0), Inject(f.LIMIT, every=0.001))
     for _ in range({"thread": 5, "process": 1}[kind]):
-        outcome = await stopped(board, kind, f.attack_registry, policy=policy)
+        outcome = await stopped(board, kind, c.attack_registry, policy=policy)
         assert (outcome.ended, outcome.error) == ("injected", None)
         assert outcome.value in (50, None)  # the last one may strike anywhere
 
@@ -215,7 +216,7 @@ def about(seconds):
 
 async def test_remaining_and_extend(kind, board):
     sup = Supervisor(policy=EscalationPolicy(Ask(100), Inject(20, every=100)), shutdown_timeout=200)
-    worker = await started(sup, board, f.asks, kind)
+    worker = await started(sup, board, c.asks, kind)
     ask = Asking(board)
     assert await ask("-1 if ctx.remaining() == float('inf') else 0") == -1
     assert await ask("ctx.extend(5)") == 0
@@ -243,7 +244,7 @@ async def test_remaining_and_extend(kind, board):
 async def test_extend_moves_the_next_step(kind, board):
     policy = EscalationPolicy(Ask(0.2), Inject(f.LIMIT))
     async with Supervisor(policy=policy, shutdown_timeout=60) as sup:
-        worker = await started(sup, board, f.extends, kind, 0.3)
+        worker = await started(sup, board, c.extends, kind, 0.3)
         outcome = await worker.stop()
     assert outcome.ended == "stopped"
     assert outcome.value == pytest.approx(0.3, abs=0.01)
@@ -252,12 +253,12 @@ async def test_extend_moves_the_next_step(kind, board):
 
 async def test_a_stop_event_is_of_the_public_type(kind):
     async with Supervisor() as sup:
-        assert await sup.run(f.type_of_stop, kind=kind) == StopEvent.__name__
+        assert await sup.run(c.type_of_stop, kind=kind) == StopEvent.__name__
 
 
 async def test_the_stop_reaches_a_worker_that_asks_for_its_context_late(kind, board):
     async with Supervisor(policy=PATIENT) as sup:
-        task = asyncio.create_task(sup.run(f.context_is_made_late, board, kind=kind))
+        task = asyncio.create_task(sup.run(c.context_is_made_late, board, kind=kind))
         await board.posted("entered")
         stopping = asyncio.create_task(sup.workers()[0].stop("why"))
         while sup.workers()[0].state != "stopping":

@@ -1,4 +1,4 @@
-"""The inbox and the alarms by themselves."""
+"""The inbox by itself: what threads post arrives, in order, in turns that are short."""
 
 import asyncio
 import os
@@ -10,15 +10,9 @@ from itertools import count
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Inject, Supervisor
-
 from .. import inside
-from ..inside import TURN, Alarms, Inbox, outlast
+from ..inside import TURN, Inbox
 from ..stepper import Stepper
-
-
-class Target:
-    over = False
 
 
 @pytest.fixture(params=[True, False], ids=["eventfd", "call_soon_threadsafe"])
@@ -106,157 +100,6 @@ async def test_what_reaches_a_closed_inbox_is_dropped(eventfd):
     inbox.post(1)
     await asyncio.sleep(0.01)
     assert seen == []
-
-
-def test_alarms_ring_in_order_whatever_is_set_while_they_ring(virtual):
-    """An alarm that is set while another rings must not keep an earlier one waiting."""
-    rang = []
-
-    async def main(time):
-        began, first, second = time.now, Target(), Target()
-
-        def ring(target):
-            rang.append((round(time.now - began, 3), "first" if target is first else "second"))
-            if target is first and len(rang) == 1:
-                alarms.set(began + 1.0, first)
-
-        alarms = Alarms(asyncio.get_running_loop(), time, ring)
-        alarms.set(began + 0.10, first)
-        alarms.set(began + 0.11, second)
-        for _ in range(12):
-            await time.advance(0.1)
-        alarms.close()
-
-    virtual(main)
-    assert rang == [(0.1, "first"), (0.11, "second"), (1.0, "first")]
-
-
-def test_alarms_of_what_is_over_do_not_ring_and_are_forgotten(virtual):
-    rang = []
-
-    async def main(time):
-        alarms = Alarms(asyncio.get_running_loop(), time, rang.append)
-        targets = [Target() for _ in range(1000)]
-        for target in targets:
-            alarms.set(time.now + 1000, target)
-        for target in targets[:-1]:
-            target.over = True
-            alarms.forget()
-        assert inside.alarms_in(alarms) < 200
-        await time.advance(1500)
-        return targets[-1]
-
-    last = virtual(main)
-    assert rang == [last]
-
-
-async def test_an_alarm_that_is_overdue_is_not_put_off_by_what_is_set_for_later():
-    """A turn of the loop has taken long, and what comes in before the timer's turn sets alarms of its own."""
-    loop, rung = asyncio.get_running_loop(), []
-    alarms = Alarms(loop, loop.time, rung.append)
-    due, later = Target(), Target()
-    alarms.set(loop.time() + 0.001, due)
-    time.sleep(0.01)
-    for _ in range(3):
-        alarms.set(loop.time() + 1000, later)
-        await asyncio.sleep(0)
-    assert rung == [due]
-    alarms.close()
-
-
-def test_an_alarm_whose_ringing_was_interrupted_rings_again(virtual):
-    rang = []
-
-    async def main(time):
-        target = Target()
-
-        def ring(target):
-            rang.append(target)
-            if len(rang) == 1:
-                raise KeyboardInterrupt
-
-        alarms = Alarms(asyncio.get_running_loop(), time, ring)
-        alarms.set(time.now, target)
-        with pytest.raises(KeyboardInterrupt):
-            inside.ring_alarms(alarms)
-        await time.advance(0)
-
-    virtual(main)
-    assert len(rang) == 2
-
-
-async def test_outlast_returns_none_where_nobody_cancelled():
-    future = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(0.01, future.set_result, None)
-    assert await outlast(future) is None
-
-
-async def test_no_queued_call_starts_once_a_shutdown_has_begun_and_each_is_in_the_report():
-    """Also where the logger is slow, so that telling everybody takes long."""
-    release, started = threading.Event(), []
-
-    class SlowLogger:
-        def slow(self, *args, **kwargs):
-            release.wait(0.002)
-
-        debug = info = warning = error = slow
-
-    def work(n):
-        started.append(n)
-        release.wait(0.001)
-
-    sup = Supervisor(logger=SlowLogger(), max_threads=4)
-    for _ in range(10):
-        await sup.start(lambda ctx: ctx.stop.wait())
-    calls = [asyncio.create_task(sup.run(work, n)) for n in range(200)]
-    await asyncio.sleep(0)
-    live = len(inside.runs(sup))
-    begun = asyncio.create_task(sup.shutdown())
-    await asyncio.sleep(0)
-    at_the_beginning = len(started)
-    report = await begun
-    await asyncio.gather(*calls, return_exceptions=True)
-    assert len(started) - at_the_beginning <= 4
-    assert sum(report.counts().values()) >= live - at_the_beginning
-
-
-async def test_two_ladders_side_by_side_escalate_each_in_its_time():
-    def spin():
-        while True:
-            pass
-
-    async with Supervisor(policy=EscalationPolicy(Ask(0.1), Inject(5, every=1.0))) as sup:
-        for _ in range(3):
-            await sup.start(lambda ctx: spin())
-        report = await sup.shutdown()
-    assert report.counts() == {"injected": 3}
-    assert max(outcome.stop_seconds for outcome in report.outcomes) < 0.9
-
-
-async def test_the_repr_says_where_it_is_in_its_life():
-    sup = Supervisor("app")
-    assert repr(sup) == "<Supervisor 'app': not used yet>"
-    worker = await sup.start(lambda ctx: ctx.stop.wait(), name="w")
-    assert repr(sup) == "<Supervisor 'app': running, 1 workers>"
-    assert repr(worker) == "<Worker 'w' on a thread: running>"
-    assert "<Run 'w' running>" in repr(inside.runs(sup))
-    closing = asyncio.create_task(sup.shutdown())
-    await asyncio.sleep(0)
-    assert repr(sup) == "<Supervisor 'app': shutting down, 1 workers>"
-    await closing
-    assert repr(sup) == "<Supervisor 'app': shut down>"
-    assert repr(worker) == "<Worker 'w' on a thread: stopped>"
-
-
-async def test_a_copy_of_a_process_lets_go_of_what_it_has_not():
-    used, unused = Supervisor("used"), Supervisor("unused")
-    await used.run(int)
-    shut_down = inside.copied_by_a_fork(used, unused)
-    with pytest.raises(RuntimeError, match="before the fork"):
-        await used.run(int)
-    assert await unused.run(int, "5") == 5
-    await unused.shutdown()
-    await shut_down()
 
 
 # ------------------------------------------------------------------------------------------------ the bell

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from collections import Counter
-from contextlib import contextmanager
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-import prometheus_client
 import pytest
-from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
-from prometheus_client.parser import text_string_to_metric_families as text_families
+from prometheus_client import CollectorRegistry
 
 from supervisor import (
     Ask,
@@ -29,95 +21,17 @@ from supervisor import (
     WorkerDied,
     WorkerStopped,
     WorkerTimeout,
-    current_context,
 )
-from supervisor.metrics import METRICS, STOP_BUCKETS, register, unregister
+from supervisor.metrics import METRICS, STOP_BUCKETS, register
 
 from .. import inside
 from ..waiting import until
-
-OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-
-
-class Scrape:
-    """What one scrape has told."""
-
-    def __init__(self, families):
-        self.families = {family.name: family for family in families}
-        self.samples = {
-            (sample.name, *sorted(sample.labels.items())): sample.value
-            for family in self.families.values()
-            for sample in family.samples
-        }
-
-    def __call__(self, name, **labels):
-        return self.samples[name, *sorted({"supervisor": "app", **labels}.items())]
-
-    def nonzero(self, name, label, **labels):
-        """The values of a metric by one of its labels, but for zeros."""
-        found = Counter()
-        for (sample, *pairs), value in self.samples.items():
-            if sample == name and labels.items() <= dict(pairs).items():
-                found[dict(pairs)[label]] += value
-        return dict(+found)
-
-
-@contextmanager
-def served(registry):
-    """Serves one request, as `start_http_server` does: that one takes half a second to end."""
-    with make_server("127.0.0.1", 0, make_wsgi_app(registry), handler_class=Quiet) as server:
-        thread = threading.Thread(target=server.handle_request)
-        thread.start()
-        yield server.server_port
-        thread.join()
-
-
-class Quiet(WSGIRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-def scrape(registry, accept="text/plain"):
-    with served(registry) as port:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept})
-        with urllib.request.urlopen(request, timeout=30) as response:
-            parse = openmetrics_families if "openmetrics" in response.headers["Content-Type"] else text_families
-            return Scrape(parse(response.read().decode()))
-
-
-async def scraped(registry):
-    return await asyncio.to_thread(scrape, registry)
+from .scraping import OPENMETRICS, dies, fail, fail_as_worker, obey, scrape, scraped, spin, wait
 
 
 @pytest.fixture
 def registry():
     return CollectorRegistry()
-
-
-def fail():
-    raise ValueError("no")
-
-
-def fail_as_worker(ctx):
-    fail()
-
-
-def dies(ctx):
-    os._exit(7)
-
-
-def wait(ctx):
-    ctx.stop.wait()
-
-
-def spin(ctx, entered):
-    entered.set()
-    while True:
-        pass
-
-
-def obey():
-    current_context().sleep(60)
 
 
 # ------------------------------------------------------------------------------------------------ what is told
@@ -495,170 +409,3 @@ class Silent:
         pass
 
     debug = info = warning = error
-
-
-# ------------------------------------------------------------------------------------------------ registering
-
-
-async def test_several_supervisors_share_a_registry(registry):
-    async with Supervisor("app") as one, Supervisor("other") as other:
-        register(one, registry=registry)
-        register(other, registry=registry)
-        await one.run(int)
-        for _ in range(2):
-            await other.run(int)
-        got = await scraped(registry)
-        labels = {"kind": "thread", "role": "call", "ended": "returned"}
-        assert got("supervisor_exits_total", **labels) == 1
-        assert got("supervisor_exits_total", supervisor="other", **labels) == 2
-        unregister(other, registry=registry)
-        assert (await scraped(registry)).nonzero("supervisor_call_capacity", "supervisor").keys() == {"app"}
-        assert not inside.counters(other)
-
-
-async def test_registering_again_changes_nothing(registry):
-    async with Supervisor("app") as sup:
-        register(sup, registry=registry)
-        await sup.run(int)
-        register(sup, registry=registry)
-        await sup.run(int)
-        assert len(inside.counters(sup)) == 1
-        got = await scraped(registry)
-        assert got("supervisor_exits_total", kind="thread", role="call", ended="returned") == 2
-
-
-async def test_two_registries_count_apart(registry):
-    async with Supervisor("app") as sup:
-        register(sup, registry=registry)
-        await sup.run(int)
-        later = CollectorRegistry()
-        register(sup, registry=later)
-        await sup.run(int)
-        unregister(sup, registry=registry)
-        assert (await scraped(later)).nonzero("supervisor_exits_total", "ended") == {"returned": 1}
-    assert (await scraped(registry)).samples == {}
-
-
-async def test_the_default_registry_is_that_of_prometheus_client():
-    sup = Supervisor("in the default registry")
-    register(sup)
-    try:
-        labels = {"supervisor": sup.name}
-        assert prometheus_client.REGISTRY.get_sample_value("supervisor_threads", labels) == 0
-    finally:
-        unregister(sup)
-    assert prometheus_client.REGISTRY.get_sample_value("supervisor_threads", labels) is None
-
-
-async def test_a_name_is_free_again_once_its_supervisor_has_shut_down(registry):
-    async with Supervisor("app") as first:
-        register(first, registry=registry)
-        with pytest.raises(ValueError, match="is registered under this name"):
-            register(Supervisor("app"), registry=registry)
-        await first.run(int)
-    assert (await scraped(registry)).nonzero("supervisor_exits_total", "ended") == {"returned": 1}
-    async with Supervisor("app") as second:
-        register(second, registry=registry)
-        got = await scraped(registry)
-        assert got.nonzero("supervisor_exits_total", "ended") == {}
-        assert got("supervisor_stopping") == 0
-        assert not inside.counters(first)
-
-
-def test_what_is_not_registered_cannot_be_unregistered(registry):
-    sup = Supervisor("app")
-    with pytest.raises(KeyError, match="not registered"):
-        unregister(sup, registry=registry)
-    register(Supervisor("app"), registry=registry)
-    with pytest.raises(KeyError, match="not registered"):
-        unregister(sup, registry=registry)
-
-
-async def test_a_group_is_refused_by_name(registry):
-    async with Supervisor("app") as sup:
-        with pytest.raises(ValueError, match=r"'feeds'.*is a group"):
-            register(sup.group("feeds"), registry=registry)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "field"),
-    [
-        ({"sup": "app"}, TypeError, "sup='app'"),
-        ({"registry": {}}, TypeError, "registry={}"),
-        ({"buckets": ["1"]}, TypeError, "buckets="),
-        ({"buckets": [True]}, TypeError, "buckets="),
-        ({"buckets": []}, ValueError, "buckets="),
-        ({"buckets": [0, 1]}, ValueError, "buckets="),
-        ({"buckets": [2, 1]}, ValueError, "buckets="),
-        ({"buckets": [1, float("inf")]}, ValueError, "buckets="),
-        ({"buckets": [1, float("nan")]}, ValueError, "buckets="),
-    ],
-)
-def test_bad_arguments_are_refused_by_name(registry, arguments, error, field):
-    sup = arguments.pop("sup", None) or Supervisor("app")
-    with pytest.raises(error, match=field):
-        register(sup, **{"registry": registry, **arguments})
-    assert list(registry.collect()) == []
-
-
-def test_a_name_that_another_metric_has_is_refused_and_nothing_is_registered(registry):
-    taken = prometheus_client.Gauge("supervisor_threads", "of somebody else", registry=registry)
-    sup = Supervisor("app")
-    with pytest.raises(ValueError, match="Duplicated"):
-        register(sup, registry=registry)
-    assert not inside.counters(sup)
-    registry.unregister(taken)
-    register(sup, registry=registry)
-    assert scrape(registry)("supervisor_threads") == 0
-
-
-# ------------------------------------------------------------------------------------------------ other processes
-
-
-def test_multiprocess_mode_needs_a_registry_of_ones_own(registry, monkeypatch, tmp_path):
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    sup = Supervisor("app")
-    with pytest.raises(RuntimeError, match="PROMETHEUS_MULTIPROC_DIR is set"):
-        register(sup)
-    assert not inside.counters(sup)
-    register(sup, registry=registry)
-    assert scrape(registry)("supervisor_threads") == 0
-
-
-FORKS = """
-import asyncio, os
-from prometheus_client import REGISTRY
-from supervisor import Supervisor
-from supervisor.metrics import register
-
-async def main():
-    async with Supervisor("app") as sup:
-        register(sup)
-        assert REGISTRY.get_sample_value("supervisor_stopping", {"supervisor": "app"}) == 0
-        child = os.fork()
-        if child == 0:
-            os._exit(REGISTRY.get_sample_value("supervisor_stopping", {"supervisor": "app"}) is not None)
-        print("told of:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-
-asyncio.run(main())
-"""
-
-
-def test_a_supervisor_that_a_fork_has_copied_is_told_of_where_it_is():
-    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "told of: 0\n", done.stderr
-
-
-def test_the_extra_is_named_where_it_is_missing_and_the_library_does_without():
-    script = """if True:
-        import sys
-        import supervisor
-        supervisor.Supervisor()
-        assert "prometheus_client" not in sys.modules
-        sys.modules["prometheus_client"] = None
-        import supervisor.metrics
-    """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    assert (
-        "ImportError: supervisor.metrics needs prometheus-client: install the extra stopladder[metrics]" in done.stderr
-    )

@@ -224,3 +224,14 @@ def test_a_loop_in_another_thread():
     thread.start()
     thread.join(10)
     assert results == [5]
+
+
+async def test_a_copy_of_a_process_lets_go_of_what_it_has_not():
+    used, unused = Supervisor("used"), Supervisor("unused")
+    await used.run(int)
+    shut_down = inside.copied_by_a_fork(used, unused)
+    with pytest.raises(RuntimeError, match="before the fork"):
+        await used.run(int)
+    assert await unused.run(int, "5") == 5
+    await unused.shutdown()
+    await shut_down()

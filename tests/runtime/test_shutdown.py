@@ -427,3 +427,45 @@ async def test_on_abandoned_exit_step_by_step(monkeypatch, leftovers, events, re
     names = [event["event"] for event in events]
     assert ("supervisor.watchdog_missing" in names) is not real_stderr
     assert names[-1] == "supervisor.stopped"
+
+
+async def test_no_queued_call_starts_once_a_shutdown_has_begun_and_each_is_in_the_report():
+    """Also where the logger is slow, so that telling everybody takes long."""
+    release, started = threading.Event(), []
+
+    class SlowLogger:
+        def slow(self, *args, **kwargs):
+            release.wait(0.002)
+
+        debug = info = warning = error = slow
+
+    def work(n):
+        started.append(n)
+        release.wait(0.001)
+
+    sup = Supervisor(logger=SlowLogger(), max_threads=4)
+    for _ in range(10):
+        await sup.start(lambda ctx: ctx.stop.wait())
+    calls = [asyncio.create_task(sup.run(work, n)) for n in range(200)]
+    await asyncio.sleep(0)
+    live = len(inside.runs(sup))
+    begun = asyncio.create_task(sup.shutdown())
+    await asyncio.sleep(0)
+    at_the_beginning = len(started)
+    report = await begun
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert len(started) - at_the_beginning <= 4
+    assert sum(report.counts().values()) >= live - at_the_beginning
+
+
+async def test_two_ladders_side_by_side_escalate_each_in_its_time():
+    def spin():
+        while True:
+            pass
+
+    async with Supervisor(policy=EscalationPolicy(Ask(0.1), Inject(5, every=1.0))) as sup:
+        for _ in range(3):
+            await sup.start(lambda ctx: spin())
+        report = await sup.shutdown()
+    assert report.counts() == {"injected": 3}
+    assert max(outcome.stop_seconds for outcome in report.outcomes) < 0.9

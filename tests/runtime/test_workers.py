@@ -9,6 +9,8 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped
 
+from .. import inside
+
 
 def wait_for_stop(ctx):
     return ctx.stop.wait()
@@ -130,3 +132,18 @@ def test_in_a_worker_without_a_loop_the_error_says_how_to_get_there():
             return await sup.run(work)
 
     assert "run_coroutine_threadsafe" in asyncio.run(main())
+
+
+async def test_the_repr_says_where_it_is_in_its_life():
+    sup = Supervisor("app")
+    assert repr(sup) == "<Supervisor 'app': not used yet>"
+    worker = await sup.start(lambda ctx: ctx.stop.wait(), name="w")
+    assert repr(sup) == "<Supervisor 'app': running, 1 workers>"
+    assert repr(worker) == "<Worker 'w' on a thread: running>"
+    assert "<Run 'w' running>" in repr(inside.runs(sup))
+    closing = asyncio.create_task(sup.shutdown())
+    await asyncio.sleep(0)
+    assert repr(sup) == "<Supervisor 'app': shutting down, 1 workers>"
+    await closing
+    assert repr(sup) == "<Supervisor 'app': shut down>"
+    assert repr(worker) == "<Worker 'w' on a thread: stopped>"
