@@ -305,8 +305,8 @@ def _add_event(run: Run, transition: Transition) -> None:
             at = _wall_clock(run.started_at)
             late = time.monotonic() - run.started_at
         attributes["supervisor.wait_seconds"] = max(0.0, transition.elapsed - late)
-    elif run.ladder is not None:
-        attributes["code.stacktrace"] = run.ladder.stack
+    elif run.climb is not None:
+        attributes["code.stacktrace"] = run.climb.stack
     run.trace.span.add_event(transition.event, _without_none(attributes), at)
 
 

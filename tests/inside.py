@@ -315,7 +315,7 @@ def loop_view(sup):
 
 def steps_of(run):
     """The step at which a run is that is being stopped, and those that come later."""
-    state = run.ladder.state
+    state = run.climb.state
     return [state.step, *state.later]
 
 

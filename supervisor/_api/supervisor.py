@@ -339,7 +339,7 @@ class Supervisor:
             await worker.stop("start() was cancelled")
             raise
         if worker.outcome is not None and not life.started:
-            climb = life.run.ladder
+            climb = life.run.climb
             raise error_of_start(worker.outcome, None if climb is None else climb.cause)
         return worker
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from .._core.policy import EscalationPolicy
     from .._run.futures import CallFuture
-    from .._run.ports import WorkerKind
+    from .._run.run import WorkerKind
     from .._runtime.calls import Calls
     from .._runtime.nodes import GroupNode
 

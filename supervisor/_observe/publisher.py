@@ -92,7 +92,7 @@ class Publisher:
             old,
             new,
             step=step if outcome is None else outcome.step,
-            reason=reason or (run.reason if run.ladder is None else run.ladder.reason),
+            reason=reason or (None if run.climb is None else run.climb.reason),
             ended=None if outcome is None else outcome.ended,
             at=now,
             elapsed=now - run.submitted_at,
@@ -103,11 +103,11 @@ class Publisher:
             self.publish(StateChanged(run, transition, ran or outcome))
         if not logged:
             return
-        past_ask = level >= logging.WARNING and run.ladder is not None
+        past_ask = level >= logging.WARNING and run.climb is not None
         self.log.transition(
             level,
             transition,
-            stack=run.ladder.stack if past_ask and run.ladder is not None else None,
+            stack=run.climb.stack if past_ask and run.climb is not None else None,
             error=outcome.error if outcome is not None and level >= logging.ERROR else None,
         )
 

@@ -137,7 +137,7 @@ class WorkFuture(concurrent.futures.Future[Any]):
 
     def _refuse_deadlock(self, method: str) -> None:
         run = self.run
-        if run.ladder is not None or run.settle is None:  # the loop must end it
+        if run.climb is not None or run.settle is None:  # the loop must end it
             what = "is being stopped" if run.settle is not None else "runs in a process"
             self.calls.refuse_blocking(f"{method}() of the call {run.name!r}, which {what},")
 

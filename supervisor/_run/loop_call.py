@@ -65,7 +65,7 @@ class LoopCall:
 
     def stopped(self) -> None:
         """Answers that its task was cancelled: by a stop of its worker, or by somebody else."""
-        if self.run.reason is not None and self.phase != "running":
+        if self.run.asked is not None and self.phase != "running":
             self.answer("stopped")
         else:
             self.answer("error", CancelledError(f"worker {self.run.name!r}: its call of {self.name}() was cancelled"))

@@ -1,4 +1,4 @@
-"""What a run, its kind and its owner know of each other."""
+"""What a kind asks of the runtime, and what the future of a call asks of its owner."""
 
 from __future__ import annotations
 
@@ -7,49 +7,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
-    from threading import Thread
+    from collections.abc import Callable
 
-    from .._core.ladder import Cause
-    from .._core.outcome import Outcome, WorkerState
-    from .._core.policy import Kind, Step
     from .._worker.backend import Answer
-    from .._worker.context import WorkerContext
     from .loop_call import LoopCall
     from .run import Run
 
-__all__ = ["CallOwner", "Handle", "Owner", "Services", "WorkerKind"]
+__all__ = ["CallOwner", "Services"]
 
 
-class Owner(Protocol):
-    """Whose a run is: one of the calls, or of a worker of `start()`. On the loop's thread."""
-
-    def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
-        """Begins to stop a run."""
-        ...
-
-    def entered(self, run: Run) -> None:
-        """The function is about to be entered. Comes only for runs that are watched."""
-        ...
-
-    def readied(self, run: Run) -> None:
-        """The function has called `ctx.ready()`."""
-        ...
-
-    def expired(self, run: Run) -> None:
-        """The moment has come that stands in its `expires_at`, and nobody stops it yet."""
-        ...
-
-    def deadline(self, run: Run) -> float:
-        """Returns by when a shutdown must have ended it, on the loop's clock; `inf` outside of one."""
-        ...
-
-    def concluded(self, run: Run, outcome: Outcome) -> None:
-        """It has ended, or was given up. Idempotent: an interrupt may have this come again."""
-        ...
-
-
-class CallOwner(Owner, Protocol):
+class CallOwner(Protocol):
     """What the future of an executor's call asks of the calls. Any thread."""
 
     def stop_soon(self, run: Run) -> None:
@@ -96,87 +63,3 @@ class Services:
     begin_call: Callable[[LoopCall], None]
     callback_failed: Callable[[Run, str, BaseException], None]
     forward: Callable[..., None]
-
-
-class Handle(Protocol):
-    """What users hold of a worker or a call."""
-
-    @property
-    def state(self) -> WorkerState:
-        """Where it is in its life. Any thread."""
-        ...
-
-    def conclude(self, outcome: Outcome) -> None:
-        """It has ended for good. On the loop's thread."""
-        ...
-
-    async def ready(self) -> None:
-        """Waits until a worker is ready; raises where it has ended before."""
-        ...
-
-
-class WorkerKind(Protocol):
-    """How a kind starts a run and performs each step on it. All but `stack` on the loop's thread; nothing blocks."""
-
-    name: Kind
-    calls: dict[int, Run]
-    """The calls of the pool that have not concluded, by their number."""
-
-    @property
-    def capacity(self) -> int:
-        """How many calls can run at once."""
-        ...
-
-    @property
-    def alive(self) -> int:
-        """How many threads or processes there are."""
-        ...
-
-    @property
-    def living(self) -> Iterable[Thread | int]:
-        """The threads, or the numbers of the processes, that there are. Any thread."""
-        ...
-
-    def prepare(self, run: Run) -> None:
-        """Makes a run ready to be submitted or launched; raises where it cannot be. Any thread."""
-        ...
-
-    def submit(self, run: Run, /) -> None:
-        """Runs it on the pool."""
-        ...
-
-    def launch(self, run: Run) -> None:
-        """Runs it on a thread or process of its own."""
-        ...
-
-    def context_of(self, run: Run) -> WorkerContext:
-        """Returns the context of a run that is carried out in this process, by its own thread."""
-        ...
-
-    def perform(self, run: Run, step: Step) -> str | None:
-        """Performs a step of its kind; returns why it cannot be done at present, or None where it was. Idempotent."""
-        ...
-
-    def abandon(self, run: Run) -> bool:
-        """Gives the run up; False where it has ended meanwhile, and its completion is in the inbox."""
-        ...
-
-    def came_back(self, run: Run) -> None:
-        """A run that was given up has ended after all."""
-        ...
-
-    def retire(self) -> None:
-        """Lets the pool's threads or processes end once they have nothing to do."""
-        ...
-
-    def when_gone(self, gone: Callable[[], object]) -> None:
-        """Calls `gone` once they have, but for those that were abandoned."""
-        ...
-
-    def join(self, seconds: float, but: set[int | None]) -> None:
-        """Sees to it that none is left, but for those that were abandoned."""
-        ...
-
-    def stack(self, run: Run) -> str | None:
-        """Where it stands now, as a traceback's text. Any thread."""
-        ...

@@ -1,54 +1,170 @@
-"""One run of a worker: the record that travels from the caller to a thread or process and back."""
+"""One run of a worker: the record that travels from the caller to a thread or process and back.
+
+Beside it stand the protocols that it is typed by: whose it is, how it runs, and what users hold of it.
+"""
 
 from __future__ import annotations
 
 from _thread import allocate_lock
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.ladder import EndedState, Queued, Running, Starting, State, Stopping
+from .names import qualname
 
 if TYPE_CHECKING:
     import asyncio
     import concurrent.futures
     import contextvars
     from _thread import RLock
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from threading import Thread
 
-    from .._core.outcome import WorkerState
-    from .._core.policy import EscalationPolicy
-    from .._runtime.nodes import GroupNode, WorkerNode
+    from .._core.ladder import Cause
+    from .._core.outcome import Outcome, WorkerState
+    from .._core.policy import EscalationPolicy, Kind, Step
+    from .._runtime.nodes import GroupNode
     from .._worker.context import WorkerContext
     from .climb import Climb
-    from .ports import Handle, Owner, WorkerKind
-from .names import qualname
 
-__all__ = ["Run"]
+__all__ = ["Handle", "Owner", "Run", "WorkerKind"]
+
+
+class Owner(Protocol):
+    """Whose a run is: one of the calls, or of a worker of `start()`. On the loop's thread."""
+
+    def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
+        """Begins to stop a run."""
+        ...
+
+    def entered(self, run: Run) -> None:
+        """The function is about to be entered. Comes only for runs that are watched."""
+        ...
+
+    def readied(self, run: Run) -> None:
+        """The function has called `ctx.ready()`."""
+        ...
+
+    def expired(self, run: Run) -> None:
+        """The moment has come that stands in its `expires_at`, and nobody stops it yet."""
+        ...
+
+    def deadline(self, run: Run) -> float:
+        """Returns by when a shutdown must have ended it, on the loop's clock; `inf` outside of one."""
+        ...
+
+    def concluded(self, run: Run, outcome: Outcome) -> None:
+        """It has ended, or was given up. Idempotent: an interrupt may have this come again."""
+        ...
+
+
+class WorkerKind(Protocol):
+    """How a kind starts a run and performs each step on it. All but `stack` on the loop's thread; nothing blocks."""
+
+    name: Kind
+    calls: dict[int, Run]
+    """The calls of the pool that have not concluded, by their number."""
+
+    @property
+    def capacity(self) -> int:
+        """How many calls can run at once."""
+        ...
+
+    @property
+    def alive(self) -> int:
+        """How many threads or processes there are."""
+        ...
+
+    @property
+    def living(self) -> Iterable[Thread | int]:
+        """The threads, or the numbers of the processes, that there are. Any thread."""
+        ...
+
+    def prepare(self, run: Run) -> None:
+        """Makes a run ready to be submitted or launched; raises where it cannot be. Any thread."""
+        ...
+
+    def submit(self, run: Run, /) -> None:
+        """Runs it on the pool."""
+        ...
+
+    def launch(self, run: Run) -> None:
+        """Runs it on a thread or process of its own."""
+        ...
+
+    def context_of(self, run: Run) -> WorkerContext:
+        """Returns the context of a run that is carried out in this process, by its own thread."""
+        ...
+
+    def perform(self, run: Run, step: Step) -> str | None:
+        """Performs a step of its kind; returns why it cannot be done at present, or None where it was. Idempotent."""
+        ...
+
+    def abandon(self, run: Run) -> bool:
+        """Gives the run up; False where it has ended meanwhile, and its completion is in the inbox."""
+        ...
+
+    def came_back(self, run: Run) -> None:
+        """A run that was given up has ended after all."""
+        ...
+
+    def retire(self) -> None:
+        """Lets the pool's threads or processes end once they have nothing to do."""
+        ...
+
+    def when_gone(self, gone: Callable[[], object]) -> None:
+        """Calls `gone` once they have, but for those that were abandoned."""
+        ...
+
+    def join(self, seconds: float, but: set[int | None]) -> None:
+        """Sees to it that none is left, but for those that were abandoned."""
+        ...
+
+    def stack(self, run: Run) -> str | None:
+        """Where it stands now, as a traceback's text. Any thread."""
+        ...
+
+
+class Handle(Protocol):
+    """What users hold of a worker or a call."""
+
+    @property
+    def state(self) -> WorkerState:
+        """Where it is in its life. Any thread."""
+        ...
+
+    def conclude(self, outcome: Outcome) -> None:
+        """It has ended for good. On the loop's thread."""
+        ...
+
+    async def ready(self) -> None:
+        """Waits until a worker is ready; raises where it has ended before."""
+        ...
 
 
 class Run:
     """One run: what is called, who waits for it, and where it stands. Also the stop token of its worker.
 
     The path of a call that nobody stops touches nothing but this record; the state machine is woken when a stop begins
-    and lives in `ladder`.
+    and lives in `climb`.
 
     Attributes:
-        owner: The shell of the supervisor.
+        owner: Whose it is: one of the calls, or of the workers of `start()`.
         kind: How it runs.
         number: Counts the runs of a supervisor, from 1.
-        life: The worker of `start()` whose run this is; None for a call of `run()`.
+        node: The worker of `start()` whose run this is, as its owner knows it; None for a call.
         group: The group that it belongs to; None for the supervisor itself.
-        own: It has a thread or process of its own, as all runs of a life have.
-        attempt: Which run of its life, from 1.
-        ready: It has been entered; or, where its life has a `ready_timeout`, it has called `ctx.ready()`.
+        own: It has a thread or process of its own, as all runs of workers have.
+        attempt: Which run of its worker, from 1.
+        ready: It has been entered; or, where its worker has a `ready_timeout`, it has called `ctx.ready()`.
         beat_at: When it last gave a heartbeat, on the loop's clock.
         fn, args, context: What is called, with what, and with which context variables.
         given_name: The name that the user gave, if any.
         policy: The ladder that the user named for it, if any.
         future: Who waits for its value; None for a worker of `start()`.
-        spared: Its own cancellation injects nothing, whatever its ladder says.
+        no_inject_on_cancel: Its own cancellation injects nothing, whatever its ladder says.
         settle: Of an executor's call: taken once, by the thread that ran it, which then resolves the future by itself,
-            or by the loop, which is then told of the end as it is of any other run. None for all others.
+            or by the loop, to which the end then comes as that of any other run. None for all others.
         entry: Done once it is ready or has ended, where somebody waits for that.
         worker: Its handle, once somebody asked for one.
         claim: Taken once: by the thread that carries it out, or by who makes sure that none will.
@@ -58,25 +174,27 @@ class Run:
         handle: What its kind keeps of it, and only its kind looks into; not None once it has been claimed.
         ident, pid: The thread, or the process, that carries it out.
         prepared: What its kind has made of it before its start, where that needs it.
-        preface: Of a process: what it calls before the function, where somebody wants that. It can be pickled, and
+        before_call: Of a process: what it calls before the function, where somebody wants that. It can be pickled, and
             returns what the process calls after the function.
-        trace: What a listener that traces it keeps of it.
+        trace: What a subscriber that traces it keeps of it.
         died: Its process has ended without a word.
         exit_code: What is known of how its process ended.
         ctx: Its context, once the worker's function asked for it.
         started_at, ended_at: When the function was entered and left, on the monotonic clock.
         value, error: What came of it; `returned` tells which.
-        reason: Why it was asked to stop; None until then.
-        ladder: Where it stands on its ladder; None until a stop begins.
+        climb: Where it stands on its ladder, and why; None until a stop begins.
+        asked: The same, from the moment at which the worker is asked to stop. Its thread looks here.
         over: It has concluded.
     """
 
     __slots__ = (
         "args",
+        "asked",
         "attempt",
         "beat_at",
         "before_call",
         "claim",
+        "climb",
         "context",
         "ctx",
         "died",
@@ -92,9 +210,8 @@ class Run:
         "handle",
         "ident",
         "kind",
-        "ladder",
-        "life",
         "no_inject_on_cancel",
+        "node",
         "number",
         "over",
         "own",
@@ -103,7 +220,6 @@ class Run:
         "policy",
         "prepared",
         "ready",
-        "reason",
         "settle",
         "started_at",
         "submitted_at",
@@ -125,18 +241,20 @@ class Run:
         future: asyncio.Future[Any] | concurrent.futures.Future[Any] | None = None,
         name: str | None = None,
         policy: EscalationPolicy | None = None,
-        life: WorkerNode | None = None,
+        context: contextvars.Context | None = None,
+        node: object = None,
+        attempt: int = 1,
     ) -> None:
         self.owner = owner
         self.kind = kind
         self.number = number
         self.fn = fn
         self.args = args
-        self.context: contextvars.Context | None = copy_context() if life is None else life.context.copy()
+        self.context: contextvars.Context | None = copy_context() if context is None else context
         self.submitted_at = submitted_at
-        self.life = life
-        self.own = self.watched = life is not None
-        self.attempt = 1 if life is None else life.attempt
+        self.node = node
+        self.own = self.watched = node is not None
+        self.attempt = attempt
         self.group: GroupNode | None = None
         self.ready = False
         self.beat_at = 0.0
@@ -161,8 +279,8 @@ class Run:
         self.started_at = self.ended_at = 0.0
         self.value: Any = None
         self.error: BaseException | None = None
-        self.reason: str | None = None
-        self.ladder: Climb | None = None
+        self.climb: Climb | None = None
+        self.asked: Climb | None = None
         self.over = False
 
     @property
@@ -175,8 +293,8 @@ class Run:
     @property
     def state(self) -> State:
         """Where it stands, as the machine says it."""
-        if self.ladder is not None:
-            return self.ladder.state
+        if self.climb is not None:
+            return self.climb.state
         if self.handle is not None:
             return Running()
         return Starting() if self.own else Queued()

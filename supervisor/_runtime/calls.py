@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .._observe.log import Log
     from .._observe.publisher import Publisher
     from .._run.futures import WorkFuture
-    from .._run.ports import WorkerKind
+    from .._run.run import WorkerKind
     from .escalation import Escalation
     from .kinds import Kinds
     from .names import Names
@@ -240,7 +240,7 @@ class Calls:
         return True
 
     def _taken_back(self, run: Run) -> None:
-        if run.ladder is not None:
+        if run.climb is not None:
             return  # a shutdown has found it as well, and published its end
         outcome = Outcome(run.name, run.kind.name, ended="cancelled")
         run.over = True
@@ -275,7 +275,7 @@ class Calls:
 
     def ended(self, run: Run) -> None:
         """A run has ended. The path of a call that nobody stopped, and that nobody watches, is this function."""
-        if run.ladder is not None or run.worker is not None or run.watched or run.died or self._publisher.subscribers:
+        if run.climb is not None or run.worker is not None or run.watched or run.died or self._publisher.subscribers:
             self._escalation.feed(run, Exited(run.returned, run.died))
             return
         ended: Ended = "returned" if run.returned else "failed"
@@ -319,7 +319,7 @@ class Calls:
             self._inbox.post(publish)
 
     def _withdraw(self, run: Run) -> None:
-        self._escalation.feed(run, StopAsked("cancel") if run.ladder is None else Exited(returned=False))
+        self._escalation.feed(run, StopAsked("cancel") if run.climb is None else Exited(returned=False))
 
     def _end_unseen(self, run: Run, ended: Ended, otherwise: Run | Callable[[], object]) -> None:
         """Concludes an executor's call here, where only its future is to be resolved; else has the loop do it."""
@@ -366,7 +366,7 @@ class Calls:
         run.kind.calls.pop(run.number, None)
         if run.given_name is not None:
             self._names.release(run.given_name, run)
-        if run.expires_at is not None or run.ladder is not None:
+        if run.expires_at is not None or run.climb is not None:
             self._alarms.forget()
         if self._portal.open:
             self._portal.end(run)
@@ -383,7 +383,7 @@ class Calls:
 
     def entered(self, run: Run) -> None:
         """The function is about to be entered."""
-        if not run.over and run.reason is None:
+        if not run.over and run.asked is None:
             self._publisher.transition(run, "queued", "running")
 
     def readied(self, run: Run) -> None:
@@ -399,7 +399,7 @@ class Calls:
 
     def concluded(self, run: Run, outcome: Outcome) -> None:
         """Resolves a call: by what it made of itself, or by what stopped it. Idempotent in each part."""
-        climb = run.ladder
+        climb = run.climb
         # The thread of an executor's call that nobody stops is about to resolve it by itself.
         if run.future is not None and (run.settle is None or climb is not None):
             error = error_of_call(outcome, None if climb is None else climb.cause, returned=run.returned)

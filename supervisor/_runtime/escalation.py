@@ -109,17 +109,17 @@ class Escalation:
 
     def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
         """Begins to stop a run; of one that is being stopped, a shutdown can only shorten the ladder."""
-        if run.ladder is None:
+        if run.climb is None:
             self._inbox.drain()  # it may have been entered, or have ended, unheard
         if run.over:
             return
-        if run.ladder is None:
+        if run.climb is None:
             if not self._asks_many():
                 self._log.refresh()
             if not self.give_climb(run, cause, reason):
                 return
-        elif cause != "shutdown" and isinstance(run.ladder.state, Stopping | EndedState):
-            self._work_for(run, run.ladder)  # else an interrupt has kept the machine from hearing of it
+        elif cause != "shutdown" and isinstance(run.climb.state, Stopping | EndedState):
+            self._work_for(run, run.climb)  # else an interrupt has kept the machine from hearing of it
             return
         self.feed(run, StopAsked(cause, run.owner.deadline(run)))
 
@@ -135,7 +135,7 @@ class Escalation:
         """
         if run.settle is not None and not run.settle.acquire(False):
             return False
-        run.ladder = climb = Climb(run.state, cause, reason or REASONS[cause], self._clock(), self._rules(run))
+        run.climb = climb = Climb(run.state, cause, reason or REASONS[cause], self._clock(), self._rules(run))
         self._claim(run, climb)
         return True
 
@@ -155,17 +155,17 @@ class Escalation:
     def end_of(self, run: Run) -> asyncio.Future[None]:
         """Returns a future that is done once a run that is being stopped has concluded."""
         end = self._loop.create_future()
-        if run.over or run.ladder is None:
+        if run.over or run.climb is None:
             end.set_result(None)
         else:
-            run.ladder.waiters.append(end)
+            run.climb.waiters.append(end)
         return end
 
     # ------------------------------------------------------------------------------------ the time that is left
 
     def extend(self, run: Run, seconds: float) -> float:
         """Grants more time on the present step. Any thread: the alarm rings too early then, which hurts nobody."""
-        climb = run.ladder
+        climb = run.climb
         if climb is None:
             return 0.0
         with climb.lock:
@@ -178,14 +178,14 @@ class Escalation:
 
     def remaining(self, run: Run) -> float:
         """Returns the seconds until the next step. Any thread."""
-        state = run.ladder.state if run.ladder is not None else None
+        state = run.climb.state if run.climb is not None else None
         return max(0.0, state.ends_at - self._clock()) if isinstance(state, Stopping) else math.inf
 
     # ------------------------------------------------------------------------------------ the machine
 
     def feed(self, run: Run, event: Event) -> None:
         """Feeds the machine, and carries out what it commands, with what an interrupt has left undone before."""
-        climb = run.ladder
+        climb = run.climb
         if climb is None:
             _, commands = decide(run.state, event, self._clock(), NO_RULES)
             for command in commands:
@@ -228,10 +228,10 @@ class Escalation:
                 assert_never(command)
 
     def _perform(self, run: Run, step: Step, again: bool) -> None:
-        climb = run.ladder
+        climb = run.climb
         assert climb is not None
-        first = run.reason is None
-        run.reason = climb.reason
+        first = run.asked is None
+        run.asked = climb
         if not isinstance(step, Ask):
             climb.stack = climb.stack or run.kind.stack(run)
         self._have_performed(run, step)
@@ -246,8 +246,8 @@ class Escalation:
         """Has the run's kind perform a step; where it cannot, that is logged once."""
         missing = run.kind.perform(run, step)
         if missing is None:
-            if isinstance(step, Inject) and run.ladder is not None:
-                run.ladder.injected = step
+            if isinstance(step, Inject) and run.climb is not None:
+                run.climb.injected = step
         elif not self._injection_missing:
             self._injection_missing = True
             self._log.write(logging.WARNING, "supervisor.injection_missing", reason=missing)
@@ -256,7 +256,7 @@ class Escalation:
 
     def _abandon(self, run: Run, inject: bool) -> None:
         self._inbox.drain()
-        climb = run.ladder
+        climb = run.climb
         assert climb is not None
         if isinstance(climb.state, EndedState):
             return  # it has ended meanwhile, and is about to be concluded
@@ -271,8 +271,8 @@ class Escalation:
     def _remind_abandoned(self) -> None:
         """Before Python 3.13 one exception that is delivered keeps the others from being noticed: set them anew."""
         for run in self.abandoned.values():
-            if run.ladder is not None and run.ladder.injected is not None:
-                self._have_performed(run, run.ladder.injected)
+            if run.climb is not None and run.climb.injected is not None:
+                self._have_performed(run, run.climb.injected)
 
     def _note_late_end(self, run: Run) -> None:
         if self.abandoned.pop(run.number, None) is None:
@@ -289,8 +289,8 @@ class Escalation:
         if run.given_name is None:
             run.given_name = run.name  # it outlives the function
         run.owner.concluded(run, self._outcome(run, ended, step))
-        if run.ladder is not None:
-            for waiter in run.ladder.waiters:
+        if run.climb is not None:
+            for waiter in run.climb.waiters:
                 if not waiter.done():
                     waiter.set_result(None)
         run.let_go()
@@ -299,7 +299,7 @@ class Escalation:
         self._run_ended()
 
     def _outcome(self, run: Run, ended: Ended, step: StepName | None) -> Outcome:
-        climb = run.ladder
+        climb = run.climb
         finished = ended not in ("abandoned", "cancelled")
         ended_at = run.ended_at if finished else time.monotonic()
         return Outcome(

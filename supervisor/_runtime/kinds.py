@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .._core.policy import Kind
-    from .._run.ports import WorkerKind
-    from .._run.run import Run
+    from .._run.run import Run, WorkerKind
 
 __all__ = ["Kinds"]
 

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from .._core.policy import EscalationPolicy
     from .._core.report import ShutdownReport
     from .._core.restart import OnExhausted, Strategy
-    from .._run.ports import Handle, WorkerKind
-    from .._run.run import Run
+    from .._run.run import Handle, Run, WorkerKind
 
 __all__ = ["NEVER", "GroupNode", "Node", "WorkerNode", "stop_deadlines"]
 
@@ -198,7 +197,7 @@ class WorkerNode(Node):
         """Whether its present run is ready; one that is being stopped no longer is."""
         if self.over or self.between_runs:
             return False
-        return self.run.ready and not self.run.over and self.run.ladder is None
+        return self.run.ready and not self.run.over and self.run.climb is None
 
     def is_under_way(self, run: Run) -> bool:
         """Whether the machine takes this run to be under way; no longer once it was fed its end."""

@@ -1,8 +1,8 @@
-"""Errands: what workers have the event loop do for them, by `ctx.call`.
+"""The portal: what workers have the event loop do for them, by `ctx.call`.
 
-A worker waits, shielded, for the answer to its errand; so whatever happens, it gets one. Three things make sure of
-that: the end of the errand's task, the end of its run, and a moment at which the errand takes its next step. That
-moment is fitted to the ladder: half of the grace that remains, so that the worker has the other half for itself.
+A worker waits, shielded, for the answer to its call; so whatever happens, it gets one. Three things make sure of that:
+the end of the call's task, the end of the worker's run, and a moment at which the call takes its next step. That moment
+is fitted to the ladder: half of the grace that remains, so that the worker has the other half for itself.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ LEFT_LEAST = 0.03
 
 
 class Portal:
-    """The errands of one supervisor's workers. On the loop's thread, but for `carry_out` and `unseen_end`.
+    """The calls of one supervisor's workers to the loop. On the loop's thread, but for `carry_out` and `unseen_end`.
 
     Attributes:
         open: Those that are not over, by their runs. A shutdown waits for them.
 
     Args:
         deadline: Returns by when a shutdown must have ended a run, on the loop's clock.
-        changed: Is called where an errand is over.
+        changed: Is called where a call is over.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class Portal:
                 "await it there"
             )
         waiter = Waiter()
-        errand = LoopCall(run, fn, args, copy_context(), cleanup, waiter.reply)
+        call = LoopCall(run, fn, args, copy_context(), cleanup, waiter.reply)
         if not self._loop.is_closed():
-            self._inbox.post(partial(self.begin, errand))
+            self._inbox.post(partial(self.begin, call))
         while not waiter.wait(LOOK_AGAIN):
-            if self._loop.is_closed() or (run.over and errand.task is None):
-                self._refuse(errand)  # nobody else will: of what is here, no loop will hear
+            if self._loop.is_closed() or (run.over and call.task is None):
+                self._refuse(call)  # nobody else will: of what is here, no loop will hear
         return waiter.answer
 
     def unseen_end(self, run: Run) -> None:
@@ -103,153 +103,153 @@ class Portal:
 
     # ------------------------------------------------------------------------------------ on the loop's thread
 
-    def begin(self, errand: LoopCall) -> None:
-        """Begins an errand, unless it is too late for it. May be called again."""
-        run = errand.run
-        if errand.over or errand.reply is None:
+    def begin(self, call: LoopCall) -> None:
+        """Begins a call, unless it is too late for it. Idempotent."""
+        run = call.run
+        if call.over or call.reply is None:
             return
-        self.open.setdefault(run, set()).add(errand)
-        if errand.task is None:
-            if run.over or (run.reason is not None and not errand.cleanup):
-                self._refuse(errand)
-                self._close(errand)
+        self.open.setdefault(run, set()).add(call)
+        if call.task is None:
+            if run.over or (run.asked is not None and not call.cleanup):
+                self._refuse(call)
+                self._close(call)
                 return
             try:
-                errand.task = self._task(errand)
+                call.task = self._task(call)
             except Exception as error:  # the application's task factory
-                errand.answer("error", error)
-                self._close(errand)
+                call.answer("error", error)
+                self._close(call)
                 return
-        self._tasks.add(errand.task)
-        errand.task.add_done_callback(partial(self._ended, errand))
+        self._tasks.add(call.task)
+        call.task.add_done_callback(partial(self._ended, call))
         self.fit(run)
 
-    def _task(self, errand: LoopCall) -> asyncio.Task[Any]:
+    def _task(self, call: LoopCall) -> asyncio.Task[Any]:
         may_be_eager = self._loop.get_task_factory() is not None
-        coroutine = called(errand.fn, errand.args, may_be_eager)
-        name = f"{errand.run.name}/{errand.name}"
+        coroutine = called(call.fn, call.args, may_be_eager)
+        name = f"{call.run.name}/{call.name}"
         try:
-            return errand.context.run(partial(self._loop.create_task, coroutine, name=name))
+            return call.context.run(partial(self._loop.create_task, coroutine, name=name))
         except BaseException:
             coroutine.close()
             raise
 
-    def _refuse(self, errand: LoopCall) -> None:
-        run = errand.run
-        if run.reason is not None:
-            errand.answer("stopped")
+    def _refuse(self, call: LoopCall) -> None:
+        run = call.run
+        if run.asked is not None:
+            call.answer("stopped")
         elif run.over:
             error: Exception = SupervisorMisused(
                 f"worker {run.name!r} has ended: its context cannot call the event loop any more"
             )
-            errand.answer("error", error)
+            call.answer("error", error)
         else:
             error = SupervisorClosed(f"worker {run.name!r} cannot call its event loop, which is closed")
-            errand.answer("error", error)
+            call.answer("error", error)
 
     def fit(self, run: Run) -> None:
-        """A run's ladder has moved: its errands are cancelled, or bounded by half of the grace that remains."""
-        state = None if run.ladder is None else run.ladder.state
-        if not isinstance(state, Stopping) or run.reason is None:
+        """A run's ladder has moved: its calls are cancelled, or bounded by half of the grace that remains."""
+        state = None if run.climb is None else run.climb.state
+        if not isinstance(state, Stopping) or run.asked is None:
             return
-        for errand in tuple(self.open.get(run, ())):
-            if errand.phase == "running" and not errand.cleanup:
-                self._cancel(errand)
-            if errand.phase != "left":
+        for call in tuple(self.open.get(run, ())):
+            if call.phase == "running" and not call.cleanup:
+                self._cancel(call)
+            if call.phase != "left":
                 now = self._clock()
-                self._due(errand, now + max(0.0, state.ends_at - now) / 2)
+                self._due(call, now + max(0.0, state.ends_at - now) / 2)
 
     def end(self, run: Run) -> None:
-        """A run is over: nobody waits for its errands, or nobody should."""
-        for errand in tuple(self.open.get(run, ())):
-            self._leave(errand)
+        """A run is over: nobody waits for its calls, or nobody should."""
+        for call in tuple(self.open.get(run, ())):
+            self._leave(call)
 
     def hasten(self) -> None:
         """A shutdown, of a group even, has begun or has less time: those nobody waits for have no more than that."""
-        for errands in tuple(self.open.values()):
-            for errand in tuple(errands):
-                if errand.phase == "left":
-                    self._due(errand, self._given_up_at(errand))
+        for calls in tuple(self.open.values()):
+            for call in tuple(calls):
+                if call.phase == "left":
+                    self._due(call, self._given_up_at(call))
 
-    def rung(self, errand: LoopCall) -> None:
+    def rung(self, call: LoopCall) -> None:
         """The moment may have come for its next phase."""
-        if self._clock() < errand.due_at:
-            self._alarms.set(errand.due_at, errand)
-        elif errand.phase == "running":
-            errand.due_at = math.inf
-            self._cancel(errand)
-            self.fit(errand.run)
-        elif errand.phase == "cancelled":
-            self._leave(errand)
+        if self._clock() < call.due_at:
+            self._alarms.set(call.due_at, call)
+        elif call.phase == "running":
+            call.due_at = math.inf
+            self._cancel(call)
+            self.fit(call.run)
+        elif call.phase == "cancelled":
+            self._leave(call)
         else:
-            self._give_up(errand)
+            self._give_up(call)
 
-    def _due(self, errand: LoopCall, at: float) -> None:
-        if at < errand.due_at:
-            errand.due_at = at
-            self._alarms.set(at, errand)
+    def _due(self, call: LoopCall, at: float) -> None:
+        if at < call.due_at:
+            call.due_at = at
+            self._alarms.set(at, call)
 
-    def _cancel(self, errand: LoopCall) -> None:
-        if errand.task is not None:
-            errand.task.cancel()
-        errand.phase = "cancelled"
+    def _cancel(self, call: LoopCall) -> None:
+        if call.task is not None:
+            call.task.cancel()
+        call.phase = "cancelled"
 
-    def _leave(self, errand: LoopCall) -> None:
+    def _leave(self, call: LoopCall) -> None:
         """The worker goes on without the answer."""
-        if errand.phase == "running":
-            self._cancel(errand)
-        if errand.phase == "cancelled":
-            errand.stopped()
-            errand.due_at = math.inf
-            errand.phase = "left"
-            self._due(errand, self._given_up_at(errand))
+        if call.phase == "running":
+            self._cancel(call)
+        if call.phase == "cancelled":
+            call.stopped()
+            call.due_at = math.inf
+            call.phase = "left"
+            self._due(call, self._given_up_at(call))
 
-    def _given_up_at(self, errand: LoopCall) -> float:
+    def _given_up_at(self, call: LoopCall) -> float:
         now = self._clock()
-        return max(now + LEFT_LEAST, min(now + LEFT_GRACE, self._deadline(errand.run)))
+        return max(now + LEFT_LEAST, min(now + LEFT_GRACE, self._deadline(call.run)))
 
-    def _give_up(self, errand: LoopCall) -> None:
-        """Its task does not end: it is told of, and no shutdown waits for it any more."""
-        if not errand.over and errand.task is not None:
-            self._publisher.loop_call_left(errand.run, errand.name, _stack(errand.task))
-        self._close(errand)
+    def _give_up(self, call: LoopCall) -> None:
+        """Its task does not end: that is logged, and no shutdown waits for it any more."""
+        if not call.over and call.task is not None:
+            self._publisher.loop_call_left(call.run, call.name, _stack(call.task))
+        self._close(call)
 
-    def _ended(self, errand: LoopCall, task: asyncio.Task[Any]) -> None:
+    def _ended(self, call: LoopCall, task: asyncio.Task[Any]) -> None:
         """Its task has ended: the worker gets what came of it."""
         try:
             if task.cancelled():
-                errand.stopped()
+                call.stopped()
             elif (error := task.exception()) is not None:
-                if errand.phase == "left" and task in self._tasks:
-                    self._unheard(errand, task, error)
-                errand.answer("error", error)
+                if call.phase == "left" and task in self._tasks:
+                    self._unheard(call, task, error)
+                call.answer("error", error)
             else:
-                errand.answer("value", task.result())
+                call.answer("value", task.result())
             self._tasks.discard(task)
-            self._close(errand)
+            self._close(call)
         except (KeyboardInterrupt, SystemExit):
-            self._loop.call_soon(self._ended, errand, task)  # all of it can be done twice
+            self._loop.call_soon(self._ended, call, task)  # all of it can be done twice
             raise
 
-    def _unheard(self, errand: LoopCall, task: asyncio.Task[Any], error: BaseException) -> None:
-        message = f"worker {errand.run.name!r}: its call of {errand.name}() failed when nobody waited for it"
+    def _unheard(self, call: LoopCall, task: asyncio.Task[Any], error: BaseException) -> None:
+        message = f"worker {call.run.name!r}: its call of {call.name}() failed when nobody waited for it"
         self._loop.call_exception_handler({"message": message, "exception": error, "task": task})
 
-    def _close(self, errand: LoopCall) -> None:
-        errands = self.open.get(errand.run)
-        if errands is not None:
-            errands.discard(errand)
-            if not errands:
-                del self.open[errand.run]
-        if not errand.over:
-            errand.over = True
-            if errand.due_at < math.inf:
+    def _close(self, call: LoopCall) -> None:
+        calls = self.open.get(call.run)
+        if calls is not None:
+            calls.discard(call)
+            if not calls:
+                del self.open[call.run]
+        if not call.over:
+            call.over = True
+            if call.due_at < math.inf:
                 self._alarms.forget()
         self._changed()
 
 
 class Waiter:
-    """Where a thread waits for the answer to its errand."""
+    """Where a thread waits for the answer to its call."""
 
     __slots__ = ("_answered", "answer")
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from .._core.outcome import Outcome
     from .._core.policy import EscalationPolicy, Kind
     from .._observe.subscribers import Subscribers
-    from .._run.ports import Handle, WorkerKind
+    from .._run.run import Handle, WorkerKind
     from .settings import Settings
 
     NewHandle: TypeAlias = Callable[["Runtime", Run | WorkerNode], Handle]
@@ -261,7 +261,7 @@ class Runtime:
             self.tree.rung(item)
         elif isinstance(item, LoopCall):
             self.portal.rung(item)
-        elif item.ladder is not None:
+        elif item.climb is not None:
             self.escalation.feed(item, TimePassed())
         elif item.expires_at is None:
             return
@@ -340,7 +340,7 @@ class Runtime:
             if group.holds(run.group):
                 self.escalation.stop(run, "shutdown", group.reason)
         for life in lives:
-            if life.run.ladder is not None:
+            if life.run.climb is not None:
                 self.escalation.stop(life.run, "shutdown", group.reason)
         if self.closing is None:  # else the supervisor's own shutdown asks all others, in their order
             self.tree.stop(group, "shutdown", group.reason)
@@ -443,9 +443,9 @@ class Runtime:
         self._inbox.drain()  # what other threads have submitted up to now is handled first
         calls = [run for run in calls if not run.over]
         for run in calls:  # first all of this, or threads that become free would take calls that are queued
-            if run.ladder is None and not self.escalation.give_climb(run, "shutdown", reason):
+            if run.climb is None and not self.escalation.give_climb(run, "shutdown", reason):
                 self.calls.forget_unseen(run)
-        calls = [run for run in calls if run.ladder is not None]
+        calls = [run for run in calls if run.climb is not None]
         if first:
             queued = sum(run.handle is None for run in calls)
             self.log.stopping(closing.reason, closing.deadline - now, len(lives) + len(calls) - queued, queued)

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
     from .._core.outcome import WorkerState
     from .._observe.counters import Key
-    from .._run.ports import Handle
-    from .._run.run import Run
+    from .._run.run import Handle, Run
     from .kinds import Kinds
     from .nodes import GroupNode
     from .tree import Tree

@@ -228,7 +228,7 @@ class Tree:
         if not life.is_under_way(run):  # the machine was fed its end; an interrupt has left the rest undone
             self._work_for(life)
             return
-        ladder = run.ladder
+        ladder = run.climb
         event = RunEnded(
             outcome.ended,
             stuck=ladder is not None and ladder.cause == "stuck",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .._loop.alarms import Alarms
     from .._observe.log import Log
     from .._observe.publisher import Publisher
-    from .._run.ports import Handle
+    from .._run.run import Handle
     from ..config import Config
     from .escalation import Escalation
     from .names import Names
@@ -135,7 +135,19 @@ class Workers:
 
     def _make_run(self, node: WorkerNode, number: int) -> Run:
         now = self._clock()
-        run = Run(self, node.kind, number, node.fn, node.args, now, name=node.name, policy=node.policy, life=node)
+        run = Run(
+            self,
+            node.kind,
+            number,
+            node.fn,
+            node.args,
+            now,
+            name=node.name,
+            policy=node.policy,
+            context=node.context.copy(),
+            node=node,
+            attempt=node.attempt,
+        )
         run.group = None if node.group is self.tree.root else node.group
         run.worker = node.worker
         run.entry = self._loop.create_future()
@@ -165,7 +177,7 @@ class Workers:
         """The function is about to be entered."""
         if run.over:
             return
-        if run.reason is None:
+        if run.asked is None:
             self._publisher.transition(run, "starting", "running")
         if _node_of(run).ready_timeout is None:
             self.readied(run)
@@ -173,7 +185,7 @@ class Workers:
     def readied(self, run: Run) -> None:
         """A run has become ready."""
         node = _node_of(run)
-        if run.over or run.ladder is not None or (run.ready and node.readied == node.attempt):
+        if run.over or run.climb is not None or (run.ready and node.readied == node.attempt):
             return  # for one that is being stopped it is too late
         run.ready = True
         if run.expires_at is not None:  # it is ready in time
@@ -230,7 +242,7 @@ class Workers:
 
     def begin_run(self, node: WorkerNode) -> None:
         """Begins a further run of a worker. Idempotent: of two launches, the second one finds the run claimed."""
-        if node.run.life is not node or node.run.attempt != node.attempt:  # else it was made before an interrupt
+        if node.run.node is not node or node.run.attempt != node.attempt:  # else it was made before an interrupt
             run = self._make_run(node, self._next_number())
             try:
                 self._prepare(run, node.run)
@@ -285,9 +297,8 @@ class Workers:
 
 
 def _node_of(run: Run) -> WorkerNode:
-    node = run.life
-    assert node is not None
-    return node
+    assert isinstance(run.node, WorkerNode)
+    return run.node
 
 
 def _enter(run: Run) -> None:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .._core.policy import Kind, Step, StepName
-    from .._run.ports import Services, WorkerKind
-    from .._run.run import Run
+    from .._run.ports import Services
+    from .._run.run import Run, WorkerKind
     from .._worker.context import WorkerContext
 
 __all__ = ["FakeRun", "FakeWorkers"]
@@ -154,7 +154,7 @@ class FakeRun:
         if exit_code is not None:
             run.died, run.exit_code = True, exit_code
         elif error is not None:
-            run.error = converted(run, error, stopping=run.ladder is not None)
+            run.error = converted(run, error, stopping=run.climb is not None)
         else:
             args: tuple[Any, ...] = run.args
             run.value = [value] * len(args[0]) if isinstance(run.fn, Chunk) else value

@@ -158,7 +158,7 @@ async def test_blocking_the_loop_on_a_call_that_it_must_end_is_refused(ex):
     future = ex.submit(obedient, entered := threading.Event())
     assert await aside(entered.wait, LIMIT)
     future.cancel()
-    while future.run.ladder is None:
+    while future.run.climb is None:
         await asyncio.sleep(0)
     for method in (future.result, future.exception):
         with pytest.raises(RuntimeError, match="would block its event loop's own thread"):

@@ -200,7 +200,7 @@ def test_a_call_whose_loop_has_closed_while_it_was_stopped_still_resolves():
         "async def main():\n"
         "    future = Supervisor().executor().submit(held.wait, 10)\n"
         "    future.cancel()\n"
-        "    while future.run.ladder is None:\n"
+        "    while future.run.climb is None:\n"
         "        await asyncio.sleep(0)\n"
         "    return future\n"
         "future = asyncio.run(main())\n"

@@ -123,8 +123,8 @@ class Processes:
         return None
 
     def _ask(self, run: Run) -> None:
-        if not self.pool.take_back(run):
-            _process_of(run).control.send(message("stop", run.number, run.reason, _ends_at(run)))
+        if not self.pool.take_back(run) and run.climb is not None:
+            _process_of(run).control.send(message("stop", run.number, run.climb.reason, _ends_at(run)))
 
     def _harden(self, run: Run) -> Process:
         """From here on the process is not used again: a late signal must not meet another call."""
@@ -231,7 +231,7 @@ class Processes:
             if trace is not None:
                 set_cause(value, RemoteError(f"in process {process.pid}:\n{trace}"))
             try:
-                run.error = converted(run, value, stopping=run.ladder is not None)
+                run.error = converted(run, value, stopping=run.climb is not None)
             except BaseException as broken:  # an error whose own code fails is still an error of this run alone
                 run.error = RemoteError(described(broken))
         self.pool.regain(process)
@@ -256,5 +256,5 @@ def _process_of(run: Run) -> Process:
 
 def _ends_at(run: Run) -> float:
     """When the present grace ends, on the monotonic clock, which all processes share."""
-    state = run.ladder.state if run.ladder is not None else None
+    state = run.climb.state if run.climb is not None else None
     return state.ends_at if isinstance(state, Stopping) else math.inf

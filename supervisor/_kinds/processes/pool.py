@@ -221,7 +221,7 @@ class Pool:
         run = process.run
         self.lost.discard(process)
         if run is not None and process.ready:
-            if process.data.unread and run.prepared is not None and run.ladder is None and not self._retired:
+            if process.data.unread and run.prepared is not None and run.climb is None and not self._retired:
                 self._again.append(run)  # it never began
             else:
                 run.exit_code = process.code

@@ -37,7 +37,8 @@ class ThreadBackend:
 
     @property
     def reason(self) -> str | None:
-        return self._run.reason
+        asked = self._run.asked
+        return None if asked is None else asked.reason
 
     def shield(self) -> AbstractContextManager[None]:
         return Shield(self._gate)

@@ -105,7 +105,7 @@ class Threads:
         """Sets the stop Event, which `Chain.start` announces, and has the callbacks run on a thread of their own."""
         ctx = run.ctx
         if ctx is None:
-            return  # whoever makes it sees `run.reason`
+            return  # whoever makes it sees `run.asked`
         ctx.stop.set()
         if ctx.registrations:
             self.launcher.start(
@@ -138,12 +138,12 @@ class Threads:
     # -------------------------------------------------------------------------------- the end
 
     def abandon(self, run: Run) -> bool:
-        ladder = run.ladder
-        assert ladder is not None
-        with ladder.lock:
-            if ladder.left or ladder.abandoned:
-                return ladder.abandoned
-            ladder.abandoned = True
+        climb = run.climb
+        assert climb is not None
+        with climb.lock:
+            if climb.left or climb.abandoned:
+                return climb.abandoned
+            climb.abandoned = True
         if not run.own:
             self.pool.lose()
         return True
@@ -170,7 +170,7 @@ class Threads:
             with Shield(gate) if gate.ident else nullcontext():
                 stop = StopEvent(self._chain)
                 run.ctx = WorkerContext(ThreadBackend(run, gate, self._services), stop)
-                if run.reason is not None:  # asked while nobody could hear it
+                if run.asked is not None:  # asked while nobody could hear it
                     stop.set()
         return run.ctx
 
@@ -197,7 +197,7 @@ class Threads:
             run.value = value
         else:
             try:
-                run.error = converted(run, error, stopping=run.ladder is not None)
+                run.error = converted(run, error, stopping=run.climb is not None)
             except Exception as broken:  # an error whose own code fails is still an error of this run alone
                 run.error = broken
         del value, error, fn, args, context
@@ -207,9 +207,9 @@ class Threads:
             self._services.settle(run)
         # Only after the completion is in the inbox does this thread look whether it was given up. So if the loop finds
         # no completion and no `left`, this thread is certain to see `abandoned`.
-        ladder = run.ladder
-        if ladder is None:
+        climb = run.climb
+        if climb is None:
             return False
-        with ladder.lock:
-            ladder.left = True
-            return ladder.abandoned
+        with climb.lock:
+            climb.left = True
+            return climb.abandoned
