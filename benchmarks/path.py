@@ -17,7 +17,7 @@ from time import thread_time
 from typing import TYPE_CHECKING, Any
 
 from supervisor import Supervisor
-from supervisor._kinds.processes.child.main import Child
+from supervisor._kinds.processes.child.serve import Child
 from supervisor._kinds.processes.pickling import pickled_call
 from supervisor._kinds.processes.wire import HEAD, Frame
 from supervisor._kinds.threads import Threads

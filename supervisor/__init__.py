@@ -8,8 +8,6 @@ PYTEST_DONT_REWRITE: it may well be imported before pytest, which would warn tha
 
 from __future__ import annotations
 
-from importlib import import_module
-
 TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
     from ._api.supervisor import Supervisor as Supervisor
@@ -82,6 +80,8 @@ __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415  # light
+
     thing: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     globals()[name] = thing
     return thing

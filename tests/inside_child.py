@@ -2,18 +2,18 @@
 
 import os
 
-from supervisor._kinds.processes.child import main
+from supervisor._kinds.processes.child import serve
 
 
 def die_after_answering():
     """The result of this call is sent; then the process is gone at once."""
-    write = main.write
+    write = serve.write
 
     def write_and_die(fd, parts):
         write(fd, parts)
         os._exit(7)
 
-    main.write = write_and_die
+    serve.write = write_and_die
 
 
 def die_within_answering(size):
@@ -23,4 +23,4 @@ def die_within_answering(size):
         os.write(fd, bytes(parts[0])[:size])
         os._exit(7)
 
-    main.write = write_half
+    serve.write = write_half

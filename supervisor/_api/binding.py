@@ -76,7 +76,7 @@ class Binding:
             return runtime
         if self.lost is not None:
             raise self.misused(self.lost)
-        if getattr(sys.modules.get("supervisor._kinds.processes.child.main"), "importing_main", False):
+        if getattr(sys.modules.get("supervisor._kinds.processes.child.main_module"), "importing", False):
             raise self.misused(NO_GUARD)
         if self.loop is not None:
             raise self.misused(ANOTHER_LOOP)

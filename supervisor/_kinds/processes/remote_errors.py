@@ -30,13 +30,13 @@ def provable(error: BaseException, below: str) -> tuple[BaseException, str]:
 
 
 def traced(error: BaseException, below: str) -> str:
-    """Returns an error's traceback as text, from the user's function on: without the frames of our file `below` it."""
+    """Returns an error's traceback as text, from the user's function on: without those of our files that begin so."""
     import traceback  # noqa: PLC0415  # lean
 
     start = error.__traceback__
-    while start is not None and start.tb_frame.f_code.co_filename == below:
+    while start is not None and start.tb_frame.f_code.co_filename.startswith(below):
         start = start.tb_next
     try:
         return "".join(traceback.format_exception(type(error), error, start))
     except Exception as broken:
-        return f"{described(error)} (its traceback is not to be had: {described(broken)})"
+        return f"{described(error)} (its traceback is unavailable: {described(broken)})"

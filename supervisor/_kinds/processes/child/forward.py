@@ -29,25 +29,21 @@ class Forwarder:
     """Sends log events from a thread of its own, so that nobody who logs waits for the owner.
 
     Args:
-        tell: Sends a frame to the owner; may block.
+        send: Sends a frame to the owner; may block.
         stamp: Returns the name and the attempt of the worker that logs.
     """
 
-    def __init__(self, tell: Callable[..., object], stamp: Callable[[], tuple[str, int]]) -> None:
-        self._tell = tell
+    def __init__(self, send: Callable[..., object], stamp: Callable[[], tuple[str, int]]) -> None:
+        self._send = send
         self._stamp = stamp
         self._waiting: SimpleQueue[tuple[Any, ...] | _thread.LockType] = SimpleQueue()
         self._started = _thread.allocate_lock()  # taken once: by who starts the thread
         self._dropped = 0
-        sys.meta_path.insert(0, self)
 
     # -------------------------------------------------------------------------------- an import hook
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Finds structlog as the others do, and has it configured once it has been imported."""
-        if name != "structlog":
-            return None
-        sys.meta_path.remove(self)
+    def find_spec(self, name: str, path: Any, target: Any) -> Any:
+        """Finds structlog as all finders do, and has it configured once it has been imported."""
         specs = (finder.find_spec(name, path, target) for finder in sys.meta_path)
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is None or spec.loader is None:
@@ -85,18 +81,18 @@ class Forwarder:
             # Pickled here: its values may change until it is sent.
             self._waiting.put((stamp[0], _packed(*stamp, method, event)))
             if self._started.acquire(False):
-                _thread.start_new_thread(self._send, ())
+                _thread.start_new_thread(self._forward, ())
 
-    def _send(self) -> None:
+    def _forward(self) -> None:
         worker = ""
         while True:
             item = self._waiting.get()
             if isinstance(item, tuple):
                 worker = item[0]
-                self._tell(item[1])
+                self._send(item[1])
             if self._dropped and not self._waiting.qsize():
                 dropped, self._dropped = self._dropped, 0
-                self._tell(message("logs_dropped", worker, dropped))
+                self._send(message("logs_dropped", worker, dropped))
             if not isinstance(item, tuple):
                 item.release()
 
@@ -110,7 +106,7 @@ class Forwarder:
 
 
 def _packed(worker: str, attempt: int, method: str, event: dict[str, Any]) -> list[Any]:
-    """Returns an event as a frame: a value that cannot be pickled is told by its `repr`."""
+    """Returns an event as a frame: a value that cannot be pickled is sent as its `repr`."""
     try:
         return message("log", worker, attempt, method, event)
     except Exception:

@@ -1,0 +1,120 @@
+"""In a worker process: what a call does for its context."""
+
+from __future__ import annotations
+
+import _thread
+
+from ...._worker.context import WorkerContext
+from ...._worker.stop_event import StopEvent
+from ..remote_errors import traced
+from . import FOLDER
+from .gate import MAIN_THREAD, NoShield, Shield
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    from ...._worker.backend import Answer
+    from ...._worker.context import Registration
+    from .gate import Gate
+
+    class Owner(Protocol):
+        """The process, as far as a call needs it. Any thread."""
+
+        gate: Gate
+        lock: _thread.LockType
+
+        def say(self, *parts: Any) -> None:
+            """Sends the owner a message."""
+            ...
+
+        def ask_for_more(self, backend: ChildBackend, seconds: float) -> float:
+            """Asks the owner for more time on the present step; returns the seconds."""
+            ...
+
+        def call_loop(
+            self, backend: ChildBackend, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool
+        ) -> Answer:
+            """Has the owner's event loop call a function; returns what came of it."""
+            ...
+
+
+__all__ = ["ChildBackend", "name_of"]
+
+BEAT_INTERVAL = 0.02
+"""Seconds within which further heartbeats are not sent."""
+
+INFINITY = float("inf")
+
+
+class ChildBackend:
+    """One call, and what it can ask of its supervisor.
+
+    Attributes:
+        reason: Why it was asked to stop; None where it was not.
+        ends_at: When the grace of the present step ends, on the monotonic clock, which all processes share.
+        ctx: Its context, once that was asked for.
+        blocked: The callbacks of `on_stop` that were reported as blocked.
+    """
+
+    kind = "process"
+
+    def __init__(self, owner: Owner, number: int, name: str, attempt: int) -> None:
+        self._owner = owner
+        self.number = number
+        self.name = name
+        self.attempt = attempt
+        self.reason: str | None = None
+        self.ends_at = INFINITY
+        self.beat_at = 0.0
+        self.ctx: WorkerContext | None = None
+        self.blocked: list[Registration] = []
+
+    def worker_context(self) -> WorkerContext:
+        """Returns the call's context, made when it is first asked for."""
+        if self.ctx is None:
+            with self.own_shield(), self._owner.lock:
+                if self.ctx is None:
+                    self.ctx = WorkerContext(self, StopEvent())  # type: ignore[arg-type]
+                    if self.reason is not None:
+                        self.ctx.stop.set()
+        return self.ctx
+
+    def shield(self) -> Shield:
+        return Shield(self._owner.gate)
+
+    def own_shield(self) -> Shield | NoShield:
+        return Shield(self._owner.gate) if _thread.get_ident() == MAIN_THREAD else NoShield()
+
+    def ready(self) -> None:
+        self._owner.say("readied", self.number)
+
+    def heartbeat(self) -> None:
+        from time import monotonic  # noqa: PLC0415  # lean
+
+        now = monotonic()
+        if now >= self.beat_at + BEAT_INTERVAL:
+            self.beat_at = now
+            self._owner.say("beat", self.number)
+
+    def extend(self, seconds: float) -> float:
+        return self._owner.ask_for_more(self, seconds)
+
+    def remaining(self) -> float:
+        from time import monotonic  # noqa: PLC0415  # lean
+
+        return max(0.0, self.ends_at - monotonic())
+
+    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
+        return self._owner.call_loop(self, fn, args, cleanup)
+
+    def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
+        with self.own_shield():  # half a message must not be sent
+            self._owner.say("callback_failed", self.name, name_of(callback), traced(error, FOLDER))
+
+
+def name_of(callback: Callable[..., object]) -> str:
+    """Returns how a function is called in messages."""
+    name = getattr(callback, "__qualname__", None)
+    return name if isinstance(name, str) else type(callback).__qualname__

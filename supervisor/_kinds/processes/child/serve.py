@@ -1,0 +1,295 @@
+"""In a worker process: takes calls one at a time, and listens for its owner while it carries them out."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+from _pickle import dumps, loads
+
+from ...._core.errors import RemoteError, described
+from ...._worker.current import entered, shielded
+from ..remote_errors import provable, set_cause, traced
+from ..wire import Receiver, framed, message, write
+from . import FOLDER
+from .backend import ChildBackend, name_of
+from .gate import Gate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Callable
+    from typing import Any
+
+    from ...._worker.backend import Answer
+    from ...._worker.context import Registration
+    from ..wire import Frame
+    from .forward import Forwarder
+else:
+    import _signal  # the module of C
+
+__all__ = ["Child", "flush"]
+
+GRANT_TIMEOUT = 5.0
+"""Seconds that `ctx.extend` waits for the owner's answer."""
+
+GRANTED = 3
+"""Parts of the answer to `ctx.extend`: its lock, the seconds, and when the grace ends."""
+
+FLUSH_TIMEOUT = 0.5
+"""Seconds that a process which leaves waits for an owner that is slow to take its last log events."""
+
+
+class Child:
+    """The process: its main thread takes calls, another one listens for stops.
+
+    Attributes:
+        gate: Lets injections through to the function that runs.
+        lock: Guards `backend`, and the parts of it that both threads use.
+        backend: That of the call that is carried out, or None.
+        owners_main: Where the owner's main module is, until it has been imported here.
+        logs: What forwards log events, once a function has imported structlog.
+    """
+
+    def __init__(self, data: int, control: int) -> None:
+        self.gate = Gate()
+        self.lock = _thread.allocate_lock()
+        self.backend: ChildBackend | None = None
+        self._data = data
+        self._control = control
+        self._saying = _thread.allocate_lock()
+        self._early: tuple[Any, ...] | None = None
+        self._answers: dict[int, list[Any]] = {}
+        self._asked = 0
+        self.owners_main: dict[str, Any] = {}
+        self.logs: Forwarder | None = None
+        sys.meta_path.insert(0, _WaitForStructlog(self))
+
+    # -------------------------------------------------------------------------------- the main thread
+
+    def serve(self) -> None:
+        """Carries out calls until the owner sends no more."""
+        receiver = Receiver(lambda view: os.readv(self._data, [view]))
+        while True:
+            while (frame := receiver.take()) is None:
+                if receiver.feed() == 0:
+                    if self.logs is not None:
+                        self.logs.flush(FLUSH_TIMEOUT)
+                    return
+            self._carry_out(frame)
+            del frame
+
+    def _carry_out(self, frame: Frame) -> None:
+        try:
+            number, name, attempt, own, fn, args, before_call = self._unpickled(frame.pickle, frame.buffers)
+        except BaseException as error:
+            text = f"the call cannot be unpickled in its process: {described(error)}"
+            self._answer(None, False, RemoteError(text), traced(error, FOLDER))
+            return
+        restore = None if before_call is None else self._guarded(before_call, name, attempt)
+        backend = ChildBackend(self, number, name, attempt)
+        with self.lock:
+            self.backend = backend
+            if self._early is not None and self._early[0] == number:
+                _, backend.reason, backend.ends_at = self._early
+        entered(backend)
+        if own is not None:
+            write(self._data, message("entered", number))
+            if own:
+                args = (backend.worker_context(), *args)
+        value, raised = self.gate.run(fn, args)
+        with self.lock:
+            self.backend = None
+        entered(None)
+        if restore is not None:
+            self._guarded(restore, name, attempt)
+        if self.gate.struck:  # faster than the message that says so
+            self._report_blocked(backend)
+        del frame, fn, args
+        if raised is None:
+            self._answer(number, True, value, None)
+        else:
+            self._answer(number, False, *provable(raised, FOLDER))
+
+    def _guarded(self, listener: Callable[[], Any], name: str, attempt: int) -> Any:
+        """Calls what a listener of the owner wants called here, outside the gate; its error harms nobody."""
+        try:
+            return listener()
+        except BaseException as error:
+            event = {"event": "supervisor.listener_failed", "listener": name_of(listener)}
+            self.say("log", name, attempt, "error", {**event, "exc_info": RemoteError(traced(error, FOLDER))})
+            return None
+
+    def _unpickled(self, data: Any, buffers: Any = ()) -> Any:
+        """Unpickles what the owner sent; imports its main module first where that is needed."""
+        try:
+            return loads(data, buffers=buffers)
+        except AttributeError:
+            if not self.owners_main:
+                raise
+            from .main_module import import_main  # noqa: PLC0415  # lean
+
+            import_main(self.owners_main)
+            return loads(data, buffers=buffers)
+
+    def _answer(self, number: int | None, ok: bool, value: Any, trace: str | None) -> None:
+        buffers: list[Any] = []
+        try:
+            parts = framed(
+                dumps(("ended", number, ok, value, trace), 5, buffer_callback=buffers.append),
+                [item.raw() for item in buffers],
+            )
+        except BaseException as error:
+            text = f"the result cannot be pickled: {described(error)}"
+            parts = message("ended", number, False, RemoteError(text), traced(error, FOLDER))
+        flush()
+        write(self._data, parts)
+
+    # -------------------------------------------------------------------------------- the control thread
+
+    def listen(self) -> None:
+        """Hears what the owner has to say, for as long as there is one."""
+        receiver = Receiver(lambda view: os.readv(self._control, [view]))
+        while True:
+            while (frame := receiver.take()) is None:
+                if receiver.feed() == 0:
+                    os.killpg(0, _signal.SIGKILL)  # where there is no lifeline, this is one
+            word, *rest = loads(frame.pickle)
+            if word == "stop":
+                self._stop(*rest)
+            elif word == "step":
+                self._step(*rest)
+            elif word in ("granted", "answered"):
+                self._answered(*rest)
+
+    def _stop(self, number: int, reason: str, ends_at: float) -> None:
+        with self.lock:
+            backend = self.backend
+            if backend is None or backend.number != number:
+                self._early = (number, reason, ends_at)  # the call is on its way, or over
+                return
+            backend.ends_at = ends_at
+            backend.reason = reason
+            ctx = backend.ctx
+        if ctx is not None:
+            ctx.stop.set()
+            ctx.stop.release()
+            if ctx.registrations:
+                _thread.start_new_thread(_fire, (ctx.registrations, backend))
+
+    def _step(self, number: int, ends_at: float) -> None:
+        """A further step has begun."""
+        backend = self.backend
+        if backend is None or backend.number != number:
+            return
+        backend.ends_at = ends_at
+        self._report_blocked(backend)
+
+    def _report_blocked(self, backend: ChildBackend) -> None:
+        """Reports each callback that still runs, once."""
+        if backend.ctx is None:
+            return
+        with self.lock:
+            blocked = [each for each in backend.ctx.registrations if each.running and each not in backend.blocked]
+            backend.blocked += blocked
+        for registration in blocked:
+            self.say("callback_blocked", backend.name, name_of(registration.callback))
+
+    def _answered(self, question: int, *parts: Any) -> None:
+        answer = self._answers.pop(question, None)
+        if answer is not None:
+            answer[1:] = parts
+            backend = self.backend
+            if backend is not None and len(answer) == GRANTED:  # here: the next message may be of a later step
+                backend.ends_at = parts[1]
+            answer[0].release()
+
+    # -------------------------------------------------------------------------------- any thread
+
+    def say(self, *parts: Any) -> None:
+        """Sends the owner a message that cannot wait for the end of the call."""
+        self.send(message(*parts))
+
+    def send(self, parts: list[Any]) -> None:
+        with self._saying:
+            write(self._control, parts)
+
+    def stamp(self) -> tuple[str, int]:
+        """Whose log event this is."""
+        backend = self.backend
+        return ("", 0) if backend is None else (backend.name, backend.attempt)
+
+    def ask_for_more(self, backend: ChildBackend, seconds: float) -> float:
+        if backend.reason is None:
+            return 0.0
+        question, answer = self._question(0.0, backend.ends_at)
+        self.say("extend", backend.number, seconds, question)
+        answer[0].acquire(True, GRANT_TIMEOUT)
+        self._answers.pop(question, None)
+        granted = answer[1]
+        return float(granted)
+
+    def call_loop(self, backend: ChildBackend, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
+        """Has the owner's event loop call a function, and waits for the answer, which is certain to come."""
+        try:
+            data = dumps((fn, args), 5)
+        except Exception as error:
+            raise TypeError(
+                f"call(fn={name_of(fn)}): cannot be sent to the supervisor's process: {error}. Give a function of a "
+                "module, and arguments that can be pickled"
+            ) from error
+        question, answer = self._question()
+        self.say("call", backend.number, question, name_of(fn), cleanup, data)
+        answer[0].acquire()
+        _, how, data, trace = answer
+        try:
+            what = self._unpickled(data)
+        except BaseException as error:
+            text = f"what came of {name_of(fn)}() cannot be unpickled in the worker's process: {described(error)}"
+            return "error", RemoteError(text)
+        if trace is not None:
+            set_cause(what, RemoteError(f"in process {os.getppid()}:\n{trace}"))
+        return how, what
+
+    def _question(self, *default: Any) -> tuple[int, list[Any]]:
+        """Returns the number of a new question, and where its answer will stand, behind a lock that it releases."""
+        answer: list[Any] = [_thread.allocate_lock(), *default]
+        answer[0].acquire()
+        with self.lock:
+            self._asked += 1
+            self._answers[self._asked] = answer
+            return self._asked, answer
+
+
+class _WaitForStructlog:
+    """An import hook: once a function imports structlog, what forwards log events is loaded, and takes over."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != "structlog":
+            return None
+        with shielded():
+            from .forward import Forwarder  # noqa: PLC0415  # lean
+
+            sys.meta_path.remove(self)
+            logs = self._child.logs = Forwarder(self._child.send, self._child.stamp)
+            return logs.find_spec(name, path, target)
+
+
+def _fire(registrations: list[Registration], backend: ChildBackend) -> None:
+    for registration in tuple(registrations):
+        try:
+            registration.fire()
+        except BaseException as error:  # sys.exit() in a callback, say: the worker goes on
+            backend.callback_failed(registration.callback, error)
+
+
+def flush() -> None:
+    """What the function printed is to be seen before its call is over."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # noqa: S110  # the function has closed it
+            pass
