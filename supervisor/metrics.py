@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: `register(sup)` once, and each scrape tells of the supervisor. The extra `metrics`.
+"""Metrics for Prometheus: `register(sup)` once, and each scrape has the supervisor's numbers. The extra `metrics`.
 
 Gauges are read when a scrape asks for them, on the thread of the scrape. Counters and the histogram are counted as it
 happens. No call is watched for that, so that a call pays a fraction of a microsecond and not the events of its life.
@@ -42,7 +42,7 @@ Family: TypeAlias = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFam
 
 
 class Metric(NamedTuple):
-    """One metric as it is told to Prometheus.
+    """One metric as Prometheus sees it.
 
     Attributes:
         name: Its name, with its unit and, for a counter, `_total`.
@@ -148,7 +148,7 @@ METRICS = (
 def register(
     sup: Supervisor, *, registry: CollectorRegistry | None = None, buckets: Sequence[float] = STOP_BUCKETS
 ) -> None:
-    """Has each scrape of a registry tell of a supervisor, and begins to count. Any thread; before its first use, too.
+    """Adds a supervisor to the scrapes of a registry, and begins to count. Any thread; before its first use, too.
 
     Several supervisors of one process may be registered; the label `supervisor`, their names, tells them apart. The
     workers and calls of groups count for their supervisor. Registering the same one again changes nothing. One that has
@@ -197,7 +197,7 @@ def register(
 
 
 def unregister(sup: Supervisor, *, registry: CollectorRegistry | None = None) -> None:
-    """Has the scrapes of a registry tell of a supervisor no more, and ends its counting for it. Any thread.
+    """Takes a supervisor out of the scrapes of a registry, and stops counting for it. Any thread.
 
     Raises:
         TypeError: An argument is wrong.
@@ -249,7 +249,7 @@ class Registered(NamedTuple):
 
 
 class Collector:
-    """All supervisors of one registry, as the registry asks for them: each name may be told once in a scrape."""
+    """All supervisors of one registry, as the registry asks for them: a scrape may have each name only once."""
 
     def __init__(self) -> None:
         self._registered: dict[str, Registered] = {}

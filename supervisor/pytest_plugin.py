@@ -66,7 +66,7 @@ def make_supervisor(request: pytest.FixtureRequest) -> Iterator[Callable[..., Su
     """Makes supervisors with a quick ladder: `make_supervisor(name=..., **options)`, with options as of Supervisor.
 
     Each is shut down when the test is over, on the loop that has used it, whichever plugin runs it. The test fails
-    if one of them had to abandon a worker, and is told where that stands; unless marked with
+    if one of them had to abandon a worker, and says where that stands; unless marked with
     `@pytest.mark.supervisor(may_abandon=True)`. Further options in that marker are those of all that are made here.
     """
     from .testing.quick import QUICK_LADDER, QuickSupervisor, closed

@@ -1,4 +1,4 @@
-"""Tells systemd how the service is: ready, alive, stopping and for how much longer. Elsewhere nothing happens.
+"""Notifies systemd how the service is: ready, alive, stopping and for how much longer. Elsewhere nothing happens.
 
 The protocol is a datagram of a few lines to a socket that the environment names, so nothing has to be installed for it.
 """
@@ -45,9 +45,9 @@ RETRY_DELAY = 0.05
 
 
 def notify(supervisor: Supervisor) -> Notifier:
-    """Has the service manager told of the supervisor, from now on until that has shut down.
+    """Notifies the service manager of the supervisor, from now on until that has shut down.
 
-    Where systemd has started this process, with `Type=notify`, it is told
+    Where systemd has started this process, with `Type=notify`, it is notified
 
     - that the service is ready, when you call `ready()` of what this returns;
     - that it is alive, at half the time of `WatchdogSec`, by the event loop, so that a stuck loop is noticed;
@@ -58,7 +58,7 @@ def notify(supervisor: Supervisor) -> Notifier:
     (`NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`) are taken out of the environment: worker processes, and what
     else the program starts from now on, must not speak for it. So call it first, in the event loop's thread. A socket
     that cannot be reached is logged, once, and harms nothing. Where the supervisor is shutting down already, or has
-    shut down, as one that was asked to before its first use, systemd is told at once that the service stops.
+    shut down, as one that was asked to before its first use, systemd is notified at once that the service stops.
 
     Args:
         supervisor: The one whose end is that of the service.
@@ -142,7 +142,7 @@ class Notifier:
 
     @property
     def active(self) -> bool:
-        """Whether somebody is told: systemd has asked for it, and the supervisor has not shut down."""
+        """Whether systemd is notified: it has asked for it, and the supervisor has not shut down."""
         return self._socket is not None and self._pid == os.getpid()
 
     def ready(self, status: str = "") -> None:

@@ -77,7 +77,7 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
             self._over.set()
             late = self._binding.late
             if late is not None:
-                late.kinds.threads.retire()  # the loop may never have been told to shut it down
+                late.kinds.threads.retire()  # the loop may never have been asked to shut it down
         elif any(runtime.report is None for runtime in self._runtimes()):
             self._main.calls.refuse_blocking("shutdown(wait=True) of its default executor")
             self._call(self._shut_down)

@@ -1,4 +1,4 @@
-"""The Supervisor: the public face of the shell. It checks what it is given and waits; the shell does the rest."""
+"""The Supervisor, as its users see it. It checks what it is given and waits; the runtime does the rest."""
 
 from __future__ import annotations
 
@@ -541,12 +541,12 @@ class Supervisor:
         while it shuts down.
 
         Args:
-            max_abandoned: How many abandoned workers and calls that have not come back it bears, 0 or more; with more
-                of them it is not live. None: `max_threads`, beyond which the pool replaces no abandoned thread.
-            max_exhausted: How many workers and groups it bears that were given up alone (`on_exhausted="give_up"`, or a
-                group with `Restart("never")`), 0 or more; with more of them it is not live. One whose name was taken
-                again, by `start` or `group`, does not count, nor one in a group that has been shut down. At most 1000
-                are remembered.
+            max_abandoned: How many workers and calls may be abandoned and not have come back, 0 or more; with more it
+                is not live. None: `max_threads`, beyond which the pool replaces no abandoned thread.
+            max_exhausted: How many workers and groups may have been given up alone (`on_exhausted="give_up"`, or a
+                group with `Restart("never")`), 0 or more; with more it is not live. One whose name was taken again, by
+                `start` or `group`, does not count, nor one in a group that has been shut down. At most 1000 are
+                remembered.
 
         Raises:
             TypeError, ValueError: An argument is wrong; the message names it.

@@ -36,7 +36,7 @@ class WorkerStopped(SupervisorError):
 class WorkerTimeout(WorkerStopped, TimeoutError):
     """The `timeout` of a call passed, so its ladder was climbed.
 
-    Raised when the work has ended or was abandoned, not before; `outcome.ended` tells which.
+    Raised when the work has ended or was abandoned, not before; `outcome.ended` says which.
 
     Attributes:
         outcome: How the run ended.

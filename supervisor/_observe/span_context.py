@@ -1,4 +1,4 @@
-"""What a worker process is told of the span that its call belongs to.
+"""What a worker process needs to know of the span that its call belongs to.
 
 Light: worker processes import it, and OpenTelemetry only for a call that belongs to a span.
 """

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from .._core.policy import Kind
-    from .context import WorkerContext
 
-__all__ = ["Answer", "ContextBackend", "How", "Source"]
+__all__ = ["Answer", "ContextBackend", "How"]
 
 How: TypeAlias = Literal["value", "error", "stopped"]
 Answer: TypeAlias = tuple[How, Any]
@@ -46,11 +45,3 @@ class ContextBackend(Protocol):
         ...
 
     def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None: ...
-
-
-class Source(Protocol):
-    """What a thread carries out, as far as this module knows it."""
-
-    def worker_context(self) -> WorkerContext:
-        """Returns its context, made when it is first asked for, in its worker's own thread."""
-        ...

@@ -7,9 +7,17 @@ from _thread import _local
 TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from typing import Protocol
 
-    from .backend import Source
     from .context import WorkerContext
+
+    class Source(Protocol):
+        """What a thread carries out, as far as this module knows it."""
+
+        def worker_context(self) -> WorkerContext:
+            """Returns its context, made when it is first asked for, in its worker's own thread."""
+            ...
+
 
 __all__ = ["current", "current_context", "entered", "shielded"]
 

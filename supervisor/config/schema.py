@@ -278,7 +278,7 @@ PLATFORMS = {
 }
 
 PLATFORM = Table(
-    "The seconds from SIGTERM to SIGKILL. A ladder that takes longer is told in the log, and by `check`.",
+    "The seconds from SIGTERM to SIGKILL. A ladder that takes longer is logged, and reported by `check`.",
     {
         **{name: _seconds(f"Seconds that it gives: {setting}.") for name, setting in PLATFORMS.items()},
         "reserve": _seconds("Seconds of these for all that is not the supervisor's: preStop, draining, exit.", 0.0),

@@ -199,7 +199,7 @@ class FakeWorkers:
     def __init__(self) -> None:
         self.runs: list[FakeRun] = []
         self._scripts: list[tuple[Callable[..., Any] | str, Script]] = []
-        self._untold: deque[FakeRun] = deque()
+        self._unseen: deque[FakeRun] = deque()
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
     def script(
@@ -260,16 +260,16 @@ class FakeWorkers:
 
         Cancelling it stops only the waiting.
         """
-        while not self._untold:
+        while not self._unseen:
             loop = asyncio.get_running_loop()
-            news: asyncio.Future[None] = loop.create_future()
-            self._waiting.append((loop, news))
+            begun: asyncio.Future[None] = loop.create_future()
+            self._waiting.append((loop, begun))
             try:
-                await news
+                await begun
             finally:
-                with suppress(ValueError):  # it has been told
-                    self._waiting.remove((loop, news))
-        return self._untold.popleft()
+                with suppress(ValueError):  # it was notified
+                    self._waiting.remove((loop, begun))
+        return self._unseen.popleft()
 
     # ------------------------------------------------------------------------------------ what the kinds ask of it
 
@@ -282,11 +282,11 @@ class FakeWorkers:
     def began(self, fake: FakeRun) -> None:
         """Takes note of a run that has begun."""
         self.runs.append(fake)
-        self._untold.append(fake)
+        self._unseen.append(fake)
         waiting, self._waiting = self._waiting, []
-        for loop, news in waiting:
+        for loop, begun in waiting:
             try:
-                loop.call_soon_threadsafe(_told, news)
+                loop.call_soon_threadsafe(_set_done, begun)
             except RuntimeError:
                 if not loop.is_closed():  # else nobody waits there any more
                     raise
@@ -344,7 +344,7 @@ class FakeKind:
 
     def submit(self, run: Run) -> None:
         """Any thread."""
-        run.settle = None  # an executor's call has no thread of its own that could tell: the loop does
+        run.settle = None  # an executor's call has no thread of its own that could settle it: the loop does
         self._waiting.append(run)
         self.services.post(self._next)
 
@@ -414,9 +414,9 @@ class FakeKind:
         return f"  in {qualname(run.fn)}(), a fake worker\n"
 
 
-def _told(news: asyncio.Future[None]) -> None:
-    if not news.done():
-        news.set_result(None)
+def _set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _unscripted(run: Run) -> LookupError:
