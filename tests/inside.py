@@ -16,6 +16,7 @@ from typing import NamedTuple
 from supervisor import Restart
 from supervisor._api import checks, worker
 from supervisor._api import supervisor as api
+from supervisor._api.integration import integration_of
 from supervisor._core import ladder
 from supervisor._kinds.processes import kind, launch, probe
 from supervisor._kinds.processes.pool import Pool
@@ -59,6 +60,7 @@ __all__ = [  # single parts
     "framed",
     "health_of",
     "injection_missing",
+    "integration_of",
     "message",
     "outlast",
     "stop_deadlines",
