@@ -2,11 +2,11 @@
 
     python examples/aiohttp_app.py       # on PORT=8000
     curl localhost:8000/nap/1            # a blocking call, on a thread of the pool
-    curl localhost:8000/workers          # who runs at present
-    curl localhost:8000/ready            # whether it may be sent requests; and /live, whether it can go on
+    curl localhost:8000/workers          # which workers are running
+    curl localhost:8000/ready            # whether it accepts requests; and /live, whether it should keep running
 
 Stop it with Ctrl-C or SIGTERM: aiohttp waits for the requests in flight, then cleans up. A second later the
-report names the poller as stopped, the spinner as injected and the sleeper as abandoned, and the process ends.
+report shows the poller as stopped, the spinner as injected and the sleeper as abandoned, and the process ends.
 """
 
 import os
@@ -20,7 +20,7 @@ from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerContext
 
 def poll(ctx: WorkerContext) -> None:
     while not ctx.stop.wait(1):
-        pass  # the work of one round
+        pass  # do the work of one round here
 
 
 def spin(_ctx: WorkerContext) -> None:
@@ -74,5 +74,5 @@ if __name__ == "__main__":
         app,
         host="127.0.0.1",
         port=int(os.environ.get("PORT", "8000")),
-        shutdown_timeout=1.5,  # seconds; a request still in flight after twice as long is cancelled
+        shutdown_timeout=1.5,  # seconds; a request that is still in flight after twice that time is cancelled
     )

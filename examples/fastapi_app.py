@@ -2,11 +2,11 @@
 
     python examples/fastapi_app.py       # on LOOP=asyncio or LOOP=uvloop, and on PORT=8000
     curl localhost:8000/nap/1            # a blocking call, on a thread of the pool
-    curl localhost:8000/workers          # who runs at present
-    curl localhost:8000/ready            # whether it may be sent requests; and /live, whether it can go on
+    curl localhost:8000/workers          # which workers are running
+    curl localhost:8000/ready            # whether it accepts requests; and /live, whether it should keep running
 
 Stop it with Ctrl-C or SIGTERM: uvicorn waits for the requests in flight, then ends the lifespan. A second later the
-report names the poller as stopped, the spinner as injected and the sleeper as abandoned, and the process ends.
+report shows the poller as stopped, the spinner as injected and the sleeper as abandoned, and the process ends.
 """
 
 import os
@@ -22,7 +22,7 @@ from supervisor import Ask, EscalationPolicy, Health, Inject, Supervisor, Worker
 
 def poll(ctx: WorkerContext) -> None:
     while not ctx.stop.wait(1):
-        pass  # the work of one round
+        pass  # do the work of one round here
 
 
 def spin(_ctx: WorkerContext) -> None:
@@ -41,7 +41,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Supervisor]]:
         await sup.start(spin, name="spinner")
         await sup.start(sleep, name="sleeper")
         yield {"sup": sup}
-    print(sup.report, flush=True)  # uvicorn ends by raising the SIGTERM that it got again, which flushes nothing
+    print(sup.report, flush=True)  # uvicorn ends by raising SIGTERM again, which does not flush stdout
 
 
 app = FastAPI(lifespan=lifespan)
@@ -78,5 +78,5 @@ if __name__ == "__main__":
         app,
         port=int(os.environ.get("PORT", "8000")),
         loop=os.environ.get("LOOP", "auto"),
-        timeout_graceful_shutdown=3,  # seconds; else it waits for every request to end, and the workers run on
+        timeout_graceful_shutdown=3,  # seconds; otherwise it waits for every request, and the workers keep running
     )

@@ -6,7 +6,7 @@ It has two methods, `/Workers/Nap` (a blocking call, on a thread of the pool) an
 responses are JSON here, so that no code has to be generated for them.
 
 Stop it with Ctrl-C or SIGTERM: the server waits for the calls in flight, then the supervisor shuts down. A second later
-the report names the poller as stopped, the spinner as injected and the sleeper as abandoned, and the process ends.
+the report shows the poller as stopped, the spinner as injected and the sleeper as abandoned, and the process ends.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerContext
 
 def poll(ctx: WorkerContext) -> None:
     while not ctx.stop.wait(1):
-        pass  # the work of one round
+        pass  # do the work of one round here
 
 
 def spin(_ctx: WorkerContext) -> None:
@@ -68,7 +68,7 @@ async def main() -> None:
         server.add_insecure_port(f"127.0.0.1:{os.environ.get('PORT', '50051')}")
         await server.start()
         await sup.wait_for_signal()
-        await server.stop(grace=3)  # seconds; a call still in flight then is cancelled
+        await server.stop(grace=3)  # seconds; a call that is still in flight then is cancelled
     print(sup.report)
 
 

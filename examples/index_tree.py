@@ -2,12 +2,12 @@
 
     python examples/index_tree.py [PATH]      # the Python standard library by default
 
-Directories are listed and files hashed by short calls (`sup.run`) on a pool of threads; one long-lived worker
-(`sup.start`) owns the SQLite store. Two more workers do not listen when they are asked to stop: one is blocked in a C
-call, one loops for ever. So once all is indexed, or at Ctrl-C, or at SIGTERM, the whole ladder can be watched:
-Ask -> Inject -> abandoned. The report says what became of each worker, and the process ends promptly all the same.
+Short calls (`sup.run`) on a pool of threads list directories and hash files. One long-lived worker (`sup.start`) owns
+the SQLite store. Two more workers do not react when they are asked to stop: one is blocked in a C call, one loops
+forever. So when everything is indexed, or at Ctrl-C, or at SIGTERM, you can watch the whole ladder:
+Ask -> Inject -> abandoned. The report says how each worker ended, and the process still exits promptly.
 
-Start it again, and it goes on where it stopped: what is in the store and has not changed is skipped.
+Start it again, and it continues where it stopped: files that are in the store and have not changed are skipped.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ T = TypeVar("T")
 
 WALKERS = 4  # directories that are listed at once
 HASHERS = 64  # files in flight, from the hashing until they are stored
-WAITING = 1000  # listed files that wait for a hasher; beyond it the walkers wait, or a huge tree would fill the memory
+WAITING = 1000  # listed files that wait for a hasher; then the walkers wait, or a huge tree would fill the memory
 
 
 # ------------------------------------------------------------------------------------------------ calls: sup.run
 
 
 class File(NamedTuple):
-    """A file as it was listed. Paths are bytes, as the system has them: a name need not be UTF-8."""
+    """A file as it was listed. Paths are bytes, as in the system: a name need not be UTF-8."""
 
     path: bytes
     size: int
@@ -68,7 +68,7 @@ class File(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a directory holds, and what of it could not be read."""
+    """The contents of a directory, and what could not be read."""
 
     directories: list[bytes]
     files: list[File]
@@ -80,9 +80,9 @@ def list_directory(path: bytes, but_not: frozenset[bytes]) -> Listing:
     listing = Listing([], [], [])
     with os.scandir(path) as entries:
         for entry in entries:
-            ctx.check()  # raises StopRequested once a stop was asked, which unwinds this `with`
+            ctx.check()  # raises StopRequested once a stop is asked, which leaves this `with`
             try:
-                # Links are not followed: what they lead to is indexed where it lives, and there are no loops.
+                # Links are not followed: their targets are indexed where they are, and there are no loops.
                 if entry.is_dir(follow_symlinks=False):
                     listing.directories.append(entry.path)
                 elif entry.is_file(follow_symlinks=False) and entry.path not in but_not:
@@ -95,7 +95,7 @@ def list_directory(path: bytes, but_not: frozenset[bytes]) -> Listing:
 
 def digest(file: File, hold: float) -> str:
     ctx = current_context()
-    ctx.sleep(hold)  # unlike time.sleep, a stop ends it
+    ctx.sleep(hold)  # unlike time.sleep, it ends when a stop is asked
     sha = hashlib.sha256()
     with io.FileIO(file.path) as stream:
         while chunk := stream.read(1 << 20):
@@ -115,53 +115,53 @@ def blocked_in_c(_ctx: WorkerContext) -> None:
 
 
 def endless_loop(_ctx: WorkerContext) -> None:
-    retry_for_ever()  # a function of its own: Python 3.13 may skip the `finally` around a loop that an injection ends
+    retry_for_ever()  # its own function: Python 3.13 may skip the `finally` around a loop that an injection ends
 
 
 def retry_for_ever() -> None:
     while True:
         try:
             raise ConnectionError("nobody there")
-        except Exception:  # an injection gets past it: StopInjected is no Exception
+        except Exception:  # an injection is not caught: StopInjected is no Exception
             time.sleep(0.01)
 
 
 class Store:
-    """The way from the event loop to the worker that owns the database."""
+    """Passes jobs from the event loop to the worker that owns the database."""
 
     def __init__(self) -> None:
         self._inbox: SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
 
     async def do(self, job: Callable[..., T], *args: Any) -> T:
-        """Has `job(db, *args)` done by the worker; returns its value once it is committed."""
+        """Lets the worker do `job(db, *args)`; returns its value once it is committed."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._inbox.put((done, job, args))
         return await done
 
     def work(self, ctx: WorkerContext, db: sqlite3.Connection) -> None:
-        """The worker: does all the jobs that have come in, in one transaction, then those that came in meanwhile."""
-        # What waits in `get` hears neither the stop Event nor an injection, so a stop also puts something there.
+        """The worker: does all jobs that have arrived in one transaction, then those that arrived meanwhile."""
+        # A thread blocked in `get` notices neither the stop Event nor an injection, so a stop also puts an item there.
         with closing(db), ctx.on_stop(lambda: self._inbox.put(None)):
             while not ctx.stop.is_set():
                 jobs = [self._inbox.get()]
                 while not self._inbox.empty():
                     jobs.append(self._inbox.get())
-                with ctx.shield(), db:  # no injection cuts a transaction in half: it is raised on leaving the shield
+                with ctx.shield(), db:  # no injection interrupts a transaction: it is raised when the shield is left
                     done = [(job[0], job[1](db, *job[2])) for job in jobs if job is not None]
                 if done:
-                    done[0][0].get_loop().call_soon_threadsafe(tell, done)
+                    done[0][0].get_loop().call_soon_threadsafe(resolve, done)
 
 
-def tell(done: list[tuple[asyncio.Future[Any], Any]]) -> None:
+def resolve(done: list[tuple[asyncio.Future[Any], Any]]) -> None:
     for future, value in done:
-        if not future.done():  # who waited was cancelled
+        if not future.done():  # the waiting task was cancelled
             future.set_result(value)
 
 
 # ------------------------------------------------------------------------------------------------ jobs of the store
 
 SCHEMA = """
-PRAGMA locking_mode = EXCLUSIVE;  -- for one run at a time; the lock goes with the process, however that ends
+PRAGMA locking_mode = EXCLUSIVE;  -- for one run at a time; the lock ends with the process, however that ends
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 BEGIN IMMEDIATE;
@@ -171,7 +171,7 @@ COMMIT;
 
 
 def open_store(path: str) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=0.5, check_same_thread=False)  # a call opens it, the worker has it from then on
+    db = sqlite3.connect(path, timeout=0.5, check_same_thread=False)  # a call opens it, then only the worker uses it
     try:
         db.executescript(SCHEMA)
     except BaseException:
@@ -191,7 +191,7 @@ def insert(db: sqlite3.Connection, file: File, sha256: str, run: int) -> None:
 
 
 def forget_unseen(db: sqlite3.Connection, root: bytes, run: int) -> int:
-    """Deletes what a complete run has not met; returns how many."""
+    """Deletes the files that a complete run has not seen; returns how many."""
     inside = root.rstrip(b"/") + b"/"
     unseen = "DELETE FROM files WHERE seen_by_run <> ? AND substr(path, 1, ?) = ?"
     return db.execute(unseen, (run, len(inside), inside)).rowcount
@@ -201,7 +201,7 @@ def forget_unseen(db: sqlite3.Connection, root: bytes, run: int) -> int:
 
 
 class Index:
-    """The index of one tree: the job, and how far it has come."""
+    """The index of one tree: the job and its progress."""
 
     def __init__(self, sup: Supervisor, root: str, store_path: str, hold: float) -> None:
         self.sup = sup
@@ -211,7 +211,7 @@ class Index:
         self.hold = hold
         self.run = time.time_ns()
         self.store = Store()
-        self.directories: asyncio.LifoQueue[bytes] = asyncio.LifoQueue()  # the deepest first: so it stays short
+        self.directories: asyncio.LifoQueue[bytes] = asyncio.LifoQueue()  # the deepest first, so it stays short
         self.files: asyncio.Queue[File] = asyncio.Queue(WAITING)
         self.counts = Counter(found=0, hashed=0, skipped=0, unreadable=0, forgotten=0)
         self.problem = ""  # the last file or directory that could not be read
@@ -221,8 +221,8 @@ class Index:
         return ", ".join(f"{number} {what}" for what, number in self.counts.items())
 
     async def serve(self) -> None:
-        """Does the job under supervision; what stops it is raised here, after the shutdown."""
-        async with self.sup:  # leaving it, in whatever way, is the shutdown
+        """Does the job under supervision; whatever stops the job is raised here, after the shutdown."""
+        async with self.sup:  # leaving this block, for whatever reason, is the shutdown
             db = await self.sup.run(open_store, self.store_path)
             writer = await self.sup.start(self.store.work, db, name="store")
             await self.sup.start(blocked_in_c, name="blocked-in-c")
@@ -242,12 +242,12 @@ class Index:
             await self.sup.shutdown(reason="all is indexed")
 
     async def walk(self) -> None:
-        """Lists directories, and hands on the files that are new."""
+        """Lists directories, and passes on the files that are new."""
         while True:
             directory = await self.directories.get()
             try:
                 listing = await self.sup.run(list_directory, directory, self.not_indexed)
-            except OSError as error:  # raised over there, it comes out here as it is
+            except OSError as error:  # raised in the worker, and re-raised here unchanged
                 listing = Listing([], [], [error])
             for problem in listing.problems:
                 self.pass_over(problem)
@@ -263,7 +263,7 @@ class Index:
             self.directories.task_done()
 
     async def hash(self) -> None:
-        """Hashes files, and has the results stored."""
+        """Hashes files, and stores the results."""
         while True:
             file = await self.files.get()
             try:
@@ -276,17 +276,17 @@ class Index:
             self.files.task_done()
 
     def pass_over(self, problem: OSError) -> None:
-        """Takes note of what could not be read: it is not in the store, and the next run tries again."""
+        """Counts what could not be read: it is not in the store, and the next run tries again."""
         self.counts["unreadable"] += 1
         self.problem = str(problem)
 
     async def watch(self, writer: Worker) -> None:
-        """Raises when the store's worker has ended, for nobody would answer those who wait for it."""
+        """Raises when the store's worker has ended, because then nothing would answer the tasks that wait for it."""
         outcome = await writer.wait()
         raise outcome.error or WorkerStopped(outcome)
 
     async def show(self) -> None:
-        """Shows the progress: a bar on a terminal, else a line now and then."""
+        """Shows the progress: a bar on a terminal, otherwise a line every half second."""
         if not sys.stdout.isatty():
             while True:
                 print(self, flush=True)
@@ -303,20 +303,20 @@ class Index:
 
 
 def stop_at_signals(sup: Supervisor) -> list[int]:
-    """From now on SIGINT and SIGTERM begin the shutdown, and do nothing else; returns the list of those that came."""
-    came: list[int] = []
+    """From now on SIGINT and SIGTERM only begin the shutdown; returns the list of the signals received."""
+    received: list[int] = []
 
     def handler(number: int, _frame: object) -> None:
-        came.append(number)
-        sup.request_shutdown(signal.Signals(number).name)  # safe in a handler; before the loop runs, it is remembered
+        received.append(number)
+        sup.request_shutdown(signal.Signals(number).name)  # safe in a handler; remembered if the loop does not run yet
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handler)
-    return came
+    return received
 
 
 def brief(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Leaves out what is for machines."""
+    """Leaves out the fields that are for machines."""
     for field in ("supervisor", "kind", "attempt", "old", "new", "elapsed", "ident"):
         event.pop(field, None)
     return event
@@ -333,7 +333,7 @@ def configure_log() -> None:
             ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        # Looked up for each event: while rich shows the bar, sys.stderr is its own, which prints above the bar.
+        # Looked up for each event: while rich shows the bar, it replaces sys.stderr to print above the bar.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
@@ -362,13 +362,13 @@ def main(options: argparse.Namespace) -> int:
     signals = stop_at_signals(sup)
     configure_log()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal's encoding has not
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal's encoding may lack characters of a path
     index = Index(sup, os.path.realpath(options.tree), os.path.realpath(options.store), options.hold)
     print(f"indexing {os.fsdecode(index.root)}\ninto the store {index.store_path}", flush=True)
     status = 0
     try:
         asyncio.run(index.serve())
-    except* (WorkerStopped, SupervisorClosed):  # what a shutdown does to those who wait
+    except* (WorkerStopped, SupervisorClosed):  # what a shutdown raises in the tasks that wait
         status = 128 + signals[0] if signals else 1
     except* sqlite3.Error as errors:
         status = 2
@@ -378,7 +378,7 @@ def main(options: argparse.Namespace) -> int:
         print(f"the last that could not be read: {index.problem}")
     print(sup.report)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # or a late one would kill it while the interpreter goes down
+        signal.signal(number, signal.SIG_IGN)  # or a late signal would kill the process while the interpreter exits
     return status
 
 

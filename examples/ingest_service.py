@@ -2,14 +2,14 @@
 
     python examples/ingest_service.py [--faults] [--seconds N]
 
-Three readers, the group "feeds", read source files of the standard library over and over. Each file is parsed in a
-process, and what comes of it goes by the writer into a SQLite database. The writer is ready before the first file is
-read, and is stopped when the last reader has ended: nothing that was read is lost.
+Three readers form the group "feeds" and read source files of the standard library again and again. Each file is
+parsed in a process, and a writer stores the result in a SQLite database. The writer is ready before the first file is
+read, and it is stopped after the last reader has ended, so nothing that was read is lost.
 
-The log tells its story. With `--faults`, always the same ones: connections break (worker.restarting), readers hang
+Watch the log. With `--faults`, the same faults happen in each run: connections break (worker.restarting), readers hang
 (worker.stuck, then escalated and restarted), parsers die (worker.ended, died; that file is skipped). A feed that fails
-too often takes its group down, which begins anew (supervisor.group_restarting). From the first line of the log on,
-Ctrl-C and SIGTERM end it at any moment within three seconds; the report then has the writer in its last line.
+too often brings its group down, which is then restarted (supervisor.group_restarting). From the first line of the log
+on, Ctrl-C and SIGTERM end the service at any moment within three seconds. The writer is in the last line of the report.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ STORY = ("level", "event", "worker", "group", "attempt", "ended", "reason", "cou
 
 def parse(path: str, dies: bool) -> Row:  # in a process
     if dies:
-        signal.raise_signal(signal.SIGKILL)  # as the kernel does where memory is short
+        signal.raise_signal(signal.SIGKILL)  # as the kernel's out-of-memory killer does
     return path, sum(1 for _ in ast.walk(ast.parse(Path(path).read_bytes())))
 
 
@@ -69,7 +69,7 @@ def store(ctx: WorkerContext, rows: SimpleQueue[Row], database: str) -> None:
 
 
 class Feed:
-    """A reader in all its runs: after a failure the next one goes on where it has been."""
+    """A reader in all its runs: after a failure the next run continues where the last one was."""
 
     def __init__(self, feeds: Supervisor, name: str, rows: SimpleQueue[Row], faulty: bool) -> None:
         self.feeds, self.name, self.rows, self.faulty = feeds, name, rows, faulty
@@ -77,7 +77,7 @@ class Feed:
         self.loop = asyncio.get_running_loop()
 
     def read(self, ctx: WorkerContext) -> None:
-        """Is one of these runs."""
+        """Is one of its runs."""
         for fault in self.faults(ctx):
             ctx.heartbeat()
             file = self.files[0]
@@ -89,7 +89,7 @@ class Feed:
             ctx.sleep(0.05)
 
     def faults(self, ctx: WorkerContext) -> Iterator[str]:
-        """Gives "death" or "" for each file, or fails, or hangs: a series for each feed and run, always the same."""
+        """Yields "death" or "" for each file, or fails, or hangs: the same series each time for a feed and run."""
         dice = random.Random(f"2 {ctx.name} {ctx.attempt}")
         while True:
             fault = dice.choices(("", "break", "hang", "death"), (80, 10, 4, 6))[0] if self.faulty else ""
@@ -106,7 +106,7 @@ async def serve(faulty: bool, seconds: float | None, database: str) -> None:
     async with Supervisor("ingest", policy=policy, on_exhausted="escalate", shutdown_timeout=2.5) as sup:
         signalled = asyncio.create_task(sup.wait_for_signal())
         again = Restart("failure", max_restarts=4, within=15, max_backoff=2)
-        with suppress(SupervisorClosed, WorkerStopped):  # by a shutdown that begins meanwhile
+        with suppress(SupervisorClosed, WorkerStopped):  # raised if a shutdown begins meanwhile
             await sup.start(store, rows, database, name="writer", restart=again, heartbeat=5, ready_timeout=5)
             feeds = sup.group("feeds", after=("writer",))
             for name in ("asyncio", "email", "unittest"):
@@ -118,7 +118,7 @@ async def serve(faulty: bool, seconds: float | None, database: str) -> None:
 
 
 def brief(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    """Makes one line of an event: of an error its text, of a stack its last line."""
+    """Shortens an event to one line: an error to its text, a stack to its last line."""
     story = {key: event[key] for key in STORY if key in event}
     if "exc_info" in event:
         story["error"] = repr(event["exc_info"])

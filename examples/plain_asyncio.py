@@ -2,7 +2,7 @@
 
     python examples/plain_asyncio.py
 
-Stop it with Ctrl-C or SIGTERM. A second later the report names the poller as stopped, the spinner as injected and the
+Stop it with Ctrl-C or SIGTERM. A second later the report shows the poller as stopped, the spinner as injected and the
 sleeper as abandoned, and the process ends.
 """
 
@@ -14,7 +14,7 @@ from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerContext
 
 def poll(ctx: WorkerContext) -> None:
     while not ctx.stop.wait(1):
-        pass  # the work of one round
+        pass  # do the work of one round here
 
 
 def spin(_ctx: WorkerContext) -> None:

@@ -2,12 +2,12 @@
 
     python examples/quart_app.py         # on PORT=8000
     curl localhost:8000/nap/1            # a blocking call, on a thread of the pool
-    curl localhost:8000/workers          # who runs at present
+    curl localhost:8000/workers          # which workers are running
 
-Stop it with Ctrl-C or SIGTERM: the supervisor hears the signal, Hypercorn waits for the requests in flight, then the
-app ends its serving. A second later the report names the poller as stopped, the spinner as injected and the sleeper as
-abandoned, and the process ends. From Python 3.12 on Hypercorn waits for requests without end, whatever its
-`graceful_timeout` says: so the supervisor shuts down by itself some seconds after the signal, which ends their calls.
+Stop it with Ctrl-C or SIGTERM: the supervisor receives the signal, Hypercorn waits for the requests in flight, then the
+app stops serving. A second later the report shows the poller as stopped, the spinner as injected and the sleeper as
+abandoned, and the process ends. From Python 3.12 on, Hypercorn waits for requests without limit, whatever its
+`graceful_timeout` says. So the supervisor shuts down by itself three seconds after the signal, which ends their calls.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerContext
 
 def poll(ctx: WorkerContext) -> None:
     while not ctx.stop.wait(1):
-        pass  # the work of one round
+        pass  # do the work of one round here
 
 
 def spin(_ctx: WorkerContext) -> None:
@@ -62,7 +62,7 @@ async def workers() -> dict[str, str]:
 
 
 async def signalled() -> None:
-    """Returns when the service is to end; the requests in flight have three seconds from then on."""
+    """Returns when the service should end; from then on, the requests in flight have three seconds."""
     await sup.wait_for_signal()
     asyncio.get_running_loop().call_later(3, sup.request_shutdown)
 

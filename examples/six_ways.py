@@ -2,9 +2,9 @@
 
     python examples/six_ways.py
 
-It prints a line for each and ends by itself after a second, although one thread sleeps on.
+It prints one line for each and ends by itself after a second, although one thread is still asleep.
 
-The sixth, `terminate()`, ends a process and never a thread: that worker runs in one, in C code that hears nothing else.
+The sixth, `terminate()`, can end only a process. So that worker runs in a process, in C code that nothing weaker stops.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ def event(ctx: WorkerContext) -> None:
 
 
 def daemon_thread(_ctx: WorkerContext) -> None:
-    time.sleep(3600)  # nothing interrupts it, but it does not hold the exit either
+    time.sleep(3600)  # nothing interrupts it, but it does not delay the exit either
 
 
 def sys_exit(_ctx: WorkerContext) -> None:
-    sys.exit()  # ends this worker alone
+    sys.exit()  # ends only this worker
 
 
 def exception_by_ctypes(_ctx: WorkerContext) -> None:
@@ -40,7 +40,7 @@ def exception_by_ctypes(_ctx: WorkerContext) -> None:
 
 
 def terminate(_ctx: WorkerContext) -> None:
-    sum(range(10**13))  # holds the interpreter of its process; in a thread it would hold the whole program
+    sum(range(10**13))  # holds the GIL of its process; in a thread it would block the whole program
 
 
 async def main() -> None:
@@ -55,5 +55,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # the lines say it all
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # the lines are enough
     asyncio.run(main())

@@ -1,15 +1,15 @@
-"""Analyses the syntax trees of a source tree in processes that can be killed, with some input that never ends.
+"""Analyses the syntax trees of a source tree in killable processes, including some input that never ends.
 
     python examples/syntax_trees.py [PATH]      # the Python standard library by default, 300 files at most
 
 Each file is one call, `sup.run(..., kind="process", timeout=...)`; as many run at once as there are processors. Three
-inputs explode: a regular expression that backtracks for ever, 9**9**9, and a very long sum. All are C code that holds
-its interpreter: in a thread it would hold the whole program. Here their timeout ends them, and the others go on
-meanwhile. The first two look for signals now and then, so the report calls them injected; the sum does not, and its
-process is terminated.
+inputs explode: a regular expression that backtracks forever, 9**9**9, and a very long sum. All of them are C code
+that holds the interpreter (GIL): in a thread it would block the whole program. Here their timeout ends them, and the
+other calls continue meanwhile. The first two check for signals now and then, so they end as "injected". The sum does
+not, so its process is terminated.
 
-It ends with a table of the results, of what was ended, and of how; then with the report of the shutdown. Ctrl-C and
-SIGTERM end it at any moment within two seconds: the table and the report then have what there is by that time.
+At the end it prints a table of the results and of the calls that were ended, then the report of the shutdown. Ctrl-C
+and SIGTERM end it at any moment within two seconds; the table and the report then contain what is known by that time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FILES = 300
 
 
 class Analysis(NamedTuple):
-    """What the syntax tree of one file has."""
+    """What the syntax tree of one file contains."""
 
     lines: int
     nodes: int
@@ -78,7 +78,7 @@ EXPLOSIONS: list[tuple[Callable[..., object], object]] = [(backtrack, "a" * 40 +
 
 
 class Job:
-    """All that is to be done, and what has come of it."""
+    """The inputs that are left, and the results."""
 
     def __init__(self, sup: Supervisor, files: list[str], timeout: float) -> None:
         self.sup = sup
@@ -97,7 +97,7 @@ class Job:
             await asyncio.gather(*(self.take() for _ in range(os.cpu_count() or 1)))
 
     async def take(self) -> None:
-        """Takes one input after the other, until there are no more or the supervisor closes."""
+        """Processes one input after the other, until there are no more or the supervisor closes."""
         while self.todo:
             function, argument = self.todo.pop()
             name = f"{function.__name__}({str(argument)[-40:]})"
@@ -110,7 +110,7 @@ class Job:
                 self.problems[name] = f"{error.outcome.ended} after {self.timeout:g} s and the ladder"
             except WorkerStopped as error:
                 self.problems[name] = f"{error.outcome.ended} by the shutdown"
-            except Exception as error:  # raised over there, it comes out here as it is
+            except Exception as error:  # raised in the process, and re-raised here unchanged
                 self.problems[name] = f"{type(error).__name__}: {error}"
             else:
                 if isinstance(result, Analysis):
@@ -125,16 +125,16 @@ class Job:
 
 
 def stop_at_signals(sup: Supervisor) -> list[int]:
-    """From now on SIGINT and SIGTERM begin the shutdown, and do nothing else; returns the list of those that came."""
-    came: list[int] = []
+    """From now on SIGINT and SIGTERM only begin the shutdown; returns the list of the signals received."""
+    received: list[int] = []
 
     def handler(number: int, _frame: object) -> None:
-        came.append(number)
-        sup.request_shutdown(signal.Signals(number).name)  # safe in a handler; before the loop runs, it is remembered
+        received.append(number)
+        sup.request_shutdown(signal.Signals(number).name)  # safe in a handler; remembered if the loop does not run yet
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handler)
-    return came
+    return received
 
 
 def main() -> int:
@@ -142,16 +142,16 @@ def main() -> int:
     parser.add_argument("tree", nargs="?", default=sysconfig.get_path("stdlib"), metavar="PATH")
     parser.add_argument("--timeout", type=float, default=2.0, help="seconds for each input (default: 2)")
     options = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # the table says it all
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # the table is enough
     sup = Supervisor("syntax-trees", policy=EscalationPolicy(Ask(0.2), Inject(0.3), Terminate(0.5), Kill(0.5)))
-    came = stop_at_signals(sup)
+    received = stop_at_signals(sup)
     files = sorted(str(path) for path in Path(options.tree).rglob("*.py") if path.is_file())[:FILES]
     job = Job(sup, files, options.timeout)
     asyncio.run(job.serve())
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # or a late one would kill it while the interpreter goes down
+        signal.signal(number, signal.SIG_IGN)  # or a late signal would kill the process while the interpreter exits
     print(job, sup.report, sep="\n", flush=True)
-    return 128 + came[0] if came else 0
+    return 128 + received[0] if received else 0
 
 
 if __name__ == "__main__":
