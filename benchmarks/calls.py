@@ -195,7 +195,7 @@ def logging() -> list[Table]:
             "ns",
             [column],
             {name: [value] for name, value in looks.items()},
-            goals=[Goal(LOGS, column, 50)],
+            goals=[Goal(LOOKS, column, 50)],
             pinned=True,
         ),
         Table(
@@ -216,40 +216,28 @@ async def _looks() -> dict[str, float]:
         await sup.run(noop)
         runtime = sup._binding.bind()
         future = runtime.calls.call(noop, ())
-        looks = {LOGS: _look_for_logs, ALL: _look_for_all, "": _look_for_nobody}
+        looks = {LOOKS: _look, "": _look_for_nobody}
         times = sized(200_000, 1_000)
         took = {
             name: median(timeit.repeat(partial(look, runtime, future.run), number=times, repeat=15)) / times * 1e9
             for name, look in looks.items()
         }
         await future
-        return {name: took[name] - took[""] for name in (LOGS, ALL)}
+        return {LOOKS: took[LOOKS] - took[""]}
 
 
-LOGS, ALL = "off: whether a log wants a call's three events", "... or a listener does"
+LOOKS = "off: whether a log, or a listener, wants a call's three events"
 
 
-def _look_for_all(runtime: Runtime, run: Run) -> None:
+def _look(runtime: Runtime, run: Run) -> None:
     """What is executed from the submit of a call to its end."""
-    if runtime.log.debug is not None or runtime.publisher.subscribers:
+    if runtime.publisher.watching:
         run.watched = True
     if run.watched:
         pass
     if run.watched:
         pass
-    if run.watched or runtime.publisher.subscribers:
-        pass
-
-
-def _look_for_logs(runtime: Runtime, run: Run) -> None:
-    """The same without listeners."""
-    if runtime.log.debug is not None:
-        run.watched = True
-    if run.watched:
-        pass
-    if run.watched:
-        pass
-    if run.watched:
+    if run.watched or runtime.publisher.watching:
         pass
 
 

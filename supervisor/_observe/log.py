@@ -33,7 +33,10 @@ class Log:
 
     Attributes:
         debug: Writes a debug event; None while nobody would see it.
+        refreshed: Is called after each `refresh`. Set by whoever publishes.
     """
+
+    refreshed: Callable[[], object] | None = None
 
     def __init__(self, supervisor: str, logger: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._supervisor = supervisor
@@ -57,6 +60,8 @@ class Log:
                     self.debug = logger.debug
         except Exception as error:
             self._failed(error)
+        if self.refreshed is not None:
+            self.refreshed()
 
     def wants(self, level: int) -> bool:
         """Returns whether anybody would see an event of this level, as of the last `refresh`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from _thread import RLock
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from .._core.outcome import Outcome, Transition, WorkerState
@@ -32,6 +33,7 @@ class Publisher:
     Attributes:
         log: The supervisor's log.
         subscribers: Who receives the notices.
+        watching: Somebody wants to know of each call: the log, at level debug, or a subscriber. Any thread.
     """
 
     def __init__(self, supervisor: str, clock: Callable[[], float], log: Log, subscribers: Subscribers) -> None:
@@ -40,6 +42,15 @@ class Publisher:
         self.log = log
         self.subscribers = subscribers
         self._broken: list[Subscriber] = []  # those that have raised
+        self.watching = False
+        self._looking = RLock()  # a finalizer may come in between, and remove a subscriber
+        log.refreshed = subscribers.changed = self._look
+        self._look()
+
+    def _look(self) -> None:
+        """Looks whether somebody wants to know of each call. Any thread."""
+        with self._looking:
+            self.watching = self.log.debug is not None or bool(self.subscribers)
 
     def publish(self, notice: Notice) -> None:
         """Hands a notice to every subscriber. In the thread that the notice names."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .counters import Counters
     from .notices import Subscriber
@@ -35,7 +35,10 @@ class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
         unwatching: Subscribers that do not have calls watched: they receive shutdowns, workers, and calls that are
             stopped.
         counters: What counts. It does not have calls watched either.
+        changed: Is called after one that has calls watched was added or removed. Set by whoever publishes.
     """
+
+    changed: Callable[[], object] | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,10 +60,10 @@ class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
         """
         if not watch:
             self.unwatching = (*self.unwatching, subscriber)
-        elif weak:
-            self.append(WeakMethod(subscriber, self._remove))
-        else:
-            self.append(StrongReference(subscriber))
+            return
+        self.append(WeakMethod(subscriber, self._remove) if weak else StrongReference(subscriber))
+        if self.changed is not None:
+            self.changed()
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Removes a subscriber; does nothing where it is not there."""
@@ -79,7 +82,9 @@ class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
         try:
             self.remove(reference)
         except ValueError:
-            pass  # it was unsubscribed, and then dropped
+            return  # it was unsubscribed, and then dropped
+        if self.changed is not None:
+            self.changed()
 
     def each(self) -> Iterator[Subscriber]:
         """The subscribers, those that have calls watched first."""

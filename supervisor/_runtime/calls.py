@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .._core.policy import EscalationPolicy
     from .._loop.alarms import Alarms
     from .._loop.inbox import Inbox
-    from .._observe.log import Log
     from .._observe.publisher import Publisher
     from .._run.futures import WorkFuture
     from .._run.run import WorkerKind
@@ -75,7 +74,6 @@ class Calls:
         "_escalation",
         "_inbox",
         "_kinds",
-        "_log",
         "_max_queued",
         "_names",
         "_next_number",
@@ -101,7 +99,6 @@ class Calls:
         next_number: Callable[[], int],
         inbox: Inbox[Run | Callable[[], object]],
         alarms: Alarms[Run],
-        log: Log,
         publisher: Publisher,
         portal: Portal,
         escalation: Escalation,
@@ -124,7 +121,6 @@ class Calls:
         self._next_number = next_number
         self._inbox = inbox
         self._alarms = alarms
-        self._log = log
         self._publisher = publisher
         self._portal = portal
         self._escalation = escalation
@@ -165,7 +161,7 @@ class Calls:
         future.run = run
         if self._names.taken or name is not None:
             self._names.name_call(run)
-        if self._log.debug is not None or self._publisher.subscribers:
+        if self._publisher.watching:
             run.watched = True
         if run.watched or kind is not threads:
             self._prepare(run)
@@ -200,7 +196,7 @@ class Calls:
         on_threads = kind is self._kinds.threads
         if self._names.taken:
             self._names.name_call(run)
-        if self._log.debug is not None or self._publisher.subscribers:
+        if self._publisher.watching:
             run.watched = True
         if on_threads:
             run.settle = RLock()
@@ -275,7 +271,7 @@ class Calls:
 
     def ended(self, run: Run) -> None:
         """A run has ended. The path of a call that nobody stopped, and that nobody watches, is this function."""
-        if run.climb is not None or run.worker is not None or run.watched or run.died or self._publisher.subscribers:
+        if run.climb is not None or run.worker is not None or run.watched or run.died or self._publisher.watching:
             self._escalation.feed(run, Exited(run.returned, run.died))
             return
         ended: Ended = "returned" if run.returned else "failed"

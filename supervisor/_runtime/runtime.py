@@ -167,7 +167,6 @@ class Runtime:
             self._next_number,
             self._inbox,
             self._alarms,
-            self.log,
             self.publisher,
             self.portal,
             self.escalation,
