@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 
     from .._core.policy import Kind
 
-__all__ = ["Answer", "ContextBackend", "How"]
+__all__ = ["Answer", "ContextBackend", "How", "StopToken"]
 
 How: TypeAlias = Literal["value", "error", "stopped"]
 Answer: TypeAlias = tuple[How, Any]
+
+
+class StopToken(Protocol):
+    """What says whether a worker was asked to stop. Each check of the worker looks here, at a plain attribute."""
+
+    @property
+    def asked(self) -> object:
+        """Not None once it was asked."""
+        ...
 
 
 class ContextBackend(Protocol):

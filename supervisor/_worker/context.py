@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar, overload
 
     from .._core.policy import Kind
-    from .backend import ContextBackend
+    from .backend import ContextBackend, StopToken
     from .stop_event import StopEvent
 
     T = TypeVar("T")
@@ -31,11 +31,13 @@ __all__ = ["Registration", "WorkerContext"]
 class Registration:
     """One callback of `WorkerContext.on_stop`, and the block in which it may run. It runs at most once."""
 
-    __slots__ = ("_claim", "_finished", "_host", "_runner", "callback", "registrations")
+    __slots__ = ("_backend", "_claim", "_finished", "_runner", "callback", "registrations")
 
-    def __init__(self, callback: Callable[[], object], host: ContextBackend, registrations: list[Registration]) -> None:
+    def __init__(
+        self, callback: Callable[[], object], backend: ContextBackend, registrations: list[Registration]
+    ) -> None:
         self.callback = callback
-        self._host = host
+        self._backend = backend
         self.registrations = registrations
         self._claim = allocate_lock()  # taken once: by who runs the callback, or by who leaves the block before
         self._finished = allocate_lock()
@@ -56,7 +58,7 @@ class Registration:
         except StopRequested:
             raise  # an injection, or a check of the worker's own
         except BaseException as error:
-            self._host.callback_failed(self.callback, error)
+            self._backend.callback_failed(self.callback, error)
         finally:
             self._finished.release()
 
@@ -66,7 +68,7 @@ class Registration:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with self._host.own_shield():
+        with self._backend.own_shield():
             if not self._claim.acquire(False) and self._runner != get_ident():
                 self._finished.acquire()
                 self._finished.release()
@@ -91,32 +93,33 @@ class WorkerContext:
         ...             ctx.check()
     """
 
-    __slots__ = ("_host", "registrations", "stop")
+    __slots__ = ("_backend", "_token", "registrations", "stop")
 
-    def __init__(self, host: ContextBackend, stop: StopEvent) -> None:
-        self._host = host
+    def __init__(self, token: StopToken, backend: ContextBackend, stop: StopEvent) -> None:
+        self._token = token
+        self._backend = backend
         self.registrations: list[Registration] = []
         self.stop = stop
 
     @property
     def name(self) -> str:
         """The worker's name."""
-        return self._host.name
+        return self._backend.name
 
     @property
     def kind(self) -> Kind:
         """How it runs: "thread" or "process"."""
-        return self._host.kind
+        return self._backend.kind
 
     @property
     def attempt(self) -> int:
         """Which run of the worker this is, from 1."""
-        return self._host.attempt
+        return self._backend.attempt
 
     @property
     def reason(self) -> str | None:
         """Why it was asked to stop; None until then."""
-        return self._host.reason
+        return self._backend.reason
 
     def check(self) -> None:
         """Raises StopRequested once a stop was asked; else does nothing, in some tens of nanoseconds.
@@ -124,7 +127,7 @@ class WorkerContext:
         Raises:
             StopRequested: A stop was asked. Let it pass: it unwinds `finally` and `with`.
         """
-        if self._host.reason is not None:
+        if self._token.asked is not None:
             raise StopRequested
 
     def sleep(self, seconds: float) -> None:
@@ -157,11 +160,11 @@ class WorkerContext:
         """
         if not callable(callback):
             raise TypeError(f"on_stop(callback={callback!r}): must be callable without arguments")
-        registration = Registration(callback, self._host, self.registrations)
+        registration = Registration(callback, self._backend, self.registrations)
         # First register, then look: a stop that comes in between is seen here, or sees the registration, or both, and
         # the registration's claim lets one of them run it.
         self.registrations.append(registration)
-        if self._host.reason is not None:
+        if self._token.asked is not None:
             registration.fire()
         return registration
 
@@ -175,21 +178,21 @@ class WorkerContext:
             RuntimeError: On entering, where the calling thread is not the worker's own.
             StopInjected: On leaving, where one was held back.
         """
-        return self._host.shield()
+        return self._backend.shield()
 
     def ready(self) -> None:
         """Says that the worker is ready for use: see `ready_timeout` of `Supervisor.start`. Any thread."""
-        with self._host.own_shield():
-            self._host.ready()
+        with self._backend.own_shield():
+            self._backend.ready()
 
     def heartbeat(self) -> None:
         """Says that the worker is alive: see `heartbeat` of `Supervisor.start`. Any thread; cheap enough for a loop."""
-        with self._host.own_shield():
-            self._host.heartbeat()
+        with self._backend.own_shield():
+            self._backend.heartbeat()
 
     def own_shield(self) -> AbstractContextManager[None]:
         """A shield where the calling thread is the worker's own, and nothing where it is not."""
-        return self._host.own_shield()
+        return self._backend.own_shield()
 
     def extend(self, seconds: float) -> float:
         """Asks for more time on the present step of the ladder; returns the seconds that were granted.
@@ -203,8 +206,8 @@ class WorkerContext:
             TypeError: `seconds` is not a number.
         """
         wanted = checked_seconds("extend(seconds={!r})", seconds)
-        with self._host.own_shield():
-            return self._host.extend(wanted)
+        with self._backend.own_shield():
+            return self._backend.extend(wanted)
 
     @overload
     def call(self, fn: Callable[..., Awaitable[T]], /, *args: Any, cleanup: bool = False) -> T: ...
@@ -255,10 +258,10 @@ class WorkerContext:
         """
         if not callable(fn):
             raise TypeError(f"call(fn={fn!r}): must be callable: give the function, and its arguments after it")
-        if self._host.reason is not None and not cleanup:
+        if self._token.asked is not None and not cleanup:
             raise StopRequested
-        with self._host.own_shield():
-            how, what = self._host.call(fn, args, cleanup)
+        with self._backend.own_shield():
+            how, what = self._backend.call(fn, args, cleanup)
         if how == "value":
             return what
         if how == "stopped":
@@ -270,7 +273,7 @@ class WorkerContext:
 
     def remaining(self) -> float:
         """Returns the seconds until the next step of the ladder; `math.inf` while nothing stops the worker."""
-        return self._host.remaining()
+        return self._backend.remaining()
 
     def __repr__(self) -> str:
         stopping = "" if self.reason is None else f", stopping: {self.reason}"

@@ -169,7 +169,7 @@ class Threads:
             assert isinstance(gate, Gate)
             with Shield(gate) if gate.ident else nullcontext():
                 stop = StopEvent(self._chain)
-                run.ctx = WorkerContext(ThreadBackend(run, gate, self._services), stop)
+                run.ctx = WorkerContext(run, ThreadBackend(run, gate, self._services), stop)
                 if run.asked is not None:  # asked while nobody could hear it
                     stop.set()
         return run.ctx

@@ -52,7 +52,7 @@ class ChildBackend:
     """One call, and what it can ask of its supervisor.
 
     Attributes:
-        reason: Why it was asked to stop; None where it was not.
+        asked: Why it was asked to stop; None where it was not.
         ends_at: When the grace of the present step ends, on the monotonic clock, which all processes share.
         ctx: Its context, once that was asked for.
         blocked: The callbacks of `on_stop` that were reported as blocked.
@@ -65,7 +65,7 @@ class ChildBackend:
         self.number = number
         self.name = name
         self.attempt = attempt
-        self.reason: str | None = None
+        self.asked: str | None = None
         self.ends_at = INFINITY
         self.beat_at = 0.0
         self.ctx: WorkerContext | None = None
@@ -76,10 +76,14 @@ class ChildBackend:
         if self.ctx is None:
             with self.own_shield(), self._owner.lock:
                 if self.ctx is None:
-                    self.ctx = WorkerContext(self, StopEvent())  # type: ignore[arg-type]
-                    if self.reason is not None:
+                    self.ctx = WorkerContext(self, self, StopEvent())  # type: ignore[arg-type]
+                    if self.asked is not None:
                         self.ctx.stop.set()
         return self.ctx
+
+    @property
+    def reason(self) -> str | None:
+        return self.asked
 
     def shield(self) -> Shield:
         return Shield(self._owner.gate)

@@ -91,7 +91,7 @@ class Child:
         with self.lock:
             self.backend = backend
             if self._early is not None and self._early[0] == number:
-                _, backend.reason, backend.ends_at = self._early
+                _, backend.asked, backend.ends_at = self._early
         entered(backend)
         if own is not None:
             write(self._data, message("entered", number))
@@ -169,7 +169,7 @@ class Child:
                 self._early = (number, reason, ends_at)  # the call is on its way, or over
                 return
             backend.ends_at = ends_at
-            backend.reason = reason
+            backend.asked = reason
             ctx = backend.ctx
         if ctx is not None:
             ctx.stop.set()
@@ -220,7 +220,7 @@ class Child:
         return ("", 0) if backend is None else (backend.name, backend.attempt)
 
     def ask_for_more(self, backend: ChildBackend, seconds: float) -> float:
-        if backend.reason is None:
+        if backend.asked is None:
             return 0.0
         question, answer = self._question(0.0, backend.ends_at)
         self.say("extend", backend.number, seconds, question)
