@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from .._core.policy import EscalationPolicy
 from .._core.restart import Restart
-from .._core.values import checked_count, checked_seconds
+from .._core.values import checked_count, checked_line, checked_seconds
 from .._run.names import innermost, qualname
 from ..config import Config
 
@@ -69,14 +69,14 @@ def check_kind(kind: object) -> None:
         raise ValueError('kind="process": worker processes need POSIX signals and sockets, which this system lacks')
 
 
-def checked_name(name: str | None, *, optional: bool = False) -> Any:
+def checked_name(name: str | None, *, optional: bool = False, field: str = "name") -> Any:
     if name is None and optional:
         return None
     if not isinstance(name, str):
-        raise TypeError(f"name={name!r}: must be a string")
+        raise TypeError(f"{field}={name!r}: must be a string")
     if not name or "/" in name:
-        raise ValueError(f'name={name!r}: must not be empty, nor contain "/"')
-    return name
+        raise ValueError(f'{field}={name!r}: must not be empty, nor contain "/"')
+    return checked_line(field, name)
 
 
 def checked_policy(policy: object) -> EscalationPolicy | None:
@@ -128,4 +128,4 @@ def checked_interval(field: str, value: object) -> float | None:
 def checked_names(field: str, names: object) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, tuple | list):
         raise TypeError(f"{field}={names!r}: must be a tuple of names")
-    return tuple(checked_name(name) for name in cast("tuple[str, ...]", names))
+    return tuple(checked_name(name, field=field) for name in cast("tuple[str, ...]", names))

@@ -87,7 +87,7 @@ class GroupSupervisor(Supervisor):
 
     def request_shutdown(self, reason: str = "") -> None:
         """Begins the shutdown of this group soon, and returns at once. Any thread, and signal handlers."""
-        checked_reason(reason)
+        reason = checked_reason(reason)
         runtime = self._binding.reach()
         self._group.asked = True
         try:
@@ -118,7 +118,7 @@ class GroupSupervisor(Supervisor):
     async def shutdown(self, *, timeout: float | None = None, reason: str = "") -> ShutdownReport:
         """Stops this group alone, its calls included, and returns what became of it; see `Supervisor.shutdown`."""
         seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
-        checked_reason(reason)
+        reason = checked_reason(reason)
         if self._group.report is None:
             closed = self._binding.bind().close_group(self._group, seconds, reason)
             if cancelled := await outlast(closed):

@@ -639,7 +639,7 @@ class Supervisor:
             >>> asyncio.run(main()).reason
             'enough'
         """
-        checked_reason(reason)
+        reason = checked_reason(reason)
         # First written, then looked: a first use that comes in between sees the one or is seen.
         self._binding.requested = reason
         runtime = self._binding.runtime
@@ -680,7 +680,7 @@ class Supervisor:
             RuntimeError: It was called in another event loop than its own, in another process, or under trio.
         """
         seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
-        checked_reason(reason)
+        reason = checked_reason(reason)
         if self.report is None:
             runtime = self._binding.bind()
             runtime.begin_shutdown(seconds, reason)

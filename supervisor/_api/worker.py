@@ -118,7 +118,7 @@ class Worker:
             TypeError: `reason` is not a string.
             RuntimeError: It was called in another event loop than the supervisor's.
         """
-        checked_reason(reason)
+        reason = checked_reason(reason)
         self._check_loop("stop")
         if self._outcome is None:
             if self._life is None:

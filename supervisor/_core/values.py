@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["checked_count", "checked_reason", "checked_seconds"]
+__all__ = ["UNFIT", "checked_count", "checked_line", "checked_reason", "checked_seconds", "printable"]
+
+UNFIT = (
+    (0x00, 0x1F),  # control characters: line breaks, and the escape sequences of terminals
+    (0x7F, 0x9F),
+    (0x061C, 0x061C),  # what reverses the order of the characters around it
+    (0x200E, 0x200F),
+    (0x2028, 0x202E),  # the same, and two more line breaks
+    (0x2066, 0x2069),
+    (0xD800, 0xDFFF),  # halves of characters, which no encoding takes
+)
+"""The first and the last of the characters that would have people, or programs, read something else than what is so.
+
+No name has one. In other texts each is replaced by its escape.
+"""
 
 
 def checked_seconds(field: str, value: object, *, error: type[ValueError] | None = None) -> float:
@@ -12,7 +26,7 @@ def checked_seconds(field: str, value: object, *, error: type[ValueError] | None
     `error` names one class for both.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise (error or TypeError)(f"{field.format(value)}: must be a number of seconds")
+        raise (error or TypeError)(f"{_named(field, value)}: must be a number of seconds")
     if not value >= 0:
         raise (error or ValueError)(f"{field.format(value)}: must be 0 or more seconds")
     try:
@@ -27,13 +41,50 @@ def checked_count(field: str, value: object, *, least: int) -> int:
     `field` is a format string that is given the value.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{field.format(value)}: must be an integer")
+        raise TypeError(f"{_named(field, value)}: must be an integer")
     if value < least:
         raise ValueError(f"{field.format(value)}: must be {least} or more")
     return value
 
 
+def _named(field: str, value: object) -> str:
+    try:
+        return field.format(value)
+    except Exception:  # it cannot be shown: it is nested too deeply, or its own code fails
+        return field.replace("{!r}", f"<{type(value).__name__}>")
+
+
+def checked_line(field: str, text: str) -> str:
+    """Refuses a name or a pattern that has a character of UNFIT, with an error that names `field`."""
+    if printable(text) != text:
+        raise ValueError(f"{field}={text!r}: must have no line breaks, control characters or halves of characters")
+    return text
+
+
 def checked_reason(reason: object) -> str:
+    """Returns a reason as one line of text: wherever it is shown from here on, it can break nothing."""
     if not isinstance(reason, str):
         raise TypeError(f"reason={reason!r}: must be a string")
-    return reason
+    return printable(reason)
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Returns a text in which each character of UNFIT is replaced by its escape; with `lines`, line breaks stay.
+
+    Example:
+        >>> print(printable("why not\n[critical] forged"))
+        why not\n[critical] forged
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escaped(character) if _is_unfit(character, lines) else character for character in text)
+
+
+def _is_unfit(character: str, lines: bool) -> bool:
+    if character == "\n":
+        return not lines
+    return any(first <= ord(character) <= last for first, last in UNFIT)
+
+
+def _escaped(character: str) -> str:
+    return repr(character)[1:-1]

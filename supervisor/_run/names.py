@@ -7,9 +7,10 @@ from contextvars import Context
 from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from .._core.values import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
 
 __all__ = ["innermost", "qualname", "runs_in_context"]
 
@@ -21,7 +22,7 @@ def qualname(fn: Callable[..., Any]) -> str:
         name = fn.__qualname__
     except Exception:  # what a user's object does there is its own affair
         name = None
-    return (name if isinstance(name, str) and name else type(fn).__qualname__).replace("/", "_")
+    return printable(name if isinstance(name, str) and name else type(fn).__qualname__).replace("/", "_")
 
 
 def innermost(fn: Any) -> Any:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from .._core.policy import EscalationPolicy
 from .budget import OverBudget, Platform, over_budget
+from .layers import Layer, Unmatched
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .._core.policy import Kind
     from .._core.restart import Restart
-    from .layers import Layer
 
 __all__ = ["Config"]
 
@@ -90,10 +92,36 @@ class Config:
         timeout = self.shutdown_in(shutdown_timeout)
         return tuple(over_budget(self.ladders(policy), kind, timeout, self.platform))
 
+    def unmatched(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Returns the patterns that match none of these names, in their order: perhaps they are spelt wrong.
+
+        Args:
+            names: The whole names of all workers, "group/worker".
+
+        Example:
+            >>> from supervisor.config import load
+            >>> config = load({"workers": {"feeds/*": {}, "wbe": {}}}, environ={})
+            >>> config.unmatched(["web", "feeds/reader"])
+            ('wbe',)
+        """
+        left = Unmatched(self.workers)
+        for name in names:
+            left.see(name)
+        return left.patterns
+
     def _layer_for(self, name: str, what: str) -> Layer | None:
-        matching = (layer for layer in self._closest_first if layer.matches(name))
-        return next((layer for layer in matching if getattr(layer, what) is not None), None)
+        exact, patterns = self._closest_first[what]
+        if name in exact:
+            return exact[name]
+        return next((layer for layer in patterns if layer.matches(name)), None)
 
     @cached_property
-    def _closest_first(self) -> list[Layer]:
-        return sorted(self.workers, key=lambda layer: layer.closeness)[::-1]  # of equals, the later
+    def _closest_first(self) -> dict[str, tuple[dict[str, Layer], list[Layer]]]:
+        """By what layers say: those for one name, by that name, and those for all that a pattern matches."""
+        found: dict[str, tuple[dict[str, Layer], list[Layer]]] = {}
+        for what in Layer.SAYS:
+            saying = [layer for layer in self.workers if getattr(layer, what) is not None]
+            exact = {layer.pattern: layer for layer in saying if layer.exact}  # of equals, the later
+            patterns = sorted((layer for layer in saying if not layer.exact), key=lambda layer: layer.literal)
+            found[what] = exact, patterns[::-1]
+        return found

@@ -8,10 +8,12 @@ from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .._core.policy import EscalationPolicy
     from .._core.restart import Restart
 
-__all__ = ["Layer"]
+__all__ = ["Layer", "Unmatched"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +41,55 @@ class Layer:
         return _expression(self.pattern).fullmatch(name) is not None
 
     @property
-    def closeness(self) -> tuple[bool, int]:
-        """Orders layers: a name before all patterns, and then by the characters that are no wildcards."""
-        literal = sum(character not in WILD for character in self.pattern)
-        return literal == len(self.pattern), literal
+    def exact(self) -> bool:
+        """Whether it is for one name, which goes before all patterns."""
+        return self.literal == len(self.pattern)
+
+    @property
+    def literal(self) -> int:
+        """How many characters are no wildcards: of two patterns, the one with more of them goes first."""
+        return sum(character not in WILD for character in self.pattern)
 
 
-WILD = {"*": ".*", "?": "."}
+class Unmatched:
+    """The patterns that have matched no name so far. Any thread; false once all have."""
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self._left = {layer.pattern: layer for layer in layers}
+        self._wild = {pattern: layer for pattern, layer in self._left.items() if not layer.exact}
+
+    def see(self, name: str) -> None:
+        """Crosses out what matches a name."""
+        matched = [pattern for pattern, layer in tuple(self._wild.items()) if layer.matches(name)]
+        for pattern in (name, *matched):
+            self._left.pop(pattern, None)
+            self._wild.pop(pattern, None)
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Those that are left, in the order of the configuration."""
+        return tuple(self._left)
+
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
+
+WILD = frozenset("*?")
 
 
 @cache
 def _expression(pattern: str) -> re.Pattern[str]:
-    return re.compile("".join(WILD.get(character) or re.escape(character) for character in pattern), re.DOTALL)
+    """Returns what matches the same names, in a time that grows with the name and not with its powers.
+
+    What stands between two stars is looked for from the left, and where it was found first it stays: no name needs
+    another place for it.
+    """
+    first, *rest = (_without_stars(part) for part in re.split(r"\*+", pattern))
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    *between, last = rest
+    return re.compile(f"{first}{''.join(f'(?>.*?{part})' for part in between)}.*{last}", re.DOTALL)
+
+
+def _without_stars(part: str) -> str:
+    return "".join("." if character == "?" else re.escape(character) for character in part)

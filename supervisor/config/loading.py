@@ -119,10 +119,11 @@ def _checked(document: Document, found: list[Problem]) -> dict[str, Any]:
     """Returns what a document says, as the fields of a Config; adds to `found` all that is wrong with it."""
     values = document.values
     wrong = list(problems(CONFIG, values))
+    around = {path[:length] for path, _ in wrong for length in range(1, len(path) + 1)}
 
     def made(table: Mapping[str, Any], path: Path) -> Any:
         """Makes the value at a path, unless it or something in it is wrong."""
-        if any(bad[: len(path)] == path for bad, _ in wrong):
+        if path in around:
             return None
         try:
             return MAKE[path[-1]](table[path[-1]])

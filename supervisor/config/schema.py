@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
 
 from .._core.policy import STEPS
 from .._core.restart import Restart, RestartWhen
+from .._core.values import UNFIT, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,10 +136,14 @@ class Patterns:
 
 Key: TypeAlias = Number | Choice | Table | Patterns
 
+HALVES = 0xD800
+"""Where those of UNFIT begin that cannot stand in a file; to some editors a character beyond 0xFFFF is two of them."""
+
 LONGEST = 60
 """Characters of a value that a message shows."""
 
-PATTERN = r"^[^/]+(/[^/]+)*$"
+_NOT = "/" + "".join(rf"\u{first:04x}-\u{last:04x}" for first, last in UNFIT if first != HALVES)
+PATTERN = rf"^[^{_NOT}]+(/[^{_NOT}]+)*$"
 
 
 def problems(key: Key, value: object, path: Path = ()) -> Iterator[tuple[Path, str]]:
@@ -166,8 +171,10 @@ def problems(key: Key, value: object, path: Path = ()) -> Iterator[tuple[Path, s
 def _problems_in(key: Table | Patterns, name: object, value: object, path: Path) -> Iterator[tuple[Path, str]]:
     here = (*path, str(name))
     if isinstance(key, Patterns):
-        if not isinstance(name, str) or not re.search(PATTERN, name):
+        if not isinstance(name, str) or "" in name.split("/"):
             yield here, 'matches no worker: a name has no empty part before, after or between "/"'
+        elif printable(name) != name:
+            yield here, "matches no worker: a name has no line breaks or control characters"
         yield from problems(key.each, value, here)
     elif isinstance(name, str) and name in key.keys:
         yield from problems(key.keys[name], value, here)

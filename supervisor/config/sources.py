@@ -6,15 +6,20 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+from .._core.values import printable
+from .lines import lines_of_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from .schema import Path
 
 __all__ = ["Document", "Problem", "from_environment", "from_source"]
+
+LONGEST = 4_000_000
+"""Characters of a file beyond which it is not read: it is a log, a device, or whatever else was named by mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.source if self.line is None else f"{self.source}:{self.line}"
-        return ": ".join(part for part in (where, self.key, self.reason) if part)
+        return printable(": ".join(part for part in (where, self.key, self.reason) if part))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +61,9 @@ class Document:
     values: Mapping[str, Any]
     text: str = ""
 
-    def lines(self, paths: Iterable[Path]) -> dict[Path, int]:
-        """Finds the lines on which paths first stand, by asking the parser how many it takes to have them."""
-        lines = self.text.replace("\r\n", "\n").split("\n")
-
-        @cache
-        def values(number: int) -> dict[str, Any] | None:
-            """Returns what the first lines say; None where they end in the middle of something."""
-            try:
-                return _parsed("\n".join(lines[:number]))
-            except ValueError:
-                return None
-
-        def first(path: Path) -> int:
-            without, having = 0, len(lines)
-            number: int | None = having
-            while number is not None:
-                middle = (without + having) // 2
-                between = (*range(middle, having), *range(middle - 1, without, -1))
-                number = next((number for number in between if number > without and values(number) is not None), None)
-                if number is not None and _stands(path, values(number)):
-                    having = number
-                elif number is not None:
-                    without = number
-            return without + 1
-
-        return {path: first(path) for path in paths} if self.text else {}
+    def lines(self, paths: Collection[Path]) -> dict[Path, int]:
+        """Finds the lines on which paths first stand."""
+        return lines_of_keys(self.text, paths, _unquoted) if self.text else {}
 
 
 def from_source(source: str | os.PathLike[str] | Mapping[str, Any], found: list[Problem]) -> Iterator[Document]:
@@ -92,7 +74,10 @@ def from_source(source: str | os.PathLike[str] | Mapping[str, Any], found: list[
     name = os.fsdecode(source)
     try:
         with open(name, encoding="utf-8", newline="") as file:  # noqa: PTH123  # pathlib would be imported for this
-            text = file.read()
+            text = file.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            found.append(Problem(name, "", f"is longer than {LONGEST} characters: no configuration is"))
+            return
         document = Document(name, _parsed(text), text)
     except OSError as error:
         found.append(Problem(name, "", f"cannot be read: {error.strerror or error}"))
@@ -130,7 +115,14 @@ def from_environment(
 def _parsed(text: str) -> dict[str, Any]:
     import tomllib  # noqa: PLC0415  # whoever has no file needs no parser
 
-    return tomllib.loads(text)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("its arrays or tables are nested too deeply") from None
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1] if "\\" not in name else str(_parsed(f"name = {name}")["name"])
 
 
 def _syntax(error: ValueError) -> tuple[str, int | None]:
@@ -138,12 +130,3 @@ def _syntax(error: ValueError) -> tuple[str, int | None]:
     reason, _, where = str(error).partition(" (at ")
     line = re.match(r"line (\d+)", where)
     return (reason, int(line[1])) if line else (f"{reason}, at the end" if where else reason, None)
-
-
-def _stands(path: Path, document: Any) -> bool:
-    for part in path:
-        inside = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
-        if part not in inside:
-            return False
-        document = inside[part]
-    return True

@@ -17,6 +17,8 @@ from supervisor import Ask, EscalationPolicy, Inject, Kill, PolicyError, Restart
 from supervisor.config import Config, ConfigError, Layer, Platform, Problem, load
 from supervisor.config.schema import CONFIG, PLATFORMS, json_schema
 
+from .refusals import refused
+
 SCHEMA = Path(supervisor.__file__).parent / "policy.schema.json"
 
 GOOD = """
@@ -41,26 +43,6 @@ ask = inf
 when = "always"
 backoff = 1
 """
-
-
-@pytest.fixture
-def written(tmp_path):
-    """Writes a file and returns its path."""
-
-    def write(text):
-        path = tmp_path / "policy.toml"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return path
-
-    return write
-
-
-def refused(source, **options):
-    """Returns what is wrong with a configuration, without the folder of its file."""
-    with pytest.raises(ConfigError) as caught:
-        load(source, **{"environ": {}, **options})
-    assert isinstance(caught.value, PolicyError)
-    return [replace(problem, source=Path(problem.source).name) for problem in caught.value.problems]
 
 
 # ------------------------------------------------------------------------------------------------ what is said
@@ -100,38 +82,6 @@ def test_where_nothing_is_said_nothing_holds(written):
 def test_an_empty_ladder_is_the_default_one():
     config = load({"policy": {"ask": 1}, "workers": {"web": {"policy": {}}}}, environ={})
     assert config.policy_for("web") == EscalationPolicy()
-
-
-@pytest.mark.parametrize(
-    ("patterns", "name", "best"),
-    [
-        (["*", "feeds/*", "feeds/slow*"], "feeds/slow-1", "feeds/slow*"),
-        (["feeds/slow*", "feeds/*", "*"], "feeds/slow-1", "feeds/slow*"),
-        (["feeds/slow", "feeds/slo*", "feeds/slow*"], "feeds/slow", "feeds/slow"),
-        (["*slow", "feed*"], "feeds/slow", "feed*"),
-        (["feed*", "*slow"], "feeds/slow", "*slow"),  # as many characters: the later
-        (["parse-?", "parse-*"], "parse-12", "parse-*"),
-        (["parse-?"], "parse-1", "parse-?"),
-        (["feeds/*"], "feeds/fast/reader", "feeds/*"),
-        (["feeds/*"], "feeds", None),
-        (["feeds"], "feeds/fast", None),
-        (["a.c", "a[bc]"], "abc", None),  # nothing but * and ? is special
-        (["a[bc]*"], "a[bc]-1", "a[bc]*"),
-        (["Web"], "web", None),
-    ],
-)
-def test_of_the_patterns_that_match_the_closest_counts(patterns, name, best):
-    grace = {pattern: number for number, pattern in enumerate(patterns, 1)}
-    config = load({"workers": {pattern: {"policy": {"ask": grace[pattern]}} for pattern in patterns}}, environ={})
-    expected = None if best is None else EscalationPolicy(Ask(grace[best]))
-    assert config.policy_for(name) == expected
-
-
-def test_a_closer_pattern_that_says_nothing_of_it_lets_others_speak():
-    workers = {"feeds/*": {"policy": {"ask": 1}}, "feeds/slow": {"restart": {"when": "always"}}, "feeds/s*": {}}
-    config = load({"workers": workers}, environ={})
-    assert config.policy_for("feeds/slow") == EscalationPolicy(Ask(1))
-    assert config.restart_for("feeds/slow") == Restart("always")
 
 
 def test_errors_after_which_there_is_no_restart_are_added_in_code():
@@ -310,6 +260,10 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path):
         ({"workers": {"/a": {"restart": {"when": "never"}}}}, 'workers."/a"', "matches no worker"),
         ({"workers": {"": {}}}, 'workers.""', "matches no worker"),
         ({"workers": {3: {}}}, "workers.3", "matches no worker"),
+        ({"workers": {"a\nb": {}}}, r'workers."a\nb"', "matches no worker: a name has no line breaks"),
+        ({"workers": {"a\x1b*": {}}}, r'workers."a\u001b*"', "matches no worker: a name has no line breaks"),
+        ({"workers": {"\u202e": {}}}, 'workers."\u202e"', "matches no worker: a name has no line breaks"),
+        ({"workers": {"\ud800": {}}}, 'workers."\ud800"', "matches no worker: a name has no line breaks"),
         ({"workers": {"a": {"shutdown_timeout": 3}}}, "workers.a.shutdown_timeout", "is no key"),
         ({"platform": {"docker": "10s"}}, "platform.docker", 'not "10s"'),
         ({"platform": {"reserve": -1}}, "platform.reserve", "not -1"),
