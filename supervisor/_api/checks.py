@@ -6,13 +6,15 @@ import inspect
 import math
 import os
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .._core.policy import EscalationPolicy
 from .._core.restart import Restart
 from .._core.values import checked_count, checked_line, checked_seconds
 from .._run.names import innermost, qualname
-from ..config import Config
+
+if TYPE_CHECKING:
+    from ..config import Config
 
 __all__ = [
     "check_choice",
@@ -85,10 +87,14 @@ def checked_policy(policy: object) -> EscalationPolicy | None:
     return policy
 
 
-def checked_config(config: object) -> Config:
-    if config is not None and not isinstance(config, Config):
+def checked_config(config: object) -> Config | None:
+    if config is None:
+        return None
+    from ..config import Config  # noqa: PLC0415  # whoever has one has imported it; others start faster
+
+    if not isinstance(config, Config):
         raise TypeError(f"config={config!r}: must be what supervisor.config.load() returns, or None")
-    return config or Config()
+    return config
 
 
 LOG_METHODS = ("debug", "info", "warning", "error")

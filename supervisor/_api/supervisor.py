@@ -133,8 +133,8 @@ class Supervisor:
         named, seconds = checked_policy(policy), checked_seconds("shutdown_timeout={!r}", shutdown_timeout)
         settings = Settings(
             name=checked_name(name),
-            policy=configured.policy or named,
-            shutdown_timeout=configured.shutdown_in(seconds),
+            policy=named if configured is None else configured.policy or named,
+            shutdown_timeout=seconds if configured is None else configured.shutdown_in(seconds),
             max_threads=checked_optional_count("max_threads", max_threads, least=1)
             or min(32, (os.cpu_count() or 1) + 4),
             max_processes=checked_optional_count("max_processes", max_processes, least=1) or os.cpu_count() or 1,

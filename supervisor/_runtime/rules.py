@@ -40,7 +40,9 @@ class RuleBook:
     def of(self, run: Run) -> Rules:
         """Returns the rules of a run, by the nearest policy that was named for it."""
         settings = self._settings
-        named = run.policy or settings.config._policy_in_layers(run.name) or _policy_of(run.group) or settings.policy
+        config = settings.config
+        layered = None if config is None else config._policy_in_layers(run.name)
+        named = run.policy or layered or _policy_of(run.group) or settings.policy
         key = (named, run.kind.name, run.own, run.no_inject_on_cancel)
         rules = self._known.get(key)
         if rules is None:
@@ -64,6 +66,8 @@ class RuleBook:
     def report_over_budget(self, kind: Kind) -> None:
         """Logs the ladders that take longer than the platform gives, once there may be workers of the kind."""
         settings = self._settings
+        if settings.config is None:
+            return
         for over in settings.config.over_budget(
             kind, policy=settings.policy or self.default_policy, shutdown_timeout=settings.shutdown_timeout
         ):

@@ -29,5 +29,5 @@ class Settings:
     strategy: Strategy
     on_exhausted: OnExhausted
     on_abandoned: OnAbandoned
-    config: Config
+    config: Config | None
     logger: Any

@@ -57,7 +57,7 @@ class Workers:
         alarms: Alarms[Run | Node],
         log: Log,
         publisher: Publisher,
-        config: Config,
+        config: Config | None,
         names: Names,
         escalation: Escalation,
         *,
@@ -232,7 +232,7 @@ class Workers:
     def enlist(self, node: WorkerNode) -> None:
         """Gives a worker its number, its name and its handle; and its Restart, where only its name says which."""
         self._names.name_worker(node)
-        if node.given_restart is None:
+        if node.given_restart is None and self._config is not None:
             node.restart = self._config.restart_for(node.name) or node.restart
         node.worker = self._new_handle(node)
 
