@@ -59,20 +59,39 @@ class Owner(Protocol):
 
 
 class WorkerKind(Protocol):
-    """How a kind starts a run and performs each step on it. All but `stack` on the loop's thread; nothing blocks."""
+    """All that a kind of workers implements: how it starts a run, performs each step on it, and gives it up.
+
+    On the loop's thread, where nothing else is said; nothing blocks, but for `stack` and `join`. A KeyboardInterrupt
+    may strike within a method, which is then called again: each one is idempotent.
+
+    What it does with a run: it takes `claim`, without blocking, and drops the run where somebody else has it. Then it
+    sets `handle`, `ident` or `pid`, and `started_at`, and calls the function; where the run is `watched`, it calls
+    `owner.entered` on the loop's thread. At the end it sets `ended_at`, and `value`, or `error` as `converted` returns
+    it, or `died` and what is known of the `exit_code`. It says so once, by `Services.ended` on the loop's thread, or by
+    `Services.post` with the run from any other; or, where the run has a `settle`, by `Services.settle`. The same holds
+    for one that cannot be carried out: it is claimed, gets its `error`, and ends.
+
+    Besides this, a kind has its name and its steps in `_core.policy`, and a branch where the runtime makes it.
+
+    Attributes:
+        name: What users call it.
+        own_threads: Threads of its own take the calls, and end them. So `submit` may be called by any thread, and a run
+            may have been claimed and not have its handle yet.
+        calls: The calls of the pool that have not concluded, by their number. Kept by the runtime, from any thread.
+    """
 
     name: Kind
+    own_threads: bool
     calls: dict[int, Run]
-    """The calls of the pool that have not concluded, by their number."""
 
     @property
     def capacity(self) -> int:
-        """How many calls can run at once."""
+        """How many calls can run at once. Any thread."""
         ...
 
     @property
     def alive(self) -> int:
-        """How many threads or processes there are."""
+        """How many threads or processes there are. Any thread."""
         ...
 
     @property
@@ -80,48 +99,80 @@ class WorkerKind(Protocol):
         """The threads, or the numbers of the processes, that there are. Any thread."""
         ...
 
+    # -------------------------------------------------------------------------------- starting a run
+
     def prepare(self, run: Run) -> None:
-        """Makes a run ready to be submitted or launched; raises where it cannot be. Any thread."""
+        """Makes a run ready to be submitted or launched; raises where it cannot be. Any thread.
+
+        A kind with `own_threads` has nothing to prepare: it is left out for calls that nobody watches.
+        """
         ...
 
     def submit(self, run: Run, /) -> None:
-        """Runs it on the pool."""
+        """Runs a call on the pool, as soon as there is room; never raises. With `own_threads`, any thread."""
         ...
 
     def launch(self, run: Run) -> None:
-        """Runs it on a thread or process of its own."""
+        """Runs a worker on a thread or process of its own, whatever the pool is doing; never raises."""
         ...
 
     def context_of(self, run: Run) -> WorkerContext:
-        """Returns the context of a run that is carried out in this process, by its own thread."""
+        """Returns the context of a run, made when it is first asked for. In the worker's own thread.
+
+        Only of runs that the kind has passed to `_worker.current.entered`, in this process.
+        """
         ...
+
+    # -------------------------------------------------------------------------------- stopping it
 
     def perform(self, run: Run, step: Step) -> str | None:
-        """Performs a step of its kind; returns why it cannot be done at present, or None where it was. Idempotent."""
-        ...
+        """Performs a step that the kind has, on a run that has been claimed; it may have ended meanwhile.
 
-    def abandon(self, run: Run) -> bool:
-        """Gives the run up; False where it has ended meanwhile, and its completion is in the inbox."""
-        ...
+        It only begins the step, and does not wait for what comes of it. The same step may come again.
 
-    def came_back(self, run: Run) -> None:
-        """A run that was given up has ended after all."""
-        ...
-
-    def retire(self) -> None:
-        """Lets the pool's threads or processes end once they have nothing to do."""
-        ...
-
-    def when_gone(self, gone: Callable[[], object]) -> None:
-        """Calls `gone` once they have, but for those that were abandoned."""
-        ...
-
-    def join(self, seconds: float, but: set[int | None]) -> None:
-        """Sees to it that none is left, but for those that were abandoned."""
+        Returns:
+            Why the step cannot be performed at present, for the log; None where it was.
+        """
         ...
 
     def stack(self, run: Run) -> str | None:
-        """Where it stands now, as a traceback's text. Any thread."""
+        """Returns where a run stands now, as a traceback's text; None where it does not run. Any thread.
+
+        It may block for some milliseconds, also the loop.
+        """
+        ...
+
+    def abandon(self, run: Run) -> bool:
+        """Gives a run up, which nothing has ended, and makes room for others in its place.
+
+        From then on nothing waits for it, but its end is said all the same.
+
+        Returns:
+            False where it has ended meanwhile, and its end has been said, but the loop has not heard of it.
+        """
+        ...
+
+    def came_back(self, run: Run) -> None:
+        """A run that was given up has ended after all, and has been heard of."""
+        ...
+
+    # -------------------------------------------------------------------------------- the end
+
+    def retire(self) -> None:
+        """Lets all that there is end once it has nothing to do: a shutdown has begun, or has less time. Any thread."""
+        ...
+
+    def when_gone(self, gone: Callable[[], object]) -> None:
+        """Calls `gone` once the pool has ended, but for what was given up; at once, where it has."""
+        ...
+
+    def join(self, seconds: float, but: set[int | None]) -> None:
+        """Waits until nothing is left, for so long at most; ends by force what it can.
+
+        Args:
+            seconds: How long it may block.
+            but: The threads, by their idents, that were given up.
+        """
         ...
 
 

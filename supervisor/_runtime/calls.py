@@ -193,7 +193,7 @@ class Calls:
         run.group = group
         future.run, future.calls = run, self
         run.no_inject_on_cancel = no_inject_on_cancel
-        on_threads = kind is self._kinds.threads
+        on_threads = kind.own_threads
         if self._names.taken:
             self._names.name_call(run)
         if self._publisher.watching:

@@ -148,7 +148,7 @@ class Escalation:
         if run.claim.acquire(False):
             return
         # A process is given its run on this thread: one that was claimed without it has been withdrawn by its caller.
-        if run.handle is not None or (run.kind.name == "thread" and not again):
+        if run.handle is not None or (run.kind.own_threads and not again):
             with climb.lock:  # the worker may ask for more time
                 climb.state, _ = decide(climb.state, Entered(), climb.began_at, climb.rules)
 

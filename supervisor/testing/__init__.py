@@ -5,7 +5,8 @@ With pytest all of it comes as fixtures, by the plugin that is installed with th
 
 from __future__ import annotations
 
-from .fakes import FakeRun, FakeWorkers
+from .fake_kind import FakeRun
+from .fakes import FakeWorkers
 from .leaks import LeakCheck
 from .quick import QUICK_LADDER
 from .virtual_time import VirtualTime

@@ -45,6 +45,7 @@ class Processes:
     """
 
     name: Kind = "process"
+    own_threads = False
 
     def __init__(
         self,

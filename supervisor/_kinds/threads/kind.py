@@ -46,6 +46,7 @@ class Threads:
     """
 
     name: Kind = "thread"
+    own_threads = True
 
     def __init__(
         self, supervisor: str, max_threads: int, services: Services, chain: Chain, resolving: Collection[int] = ()
