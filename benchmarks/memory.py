@@ -86,10 +86,10 @@ async def _main(key: str, how: str) -> float:
     limiter, floor = anyio.CapacityLimiter(1), Floor(loop)
     pebble: Any = None if PebblePool is None else PebblePool(max_workers=1)
     sup = Supervisor("ours", logger=SILENT, max_threads=1)
-    sup._binding.bind()
+    runtime = sup._binding.bind()
     view, patient, executor = (
-        LoopView(sup._binding.bind().calls),
-        LoopView(sup._binding.bind().calls, timeout=600),
+        LoopView(runtime.calls, scope=runtime.root),
+        LoopView(runtime.calls, timeout=600, scope=runtime.root),
         sup.executor(),
     )
     submits: dict[str, Callable[[Callable[[], object]], Awaitable[Any]]] = {

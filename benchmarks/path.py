@@ -228,7 +228,7 @@ async def _parts() -> dict[str, float]:
 
         def made() -> Run:
             future = CallFuture(loop=loop)
-            run = Run(runtime.calls, runtime.kinds.threads, 0, noop, (), 0.0, future=future)
+            run = Run(runtime.calls, runtime.kinds.threads, runtime.root, 0, noop, (), 0.0, future=future)
             future.run = run
             return run
 
@@ -245,7 +245,7 @@ async def _parts() -> dict[str, float]:
             "make the future": (lambda: None, lambda _: CallFuture(loop=loop)),
             "make the record": (
                 lambda: CallFuture(loop=loop),
-                lambda future: Run(runtime.calls, runtime.kinds.threads, 0, noop, (), 0.0, future=future),
+                lambda future: Run(runtime.calls, runtime.kinds.threads, runtime.root, 0, noop, (), 0.0, future=future),
             ),
             "make a gate": (lambda: None, lambda _: Gate()),
             "run an empty function behind its gate": (Gate, lambda gate: gate.run(noop, ())),

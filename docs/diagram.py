@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import hypot
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,11 @@ from supervisor._core.lifecycle import (
 from supervisor._core.policy import Ask, Inject
 from supervisor._core.restart import Restart
 from supervisor._core.strategy import (
+    Begun,
     Due,
+    Emptied,
+    EndAsked,
+    Ending,
     Failed,
     Gone,
     GroupEvent,
@@ -101,16 +106,20 @@ GROUP_STATES: dict[str, tuple[GroupState, ...]] = {
     "steady": (Steady(),),
     "coming down": (Restarting(frozenset({1, 2})), Restarting(frozenset({2}), frozenset({1}))),
     "going up": (Restarting(frozenset(), frozenset({2}), 1), Restarting(frozenset(), frozenset(), 2)),
+    "ending": (Ending(),),
 }
 GROUP_EVENTS: tuple[GroupEvent, ...] = (
     Failed(1, (Sibling(2, revived=True, up=True),)),
     *(event(number) for event in (Due, Gone, Ready, Waits) for number in (1, 2)),
+    EndAsked(),
+    Emptied(),
+    Begun(frozenset({1, 2})),
 )
 
 
 def _phase(state: GroupState) -> str:
-    if isinstance(state, Steady):
-        return "steady"
+    if isinstance(state, Steady | Ending):
+        return type(state).__name__.lower()
     return "coming down" if state.down else "going up"
 
 
@@ -161,15 +170,16 @@ class Drawing:
                 parts.append(_text(x1, y1 - height / 2 - 8, f"↻ {label}"))
                 continue
             (x1, y1), (x2, y2) = _border(x1, y1, x2, y2), _border(x2, y2, x1, y1)
-            above = -6
-            if (new, old) in edges:  # two arrows, one beside the other
-                shift = 14 if x1 < x2 else -14
-                y1, y2 = y1 - shift, y2 - shift
-                above = -6 if x1 < x2 else 18
+            label_x, label_y = (x1 + x2) / 2, (y1 + y2) / 2 - 6
+            if (new, old) in edges:  # two arrows, one beside the other, each with its label on the outside
+                (across, up), beside = _left_of(x1, y1, x2, y2), 14
+                x1, y1, x2, y2 = x1 + beside * across, y1 + beside * up, x2 + beside * across, y2 + beside * up
+                label_x = (x1 + x2) / 2 + across * (8 + 3.4 * len(label))
+                label_y = (y1 + y2) / 2 + up * 12 + 5
             parts.append(
                 f'<path d="M{x1:.0f} {y1:.0f}L{x2:.0f} {y2:.0f}" stroke="#888" fill="none" marker-end="url(#tip)"/>'
             )
-            parts.append(_text((x1 + x2) / 2, (y1 + y2) / 2 + above, label))
+            parts.append(_text(label_x, label_y, label))
         for name, (x, y) in self.places.items():
             parts.append(
                 f'<rect x="{x - width / 2:.0f}" y="{y - height / 2:.0f}" width="{width}" height="{height}" rx="8" '
@@ -205,13 +215,13 @@ WORKER = Drawing(
     {"up": (110, 80), "backing off": (670, 80), "held": (390, 180), "over": (390, 300)},
 )
 GROUP = Drawing(
-    "Workers that restart together",
+    "Workers that restart, and end, together",
     "group.svg",
-    (780, 260),
+    (820, 440),
     GROUP_STATES,
     GROUP_EVENTS,
     lambda state, event: decide_group(state, event, "one_for_all"),
-    {"steady": (390, 220), "coming down": (150, 70), "going up": (630, 70)},
+    {"steady": (140, 80), "coming down": (640, 80), "going up": (640, 330), "ending": (240, 400)},
     _phase,
 )
 DRAWINGS = (RUN, WORKER, GROUP)
@@ -236,6 +246,12 @@ def _border(x: float, y: float, towards_x: float, towards_y: float) -> tuple[flo
     dx, dy = towards_x - x, towards_y - y
     scale = min(BOX[0] / 2 / abs(dx) if dx else 1.0, BOX[1] / 2 / abs(dy) if dy else 1.0)
     return x + dx * scale, y + dy * scale
+
+
+def _left_of(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float]:
+    """The direction that is on the left hand of whoever goes along an arrow."""
+    length = hypot(x2 - x1, y2 - y1)
+    return (y2 - y1) / length, (x1 - x2) / length
 
 
 if __name__ == "__main__":

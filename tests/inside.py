@@ -34,11 +34,26 @@ from supervisor._loop.inbox import TURN, Inbox
 from supervisor._loop.outlast import outlast
 from supervisor._observe.notices import RunSubmitted
 from supervisor._run import loop_call
-from supervisor._runtime import calls, escalation, kinds, names, portal, rules, runtime, tree, wakeups, workers
-from supervisor._runtime import nodes as the_nodes
+from supervisor._runtime import (
+    asking,
+    calls,
+    closing,
+    escalation,
+    groups,
+    kinds,
+    names,
+    portal,
+    rules,
+    runtime,
+    teardown,
+    tree,
+    wakeups,
+    workers,
+)
 from supervisor._runtime.calls import Calls
 from supervisor._runtime.health import health_of
-from supervisor._runtime.nodes import GroupNode, WorkerNode, stop_deadlines
+from supervisor._runtime.nodes import GroupNode, WorkerNode
+from supervisor._runtime.teardown import stop_deadlines
 from supervisor._worker.stop_event import Chain
 
 __all__ = [  # single parts
@@ -72,11 +87,11 @@ __all__ = [  # single parts
 CONSTANTS = {
     "ASKING_TIME": (kind,),
     "BOOT": (launch,),
-    "JOIN_SLACK": (runtime,),
+    "JOIN_SLACK": (closing,),
     "LEFT_GRACE": (portal,),
     "LOOK_AGAIN": (portal,),
     "POSIX": (checks,),
-    "QUIET_SLACK": (runtime,),
+    "QUIET_SLACK": (closing,),
     "REMEMBERED": (names,),
     "TURN": (inbox,),
 }
@@ -123,7 +138,7 @@ class Line(NamedTuple):
 
 NOTES_AN_UNSEEN_END = Line(Calls._end_unseen.__code__, "self._portal.unseen_end")
 LISTS_A_CALL = Line(Calls.submit.__code__, "self._list(run)")
-LOOKS_FOR_A_SHUTDOWN = Line(Calls.submit.__code__, "if (self.closing")
+LOOKS_FOR_A_SHUTDOWN = Line(Calls.submit.__code__, "closed = self._shutdown.begun")
 TAKES_A_RUN = Line(Threads._carry_out.__code__, "run.ident = get_ident()")
 ASKS_A_PROCESS = Line(Probe._ask.__code__, "os.ftruncate")
 
@@ -160,6 +175,11 @@ _ON_THE_LOOP = (
     rules,
     wakeups,
     worker,
+    asking,
+    closing,
+    teardown,
+    groups,
+    tree,
 )
 WHEN_CALLS_END = Struck(
     _ON_THE_LOOP,
@@ -171,14 +191,16 @@ WHEN_ALARMS_RING = Struck(
 )
 WHEN_A_SHUTDOWN_ASKS = Struck(
     _ON_THE_LOOP,
-    frozenset("_begin_shutdown _ask_lives stop give_climb _claim _perform announce _start".split()),
+    frozenset(
+        "begin _begin _announce _ask_all _claimed_calls _take_turn _ask_worker _all_asked stop give_climb _claim"
+        " _perform announce _start".split()
+    ),
 )
 WHEN_A_GROUP_RESTARTS = Struck(
-    (agenda, runtime, workers, escalation, the_nodes, tree),
+    (agenda, runtime, workers, escalation, groups, tree),
     frozenset(
-        "work run_ended readied _feed _work_for _carry_out _perform _note_restart _give_turn _release_held _siblings"
-        " _tell_group _carry_out_for _perform_for_group begin_run _make_run _launch _conclude conclude concluded feed"
-        " stop".split()
+        "work feed run_ended readied _work_for _carry_out _note_restart _hear give_turn _release_waiting siblings"
+        " begin_run _make_run _prepare _launch conclude concluded stop".split()
     ),
 )
 WHEN_WORKERS_CALL = Struck(
@@ -259,11 +281,11 @@ def something_is_posted(sup):
 
 
 def first_signal(sup):
-    return sup._binding.runtime._signals.first
+    return sup._binding.runtime.signals.first
 
 
 def throw_dice(sup):
-    return sup._binding.reach().tree._dice()
+    return sup._binding.reach().tree._chance()
 
 
 def copied_by_a_fork(*sups):
@@ -273,8 +295,8 @@ def copied_by_a_fork(*sups):
         sup._binding._forked()
 
     async def shut_down():
-        original.begin_shutdown()
-        while original.report is None:
+        original.teardown.begin(original.root)
+        while original.shutdown.report is None:
             await asyncio.sleep(0)
 
     return shut_down
@@ -290,7 +312,7 @@ def let_go(sup):
 
 def forget(sup):
     """Has a supervisor taken for one that was shut down."""
-    sup._binding.runtime.report = "never"
+    sup._binding.runtime.shutdown.report = "never"
 
 
 # ------------------------------------------------------------------------------------------------ runs
@@ -372,7 +394,7 @@ def stop_with_a_late_look(monkeypatch, sup, meanwhile):
 
 def nodes(sup):
     """The nodes of all workers that are in the tree, from any thread."""
-    return list(sup._binding.reach().tree.all.values())
+    return list(sup._binding.reach().tree.workers.values())
 
 
 def nodes_that_wait(sup):

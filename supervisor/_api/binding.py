@@ -86,7 +86,7 @@ class Binding:
         # First bound, then looked: a request to shut down that comes in between sees the one or is seen.
         self.loop, self.runtime = loop, runtime
         if self.requested is not None:
-            runtime.begin_shutdown(None, self.requested)
+            runtime.teardown.begin(runtime.root, None, self.requested)
         return runtime
 
     def reach(self) -> Runtime:
@@ -118,7 +118,7 @@ class Binding:
     def _forked(self) -> None:
         """This process is a copy: the threads and the loop have stayed behind."""
         if self.runtime is not None:
-            self.runtime.forked()
+            self.runtime.signals.forked()
         if self.loop is not None:
             self.loop = self.runtime = self.late = None
             self.lost = f"was used in process {os.getppid()} before the fork: build one in this process"

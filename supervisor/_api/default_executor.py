@@ -78,25 +78,30 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
             late = self._binding.late
             if late is not None:
                 late.kinds.threads.retire()  # the loop may never have been asked to shut it down
-        elif any(runtime.report is None for runtime in self._runtimes()):
+        elif any(runtime.shutdown.report is None for runtime in self._runtimes()):
             self._main.calls.refuse_blocking("shutdown(wait=True) of its default executor")
             self._call(self._shut_down)
             self._over.wait(min(self._main.settings.shutdown_timeout + SLACK, threading.TIMEOUT_MAX))
 
     def _shut_down(self) -> None:
-        """On the loop's thread."""
-        left = [runtime.closed for runtime in self._runtimes() if runtime.report is None]
+        """On the loop's thread; an interrupt only delays it."""
+        left: list[asyncio.Future[None]] = []
 
         def ended(_closed: asyncio.Future[None]) -> None:
             if all(closed.done() for closed in left):
                 self._over.set()
 
-        for closed in left:
-            closed.add_done_callback(ended)
-        for runtime in self._runtimes():
-            runtime.begin_shutdown(runtime.settings.shutdown_timeout, REASON)
-        if not left:
-            self._over.set()
+        try:
+            for runtime in self._runtimes():
+                seconds = runtime.settings.shutdown_timeout
+                left.append(runtime.teardown.begin(runtime.root, seconds, REASON))
+            for closed in left:
+                closed.add_done_callback(ended)
+            if not left:
+                self._over.set()
+        except (KeyboardInterrupt, SystemExit):
+            self._main.loop.call_soon(self._shut_down)
+            raise
 
     def _call(self, function: Callable[[], object]) -> None:
         loop = self._main.loop
@@ -115,6 +120,6 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
     def _serving(self) -> Runtime:
         """Returns the runtime that takes a new call."""
         runtime = self._binding.reach()
-        if runtime.closing is None or get_ident() != runtime.thread:
+        if not runtime.shutdown.begun or get_ident() != runtime.thread:
             return runtime
         return self._binding.late_runtime()

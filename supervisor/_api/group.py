@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, cast
 from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.outcome import WorkerState
 from .._core.report import Statistics
-from .._core.values import checked_count, checked_reason, checked_seconds
-from .._loop.outlast import outlast
+from .._core.values import checked_count, checked_reason
 from .._observe.transitions import Transitions
 from .supervisor import Supervisor
 
@@ -29,6 +28,8 @@ __all__ = ["GroupSupervisor"]
 class GroupSupervisor(Supervisor):
     """What `Supervisor.group` returns. It shares the loop, the pools, the log and the signals of the root."""
 
+    _group: GroupNode
+
     def __init__(self, parent: Supervisor, group: GroupNode) -> None:
         self._group = group
         self._binding = parent._binding
@@ -43,7 +44,7 @@ class GroupSupervisor(Supervisor):
     @property
     def report(self) -> ShutdownReport | None:
         """What its shutdown met; None until it has ended. Any thread."""
-        return self._group.report
+        return self._group.shutdown.report
 
     # ------------------------------------------------------------------------------------ work
 
@@ -64,7 +65,7 @@ class GroupSupervisor(Supervisor):
     def statistics(self) -> Statistics:
         """Returns how many workers and queued calls this group has; the threads are the root's. Any thread."""
         states = Counter[WorkerState](worker.state for worker in self.workers())
-        stopping = self._group.closed is not None or self._group.gone
+        stopping = self._group.shutdown.begun or self._group.gone
         return Statistics(self.name, dict(states), queued=states["queued"], stopping=stopping)
 
     def health(self, *, max_abandoned: int | None = None, max_exhausted: int = 0) -> Health:
@@ -89,19 +90,17 @@ class GroupSupervisor(Supervisor):
         """Begins the shutdown of this group soon, and returns at once. Any thread, and signal handlers."""
         reason = checked_reason(reason)
         runtime = self._binding.reach()
-        self._group.asked = True
+        self._group.shutdown.asked = True
         try:
-            runtime.loop.call_soon_threadsafe(runtime.close_group, self._group, None, reason)
+            runtime.loop.call_soon_threadsafe(runtime.teardown.begin, self._group, None, reason)
         except RuntimeError:
             if not runtime.loop.is_closed():
                 raise
 
     async def wait_closed(self) -> ShutdownReport:
         """Waits until this group has been shut down, by itself or with the supervisor."""
-        runtime = self._binding.bind()
-        while self._group.report is None:
-            await runtime.workers.change_of(self._group)
-        return self._group.report
+        self._binding.bind()
+        return await super().wait_closed()
 
     async def wait_for_signal(self, *signals: int) -> signal.Signals | None:
         """Waits for a signal, as `Supervisor.wait_for_signal` does; None where this group has ended before."""
@@ -117,13 +116,7 @@ class GroupSupervisor(Supervisor):
 
     async def shutdown(self, *, timeout: float | None = None, reason: str = "") -> ShutdownReport:
         """Stops this group alone, its calls included, and returns what became of it; see `Supervisor.shutdown`."""
-        seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
-        reason = checked_reason(reason)
-        if self._group.report is None:
-            closed = self._binding.bind().close_group(self._group, seconds, reason)
-            if cancelled := await outlast(closed):
-                raise cancelled
-        return self._reported()
+        return await super().shutdown(timeout=timeout, reason=reason)
 
     async def __aenter__(self) -> Self:
         self._binding.bind()
@@ -142,11 +135,3 @@ class GroupSupervisor(Supervisor):
     def __repr__(self) -> str:
         how = "ended" if self._group.over else f"{len(self.workers())} workers"
         return f"<Supervisor, group {self.name!r}: {how}>"
-
-    # ------------------------------------------------------------------------------------ its place in the tree
-
-    def _scope(self) -> GroupNode:
-        return self._group
-
-    def _call_group(self) -> GroupNode | None:
-        return self._group

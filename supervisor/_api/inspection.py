@@ -98,7 +98,9 @@ class Inspection(Integration):
         """Returns its workers and calls that have not ended, and the late calls of its default executor."""
         with shielded():
             return [
-                cast("Worker", handle) for runtime in self._binding.runtimes() for handle in runtime.snapshot.handles()
+                cast("Worker", handle)
+                for runtime in self._binding.runtimes()
+                for handle in runtime.snapshot.handles(runtime.root)
             ]
 
     def threads(self) -> set[Thread]:

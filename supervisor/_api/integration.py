@@ -88,7 +88,7 @@ class Integration:
     def report(self) -> ShutdownReport | None:
         """What the shutdown met; None until it has ended."""
         runtime = self._binding.runtime
-        return None if runtime is None else runtime.report
+        return None if runtime is None else runtime.shutdown.report
 
     # ------------------------------------------------------------------------------------ its event loop
 
@@ -109,13 +109,13 @@ class Integration:
     def deadline(self) -> float | None:
         """By when the shutdown must have ended, on the clock; None where none has begun."""
         runtime = self._binding.runtime
-        return None if runtime is None or runtime.closing is None else runtime.closing.deadline
+        return runtime.shutdown.deadline if runtime is not None and runtime.shutdown.begun else None
 
     @property
     def reason(self) -> str | None:
         """Why it shuts down; None where no shutdown has begun."""
         runtime = self._binding.runtime
-        return None if runtime is None or runtime.closing is None else runtime.closing.reason
+        return runtime.shutdown.reason if runtime is not None and runtime.shutdown.begun else None
 
     # ------------------------------------------------------------------------------------ what happens
 
@@ -150,7 +150,9 @@ class Integration:
     def unended(self) -> int:
         """How many workers and calls have not ended; quicker than a snapshot."""
         runtime = self._binding.runtime
-        return 0 if runtime is None else len(runtime.tree.all) + sum(len(kind.calls) for kind in tuple(runtime.kinds))
+        return (
+            0 if runtime is None else len(runtime.tree.workers) + sum(len(kind.calls) for kind in tuple(runtime.kinds))
+        )
 
     def snapshot(self) -> Snapshot:
         """Looks at all that is there."""

@@ -107,6 +107,7 @@ class Supervisor:
     """
 
     _process_view: LoopView | None = None
+    _group: GroupNode | None = None  # the supervisor itself
 
     def __init__(
         self,
@@ -161,7 +162,7 @@ class Supervisor:
     def report(self) -> ShutdownReport | None:
         """What the shutdown met; None until it has ended. Any thread."""
         runtime = self._binding.runtime
-        return None if runtime is None else runtime.report
+        return None if runtime is None else runtime.shutdown.report
 
     # ------------------------------------------------------------------------------------ work
 
@@ -235,7 +236,7 @@ class Supervisor:
                 checked_policy(policy),
                 checked_name(name, optional=True),
                 None if kind == "thread" else runtime.kinds.get(kind),
-                self._call_group(),
+                scope=self._scope(),
             )
         future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
         try:
@@ -344,23 +345,19 @@ class Supervisor:
         return worker
 
     def _scope(self) -> GroupNode:
-        """What its workers are members of."""
-        return self._binding.reach().tree.root
+        """What its workers and calls belong to."""
+        return self._group or self._binding.reach().root
 
     def _view_of(self, kind: Kind) -> LoopView:
         """Returns what calls without options go through."""
         check_kind(kind)
         runtime = self._binding.bind()
         if kind == "thread":
-            self._view = LoopView(runtime.calls, group=self._call_group())
+            self._view = LoopView(runtime.calls, scope=self._scope())
             return self._view
         if self._process_view is None:
-            self._process_view = LoopView(runtime.calls, kind=runtime.kinds.get(kind), group=self._call_group())
+            self._process_view = LoopView(runtime.calls, kind=runtime.kinds.get(kind), scope=self._scope())
         return self._process_view
-
-    def _call_group(self) -> GroupNode | None:
-        """The group that its calls belong to; None for the supervisor itself."""
-        return None
 
     def _comes_after(self, name: str) -> Node:
         member = self._binding.bind().names.node(self._scope(), name)
@@ -457,7 +454,7 @@ class Supervisor:
             1024
         """
         check_kind(kind)
-        return PoolExecutor(self.name, kind, self._binding.reach, self._call_group())
+        return PoolExecutor(self.name, kind, self._binding.reach, self._group)
 
     def install_as_default_executor(self) -> None:
         """Has all `asyncio.to_thread` and `run_in_executor(None, ...)` of its event loop run on its threads.
@@ -495,7 +492,7 @@ class Supervisor:
             'who-1'
         """
         runtime = self._binding.bind()
-        runtime.refuse_if_closing()
+        runtime.teardown.refuse(runtime.root)
         if self._default is None:
             self._default = DefaultExecutor(runtime, self._binding)
         runtime.loop.set_default_executor(self._default)
@@ -511,7 +508,7 @@ class Supervisor:
         """
         with shielded():
             runtime = self._binding.runtime
-            return () if runtime is None else cast("tuple[Worker, ...]", tuple(runtime.snapshot.handles()))
+            return () if runtime is None else cast("tuple[Worker, ...]", tuple(runtime.snapshot.handles(self._scope())))
 
     def stacks(self) -> dict[str, str]:
         """Returns where each worker that runs stands now, by its name, as the text of a traceback. Any thread.
@@ -622,7 +619,7 @@ class Supervisor:
             'SIGTERM'
         """
         wanted = checked_signals(self.name, signals)
-        return await self._binding.bind().wait_for_signal(wanted)
+        return await self._binding.bind().signals.wait(wanted)
 
     def request_shutdown(self, reason: str = "") -> None:
         """Begins the shutdown soon, and returns at once. Any thread, and signal handlers: it takes no lock.
@@ -646,7 +643,7 @@ class Supervisor:
         if runtime is not None:
             try:
                 with shielded():
-                    runtime.loop.call_soon_threadsafe(runtime.begin_shutdown, None, reason)
+                    runtime.loop.call_soon_threadsafe(runtime.teardown.begin, runtime.root, None, reason)
             except RuntimeError:
                 if not runtime.loop.is_closed():
                     raise
@@ -657,8 +654,8 @@ class Supervisor:
         Raises:
             RuntimeError: It was called in another event loop than its own, in another process, or under trio.
         """
-        if self.report is None:
-            await asyncio.wait((self._binding.bind().closed,))
+        while self.report is None:
+            await self._binding.bind().workers.change_of(self._scope())
         return self._reported()
 
     async def shutdown(self, *, timeout: float | None = None, reason: str = "") -> ShutdownReport:
@@ -682,9 +679,8 @@ class Supervisor:
         seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
         reason = checked_reason(reason)
         if self.report is None:
-            runtime = self._binding.bind()
-            runtime.begin_shutdown(seconds, reason)
-            if cancelled := await outlast(runtime.closed):
+            closed = self._binding.bind().teardown.begin(self._scope(), seconds, reason)
+            if cancelled := await outlast(closed):
                 raise cancelled
         return self._reported()
 
@@ -705,7 +701,7 @@ class Supervisor:
     ) -> None:
         await self.shutdown()
         runtime = self._binding.runtime
-        failure = None if runtime is None else runtime.failure
+        failure = None if runtime is None else runtime.root.failure
         if failure is not None and error is None:
             raise failure
         if failure is not None and error is not None:
@@ -715,10 +711,10 @@ class Supervisor:
         runtime = self._binding.runtime
         if runtime is None:
             return f"<Supervisor {self.name!r}: {'lost in a fork' if self._binding.lost else 'not used yet'}>"
-        if runtime.report is not None:
+        if runtime.shutdown.report is not None:
             return f"<Supervisor {self.name!r}: shut down>"
-        how = "running" if runtime.closing is None else "shutting down"
-        return f"<Supervisor {self.name!r}: {how}, {len(runtime.snapshot.handles())} workers>"
+        how = "shutting down" if runtime.shutdown.begun else "running"
+        return f"<Supervisor {self.name!r}: {how}, {len(self.workers())} workers>"
 
     def _reported(self) -> ShutdownReport:
         assert self.report is not None

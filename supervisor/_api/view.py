@@ -31,14 +31,15 @@ class LoopView(Executor):
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         kind: WorkerKind | None = None,
-        group: GroupNode | None = None,
+        *,
+        scope: GroupNode,
     ) -> None:
         self._calls = calls
-        self._group = group
+        self._scope = scope
         self._kind = kind
         self._timeout = timeout
         self._policy = policy
         self._name = name
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
-        return self._calls.call(fn, args, self._timeout, self._policy, self._name, self._kind, self._group)
+        return self._calls.call(fn, args, self._timeout, self._policy, self._name, self._kind, scope=self._scope)

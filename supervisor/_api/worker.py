@@ -146,7 +146,7 @@ class Worker:
             raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot be restarted")
         if self._outcome is None:
             before = life.attempt
-            self._runtime.tree.begin_anew(life)
+            self._runtime.tree.restart(life)
             while self.outcome is None and life.readied <= before:
                 await self._runtime.workers.change_of(life)
         self._raise_if_over()

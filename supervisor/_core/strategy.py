@@ -1,10 +1,12 @@
-"""Pure: how the workers of a group restart together. No clock, no I/O, no await.
+"""Pure: how the workers of a group restart, and end, together. No clock, no I/O, no await.
 
     steady ── Failed ─▶ coming down ── the last one is Due or Gone ─▶ going up, one after the other ─▶ steady
                            ▲                                             │
                            └──────────────── Failed ◀────────────────────┘
 
-`_life` decides whether and when a worker is started again; here is decided who else goes down with it, and in which
+From anywhere EndAsked leads to ending, and Begun to going up.
+
+`lifecycle` decides whether and when a worker is started again; here is decided who else goes down with it, and in which
 order all of them come up again.
 """
 
@@ -18,8 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Anew",
+    "Begun",
     "Due",
+    "Emptied",
     "End",
+    "EndAsked",
+    "Ending",
     "Failed",
     "Gone",
     "GroupCommand",
@@ -50,14 +56,21 @@ class Restarting:
         down: Those that have not come down yet, or whose pause is not over.
         due: Those that are down, and wait for their turn.
         rising: The one that has been started, and is not ready yet.
+        whole: The group itself was started again, and not all in it have become ready since.
     """
 
     down: frozenset[int]
     due: frozenset[int] = frozenset()
     rising: int | None = None
+    whole: bool = False
 
 
-GroupState: TypeAlias = Steady | Restarting
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """All workers are being stopped; none of them is started again."""
+
+
+GroupState: TypeAlias = Steady | Restarting | Ending
 
 # ------------------------------------------------------------------------------------------------ events
 
@@ -113,7 +126,24 @@ class Gone:
     number: int
 
 
-GroupEvent: TypeAlias = Failed | Due | Ready | Waits | Gone
+@dataclass(frozen=True, slots=True)
+class EndAsked:
+    """All workers are to end: the group is stopped, or has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emptied:
+    """The last worker of a group that was to end has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The group is started again: all of these are due."""
+
+    due: frozenset[int]
+
+
+GroupEvent: TypeAlias = Failed | Due | Ready | Waits | Gone | EndAsked | Emptied | Begun
 
 # ------------------------------------------------------------------------------------------------ commands
 
@@ -148,27 +178,59 @@ GroupDecision: TypeAlias = tuple[GroupState, tuple[GroupCommand, ...]]
 def decide_group(state: GroupState, event: GroupEvent, strategy: Strategy) -> GroupDecision:
     """Returns the next state of a group and what is to be done. Total: every state answers every event."""
     match event:
-        case Failed():
-            return _failed(state, event, strategy)
-        case Due(number=number):
-            if isinstance(state, Steady):
-                return state, (Start(number),)
-            rising = None if state.rising == number else state.rising  # it came down before it was ready
-            return _go_on(Restarting(state.down - {number}, state.due | {number}, rising))
-        case Ready(number=number) | Waits(number=number):
-            if isinstance(state, Steady) or state.rising != number:
-                return state, ()
-            return _go_on(replace(state, rising=None))
-        case Gone(number=number):
-            if isinstance(state, Steady):
-                return state, ()
-            rising = None if state.rising == number else state.rising
-            return _go_on(Restarting(state.down - {number}, state.due - {number}, rising))
+        case EndAsked():
+            return Ending(), ()
+        case Begun(due=due):
+            return _go_on(Restarting(frozenset(), due, whole=True))
+        case Emptied():
+            return (Steady() if isinstance(state, Ending) else state), ()
+        case Failed() | Due() | Ready() | Waits() | Gone():
+            return _of_a_worker(state, event, strategy)
         case _:
             assert_never(event)
 
 
-def _failed(state: GroupState, event: Failed, strategy: Strategy) -> GroupDecision:
+def _of_a_worker(state: GroupState, event: Failed | Due | Ready | Waits | Gone, strategy: Strategy) -> GroupDecision:
+    match state:
+        case Ending():
+            return state, ()
+        case Steady():
+            return _steady(state, event, strategy)
+        case Restarting():
+            return _restarting(state, event, strategy)
+        case _:
+            assert_never(state)
+
+
+def _steady(state: Steady, event: Failed | Due | Ready | Waits | Gone, strategy: Strategy) -> GroupDecision:
+    match event:
+        case Failed():
+            return _failed(state, event, strategy)
+        case Due(number=number):
+            return state, (Start(number),)
+        case Ready() | Waits() | Gone():
+            return state, ()
+        case _:
+            assert_never(event)
+
+
+def _restarting(state: Restarting, event: Failed | Due | Ready | Waits | Gone, strategy: Strategy) -> GroupDecision:
+    number = event.number
+    rising = None if state.rising == number else state.rising
+    match event:
+        case Failed():
+            return _failed(state, event, strategy)
+        case Due():  # if it was rising, it came down before it was ready
+            return _go_on(replace(state, down=state.down - {number}, due=state.due | {number}, rising=rising))
+        case Ready() | Waits():
+            return _go_on(replace(state, rising=rising)) if state.rising == number else (state, ())
+        case Gone():
+            return _go_on(replace(state, down=state.down - {number}, due=state.due - {number}, rising=rising))
+        case _:
+            assert_never(event)
+
+
+def _failed(state: Steady | Restarting, event: Failed, strategy: Strategy) -> GroupDecision:
     if strategy == "one_for_one":
         return state, ()
     affected = [
@@ -182,7 +244,7 @@ def _failed(state: GroupState, event: Failed, strategy: Strategy) -> GroupDecisi
     ]
     if isinstance(state, Restarting):  # it begins again, with those that are down already
         rising = state.rising if state.rising not in down else None
-        return Restarting(state.down | down, state.due - down, rising), tuple(commands)
+        return replace(state, down=state.down | down, due=state.due - down, rising=rising), tuple(commands)
     return Restarting(frozenset(down)), tuple(commands)
 
 
@@ -193,4 +255,4 @@ def _go_on(state: Restarting) -> GroupDecision:
     if not state.due:
         return Steady(), ()
     first = min(state.due)
-    return Restarting(frozenset(), state.due - {first}, first), (Start(first),)
+    return replace(state, due=state.due - {first}, rising=first), (Start(first),)

@@ -23,11 +23,19 @@ if TYPE_CHECKING:
     from .._core.ladder import Cause
     from .._core.outcome import Outcome, WorkerState
     from .._core.policy import EscalationPolicy, Kind, Step
-    from .._runtime.nodes import GroupNode
     from .._worker.context import WorkerContext
     from .climb import Climb
 
-__all__ = ["Handle", "Owner", "Run", "WorkerKind"]
+__all__ = ["Handle", "Owner", "Run", "Scope", "WorkerKind"]
+
+
+class Scope(Protocol):
+    """What a run belongs to: a supervisor, or a group of it."""
+
+    @property
+    def name(self) -> str:
+        """Its name, with those of the groups around it; that of a supervisor is empty here."""
+        ...
 
 
 class Owner(Protocol):
@@ -204,7 +212,7 @@ class Run:
         kind: How it runs.
         number: Counts the runs of a supervisor, from 1.
         node: The worker of `start()` whose run this is, as its owner knows it; None for a call.
-        group: The group that it belongs to; None for the supervisor itself.
+        scope: The supervisor, or the group, that it belongs to.
         own: It has a thread or process of its own, as all runs of workers have.
         attempt: Which run of its worker, from 1.
         ready: It has been entered; or, where its worker has a `ready_timeout`, it has called `ctx.ready()`.
@@ -257,7 +265,6 @@ class Run:
         "fn",
         "future",
         "given_name",
-        "group",
         "handle",
         "ident",
         "kind",
@@ -271,6 +278,7 @@ class Run:
         "policy",
         "prepared",
         "ready",
+        "scope",
         "settle",
         "started_at",
         "submitted_at",
@@ -284,6 +292,7 @@ class Run:
         self,
         owner: Owner,
         kind: WorkerKind,
+        scope: Scope,
         number: int,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
@@ -298,6 +307,7 @@ class Run:
     ) -> None:
         self.owner = owner
         self.kind = kind
+        self.scope = scope
         self.number = number
         self.fn = fn
         self.args = args
@@ -306,7 +316,6 @@ class Run:
         self.node = node
         self.own = self.watched = node is not None
         self.attempt = attempt
-        self.group: GroupNode | None = None
         self.ready = False
         self.beat_at = 0.0
         self.future = future
@@ -339,7 +348,7 @@ class Run:
         if self.given_name is not None:
             return self.given_name
         name = f"{qualname(self.fn)}-{self.number}"
-        return name if self.group is None else f"{self.group.name}/{name}"
+        return f"{self.scope.name}/{name}" if self.scope.name else name
 
     @property
     def state(self) -> State:

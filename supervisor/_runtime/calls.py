@@ -19,6 +19,7 @@ from .._core.verdict import error_of_call
 from .._run.futures import CallFuture
 from .._run.run import Run
 from .names import full_name
+from .nodes import scope_of
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     AnyFuture: TypeAlias = asyncio.Future[Any] | concurrent.futures.Future[Any]
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "forget_unseen"]
 
 
 class Calls:
@@ -52,6 +53,7 @@ class Calls:
     Args:
         supervisor: Its name, for messages.
         next_number: Returns the number of a new call. Any thread.
+        root: The scope of calls that belong to no group.
         max_queued: Calls of a kind that may wait; None: without bound.
         refuse: Raises where a group, or the supervisor, takes no new work. Any thread.
         deadline: Returns by when a shutdown must have ended what is in a group, on the loop's clock.
@@ -60,7 +62,6 @@ class Calls:
         call_ended: Is called when a call has ended for which a shutdown may wait.
 
     Attributes:
-        closing: A shutdown has begun. It first sets this, and then looks for calls.
         thread: The thread of the loop.
         resolving: The futures of executors' calls that have ended and are being resolved, by the numbers of the calls.
     """
@@ -81,8 +82,9 @@ class Calls:
         "_portal",
         "_publisher",
         "_refuse",
+        "_root",
+        "_shutdown",
         "clock",
-        "closing",
         "loop",
         "resolving",
         "supervisor",
@@ -102,10 +104,11 @@ class Calls:
         publisher: Publisher,
         portal: Portal,
         escalation: Escalation,
+        root: GroupNode,
         *,
         max_queued: int | None,
-        refuse: Callable[[GroupNode | None], None],
-        deadline: Callable[[GroupNode | None], float],
+        refuse: Callable[[GroupNode], None],
+        deadline: Callable[[GroupNode], float],
         note_end: Callable[[Run, Outcome], object],
         close_groups: Callable[[], object],
         call_ended: Callable[[], object],
@@ -114,7 +117,6 @@ class Calls:
         self.loop = loop
         self.clock = clock
         self.thread = get_ident()
-        self.closing = False
         self.resolving: dict[int, AnyFuture] = {}
         self._kinds = kinds
         self._names = names
@@ -124,6 +126,8 @@ class Calls:
         self._publisher = publisher
         self._portal = portal
         self._escalation = escalation
+        self._root = root
+        self._shutdown = root.shutdown
         self._max_queued = max_queued
         self._refuse = refuse
         self._deadline = deadline
@@ -142,11 +146,12 @@ class Calls:
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         kind: WorkerKind | None = None,
-        group: GroupNode | None = None,
+        *,
+        scope: GroupNode,
     ) -> CallFuture:
         """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for."""
-        if group is not None or self.closing:
-            self._refuse(group)
+        if scope is not self._root or self._shutdown.begun:
+            self._refuse(scope)
         threads = self._kinds.threads
         if kind is None:
             kind = threads
@@ -154,10 +159,9 @@ class Calls:
             self._refuse_if_busy(kind, self._max_queued)
         future = CallFuture(loop=self.loop)
         now = self.clock()
-        if group is not None and name is not None:
-            name = full_name(group, name)
-        run = Run(self, kind, self._next_number(), fn, args, now, future=future, name=name, policy=policy)
-        run.group = group
+        if name is not None:
+            name = full_name(scope, name)
+        run = Run(self, kind, scope, self._next_number(), fn, args, now, future=future, name=name, policy=policy)
         future.run = run
         if self._names.taken or name is not None:
             self._names.name_call(run)
@@ -183,14 +187,14 @@ class Calls:
         args: tuple[Any, ...],
         future: WorkFuture,
         kind: WorkerKind,
-        group: GroupNode | None = None,
+        scope: GroupNode | None = None,
         no_inject_on_cancel: bool = False,
     ) -> None:
-        """Submits an executor's call to a pool. Any thread."""
-        if self.closing or group is not None:
-            self._refuse(group)
-        run = Run(self, kind, self._next_number(), fn, args, self.clock(), future=future)
-        run.group = group
+        """Submits an executor's call to a pool; without a scope, that of the supervisor itself. Any thread."""
+        scope = scope or self._root
+        if scope is not self._root or self._shutdown.begun:
+            self._refuse(scope)
+        run = Run(self, kind, scope, self._next_number(), fn, args, self.clock(), future=future)
         future.run, future.calls = run, self
         run.no_inject_on_cancel = no_inject_on_cancel
         on_threads = kind.own_threads
@@ -213,8 +217,9 @@ class Calls:
                 self._publisher.refused(run, error)
                 raise
         # A shutdown first says that it has begun, and then looks for calls: either it sees this one, or is seen here.
-        if (self.closing or (group is not None and not group.takes_work)) and self._take_back(run):
-            self._refuse(group)
+        closed = self._shutdown.begun or (scope is not self._root and not scope.takes_work)
+        if closed and self._take_back(run):
+            self._refuse(scope)
         if on_threads or get_ident() == self.thread:
             kind.submit(run)
         else:
@@ -278,7 +283,7 @@ class Calls:
         if run.future is not None:
             self._resolve(run, run.future, run.value, run.error)
         self.forget(run)
-        if run.group is not None and not run.group.takes_work:
+        if run.scope is not self._root and not scope_of(run).takes_work:
             self._close_groups()
         if run.worker is not None:  # asked for meanwhile, by another thread
             self._escalation.conclude(run, ended, None)
@@ -323,9 +328,11 @@ class Calls:
             run.over = True
             self._portal.unseen_end(run)
             run.kind.calls.pop(run.number, None)
-            if run.group is not None and not run.group.takes_work:  # as with a shutdown: one of the two sees the other
+            if (
+                run.scope is not self._root and not scope_of(run).takes_work
+            ):  # as with a shutdown: one of the two sees the other
                 self._inbox.post(self._close_groups)
-            if self.closing:  # the same: it may have looked before this was gone
+            if self._shutdown.begun:  # the same: it may have looked before this was gone
                 self._inbox.post(self._call_ended)
             if run.worker is None:  # or else another thread has asked for its handle meanwhile
                 if self._publisher.subscribers.counters:
@@ -334,11 +341,6 @@ class Calls:
                 return
         self._inbox.post(otherwise)
         run.kind.calls.pop(run.number, None)  # it is no longer waiting, whenever the loop hears of it
-
-    def forget_unseen(self, run: Run) -> None:
-        """Forgets a call that ends this very moment, as its thread is about to do, without publishing that."""
-        if not run.watched and run.worker is None:
-            run.kind.calls.pop(run.number, None)
 
     def _resolve(self, run: Run, future: AnyFuture, value: Any, error: BaseException | None) -> None:
         """Resolves the future of a call, unless that is done. Any thread."""
@@ -391,7 +393,7 @@ class Calls:
 
     def deadline(self, run: Run) -> float:
         """Returns by when a shutdown must have ended it, on the loop's clock."""
-        return self._deadline(run.group)
+        return self._deadline(scope_of(run))
 
     def concluded(self, run: Run, outcome: Outcome) -> None:
         """Resolves a call: by what it made of itself, or by what stopped it. Idempotent in each part."""
@@ -405,7 +407,7 @@ class Calls:
             run.worker.conclude(outcome)
         self._note_end(run, outcome)
         self._publisher.ended(run, outcome)
-        if run.group is not None:
+        if run.scope is not self._root:
             self._close_groups()
 
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
@@ -427,3 +429,9 @@ class Calls:
         futures = [future for run in self._kinds.calls() if (future := run.future) is not None]
         futures += self.resolving.copy().values()  # looked at after the calls: it is here before it leaves them
         return futures
+
+
+def forget_unseen(run: Run) -> None:
+    """Forgets a call that ends this very moment, as its thread is about to do, without publishing that."""
+    if not run.watched and run.worker is None:
+        run.kind.calls.pop(run.number, None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .._core.lifecycle import Up
 from .._core.report import Health
-from .nodes import GroupNode, WorkerNode
+from .nodes import GroupNode, WorkerNode, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ def health_of(
     name: str, runtime: Runtime, group: GroupNode, *, asked: bool, max_abandoned: int, max_exhausted: int
 ) -> Health:
     """Looks at a group, or at the supervisor where it is the root; `asked` says that it was asked to shut down."""
-    abandoned = [run.name for run in tuple(runtime.escalation.abandoned.values()) if group.holds(run.group)]
+    abandoned = [run.name for run in tuple(runtime.escalation.abandoned.values()) if group.holds(scope_of(run))]
     exhausted = [other for other in tuple(runtime.names.exhausted) if _named_in(group, other)]
     ill: list[str] = []
     if len(abandoned) > max_abandoned:
@@ -34,7 +34,7 @@ def health_of(
         ill.append(f"more than max_exhausted={max_exhausted} were given up: {_named(exhausted)}")
     unready = list(_down(runtime, group, asked))
     if not unready:
-        if late := sorted(life.name for life in tuple(runtime.tree.all.values()) if _late(group, life)):
+        if late := sorted(node.name for node in tuple(runtime.tree.workers.values()) if _late(group, node)):
             unready.append(f"not ready: {_named(late)}")
         if renewed := [inner.name for inner in _renewed_in(group)]:
             unready.append(f"being started again: {_named(renewed)}")
@@ -43,14 +43,14 @@ def health_of(
 
 def _down(runtime: Runtime, group: GroupNode, asked: bool) -> Iterator[str]:
     """Why it takes no work."""
-    if asked or runtime.closing is not None:
-        yield SHUTTING_DOWN if runtime.report is None else "has shut down"
+    if asked or runtime.shutdown.begun:
+        yield SHUTTING_DOWN if runtime.shutdown.report is None else "has shut down"
         return
     for around in group.around:
         which = "" if around is group else f"group {around.name!r} "
-        if around.over or around.report is not None:
+        if around.over or around.shutdown.report is not None:
             yield f"{which}has ended"
-        elif around.closed is not None or around.asked:
+        elif around.shutdown.begun or around.shutdown.asked:
             yield f"{which}{SHUTTING_DOWN}"
         elif _is_renewed(around):
             yield f"{which}is being stopped or started again"
@@ -59,18 +59,18 @@ def _down(runtime: Runtime, group: GroupNode, asked: bool) -> Iterator[str]:
         return
 
 
-def _late(group: GroupNode, life: WorkerNode) -> bool:
+def _late(group: GroupNode, node: WorkerNode) -> bool:
     """Whether a worker of this group ought to be ready, and is not; one that is about to end need not."""
-    if life.ready_timeout is None or life.ready or not group.holds(life.group):
+    if node.ready_timeout is None or node.ready or not group.holds(node.group):
         return False
-    state = life.state
-    return not (life.over or (isinstance(state, Up) and state.asked))
+    state = node.state
+    return not (node.over or (isinstance(state, Up) and state.asked))
 
 
 def _renewed_in(group: GroupNode) -> Iterator[GroupNode]:
     """The groups in a group that are down, though nobody has shut them down; without those in them."""
     for member in tuple(group.members.values()):
-        if not isinstance(member, GroupNode) or member.over or member.closed is not None:
+        if not isinstance(member, GroupNode) or member.over or member.shutdown.begun:
             continue
         if _is_renewed(member):
             yield member

@@ -53,6 +53,10 @@ class Kinds:
         """Returns the calls that have not concluded."""
         return [run for kind in self for run in list(kind.calls.values())]
 
+    def have_calls(self) -> bool:
+        """Whether any call has not concluded."""
+        return any(kind.calls for kind in self)
+
     def call_numbered(self, number: int) -> Run | None:
         """Returns the call of this number, unless it has concluded."""
         return next((run for kind in self if (run := kind.calls.get(number)) is not None), None)

@@ -2,51 +2,47 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from .._core.lifecycle import BackingOff, Held, LifeCommand, LifeState, Over, Past, Up
 from .._core.restart import Restart
-from .._core.stop_order import deadlines
-from .._core.strategy import (
-    GroupCommand,
-    GroupState,
-    Steady,
-)
+from .._core.strategy import Ending, GroupCommand, GroupState, Restarting, Steady
 from .._loop.agenda import Agenda
+from .shutdown import Shutdown
 
 if TYPE_CHECKING:
     import asyncio
     import contextvars
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+    from typing import ClassVar, Literal
 
     from .._core.ladder import Cause
     from .._core.outcome import Outcome
     from .._core.policy import EscalationPolicy
-    from .._core.report import ShutdownReport
     from .._core.restart import OnExhausted, Strategy
     from .._run.run import Handle, Run, WorkerKind
 
-__all__ = ["NEVER", "GroupNode", "Node", "WorkerNode", "stop_deadlines"]
+__all__ = ["NEVER", "GroupNode", "Node", "WorkerNode", "scope_of"]
 
 
 class Node(ABC):
-    """What a group consists of: workers, and groups of their own.
+    """What a group consists of: workers, and groups of their own. Changed on the loop's thread.
 
     Attributes:
-        number: Members are started in the order of their numbers.
+        number: Nodes are started in the order of their numbers.
         name: Its name, with those of its groups before it: "feeds/reader".
         group: The group that it is a member of; None for the root.
         restart: When it is started again.
         after: What it comes after: that is ready before it begins, and is stopped after it.
-        dependents: The live members that come after it.
+        dependents: The live nodes that come after it.
         state: Where it is in its life, as the lifecycle machine says it.
         cause, reason: Why it was last asked to stop, for the machine and for people.
-        run: Its present run, or its last one.
         agenda: What the lifecycle machine has commanded and nobody has carried out yet.
     """
+
+    role: ClassVar[Literal["worker", "group"]]
 
     __slots__ = (
         "after",
@@ -58,12 +54,9 @@ class Node(ABC):
         "number",
         "reason",
         "restart",
-        "run",
         "state",
         "waiters",
     )
-
-    run: Any
 
     def __init__(
         self, group: GroupNode | None, restart: Restart, after: tuple[Node, ...], *, started: bool = False
@@ -84,6 +77,11 @@ class Node(ABC):
     @abstractmethod
     def ready(self) -> bool:
         """Whether its present run is ready."""
+
+    @property
+    @abstractmethod
+    def is_lost(self) -> bool:
+        """Whether a run of it had to be abandoned: restarting it now would run it twice."""
 
     @property
     def started(self) -> bool:
@@ -138,6 +136,7 @@ class WorkerNode(Node):
         kind, fn, args, context, policy, given_name, given_restart: What each run of it is made from.
         heartbeat: Seconds of silence after which it is stuck, if any.
         ready_timeout: Seconds within which it must call `ctx.ready()`, if it must.
+        run: Its present run, or its last one.
         worker: Its handle.
         readied: The last of its attempts that has become ready.
         last_outcome: How its last run ended.
@@ -157,9 +156,11 @@ class WorkerNode(Node):
         "policy",
         "readied",
         "ready_timeout",
+        "run",
         "worker",
     )
 
+    role: ClassVar[Literal["worker", "group"]] = "worker"
     group: GroupNode
     run: Run
     worker: Handle
@@ -199,13 +200,18 @@ class WorkerNode(Node):
             return False
         return self.run.ready and not self.run.over and self.run.climb is None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was abandoned."""
+        return self.final is not None and self.final.ended == "abandoned"
+
     def is_under_way(self, run: Run) -> bool:
         """Whether the machine takes this run to be under way; no longer once it was fed its end."""
         return isinstance(self.state, Up) and self.attempt == run.attempt
 
     def once_more(self) -> WorkerNode:
         """Returns another worker that is made from the same, for a group that begins anew."""
-        life = WorkerNode(
+        node = WorkerNode(
             self.group,
             self.kind,
             self.fn,
@@ -217,9 +223,19 @@ class WorkerNode(Node):
             ready_timeout=self.ready_timeout,
             after=self.after,
         )
-        life.context = self.context  # those of its `start`, and not of what happens to run now
-        life.state = Held(Past(started=True))
-        return life
+        node.context = self.context  # that of its `start`, and not of what happens to run now
+        node.state = Held(Past(started=True))
+        node.run = self.run  # until it has one of its own
+        return node
+
+    def is_same(self, other: WorkerNode) -> bool:
+        """Whether both are the same worker, started twice: of one name, or without one and of the same function."""
+        if self.given_name is not None or other.given_name is not None:
+            return self.given_name == other.given_name
+        try:
+            return bool(self.kind is other.kind and self.fn == other.fn and self.args == other.args)
+        except Exception:  # arguments that cannot be compared: arrays, say
+            return False
 
 
 class GroupNode(Node):
@@ -232,42 +248,28 @@ class GroupNode(Node):
         members: Those that have not ended, by their numbers.
         originals: What it consists of when it is started again itself.
         stood_down: Those of the originals that a strategy has stopped for good.
-        machine: Who is coming down, and who goes up.
-        group_agenda: What that machine has commanded and nobody has carried out yet.
-        ending: All of its members are being stopped.
+        phase: Who is coming down, and who goes up, as the strategy machine says it.
+        phase_agenda: What that machine has commanded and nobody has carried out yet.
         failure: Why it fails, where a member was given up.
-        lost: A worker had to be abandoned: begun anew, two of it would go on side by side.
-        renewing: It begins anew, and not all in it have become ready since.
-        asked: It was asked to shut down, by `request_shutdown`.
-        deadline: When a shutdown of this group must have ended, on the loop's clock.
-        outcomes: How its workers and calls ended while it was shut down, or the supervisor was, by their numbers.
-        withdrawn: The numbers of its calls that were withdrawn then.
-        began_at: When its shutdown began, on the loop's clock.
-        closed: Done when its report is there; None while nobody has asked for its shutdown.
-        report: What its shutdown met.
+        lost: A worker had to be abandoned while it came down.
+        shutdown: Its shutdown, whether it has begun or not.
     """
 
     __slots__ = (
-        "asked",
-        "began_at",
-        "closed",
-        "deadline",
-        "ending",
         "failure",
-        "group_agenda",
         "lost",
-        "machine",
         "members",
         "on_exhausted",
         "originals",
-        "outcomes",
+        "phase",
+        "phase_agenda",
         "policy",
-        "renewing",
-        "report",
+        "shutdown",
         "stood_down",
         "strategy",
-        "withdrawn",
     )
+
+    role: ClassVar[Literal["worker", "group"]] = "group"
 
     def __init__(
         self,
@@ -286,20 +288,11 @@ class GroupNode(Node):
         self.members: dict[int, Node] = {}
         self.originals: dict[Node, None] = {}
         self.stood_down: dict[Node, None] = {}
-        self.machine: GroupState = Steady()
-        self.group_agenda: Agenda[GroupCommand] = Agenda()
-        self.ending = False
+        self.phase: GroupState = Steady()
+        self.phase_agenda: Agenda[GroupCommand] = Agenda()
         self.failure: BaseException | None = None
         self.lost = False
-        self.renewing = False
-        self.asked = False
-        self.deadline = math.inf
-        self.outcomes: dict[int, Outcome] = {}
-        self.withdrawn: set[int] = set()
-        self.began_at = 0.0
-        self.closed: asyncio.Future[None] | None = None
-        self.report: ShutdownReport | None = None
-        self.run = object()
+        self.shutdown = Shutdown()
 
     @property
     def ready(self) -> bool:
@@ -307,9 +300,29 @@ class GroupNode(Node):
         return (
             not self.over
             and not self.between_runs
-            and isinstance(self.machine, Steady)
+            and isinstance(self.phase, Steady)
             and all(member.ready for member in self.members.values())
         )
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a worker in it had to be abandoned while it came down."""
+        return self.lost
+
+    @property
+    def ending(self) -> bool:
+        """Whether all of its members are being stopped: for good, or because it has failed."""
+        return isinstance(self.phase, Ending)
+
+    @property
+    def renewing(self) -> bool:
+        """Whether it was started again, and not all in it have become ready since."""
+        return isinstance(self.phase, Restarting) and self.phase.whole
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has failed, and nobody has shut it down."""
+        return self.failure is not None and not self.shutdown.begun
 
     @property
     def gone(self) -> bool:
@@ -324,9 +337,17 @@ class GroupNode(Node):
             yield group
             group = group.group
 
-    def holds(self, place: GroupNode | None) -> bool:
-        """Whether what stands in a group stands in this one; the runs of the root have none."""
-        return self.group is None or (place is not None and self in place.around)
+    @property
+    def root(self) -> GroupNode:
+        """The supervisor that it is part of, or is."""
+        group = self
+        while group.group is not None:
+            group = group.group
+        return group
+
+    def holds(self, scope: GroupNode) -> bool:
+        """Whether what stands in a scope stands in this one."""
+        return self.group is None or self in scope.around
 
     @property
     def takes_work(self) -> bool:
@@ -338,30 +359,45 @@ class GroupNode(Node):
         """Whether no worker is in it, nor in its groups."""
         return all(isinstance(member, GroupNode) and member.empty for member in self.members.values())
 
+    # ---------------------------------------------------------------------------- its members
+
+    def insert(self, member: Node) -> None:
+        """Takes in a member. What the root consists of, nobody starts again."""
+        self.members[member.number] = member
+        if self.group is not None:
+            self._supersede(member)
+            self.originals[member] = None
+
+    def _supersede(self, member: Node) -> None:
+        """One that a strategy had stopped for good was started again by hand: that one is in its place now."""
+        for old in self.stood_down:
+            if isinstance(old, WorkerNode) and isinstance(member, WorkerNode) and old.is_same(member):
+                del self.stood_down[old]
+                self.originals.pop(old, None)
+                return
+
+    def remove(self, member: Node, *, comes_back: bool, stood_down: bool) -> None:
+        """A member has ended; it may come back when the group is started again. Idempotent."""
+        if not comes_back:
+            self.originals.pop(member, None)
+        elif stood_down and self.group is not None:
+            self.stood_down[member] = None
+        self.members.pop(member.number, None)
+
     @property
-    def lives(self) -> Iterator[WorkerNode]:
+    def workers(self) -> Iterator[WorkerNode]:
         """Its workers that have not ended, those of its groups included."""
         for member in tuple(self.members.values()):
             if isinstance(member, GroupNode):
-                yield from member.lives
+                yield from member.workers
             elif isinstance(member, WorkerNode):
                 yield member
 
 
-def stop_deadlines(budgets: Mapping[Node, float], now: float, deadline: float) -> dict[Node, float]:
-    """Returns by when each of the workers that are stopped, which have a budget, must have ended.
-
-    Those that they come after then still have their time. Who comes after a group comes after all that is in it.
-    """
-
-    def later(node: Node) -> list[Node]:
-        if isinstance(node, GroupNode):
-            return list(node.lives)
-        if node not in budgets:
-            return []
-        return [other for around in (node, *node.groups) for other in around.after if not other.over]
-
-    return deadlines(budgets, now, deadline, later)
+def scope_of(run: Run) -> GroupNode:
+    """Returns the scope of a run: its group, or the root."""
+    assert isinstance(run.scope, GroupNode)
+    return run.scope
 
 
 NEVER = Restart("never")

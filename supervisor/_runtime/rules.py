@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from .._core.ladder import Rules
 from .._core.policy import EscalationPolicy, Inject
+from .nodes import scope_of
 
 if TYPE_CHECKING:
     from .._core.policy import Kind
     from .._observe.log import Log
     from .._run.run import Run
-    from .nodes import GroupNode
     from .settings import Settings
 
 __all__ = ["DEFAULT_POLICY", "RuleBook"]
@@ -42,7 +42,7 @@ class RuleBook:
         settings = self._settings
         config = settings.config
         layered = None if config is None else config._policy_in_layers(run.name)
-        named = run.policy or layered or _policy_of(run.group) or settings.policy
+        named = run.policy or layered or _policy_of(run) or settings.policy
         key = (named, run.kind.name, run.own, run.no_inject_on_cancel)
         rules = self._known.get(key)
         if rules is None:
@@ -83,7 +83,6 @@ class RuleBook:
             )
 
 
-def _policy_of(group: GroupNode | None) -> EscalationPolicy | None:
-    """Returns the ladder that a group, or the nearest around it, has for its workers."""
-    policies = () if group is None else (around.policy for around in group.around)
-    return next((policy for policy in policies if policy is not None), None)
+def _policy_of(run: Run) -> EscalationPolicy | None:
+    """Returns the ladder that its group, or the nearest around that, has for its workers."""
+    return next((group.policy for group in scope_of(run).around if group.policy is not None), None)

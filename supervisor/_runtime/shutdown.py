@@ -1,98 +1,95 @@
-"""One shutdown: its deadline, its watchdog, and what it met."""
+"""One shutdown: of a supervisor, or of one of its groups. Why, by when, and what it met."""
 
 from __future__ import annotations
 
-import faulthandler
-import logging
 import math
-import os
-import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .._core.report import ShutdownReport
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .._core.outcome import Outcome
-    from .._observe.log import Log
+
 __all__ = ["OnAbandoned", "Shutdown"]
 
 OnAbandoned: TypeAlias = Literal["report", "exit"]
 
-WATCHDOG_SLACK = 1.0
-"""Seconds past its deadline after which a shutdown that cannot get the GIL is ended by the watchdog."""
-
-EXIT_STATUS = 1
-"""The process's exit status where `on_abandoned="exit"` ends it; faulthandler's watchdog knows no other."""
-
 
 class Shutdown:
-    """A shutdown under way. On the loop's thread.
+    """The shutdown of one scope, from the moment at which the scope is made. On the loop's thread.
+
+    Other threads may read `asked`, `begun` and `report`.
 
     Attributes:
+        asked: Somebody has called `request_shutdown`. Any thread.
+        begun: Somebody has begun it.
         reason: Why, as the first caller said.
-        deadline: When all ladders must have ended, on the loop's clock.
-        begun: Everybody has been told.
-        quiet: No worker is left, and the pool's threads are ending.
+        deadline: When all ladders must have ended, on the loop's clock; `inf` until it begins.
+        all_asked: Everybody who is to stop has been asked.
+        closed: Done when the report is there; made when it begins.
+        report: What it met, once it has ended. A group that ends otherwise has one too.
     """
 
-    def __init__(self, reason: str, now: float, seconds: float, on_abandoned: OnAbandoned, log: Log) -> None:
-        self.reason = reason
-        self.deadline = now + seconds
+    __slots__ = (
+        "_began_at",
+        "_outcomes",
+        "_withdrawn",
+        "all_asked",
+        "asked",
+        "begun",
+        "closed",
+        "deadline",
+        "reason",
+        "report",
+    )
+
+    closed: asyncio.Future[None]
+
+    def __init__(self) -> None:
+        self.asked = False
         self.begun = False
-        self.quiet = False
-        self._began_at = now
-        self._on_abandoned = on_abandoned
-        self._log = log
+        self.reason = ""
+        self.deadline = math.inf
+        self.all_asked = False
+        self.report: ShutdownReport | None = None
+        self._began_at = 0.0
         self._outcomes: dict[int, Outcome] = {}
         self._withdrawn: set[int] = set()
-        self._watch(seconds)
+
+    def begin(self, now: float, seconds: float, closed: asyncio.Future[None], reason: str) -> None:
+        """Begins it."""
+        self._began_at = now
+        self.deadline = now + seconds
+        self.closed = closed
+        self.reason = reason
+        self.begun = True  # last: whoever sees this sees the rest
 
     def shorten(self, now: float, seconds: float | None) -> bool:
-        """Brings the deadline nearer; returns whether there is anything to tell the workers."""
-        if seconds is not None and now + seconds < self.deadline:
-            self.deadline = now + seconds
-            self._watch(seconds)
-            return True
-        return not self.begun
+        """Brings the deadline nearer; returns whether it is."""
+        if seconds is None or now + seconds >= self.deadline:
+            return False
+        self.deadline = now + seconds
+        return True
 
-    def note(self, number: int, outcome: Outcome, *, own: bool) -> None:
-        """Takes an outcome into the report; of a call that was still queued, only the number."""
-        if outcome.ended == "cancelled" and not own:
-            self._withdrawn.add(number)
-        else:
-            self._outcomes[number] = outcome
+    def note(self, number: int, outcome: Outcome) -> None:
+        """Takes the outcome of a worker, or of a call, into the report."""
+        self._outcomes[number] = outcome
 
-    def end(self, now: float) -> ShutdownReport:
-        """Calls the watchdog off, and logs the report; ends the process where that was asked for."""
-        report = ShutdownReport(
-            self.reason,
-            tuple(self._outcomes.values()),
-            now - self._began_at,
-            never_started=len(self._withdrawn),
-        )
-        if self._on_abandoned == "exit":
-            faulthandler.cancel_dump_traceback_later()
-        self._log.stopped(report)
-        if report.abandoned and self._on_abandoned == "exit":
-            _exit()
-        return report
+    def note_withdrawn(self, number: int) -> None:
+        """Takes into the report that a call never started."""
+        self._withdrawn.add(number)
 
-    def _watch(self, seconds: float) -> None:
-        """Arms a watchdog that needs no GIL, for C code that never gives it back.
+    def forget(self) -> None:
+        """Leaves out what was noted up to now: it was stopped for a restart of the group."""
+        self._outcomes.clear()
 
-        There is one in a process, and no way to ask whether the application uses it: a timer of its own is replaced.
-        """
-        if self._on_abandoned == "exit" and seconds < math.inf:
-            try:
-                faulthandler.dump_traceback_later(seconds + WATCHDOG_SLACK, exit=True)
-            except Exception as error:  # stderr is no real file
-                self._log.write(logging.WARNING, "supervisor.watchdog_missing", reason=str(error))
+    def make_report(self, now: float) -> ShutdownReport:
+        """Returns the report of what was noted."""
+        seconds = now - self._began_at if self.begun else 0.0
+        return ShutdownReport(self.reason, tuple(self._outcomes.values()), seconds, never_started=len(self._withdrawn))
 
-
-def _exit() -> None:
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
-    os._exit(EXIT_STATUS)
+    def __repr__(self) -> str:
+        how = "ended" if self.report is not None else "under way" if self.begun else "not begun"
+        return f"<Shutdown: {how}>"

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from .._core.report import Statistics
+from .nodes import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,6 @@ class Snapshot:
         supervisor: Its name.
         abandoned: The runs that were given up and have not come back.
         new_handle: Makes what users hold of a call.
-        is_closing: Says whether a shutdown has begun.
     """
 
     def __init__(
@@ -38,26 +38,23 @@ class Snapshot:
         tree: Tree,
         abandoned: dict[int, Run],
         new_handle: Callable[[Run], Handle],
-        is_closing: Callable[[], bool],
     ) -> None:
         self._supervisor = supervisor
         self._kinds = kinds
         self._tree = tree
         self._abandoned = abandoned
         self._new_handle = new_handle
-        self._is_closing = is_closing
         self._handles = RLock()  # a signal handler may come in between
 
     def live(self) -> list[Run]:
         """Returns the present runs of all workers, and the calls, that have not concluded, oldest first."""
-        runs = [node.run for node in list(self._tree.all.values())]
+        runs = [node.run for node in list(self._tree.workers.values())]
         return sorted((run for run in runs + self._kinds.calls() if not run.over), key=lambda run: run.number)
 
-    def handles(self, group: GroupNode | None = None) -> list[Handle]:
-        """Returns the handles of all that has not ended, here or in a group, the oldest first."""
-        nodes = [node for node in list(self._tree.all.values()) if group is None or group.holds(node.group)]
-        numbered = [(node.number, node.worker) for node in nodes]
-        calls = [run for run in self._kinds.calls() if group is None or group.holds(run.group)]
+    def handles(self, scope: GroupNode) -> list[Handle]:
+        """Returns the handles of all in a scope that has not ended, the oldest first."""
+        numbered = [(node.number, node.worker) for node in self._tree.workers_in(scope)]
+        calls = [run for run in self._kinds.calls() if scope.holds(scope_of(run))]
         handles = ((run.number, self.handle(run)) for run in calls)
         numbered += [(number, handle) for number, handle in handles if handle is not None]
         return [handle for _, handle in sorted(numbered, key=lambda item: item[0])]
@@ -73,7 +70,7 @@ class Snapshot:
     def census(self) -> Counter[Key]:
         """Counts what has not ended, by kind, role and state."""
         calls: list[Key] = [(run.kind.name, "call", run.state_name) for run in self._kinds.calls()]
-        nodes: list[Key] = [(node.kind.name, "worker", node.worker.state) for node in list(self._tree.all.values())]
+        nodes: list[Key] = [(node.kind.name, "worker", node.worker.state) for node in list(self._tree.workers.values())]
         return Counter(key for key in calls + nodes if key[2] != "ended")
 
     def statistics(self) -> Statistics:
@@ -89,5 +86,5 @@ class Snapshot:
             threads=threads.alive,
             processes=sum(kind.alive for kind in self._kinds if kind is not threads),
             abandoned=len(self._abandoned),
-            stopping=self._is_closing(),
+            stopping=self._tree.root.shutdown.begun,
         )

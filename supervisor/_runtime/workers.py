@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._core.errors import SupervisorClosed
 from .._run.run import Run
-from .nodes import GroupNode, Node, WorkerNode
+from .nodes import Node, WorkerNode
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from .escalation import Escalation
     from .names import Names
+    from .nodes import GroupNode
     from .tree import Tree
 
 __all__ = ["Workers"]
@@ -35,14 +36,12 @@ class Workers:
     Args:
         next_number: Returns the number of a new run.
         new_handle: Makes what users hold of a worker.
-        ended: Takes note that a run has ended.
+        run_ended: Takes note that a run has ended.
         forget: Lets go of a run that has ended.
         refuse: Raises where a group, or the supervisor, takes no new work.
         deadline: Returns by when a shutdown must have ended a worker, on the loop's clock.
-        note_end: Takes the end of a worker into the reports that are being made.
-        worker_ended: Is called when a worker has ended for which a shutdown may wait.
-        shut_down: Begins the shutdown of the supervisor: a worker or a group was given up for an error.
-        group_ended: Is called when a group has ended for good.
+        note_end: Is called when a worker has ended for good, before that is published.
+        worker_ended: Is called after that: a shutdown may wait for it.
 
     Attributes:
         tree: Where they have their places; set by who makes it, as that one needs this.
@@ -63,14 +62,12 @@ class Workers:
         *,
         next_number: Callable[[], int],
         new_handle: Callable[[WorkerNode], Handle],
-        ended: Callable[[Run], object],
+        run_ended: Callable[[Run], object],
         forget: Callable[[Run], object],
-        refuse: Callable[[GroupNode | None], None],
+        refuse: Callable[[GroupNode], None],
         deadline: Callable[[WorkerNode], float],
-        note_end: Callable[[WorkerNode, Outcome], object],
+        note_end: Callable[[WorkerNode], object],
         worker_ended: Callable[[], object],
-        shut_down: Callable[[Node, BaseException], object],
-        group_ended: Callable[[], object],
     ) -> None:
         self._loop = loop
         self._clock = clock
@@ -82,14 +79,12 @@ class Workers:
         self._escalation = escalation
         self._next_number = next_number
         self._new_handle = new_handle
-        self._ended = ended
+        self._run_ended = run_ended
         self._forget = forget
         self._refuse = refuse
         self._deadline = deadline
         self._note_end = note_end
         self._worker_ended = worker_ended
-        self._shut_down = shut_down
-        self._group_ended = group_ended
 
     # ------------------------------------------------------------------------------------ starting
 
@@ -138,6 +133,7 @@ class Workers:
         run = Run(
             self,
             node.kind,
+            node.group,
             number,
             node.fn,
             node.args,
@@ -148,7 +144,6 @@ class Workers:
             node=node,
             attempt=node.attempt,
         )
-        run.group = None if node.group is self.tree.root else node.group
         run.worker = node.worker
         run.entry = self._loop.create_future()
         return run
@@ -225,20 +220,12 @@ class Workers:
 
     # ------------------------------------------------------------------------------------ what the tree commands
 
-    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
-        """Calls this in the loop's next turn."""
-        self._loop.call_soon(callback, *args)
-
     def enlist(self, node: WorkerNode) -> None:
         """Gives a worker its number, its name and its handle; and its Restart, where only its name says which."""
         self._names.name_worker(node)
         if node.given_restart is None and self._config is not None:
             node.restart = self._config.restart_for(node.name) or node.restart
         node.worker = self._new_handle(node)
-
-    def renumber(self, group: GroupNode) -> None:
-        """Gives a group that begins anew another number."""
-        group.number = self._next_number()
 
     def begin_run(self, node: WorkerNode) -> None:
         """Begins a further run of a worker. Idempotent: of two launches, the second one finds the run claimed."""
@@ -251,49 +238,23 @@ class Workers:
                 run.error = error
             node.run = run
         if node.run.handle is None and node.run.error is not None:
-            self._ended(node.run)
+            self._run_ended(node.run)
         else:
             self._launch(node.run, node)
 
-    def wake(self, node: Node, at: float) -> None:
-        """Calls `Tree.rung` at this moment."""
-        self._alarms.set(at, node)
-
-    def restarts(self, node: WorkerNode) -> None:
-        """A run has ended, and another one follows."""
-        assert node.last_outcome is not None
-        self._publisher.restarting(node.run, node.last_outcome)
-
-    def life_over(self, node: WorkerNode) -> None:
+    def ended(self, node: WorkerNode) -> None:
         """A worker has ended for good."""
         final = node.final
         assert final is not None
         self._names.release(node.name, node)
         self._alarms.forget()
         node.worker.conclude(final)
-        self._note_end(node, final)
+        self._note_end(node)
         if final is node.last_outcome or final.error:
             self._publisher.ended(node.run, final, ran=node.last_outcome)
         else:
             self._publisher.ended(node.run, final, asked=node.reason)
         self._worker_ended()
-
-    def given_up(self, node: Node) -> None:
-        """A worker or group is given up, and ends alone."""
-        if self._names.give_up(node):
-            self._publisher.given_up(_role(node))
-
-    def escalate(self, node: Node, error: BaseException) -> None:
-        """A worker or group is given up, and `on_exhausted` has all others go with it."""
-        self._shut_down(node, error)
-
-    def group_told(self, group: GroupNode, event: str, reason: str) -> None:
-        """A group begins anew, or is given up."""
-        self._publisher.group_changed(event, group.name, reason)
-
-    def group_over(self, group: GroupNode) -> None:
-        """A group has ended for good."""
-        self._group_ended()
 
 
 def _node_of(run: Run) -> WorkerNode:
@@ -305,7 +266,3 @@ def _enter(run: Run) -> None:
     """Whoever waits for a run to become ready, or to end, need wait no more."""
     if run.entry is not None and not run.entry.done():
         run.entry.set_result(None)
-
-
-def _role(node: Node) -> str:
-    return "group" if isinstance(node, GroupNode) else "worker"

@@ -6,8 +6,12 @@ from hypothesis import strategies as st
 
 from supervisor._core.strategy import (
     Anew,
+    Begun,
     Due,
+    Emptied,
     End,
+    EndAsked,
+    Ending,
     Failed,
     Gone,
     Ready,
@@ -79,6 +83,42 @@ def test_a_failure_on_the_way_up_begins_it_again():
     assert commands == (Start(1),)
     state, commands = decide_group(state, failed(1, UP[:2]), "one_for_all")
     assert (state, commands) == (Restarting(frozenset({0, 1})), (Anew(0),))
+
+
+GOING_UP = Restarting(frozenset(), frozenset({2}), 1)
+COMING_DOWN = Restarting(frozenset({1, 2}))
+
+
+@pytest.mark.parametrize("state", [Steady(), COMING_DOWN, GOING_UP, Ending()])
+def test_a_group_that_is_to_end_starts_nobody_again(state):
+    ending, commands = decide_group(state, EndAsked(), "one_for_all")
+    assert (ending, commands) == (Ending(), ())
+    for event in (failed(1), Due(1), Ready(1), Waits(1), Gone(1)):
+        assert decide_group(ending, event, "one_for_all") == (ending, ())
+    assert decide_group(ending, Emptied(), "one_for_all") == (Steady(), ())
+
+
+@pytest.mark.parametrize("state", [Steady(), COMING_DOWN, GOING_UP])
+def test_a_group_that_was_not_to_end_stays_where_it_is_when_it_is_empty(state):
+    assert decide_group(state, Emptied(), "one_for_all") == (state, ())
+
+
+def test_a_group_that_is_started_again_comes_up_one_after_the_other_whatever_its_strategy():
+    state, commands = decide_group(Steady(), Begun(frozenset({2, 1})), "one_for_one")
+    assert (state, commands) == (Restarting(frozenset(), frozenset({2}), 1, whole=True), (Start(1),))
+    state, commands = decide_group(state, Ready(1), "one_for_one")
+    assert (state, commands) == (Restarting(frozenset(), frozenset(), 2, whole=True), (Start(2),))
+    assert decide_group(state, Ready(2), "one_for_one") == (Steady(), ())
+
+
+def test_a_failure_on_the_way_up_leaves_it_a_start_of_the_whole_group():
+    state, _ = decide_group(Steady(), Begun(frozenset({1, 2})), "one_for_all")
+    state, commands = decide_group(state, failed(1, UP[1:3]), "one_for_all")
+    assert (state, commands) == (Restarting(frozenset({1, 2}), whole=True), (Anew(2),))
+
+
+def test_a_group_without_members_is_up_as_soon_as_it_is_started():
+    assert decide_group(Steady(), Begun(frozenset()), "one_for_all") == (Steady(), ())
 
 
 @given(

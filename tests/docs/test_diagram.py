@@ -35,8 +35,10 @@ def test_the_drawing_of_a_worker_has_every_state_of_the_machine_and_what_matters
 
 def test_the_drawing_of_a_group_has_every_phase_and_what_matters():
     edges = DIAGRAM["GROUP"].edges()
-    assert {state for edge in edges for state in edge} == {"steady", "coming down", "going up"}
+    assert {state for edge in edges for state in edge} == {"steady", "coming down", "going up", "ending"}
     assert edges["steady", "coming down"] == ["Failed"]
-    assert edges["coming down", "going up"] == ["Due", "Gone"]
+    assert {"Due", "Gone"} <= set(edges["coming down", "going up"])
     assert edges["going up", "coming down"] == ["Failed"]
     assert "Ready" in edges["going up", "steady"]
+    assert edges["ending", "steady"] == ["Emptied"]
+    assert all(edges[state, "ending"] == ["EndAsked"] for state in ("steady", "coming down", "going up"))

@@ -153,7 +153,8 @@ async def a_group_restarts(striker):
 LIMIT = 10
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(
     ("scenario", "where"),
     [

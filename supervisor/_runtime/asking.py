@@ -1,0 +1,55 @@
+"""Asks many workers to stop, without holding the event loop up."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .._loop.inbox import TURN
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+
+    from .._observe.log import Log
+    from .nodes import WorkerNode
+
+__all__ = ["Asking"]
+
+
+class Asking:
+    """Asks the workers of `start()` to stop, as many as fit into one turn of the loop. On the loop's thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, log: Log) -> None:
+        self._loop = loop
+        self._log = log
+        self._nodes: deque[WorkerNode] = deque()
+
+    def is_under_way(self) -> bool:
+        """Whether some have not been asked yet."""
+        return bool(self._nodes)
+
+    def begin(
+        self, nodes: Iterable[WorkerNode], ask: Callable[[WorkerNode], object], done: Callable[[], object]
+    ) -> None:
+        """Calls `ask(node)` for each of them, and then `done()`; each of these at least once."""
+        self._nodes = deque(nodes)
+        self._take_turn(ask, done)
+
+    def _take_turn(self, ask: Callable[[WorkerNode], object], done: Callable[[], object]) -> None:
+        if not self._nodes:
+            try:
+                done()
+            except (KeyboardInterrupt, SystemExit):
+                self._loop.call_soon(self._take_turn, ask, done)
+                raise
+            return
+        self._loop.call_soon(self._take_turn, ask, done)  # first, so that an interrupt here leaves nobody unasked
+        self._log.refresh()
+        until = time.monotonic() + TURN
+        while self._nodes and time.monotonic() < until:
+            node = self._nodes[0]
+            ask(node)
+            if self._nodes and self._nodes[0] is node:
+                self._nodes.popleft()

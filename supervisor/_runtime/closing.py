@@ -1,0 +1,97 @@
+"""What only the supervisor itself does at its end: its kinds, its watchdog, its alarms and its inbox."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+    from .._core.report import ShutdownReport
+    from .._loop.alarms import Alarms
+    from .._loop.inbox import Inbox
+    from .._observe.log import Log
+    from .._run.run import Run, WorkerKind
+    from .kinds import Kinds
+    from .watchdog import Watchdog
+
+__all__ = ["Closing"]
+
+JOIN_SLACK = 0.05
+"""Seconds at most that a shutdown waits for threads that are past their last line."""
+
+QUIET_SLACK = 0.1
+"""Seconds that a shutdown gives idle threads to end, beyond its deadline if need be."""
+
+
+class Closing:
+    """Closes what a supervisor has, and its groups only share. On the loop's thread.
+
+    Args:
+        abandoned: The runs that were given up and have not come back, by their numbers.
+        watchdog: What ends the process where the shutdown cannot; None: nothing does.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        inbox: Inbox[Any],
+        alarms: Alarms[Any],
+        log: Log,
+        kinds: Kinds,
+        abandoned: Mapping[int, Run],
+        watchdog: Watchdog | None,
+    ) -> None:
+        self._loop = loop
+        self._inbox = inbox
+        self._alarms = alarms
+        self._log = log
+        self._kinds = kinds
+        self._abandoned = abandoned
+        self._watchdog = watchdog
+        self._waits = False
+
+    def begin(self, seconds: float) -> None:
+        """The shutdown has that many seconds: whoever is idle in a pool may end. May be called again with fewer."""
+        if self._watchdog is not None:
+            self._watchdog.arm(seconds)
+        for kind in self._kinds:
+            kind.retire()
+
+    def when_idle(self, done: Callable[[], object]) -> None:
+        """Calls `done()` once the pools are empty, or after a moment. Called again, it does nothing."""
+        if self._waits:
+            return
+        self._waits = True
+        self._loop.call_later(QUIET_SLACK, done)
+        here = list(self._kinds)
+
+        def gone(kind: WorkerKind) -> None:
+            if kind in here:
+                here.remove(kind)
+            if not here:
+                done()
+
+        for kind in self._kinds:
+            kind.when_gone(partial(gone, kind))
+
+    def close(self) -> None:
+        """Nothing is left: no alarm rings any more, and threads that are past their last line are gone."""
+        self._alarms.close()
+        for kind in self._kinds:
+            kind.join(JOIN_SLACK, {run.ident for run in self._abandoned.values()})
+
+    def conclude(self, report: ShutdownReport) -> None:
+        """Calls the watchdog off and logs the report; ends the process where that was asked for."""
+        if self._watchdog is not None:
+            self._watchdog.disarm()
+        self._log.stopped(report)
+        if self._watchdog is not None:
+            self._watchdog.judge(report)
+
+    def close_inbox(self) -> None:
+        """Stops listening, once the last abandoned thread has come back: until then its late end is to be logged."""
+        if not self._abandoned:
+            self._inbox.close()

@@ -1,0 +1,71 @@
+"""The signals that end a service, from the first `wait_for_signal` on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._loop.signals import Signals
+
+if TYPE_CHECKING:
+    import asyncio
+    import signal
+    from collections.abc import Callable
+
+    from .shutdown import Shutdown
+
+__all__ = ["StopSignals"]
+
+
+class StopSignals:
+    """Waits for the signal that ends a service; puts the former handlers back at its end. On the loop's thread.
+
+    Args:
+        supervisor: Its name, for messages.
+        shutdown: The shutdown of the supervisor: once it has begun, nobody waits any more.
+        again: Is called with each signal but the first.
+    """
+
+    def __init__(
+        self,
+        supervisor: str,
+        loop: asyncio.AbstractEventLoop,
+        shutdown: Shutdown,
+        again: Callable[[signal.Signals], object],
+    ) -> None:
+        self._supervisor = supervisor
+        self._loop = loop
+        self._shutdown = shutdown
+        self._again = again
+        self._signals: Signals | None = None
+
+    @property
+    def first(self) -> signal.Signals | None:
+        """The first signal that has come."""
+        return None if self._signals is None else self._signals.first
+
+    async def wait(self, wanted: tuple[signal.Signals, ...]) -> signal.Signals | None:
+        """Returns the first signal, once it has come; None where a shutdown has begun without one."""
+        if self._shutdown.begun:
+            return self.first
+        if self._signals is None:
+            self._signals = Signals(self._loop, self._again)
+        return await self._signals.wait(wanted)
+
+    def give_up(self) -> None:
+        """Whoever waits need wait no more."""
+        if self._signals is not None:
+            self._signals.give_up()
+
+    def put_back(self) -> None:
+        """Puts the handlers back that were there before."""
+        if self._signals is not None:
+            try:
+                self._signals.close()
+            except Exception as error:
+                message = f"supervisor {self._supervisor!r}: the signal handlers could not be put back"
+                self._loop.call_exception_handler({"message": message, "exception": error})
+
+    def forked(self) -> None:
+        """This is a copy, in a process of its own: the loop and its signals are not here."""
+        if self._signals is not None:
+            self._signals.forked()

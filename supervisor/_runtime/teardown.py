@@ -1,0 +1,337 @@
+"""The end of a supervisor, and of each of its groups: who is stopped, by when, and what the report says."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+from .._core.errors import SupervisorClosed
+from .._core.ladder import StopAsked
+from .._core.stop_order import deadlines
+from .._observe.notices import GroupEnded, ShutdownBegun, ShutdownEnded
+from .calls import forget_unseen
+from .nodes import GroupNode, Node, WorkerNode, scope_of
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+    from .._core.outcome import Outcome
+    from .._loop.inbox import Inbox
+    from .._observe.log import Log
+    from .._observe.publisher import Publisher
+    from .._run.run import Run
+    from .asking import Asking
+    from .closing import Closing
+    from .escalation import Escalation
+    from .kinds import Kinds
+    from .names import Names
+    from .portal import Portal
+    from .stop_signals import StopSignals
+    from .tree import Tree
+    from .wakeups import WakeUps
+
+__all__ = ["Teardown", "stop_deadlines"]
+
+
+class Teardown:
+    """Shuts scopes down: a supervisor, or groups of it alone. On the loop's thread, but for `refuse`.
+
+    What a shutdown is about and has met stands in the `shutdown` of its scope. The supervisor is a scope like any
+    other; what only it does at its end is in `closing`, `signals` and `asking`.
+
+    Args:
+        supervisor: Its name, for messages.
+        seconds: How long a shutdown may take where nobody has said it.
+        budget: Returns how many seconds the ladder of a run takes.
+
+    Attributes:
+        tree: The tree of nodes; set by who makes it, as that one needs this.
+    """
+
+    tree: Tree
+
+    def __init__(
+        self,
+        supervisor: str,
+        seconds: float,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        inbox: Inbox[Any],
+        log: Log,
+        publisher: Publisher,
+        kinds: Kinds,
+        names: Names,
+        portal: Portal,
+        escalation: Escalation,
+        root: GroupNode,
+        *,
+        closing: Closing,
+        signals: StopSignals,
+        asking: Asking,
+        wakeups: WakeUps,
+        budget: Callable[[Run], float],
+    ) -> None:
+        self._supervisor = supervisor
+        self._seconds = seconds
+        self._loop = loop
+        self._clock = clock
+        self._inbox = inbox
+        self._log = log
+        self._publisher = publisher
+        self._kinds = kinds
+        self._names = names
+        self._portal = portal
+        self._escalation = escalation
+        self._root = root
+        self._closing = closing
+        self._signals = signals
+        self._asking = asking
+        self._wakeups = wakeups
+        self._budget = budget
+        self._deadlines: dict[Node, float] = {}  # of workers that are stopped, and that others wait for
+        self._groups: list[GroupNode] = []  # those that have no report yet
+
+    # ------------------------------------------------------------------------------------ a scope is shut down
+
+    def begin(self, scope: GroupNode, timeout: float | None = None, reason: str = "") -> asyncio.Future[None]:
+        """Stops all that is in a scope, or shortens its shutdown; an interrupt only delays it.
+
+        Args:
+            scope: The supervisor, or a group.
+            timeout: Seconds from now; None: as many as the supervisor has for its shutdown.
+            reason: Why. The first caller's counts.
+
+        Returns:
+            A future that is done when the report is there.
+        """
+        try:
+            return self._begin(scope, timeout, reason)
+        except (KeyboardInterrupt, SystemExit):
+            self._loop.call_soon(self.begin, scope, timeout, reason)
+            raise
+
+    def _begin(self, scope: GroupNode, timeout: float | None, reason: str) -> asyncio.Future[None]:
+        shutdown = scope.shutdown
+        if not shutdown.begun:
+            self._inbox.drain()  # what has ended by now was not stopped
+            self._log.refresh()
+        if shutdown.report is not None:  # a group may have one without a shutdown
+            closed = self._loop.create_future()
+            closed.set_result(None)
+            return closed
+        now = self._clock()
+        first = not shutdown.begun
+        if first:
+            seconds = self._seconds if timeout is None else timeout
+            self._begin_reports(scope)
+            shutdown.begin(now, seconds, self._loop.create_future(), reason or self._signal_that_ends(scope))
+            self._announce(scope)
+        elif not shutdown.shorten(now, timeout) and shutdown.all_asked:
+            return shutdown.closed
+        self._ask_all(scope, first=first)
+        return shutdown.closed
+
+    def _signal_that_ends(self, scope: GroupNode) -> str:
+        signal = self._signals.first
+        return signal.name if signal is not None and scope is self._root else ""
+
+    def _begin_reports(self, scope: GroupNode) -> None:
+        """What a group has stopped up to now was for a restart of its own, and does not belong into its report."""
+        scope.changed()
+        if not scope.ending:
+            scope.shutdown.forget()
+        for member in scope.members.values():
+            if isinstance(member, GroupNode):
+                self._begin_reports(member)
+            else:
+                member.changed()
+
+    def _announce(self, scope: GroupNode) -> None:
+        shutdown = scope.shutdown
+        if scope is not self._root:
+            self._log.write(logging.INFO, "supervisor.group_stopping", group=scope.name, reason=shutdown.reason)
+        self._publisher.publish(ShutdownBegun(shutdown.reason, shutdown.deadline, scope.name))
+
+    def _ask_all(self, scope: GroupNode, *, first: bool) -> None:
+        shutdown = scope.shutdown
+        now = self._clock()
+        if scope is self._root:
+            self._closing.begin(shutdown.deadline - now)
+        self._portal.hasten()
+        if scope is self._root:
+            self.tree.close()
+        nodes = self.tree.workers_in(scope)
+        calls = self._claimed_calls(scope)
+        if first and scope is self._root:
+            queued = sum(run.handle is None for run in calls)
+            self._log.stopping(shutdown.reason, shutdown.deadline - now, len(nodes) + len(calls) - queued, queued)
+        if any(node.after or node.group is not scope for node in nodes):
+            self._reserve(nodes, now, shutdown.deadline)
+        for run in calls:
+            self._escalation.feed(run, StopAsked("shutdown", self.deadline(scope_of(run))))
+        if scope is self._root:
+            self._signals.give_up()
+            self._asking.begin(nodes, self._ask_worker, self._all_asked)
+        else:
+            self._ask_group(scope, nodes)
+
+    def _claimed_calls(self, scope: GroupNode) -> list[Run]:
+        """Claims all calls of a scope, before the first one is stopped.
+
+        Otherwise threads that become free would take calls that are still queued.
+        """
+        calls = [run for run in self._kinds.calls() if scope.holds(scope_of(run))]
+        self._inbox.drain()  # what other threads have submitted up to now is handled first
+        calls = [run for run in calls if not run.over]
+        for run in calls:
+            if run.climb is None and not self._escalation.give_climb(run, "shutdown", scope.shutdown.reason):
+                forget_unseen(run)
+        return [run for run in calls if run.climb is not None]
+
+    def _ask_group(self, group: GroupNode, nodes: list[WorkerNode]) -> None:
+        reason = group.shutdown.reason
+        for node in nodes:
+            if node.run.climb is not None:
+                self._escalation.stop(node.run, "shutdown", reason)
+        if not self._root.shutdown.begun:  # else the supervisor's own shutdown asks all others, in their order
+            self.tree.stop(group, "shutdown", reason)
+        group.shutdown.all_asked = True
+        self.close_groups()
+
+    def _ask_worker(self, node: WorkerNode) -> None:
+        if not node.over and (not node.blocked or node.between_runs):
+            self.tree.stop(node, "shutdown", self._root.shutdown.reason)
+
+    def _all_asked(self) -> None:
+        self._wakeups.announce()
+        self._root.shutdown.all_asked = True
+        self.finish_if_quiet()
+
+    def _reserve(self, nodes: list[WorkerNode], now: float, deadline: float) -> None:
+        """Keeps the time that workers need which others come after; what is kept already is only brought nearer."""
+        budgets: dict[Node, float] = {node: self._budget(node.run) for node in nodes}
+        for node, at in stop_deadlines(budgets, now, deadline).items():
+            self._deadlines[node] = min(at, self._deadlines.get(node, at))
+
+    def fail(self, node: Node, error: BaseException) -> None:
+        """A worker or group of the root is given up, and `on_exhausted` has all others go with it."""
+        if self._root.failure is None:  # else an interrupt has come in between
+            self._publisher.given_up(node.role)
+        self._root.failure = error
+        self.begin(self._root, None, f"{node.name!r} is given up")
+
+    # ------------------------------------------------------------------------------------ what others ask
+
+    def refuse(self, scope: GroupNode) -> None:
+        """Raises where a scope takes no new work. Any thread."""
+        if not scope.takes_work:
+            raise SupervisorClosed(f"group {scope.name!r} has ended, or is being stopped, and takes no new work")
+        if self._root.shutdown.begun:
+            how = "is shutting down" if self._root.shutdown.report is None else "has shut down"
+            raise SupervisorClosed(f"supervisor {self._supervisor!r} {how} and takes no new work")
+
+    def deadline(self, scope: GroupNode) -> float:
+        """Returns by when shutdowns must have ended what is in a scope, on the loop's clock; `inf` outside of one."""
+        return min(around.shutdown.deadline for around in scope.around)
+
+    def deadline_of(self, node: WorkerNode) -> float:
+        """Returns the same for a worker: those that it comes after still need time after it."""
+        return min(self.deadline(node.group), self._deadlines.get(node, math.inf))
+
+    # ------------------------------------------------------------------------------------ what has ended
+
+    def call_ended(self, run: Run, outcome: Outcome) -> None:
+        """A call has ended: it goes into the reports of all that it was in."""
+        for scope in scope_of(run).around:
+            if scope.shutdown.begun or self._root.shutdown.begun:
+                if outcome.ended == "cancelled":
+                    scope.shutdown.note_withdrawn(run.number)
+                else:
+                    scope.shutdown.note(run.number, outcome)
+
+    def worker_ended(self, node: WorkerNode) -> None:
+        """A worker has ended for good."""
+        self._deadlines.pop(node, None)
+        if self._root.shutdown.begun:
+            self.close_groups()
+
+    # ------------------------------------------------------------------------------------ the end of a group
+
+    def add(self, group: GroupNode) -> None:
+        """From here on, its end is awaited."""
+        self._groups.append(group)
+
+    def close_groups(self) -> None:
+        """Makes the reports of groups of which nothing is left."""
+        for group in tuple(self._groups):
+            if self._has_ended(group):
+                self._end_group(group)
+        if any(group.shutdown.report is not None for group in self._groups):
+            self._groups = [group for group in self._groups if group.shutdown.report is None]
+
+    def _has_ended(self, group: GroupNode) -> bool:
+        root = self._root.shutdown
+        if root.report is not None:
+            return True
+        if not (group.gone or (root.begun and group.empty)):
+            return False
+        return not any(group.holds(scope_of(run)) for run in (*self._kinds.calls(), *self._portal.open))
+
+    def _end_group(self, group: GroupNode) -> None:
+        shutdown = group.shutdown
+        if group.gone:
+            self._names.release_group(group)  # only now: its end is reported by its name
+        report = shutdown.report = shutdown.make_report(self._clock())
+        if shutdown.begun:
+            level = logging.INFO if report.clean else logging.WARNING
+            self._log.write(level, "supervisor.group_stopped", group=group.name, counts=report.counts())
+            self._publisher.publish(ShutdownEnded(report, group.name))
+            if not shutdown.closed.done():
+                shutdown.closed.set_result(None)
+        self._publisher.publish(GroupEnded(group.name))
+        group.changed()
+
+    # ------------------------------------------------------------------------------------ the end of the supervisor
+
+    def finish_if_quiet(self) -> None:
+        """Once no worker and no call is left, waits for the pool's idle threads, for a moment at most."""
+        shutdown = self._root.shutdown
+        if shutdown.report is not None:
+            self._closing.close_inbox()
+        elif shutdown.begun and not (self.tree.workers or self._kinds.have_calls() or self._portal.open):
+            # Calls to the loop that are left over have been cancelled, and are about to end or to be given up.
+            self._closing.when_idle(self._finish)
+
+    def _finish(self) -> None:
+        shutdown = self._root.shutdown
+        if shutdown.closed.done():
+            return
+        if shutdown.report is None:
+            self._closing.close()
+            report = shutdown.make_report(self._clock())
+            self._closing.conclude(report)
+            shutdown.report = report
+        self._closing.close_inbox()
+        self.close_groups()
+        self._signals.put_back()
+        self._publisher.publish(ShutdownEnded(shutdown.report))
+        self._root.changed()
+        shutdown.closed.set_result(None)
+
+
+def stop_deadlines(budgets: Mapping[Node, float], now: float, deadline: float) -> dict[Node, float]:
+    """Returns by when each of the workers that are stopped, which have a budget, must have ended.
+
+    Those that they come after then still have their time. Who comes after a group comes after all that is in it.
+    """
+
+    def later(node: Node) -> list[Node]:
+        if isinstance(node, GroupNode):
+            return list(node.workers)
+        if node not in budgets:
+            return []
+        return [other for around in (node, *node.groups) for other in around.after if not other.over]
+
+    return deadlines(budgets, now, deadline, later)
