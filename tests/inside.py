@@ -50,7 +50,7 @@ from supervisor._runtime import (
     wakeups,
     workers,
 )
-from supervisor._runtime.calls import Calls
+from supervisor._runtime.executor_calls import ExecutorCalls
 from supervisor._runtime.health import health_of
 from supervisor._runtime.nodes import GroupNode, WorkerNode
 from supervisor._runtime.teardown import stop_deadlines
@@ -136,9 +136,9 @@ class Line(NamedTuple):
     begins: str
 
 
-NOTES_AN_UNSEEN_END = Line(Calls._end_unseen.__code__, "self._portal.unseen_end")
-LISTS_A_CALL = Line(Calls.submit.__code__, "self._list(run)")
-LOOKS_FOR_A_SHUTDOWN = Line(Calls.submit.__code__, "closed = self._shutdown.begun")
+NOTES_AN_UNSEEN_END = Line(ExecutorCalls._end_unseen.__code__, "self._portal.unseen_end")
+LISTS_A_CALL = Line(ExecutorCalls.submit.__code__, "self._list(run)")
+LOOKS_FOR_A_SHUTDOWN = Line(ExecutorCalls.submit.__code__, "closed = self._shutdown.begun")
 TAKES_A_RUN = Line(Threads._carry_out.__code__, "run.ident = get_ident()")
 ASKS_A_PROCESS = Line(Probe._ask.__code__, "os.ftruncate")
 
@@ -187,7 +187,7 @@ WHEN_CALLS_END = Struck(
 )
 WHEN_ALARMS_RING = Struck(
     _ON_THE_LOOP,
-    frozenset("_rung feed work _carry_out conclude concluded _resolve forget stop give_climb _claim".split()),
+    frozenset("_rung feed work _carry_out conclude concluded resolve forget stop give_climb _claim".split()),
 )
 WHEN_A_SHUTDOWN_ASKS = Struck(
     _ON_THE_LOOP,

@@ -79,7 +79,7 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
             if late is not None:
                 late.kinds.threads.retire()  # the loop may never have been asked to shut it down
         elif any(runtime.shutdown.report is None for runtime in self._runtimes()):
-            self._main.calls.refuse_blocking("shutdown(wait=True) of its default executor")
+            self._main.executor_calls.refuse_blocking("shutdown(wait=True) of its default executor")
             self._call(self._shut_down)
             self._over.wait(min(self._main.settings.shutdown_timeout + SLACK, threading.TIMEOUT_MAX))
 

@@ -84,7 +84,7 @@ class PoolExecutor(Executor):
             future.executor = self
             runtime = self._used = self._runtime()
             kind = runtime.kinds.threads if self._kind == "thread" else runtime.kinds.get(self._kind)
-            runtime.calls.submit(fn, args, future, kind, self._group, self.no_inject_on_cancel)
+            runtime.executor_calls.submit(fn, args, future, kind, self._group, self.no_inject_on_cancel)
             return future
 
     def map(
@@ -147,9 +147,8 @@ class PoolExecutor(Executor):
         runtime = self._used
         if runtime is None or runtime.pid != os.getpid():  # after a fork, the calls go on elsewhere
             return []
-        return [
-            future for future in runtime.calls.futures() if isinstance(future, WorkFuture) and future.executor is self
-        ]
+        futures = runtime.executor_calls.futures()
+        return [future for future in futures if isinstance(future, WorkFuture) and future.executor is self]
 
     def __repr__(self) -> str:
         how = "shut down" if self._closed else "open"

@@ -31,6 +31,7 @@ from .asking import Asking
 from .calls import Calls
 from .closing import Closing
 from .escalation import Escalation
+from .executor_calls import ExecutorCalls
 from .kinds import Kinds
 from .names import Names, full_name
 from .nodes import GroupNode, Node, WorkerNode
@@ -75,7 +76,8 @@ class Runtime:
             None: it takes those that are in force now, and reports by itself.
 
     Attributes:
-        calls: The calls of `run()` and of executors.
+        calls: The calls of `run()`, and the owner of all calls.
+        executor_calls: The calls of executors.
         workers: The workers of `start()`.
         tree: Where workers and groups have their places.
         escalation: How runs are stopped.
@@ -195,6 +197,22 @@ class Runtime:
             deadline=self.teardown.deadline,
             note_end=self.teardown.call_ended,
             close_groups=self.teardown.close_groups,
+        )
+        self.executor_calls = ExecutorCalls(
+            settings.name,
+            loop,
+            self.clock,
+            self.kinds,
+            self.names,
+            self._next_number,
+            self._inbox,
+            self.publisher,
+            self.portal,
+            self.escalation,
+            self.calls,
+            root,
+            refuse=self.teardown.refuse,
+            close_groups=self.teardown.close_groups,
             call_ended=self.teardown.finish_if_quiet,
         )
         self.workers = Workers(
@@ -243,7 +261,7 @@ class Runtime:
             self.clock,
             self._inbox.post,
             self.calls.ended,
-            self.calls.settle,
+            self.executor_calls.settle,
             self.escalation.extend,
             self.escalation.remaining,
             self.portal.carry_out,
@@ -255,7 +273,8 @@ class Runtime:
         if self.stand_in is not None:
             self.kinds.add(self.stand_in(self._services, settings.max_threads, settings.max_processes))
         else:
-            self.kinds.add([Threads(settings.name, settings.max_threads, self._services, chain, self.calls.resolving)])
+            resolving = self.executor_calls.resolving
+            self.kinds.add([Threads(settings.name, settings.max_threads, self._services, chain, resolving)])
         if like is None:
             self.rules.report_over_budget("thread")
 

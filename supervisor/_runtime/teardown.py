@@ -10,7 +10,7 @@ from .._core.errors import SupervisorClosed
 from .._core.ladder import StopAsked
 from .._core.stop_order import deadlines
 from .._observe.notices import GroupEnded, ShutdownBegun, ShutdownEnded
-from .calls import forget_unseen
+from .executor_calls import forget_unseen
 from .nodes import GroupNode, Node, WorkerNode, scope_of
 
 if TYPE_CHECKING:

@@ -1,0 +1,263 @@
+"""The calls of executors, which come from any thread, and which the thread that carries them out resolves by itself."""
+
+from __future__ import annotations
+
+from _thread import RLock, get_ident
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .._core.errors import SupervisorBusy, SupervisorMisused
+from .._core.ladder import Exited, StopAsked
+from .._core.outcome import Outcome
+from .._run.run import Run
+from .nodes import scope_of
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from .._core.outcome import Ended
+    from .._loop.inbox import Inbox
+    from .._observe.publisher import Publisher
+    from .._run.futures import WorkFuture
+    from .._run.run import WorkerKind
+    from .calls import AnyFuture, Calls
+    from .escalation import Escalation
+    from .kinds import Kinds
+    from .names import Names
+    from .nodes import GroupNode
+    from .portal import Portal
+
+__all__ = ["ExecutorCalls", "forget_unseen"]
+
+
+class ExecutorCalls:
+    """The calls of executors. Any thread.
+
+    Each ends once: `settle` of its run is taken by the thread that ended it, or else by the loop, which then stops it.
+    Calls in processes have none: the loop ends them all.
+
+    Args:
+        supervisor: Its name, for messages.
+        next_number: Returns the number of a new call.
+        calls: The owner of their runs.
+        root: The scope of calls that belong to no group.
+        refuse: Raises where a scope takes no new work.
+        close_groups: Is called, in the loop, when a call has ended for which the end of a group may wait.
+        call_ended: Is called, in the loop, when a call has ended for which a shutdown may wait.
+
+    Attributes:
+        resolving: The futures of calls that have ended and are being resolved, by the numbers of the calls.
+    """
+
+    __slots__ = (
+        "_admitting",
+        "_call_ended",
+        "_calls",
+        "_clock",
+        "_close_groups",
+        "_escalation",
+        "_inbox",
+        "_kinds",
+        "_loop",
+        "_names",
+        "_next_number",
+        "_portal",
+        "_publisher",
+        "_refuse",
+        "_root",
+        "_shutdown",
+        "_supervisor",
+        "_thread",
+        "resolving",
+    )
+
+    def __init__(
+        self,
+        supervisor: str,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        kinds: Kinds,
+        names: Names,
+        next_number: Callable[[], int],
+        inbox: Inbox[Run | Callable[[], object]],
+        publisher: Publisher,
+        portal: Portal,
+        escalation: Escalation,
+        calls: Calls,
+        root: GroupNode,
+        *,
+        refuse: Callable[[GroupNode], None],
+        close_groups: Callable[[], object],
+        call_ended: Callable[[], object],
+    ) -> None:
+        self._supervisor = supervisor
+        self._loop = loop
+        self._clock = clock
+        self._thread = get_ident()
+        self._kinds = kinds
+        self._names = names
+        self._next_number = next_number
+        self._inbox = inbox
+        self._publisher = publisher
+        self._portal = portal
+        self._escalation = escalation
+        self._calls = calls
+        self._root = root
+        self._shutdown = root.shutdown
+        self._refuse = refuse
+        self._close_groups = close_groups
+        self._call_ended = call_ended
+        self._admitting = RLock()  # a signal handler may come in between
+        self.resolving: dict[int, AnyFuture] = {}
+
+    # ------------------------------------------------------------------------------------ a call comes in
+
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        future: WorkFuture,
+        kind: WorkerKind,
+        scope: GroupNode | None = None,
+        no_inject_on_cancel: bool = False,
+    ) -> None:
+        """Submits an executor's call to a pool; without a scope, that of the supervisor itself."""
+        scope = scope or self._root
+        if scope is not self._root or self._shutdown.begun:
+            self._refuse(scope)
+        run = Run(self._calls, kind, scope, self._next_number(), fn, args, self._clock(), future=future)
+        future.run, future.calls = run, self
+        run.no_inject_on_cancel = no_inject_on_cancel
+        on_threads = kind.own_threads
+        if self._names.taken:
+            self._names.name_call(run)
+        if self._publisher.watching:
+            run.watched = True
+        if on_threads:
+            run.settle = RLock()
+        if run.watched or not on_threads:
+            self._calls.prepare(run)
+        if self._calls.max_queued is None:
+            self._list(run)
+        else:
+            try:
+                with self._admitting:
+                    self._calls.refuse_if_busy(kind)
+                    self._list(run)
+            except SupervisorBusy as error:
+                self._publisher.refused(run, error)
+                raise
+        # A shutdown first says that it has begun, and then looks for calls: either it sees this one, or is seen here.
+        closed = self._shutdown.begun or (scope is not self._root and not scope.takes_work)
+        if closed and self._take_back(run):
+            self._refuse(scope)
+        if on_threads or get_ident() == self._thread:
+            kind.submit(run)
+        else:
+            self._inbox.post(partial(kind.submit, run))
+
+    def _list(self, run: Run) -> None:
+        if run.watched:  # published before anybody can find it, and end it
+            self._inbox.post(partial(self._publisher.transition, run, None, "queued"))
+        run.kind.calls[run.number] = run
+
+    def _take_back(self, run: Run) -> bool:
+        """Withdraws a call that came too late; False where the shutdown has found it, and ends it."""
+        if run.settle is not None and not run.settle.acquire(False):
+            return False
+        if not run.claim.acquire(False):
+            return False
+        run.kind.calls.pop(run.number, None)
+        self._inbox.post(partial(self._taken_back, run))  # a shutdown may have seen it, and wait for it
+        return True
+
+    def _taken_back(self, run: Run) -> None:
+        if run.climb is not None:
+            return  # a shutdown has found it as well, and published its end
+        outcome = Outcome(run.name, run.kind.name, ended="cancelled")
+        run.over = True
+        if run.worker is not None:
+            run.worker.conclude(outcome)
+        if run.watched:
+            self._publisher.ended(run, outcome)
+        self._close_groups()
+        self._call_ended()
+
+    # ------------------------------------------------------------------------------------ a call ends
+
+    def settle(self, run: Run) -> None:
+        """An executor's call has ended; its own thread resolves it, unless the loop is stopping it.
+
+        Its future comes last: what the application does in its callbacks may take any time.
+        """
+        assert run.settle is not None
+        future, value, error = run.future, run.value, run.error
+        if future is None:
+            self._inbox.post(run)
+            return
+        self.resolving[run.number] = future  # whoever looks for it finds it among the calls, or else here
+        try:
+            if not run.settle.acquire(False) and not self._loop.is_closed():
+                self._inbox.post(run)
+                return
+            self._end_unseen(run, "returned" if error is None else "failed", run)
+            self._calls.resolve(run, future, value, error)
+        finally:
+            del self.resolving[run.number]
+
+    def withdrawn(self, run: Run) -> None:
+        """An executor's call was cancelled before a thread had taken it."""
+        publish = partial(self._withdraw, run)
+        if run.settle is not None and run.settle.acquire(False):
+            self._end_unseen(run, "cancelled", publish)
+        else:
+            self._inbox.post(publish)
+
+    def _withdraw(self, run: Run) -> None:
+        self._escalation.feed(run, StopAsked("cancel") if run.climb is None else Exited(returned=False))
+
+    def _end_unseen(self, run: Run, ended: Ended, otherwise: Run | Callable[[], object]) -> None:
+        """Concludes an executor's call here, where only its future is to be resolved; else has the loop do it."""
+        if not run.watched and run.worker is None:
+            run.over = True
+            self._portal.unseen_end(run)
+            run.kind.calls.pop(run.number, None)
+            # It was listed until now: a shutdown, or the end of a group, sees it, or is seen here.
+            if run.scope is not self._root and not scope_of(run).takes_work:
+                self._inbox.post(self._close_groups)
+            if self._shutdown.begun:
+                self._inbox.post(self._call_ended)
+            if run.worker is None:  # or else another thread has asked for its handle meanwhile
+                if self._publisher.subscribers.counters:
+                    self._publisher.call_ended(run, ended)
+                run.let_go()
+                return
+        self._inbox.post(otherwise)
+        run.kind.calls.pop(run.number, None)  # it is no longer waiting, whenever the loop hears of it
+
+    # ------------------------------------------------------------------------------------ what futures ask of it
+
+    def stop_soon(self, run: Run) -> None:
+        """Begins to stop a call that its caller has cancelled."""
+        self._escalation.stop_soon(run)
+
+    def refuse_blocking(self, what: str) -> None:
+        """Raises where `what` would block the event loop's own thread on something that needs the loop."""
+        if get_ident() == self._thread and not self._loop.is_closed():
+            raise SupervisorMisused(
+                f"supervisor {self._supervisor!r}: {what} would block its event loop's own thread, which must go on "
+                "to end it; wait in another thread, or await asyncio.wrap_future(...)"
+            )
+
+    def futures(self) -> list[AnyFuture]:
+        """Returns the futures of all calls that have not ended, or are about to be resolved."""
+        futures = [future for run in self._kinds.calls() if (future := run.future) is not None]
+        futures += self.resolving.copy().values()  # looked at after the calls: it is here before it leaves them
+        return futures
+
+
+def forget_unseen(run: Run) -> None:
+    """Forgets a call that ends this very moment, as its thread is about to do, without publishing that."""
+    if not run.watched and run.worker is None:
+        run.kind.calls.pop(run.number, None)
