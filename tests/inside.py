@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from supervisor import Restart
 from supervisor._api import checks, worker
-from supervisor._api import supervisor as api
 from supervisor._api.integration import integration_of
 from supervisor._core import ladder
 from supervisor._kinds.processes import kind, launch, probe
@@ -45,6 +44,7 @@ from supervisor._runtime import (
     portal,
     rules,
     runtime,
+    snapshot,
     teardown,
     tree,
     wakeups,
@@ -112,7 +112,7 @@ def boot_after(monkeypatch, statement):
 
 def patch_health(monkeypatch, health):
     """Has this called, in place of `health_of`, for the health of a supervisor."""
-    monkeypatch.setattr(api, "health_of", health)
+    monkeypatch.setattr(snapshot, "health_of", health)
 
 
 def patch_chance(monkeypatch, chance):
@@ -167,6 +167,7 @@ _ON_THE_LOOP = (
     inbox,
     outlasting,
     runtime,
+    snapshot,
     calls,
     escalation,
     workers,

@@ -16,7 +16,7 @@ from .._loop.outlast import outlast
 from .._loop.signals import checked_signals
 from .._observe.transitions import Transitions
 from .._run.names import qualname
-from .._runtime.health import SHUTTING_DOWN, health_of
+from .._runtime.health import SHUTTING_DOWN
 from .._runtime.nodes import GroupNode, Node, WorkerNode
 from .._runtime.settings import Settings
 from .._runtime.shutdown import OnAbandoned
@@ -561,10 +561,9 @@ class Supervisor:
             asked = self._binding.requested is not None
             if runtime is None:
                 return Health(self.name, ready=not asked, live=True, reasons=(SHUTTING_DOWN,) if asked else ())
-            return health_of(
-                self.name,
-                runtime,
+            return runtime.snapshot.health(
                 self._scope(),
+                self.name,
                 asked=asked,
                 max_abandoned=self._binding.settings.max_threads if most_abandoned is None else most_abandoned,
                 max_exhausted=most_exhausted,

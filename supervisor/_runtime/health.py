@@ -11,7 +11,8 @@ from .nodes import GroupNode, WorkerNode, scope_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from .runtime import Runtime
+    from .._run.run import Run
+    from .tree import Tree
 
 __all__ = ["SHUTTING_DOWN", "health_of"]
 
@@ -22,32 +23,51 @@ NAMED = 5
 
 
 def health_of(
-    name: str, runtime: Runtime, group: GroupNode, *, asked: bool, max_abandoned: int, max_exhausted: int
+    name: str,
+    scope: GroupNode,
+    tree: Tree,
+    abandoned_runs: Iterable[Run],
+    exhausted_names: Iterable[str],
+    *,
+    asked: bool,
+    max_abandoned: int,
+    max_exhausted: int,
 ) -> Health:
-    """Looks at a group, or at the supervisor where it is the root; `asked` says that it was asked to shut down."""
-    abandoned = [run.name for run in tuple(runtime.escalation.abandoned.values()) if group.holds(scope_of(run))]
-    exhausted = [other for other in tuple(runtime.names.exhausted) if _named_in(group, other)]
+    """Looks at a scope: the supervisor, or a group.
+
+    Args:
+        name: What it is called in the answer.
+        scope: What is looked at.
+        tree: The tree that it is in.
+        abandoned_runs: The runs that were given up and have not come back, of all scopes.
+        exhausted_names: The workers and groups that were given up alone, of all scopes.
+        asked: The supervisor was asked to shut down.
+        max_abandoned: How many of the former it may have and be live.
+        max_exhausted: How many of the latter.
+    """
+    abandoned = [run.name for run in abandoned_runs if scope.holds(scope_of(run))]
+    exhausted = [other for other in exhausted_names if _named_in(scope, other)]
     ill: list[str] = []
     if len(abandoned) > max_abandoned:
         ill.append(f"more than max_abandoned={max_abandoned} have not come back: {_named(abandoned)}")
     if len(exhausted) > max_exhausted:
         ill.append(f"more than max_exhausted={max_exhausted} were given up: {_named(exhausted)}")
-    unready = list(_down(runtime, group, asked))
+    unready = list(_down(tree.root, scope, asked))
     if not unready:
-        if late := sorted(node.name for node in tuple(runtime.tree.workers.values()) if _late(group, node)):
+        if late := sorted(node.name for node in tuple(tree.workers.values()) if _late(scope, node)):
             unready.append(f"not ready: {_named(late)}")
-        if renewed := [inner.name for inner in _renewed_in(group)]:
+        if renewed := [inner.name for inner in _renewed_in(scope)]:
             unready.append(f"being started again: {_named(renewed)}")
     return Health(name, ready=not ill and not unready, live=not ill, reasons=(*ill, *unready))
 
 
-def _down(runtime: Runtime, group: GroupNode, asked: bool) -> Iterator[str]:
+def _down(root: GroupNode, scope: GroupNode, asked: bool) -> Iterator[str]:
     """Why it takes no work."""
-    if asked or runtime.shutdown.begun:
-        yield SHUTTING_DOWN if runtime.shutdown.report is None else "has shut down"
+    if asked or root.shutdown.begun:
+        yield SHUTTING_DOWN if root.shutdown.report is None else "has shut down"
         return
-    for around in group.around:
-        which = "" if around is group else f"group {around.name!r} "
+    for around in scope.around:
+        which = "" if around is scope else f"group {around.name!r} "
         if around.over or around.shutdown.report is not None:
             yield f"{which}has ended"
         elif around.shutdown.begun or around.shutdown.asked:

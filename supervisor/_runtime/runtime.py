@@ -254,6 +254,7 @@ class Runtime:
             self.kinds,
             self.tree,
             self.escalation.abandoned,
+            self.names.exhausted,
             partial(new_handle, self),
         )
         self._services = Services(

@@ -7,12 +7,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from .._core.report import Statistics
+from .health import health_of
 from .nodes import scope_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .._core.outcome import WorkerState
+    from .._core.report import Health
     from .._observe.counters import Key
     from .._run.run import Handle, Run
     from .kinds import Kinds
@@ -27,7 +29,8 @@ class Snapshot:
 
     Args:
         supervisor: Its name.
-        abandoned: The runs that were given up and have not come back.
+        abandoned: The runs that were given up and have not come back, by their numbers.
+        exhausted: The names of the workers and groups that were given up alone.
         new_handle: Makes what users hold of a call.
     """
 
@@ -36,13 +39,15 @@ class Snapshot:
         supervisor: str,
         kinds: Kinds,
         tree: Tree,
-        abandoned: dict[int, Run],
+        abandoned: Mapping[int, Run],
+        exhausted: Mapping[str, None],
         new_handle: Callable[[Run], Handle],
     ) -> None:
         self._supervisor = supervisor
         self._kinds = kinds
         self._tree = tree
         self._abandoned = abandoned
+        self._exhausted = exhausted
         self._new_handle = new_handle
         self._handles = RLock()  # a signal handler may come in between
 
@@ -87,4 +92,17 @@ class Snapshot:
             processes=sum(kind.alive for kind in self._kinds if kind is not threads),
             abandoned=len(self._abandoned),
             stopping=self._tree.root.shutdown.begun,
+        )
+
+    def health(self, scope: GroupNode, name: str, *, asked: bool, max_abandoned: int, max_exhausted: int) -> Health:
+        """Returns whether a scope takes work, and whether it can go on; see `health_of`."""
+        return health_of(
+            name,
+            scope,
+            self._tree,
+            tuple(self._abandoned.values()),
+            tuple(self._exhausted),
+            asked=asked,
+            max_abandoned=max_abandoned,
+            max_exhausted=max_exhausted,
         )
