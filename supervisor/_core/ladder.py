@@ -1,7 +1,7 @@
 """Pure: the life of one run, as a table. No clock, no I/O, no await.
 
 `decide` takes the state, what happened, the present moment and the rules, and answers with the next state and with
-the commands that the shell is to carry out. Everything that decides how a worker is stopped is in this file.
+the commands that the runtime is to carry out. Everything that decides how a worker is stopped is in this file.
 
     queued ──┐
     starting ┴─ Entered ─▶ running ─ StopAsked ─▶ stopping ─ Exited | Abandoned ─▶ ended
@@ -193,7 +193,7 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class Conclude:
-    """Tell everybody who waits; this comes exactly once in a life."""
+    """Hand the outcome to everybody who waits; this comes exactly once for a run."""
 
     ended: Ended
     step: StepName | None = None

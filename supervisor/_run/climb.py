@@ -24,7 +24,7 @@ class Climb:
         cause: Why, for the machine; the first cause stays.
         reason: Why, for people.
         began_at: When, on the loop's clock.
-        rules: What the machine is told of the run.
+        rules: What is fixed for the run, for the machine.
         left: The worker's thread has posted its completion and is free. Under `lock`.
         abandoned: The run was given up before that; its thread takes no other work. Under `lock`.
         stack: Where it stood at the first step past Ask.

@@ -269,7 +269,7 @@ class Escalation:
             self.feed(run, Abandoned())
 
     def _remind_abandoned(self) -> None:
-        """Before Python 3.13 one exception that is delivered keeps the others from being noticed: set them anew."""
+        """Before Python 3.13 one exception that is delivered keeps the others from being noticed: set them again."""
         for run in self.abandoned.values():
             if run.climb is not None and run.climb.injected is not None:
                 self._have_performed(run, run.climb.injected)
