@@ -404,17 +404,17 @@ def nodes_that_wait(sup):
 
 
 def node_of(group):
-    return group._group
+    return group._scope
 
 
 def begun_with(group):
     """The workers with which a group would begin anew."""
-    return group._group.originals
+    return group._scope.originals
 
 
 def waits_for(group):
     """Who waits for a group to be ready, to close, or for a signal."""
-    return group._group.waiters
+    return group._scope.waiters
 
 
 def group_node(parent=None, after=()):

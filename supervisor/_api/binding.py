@@ -12,6 +12,7 @@ from weakref import WeakSet
 from .._core.errors import SupervisorMisused
 from .._core.policy import EscalationPolicy
 from .._observe.subscribers import Subscribers
+from .._runtime.nodes import GroupNode
 from .._runtime.runtime import Runtime
 from .worker import Worker
 
@@ -38,18 +39,19 @@ class Binding:
 
     Attributes:
         settings: What the user has said.
+        root: The supervisor as a scope, in which its groups are.
         default_policy: The ladder where nobody has named one.
         subscribers: Who receives what it publishes; it may have some before its first use.
         late_subscribers: The same for the calls that come too late; see `late_runtime`.
         when_bound: Is called just before it is bound, in the loop that it is bound to.
         loop, runtime: What it is bound to; None before the first use, and in a forked process.
         late: The runtime of late calls, once there was such a call.
-        requested: Why it is to shut down, where somebody has asked for that; None where nobody has.
         lost: Why nobody can use it any more; None where somebody can.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.root = _root(settings)
         self.default_policy = EscalationPolicy()
         self.subscribers = Subscribers()
         self.late_subscribers = Subscribers()
@@ -57,7 +59,6 @@ class Binding:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.runtime: Runtime | None = None
         self.late: Runtime | None = None
-        self.requested: str | None = None
         self.lost: str | None = None
         _everyone.add(self)
 
@@ -82,11 +83,12 @@ class Binding:
             raise self.misused(ANOTHER_LOOP)
         if self.when_bound is not None:
             self.when_bound()
-        runtime = Runtime(loop, self.settings, self.subscribers, Worker, default_policy=self.default_policy)
+        runtime = Runtime(loop, self.settings, self.root, self.subscribers, Worker, default_policy=self.default_policy)
         # First bound, then looked: a request to shut down that comes in between sees the one or is seen.
         self.loop, self.runtime = loop, runtime
-        if self.requested is not None:
-            runtime.teardown.begin(runtime.root, None, self.requested)
+        asked = self.root.shutdown.asked
+        if asked is not None:
+            runtime.teardown.begin(self.root, None, asked)
         return runtime
 
     def reach(self) -> Runtime:
@@ -101,6 +103,7 @@ class Binding:
             self.late = Runtime(
                 runtime.loop,
                 settings,
+                _root(settings),
                 self.late_subscribers,
                 Worker,
                 default_policy=self.default_policy,
@@ -122,6 +125,10 @@ class Binding:
         if self.loop is not None:
             self.loop = self.runtime = self.late = None
             self.lost = f"was used in process {os.getppid()} before the fork: build one in this process"
+
+
+def _root(settings: Settings) -> GroupNode:
+    return GroupNode(None, settings.strategy, settings.on_exhausted)
 
 
 _everyone: WeakSet[Binding] = WeakSet()

@@ -38,6 +38,9 @@ T = TypeVar("T")
 class PoolExecutor(Executor):
     """What `Supervisor.executor` returns. Any thread may use it.
 
+    Args:
+        scope: What its calls belong to; None: the root of the runtime that takes each.
+
     Attributes:
         no_inject_on_cancel: The cancellation of one of its calls injects nothing, whatever their ladder says.
     """
@@ -45,10 +48,10 @@ class PoolExecutor(Executor):
     no_inject_on_cancel = False
 
     def __init__(
-        self, supervisor: str, kind: Kind, runtime: Callable[[], Runtime], group: GroupNode | None = None
+        self, supervisor: str, kind: Kind, runtime: Callable[[], Runtime], scope: GroupNode | None = None
     ) -> None:
         self._supervisor = supervisor
-        self._group = group
+        self._scope = scope
         self._kind: Kind = kind
         self._runtime = runtime
         self._used: Runtime | None = None
@@ -84,7 +87,7 @@ class PoolExecutor(Executor):
             future.executor = self
             runtime = self._used = self._runtime()
             kind = runtime.kinds.threads if self._kind == "thread" else runtime.kinds.get(self._kind)
-            runtime.executor_calls.submit(fn, args, future, kind, self._group, self.no_inject_on_cancel)
+            runtime.executor_calls.submit(fn, args, future, kind, self._scope, self.no_inject_on_cancel)
             return future
 
     def map(

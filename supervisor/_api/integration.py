@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .group import GroupSupervisor
 from .supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def integration_of(
 def binding_of(supervisor: Supervisor, argument: str, *, no_group: str) -> Binding:
     if not isinstance(supervisor, Supervisor):
         raise TypeError(f"{argument.format(supervisor)}: must be a Supervisor")
-    if isinstance(supervisor, GroupSupervisor):
+    if supervisor._scope.group is not None:
         raise ValueError(f"{argument.format(supervisor)}: {no_group}")  # noqa: TRY004  # a Supervisor it is
     return supervisor._binding
 
@@ -87,8 +86,7 @@ class Integration:
     @property
     def report(self) -> ShutdownReport | None:
         """What the shutdown met; None until it has ended."""
-        runtime = self._binding.runtime
-        return None if runtime is None else runtime.shutdown.report
+        return self._binding.root.shutdown.report
 
     # ------------------------------------------------------------------------------------ its event loop
 
@@ -108,14 +106,14 @@ class Integration:
     @property
     def deadline(self) -> float | None:
         """By when the shutdown must have ended, on the clock; None where none has begun."""
-        runtime = self._binding.runtime
-        return runtime.shutdown.deadline if runtime is not None and runtime.shutdown.begun else None
+        shutdown = self._binding.root.shutdown
+        return shutdown.deadline if shutdown.begun else None
 
     @property
     def reason(self) -> str | None:
         """Why it shuts down; None where no shutdown has begun."""
-        runtime = self._binding.runtime
-        return runtime.shutdown.reason if runtime is not None and runtime.shutdown.begun else None
+        shutdown = self._binding.root.shutdown
+        return shutdown.reason if shutdown.begun else None
 
     # ------------------------------------------------------------------------------------ what happens
 
@@ -160,9 +158,9 @@ class Integration:
         capacity: dict[str, int] = {"thread": settings.max_threads, "process": settings.max_processes}
         if runtime is None:
             return Snapshot({}, {}, capacity, 0, 0, stopping=False)
-        statistics = runtime.snapshot.statistics()
+        statistics = runtime.snapshot.statistics(runtime.root)
         return Snapshot(
-            runtime.snapshot.census(),
+            runtime.snapshot.census(runtime.root),
             Counter(run.kind.name for run in tuple(runtime.escalation.abandoned.values())),
             capacity | {kind.name: kind.capacity for kind in tuple(runtime.kinds)},
             statistics.threads,

@@ -106,9 +106,6 @@ class Supervisor:
         6
     """
 
-    _process_view: LoopView | None = None
-    _group: GroupNode | None = None  # the supervisor itself
-
     def __init__(
         self,
         name: str = "supervisor",
@@ -148,21 +145,32 @@ class Supervisor:
             config=configured,
             logger=logger,
         )
-        self._binding = Binding(settings)
+        binding = Binding(settings)
+        self._stand_for(binding, binding.root)
+
+    def _stand_for(self, binding: Binding, scope: GroupNode) -> Self:
+        """Makes it what users hold of a scope: of the supervisor itself, or of a group."""
+        self._binding = binding
+        self._scope = scope
         self._view: LoopView | None = None  # of calls without options, in threads
+        self._process_view: LoopView | None = None
         self._default: DefaultExecutor | None = None
         self._entered = False
+        return self
+
+    @property
+    def _is_group(self) -> bool:
+        return self._scope.group is not None
 
     @property
     def name(self) -> str:
-        """Its name."""
-        return self._binding.settings.name
+        """Its name; that of a group has those of the groups around it before it: "feeds/fast"."""
+        return self._scope.name or self._binding.settings.name
 
     @property
     def report(self) -> ShutdownReport | None:
         """What the shutdown met; None until it has ended. Any thread."""
-        runtime = self._binding.runtime
-        return None if runtime is None else runtime.shutdown.report
+        return self._scope.shutdown.report
 
     # ------------------------------------------------------------------------------------ work
 
@@ -236,7 +244,7 @@ class Supervisor:
                 checked_policy(policy),
                 checked_name(name, optional=True),
                 None if kind == "thread" else runtime.kinds.get(kind),
-                scope=self._scope(),
+                scope=self._scope,
             )
         future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
         try:
@@ -311,7 +319,7 @@ class Supervisor:
             raise TypeError(f"start(fn={qualname(fn)}): is a generator function, whose body nobody would run")
         check_kind(kind)
         life = WorkerNode(
-            self._scope(),
+            self._scope,
             runtime.kinds.get(kind),
             fn,
             args,
@@ -344,23 +352,19 @@ class Supervisor:
             raise error_of_start(worker.outcome, None if climb is None else climb.cause)
         return worker
 
-    def _scope(self) -> GroupNode:
-        """What its workers and calls belong to."""
-        return self._group or self._binding.reach().root
-
     def _view_of(self, kind: Kind) -> LoopView:
         """Returns what calls without options go through."""
         check_kind(kind)
         runtime = self._binding.bind()
         if kind == "thread":
-            self._view = LoopView(runtime.calls, scope=self._scope())
+            self._view = LoopView(runtime.calls, scope=self._scope)
             return self._view
         if self._process_view is None:
-            self._process_view = LoopView(runtime.calls, kind=runtime.kinds.get(kind), scope=self._scope())
+            self._process_view = LoopView(runtime.calls, kind=runtime.kinds.get(kind), scope=self._scope)
         return self._process_view
 
     def _comes_after(self, name: str) -> Node:
-        member = self._binding.bind().names.node(self._scope(), name)
+        member = self._binding.bind().names.node(self._scope, name)
         if member is None:
             raise ValueError(f"after={name!r}: supervisor {self.name!r} has no live worker or group of this name")
         return member
@@ -398,13 +402,11 @@ class Supervisor:
             TypeError, ValueError: An argument is wrong, or the name is taken.
             RuntimeError: It was called outside the supervisor's event loop.
         """
-        from .group import GroupSupervisor  # noqa: PLC0415  # it is a Supervisor itself
-
         runtime = self._binding.bind()
         check_choice("strategy", strategy, get_args(Strategy))
         check_choice("on_exhausted", on_exhausted, get_args(OnExhausted))
         group = GroupNode(
-            self._scope(),
+            self._scope,
             strategy,
             on_exhausted,
             restart=None if restart is None else checked_restart(restart),
@@ -412,7 +414,7 @@ class Supervisor:
             after=tuple(self._comes_after(other) for other in checked_names("after", after)),
         )
         runtime.add_group(group, checked_name(name))
-        return GroupSupervisor(self, group)
+        return Supervisor.__new__(Supervisor)._stand_for(self._binding, group)
 
     def executor(self, kind: Literal["thread", "process"] = "thread") -> Executor:
         """Returns the pool as a `concurrent.futures.Executor`, for `loop.run_in_executor` and libraries that take one.
@@ -454,7 +456,7 @@ class Supervisor:
             1024
         """
         check_kind(kind)
-        return PoolExecutor(self.name, kind, self._binding.reach, self._group)
+        return PoolExecutor(self.name, kind, self._binding.reach, self._scope)
 
     def install_as_default_executor(self) -> None:
         """Has all `asyncio.to_thread` and `run_in_executor(None, ...)` of its event loop run on its threads.
@@ -491,8 +493,13 @@ class Supervisor:
             >>> asyncio.run(main())
             'who-1'
         """
+        if self._is_group:
+            raise SupervisorMisused(
+                f"group {self.name!r} cannot be the event loop's default executor, which outlives it: call "
+                f"install_as_default_executor() on the supervisor {self._binding.settings.name!r} itself"
+            )
         runtime = self._binding.bind()
-        runtime.teardown.refuse(runtime.root)
+        runtime.teardown.refuse(self._scope)
         if self._default is None:
             self._default = DefaultExecutor(runtime, self._binding)
         runtime.loop.set_default_executor(self._default)
@@ -508,7 +515,7 @@ class Supervisor:
         """
         with shielded():
             runtime = self._binding.runtime
-            return () if runtime is None else cast("tuple[Worker, ...]", tuple(runtime.snapshot.handles(self._scope())))
+            return () if runtime is None else cast("tuple[Worker, ...]", tuple(runtime.snapshot.handles(self._scope)))
 
     def stacks(self) -> dict[str, str]:
         """Returns where each worker that runs stands now, by its name, as the text of a traceback. Any thread.
@@ -522,20 +529,23 @@ class Supervisor:
     def statistics(self) -> Statistics:
         """Returns how many workers, threads and queued calls there are now. Any thread.
 
+        Those of a group are its own workers and calls; the threads and processes are the supervisor's.
+
         Example:
             >>> Supervisor("app").statistics().queued
             0
         """
         with shielded():
             runtime = self._binding.runtime
-            return Statistics(self.name) if runtime is None else runtime.snapshot.statistics()
+            return Statistics(self.name) if runtime is None else runtime.snapshot.statistics(self._scope)
 
     def health(self, *, max_abandoned: int | None = None, max_exhausted: int = 0) -> Health:
         """Returns whether it takes work, and whether it can go on, for the probes of a platform. Any thread.
 
         It is ready from the first moment on, also before its first use; no longer once a shutdown has been asked for,
         while a worker that has a `ready_timeout` is not ready, and while a group is being started again. It stays live
-        while it shuts down.
+        while it shuts down. A group is ready only while those around it are up, too; for it count its own workers and
+        calls, and those of the groups in it.
 
         Args:
             max_abandoned: How many workers and calls may be abandoned and not have come back, 0 or more; with more it
@@ -558,13 +568,11 @@ class Supervisor:
             runtime, lost = self._binding.runtime, self._binding.lost
             if lost is not None:
                 return Health(self.name, ready=False, live=False, reasons=(lost,))
-            asked = self._binding.requested is not None
+            asked = self._scope.shutdown.asked is not None
             if runtime is None:
                 return Health(self.name, ready=not asked, live=True, reasons=(SHUTTING_DOWN,) if asked else ())
             return runtime.snapshot.health(
-                self._scope(),
-                self.name,
-                asked=asked,
+                self._scope,
                 max_abandoned=self._binding.settings.max_threads if most_abandoned is None else most_abandoned,
                 max_exhausted=most_exhausted,
             )
@@ -572,7 +580,8 @@ class Supervisor:
     def transitions(self, *, buffer: int = 1000) -> Transitions:
         """Opens an async iterator over the transitions of all workers from now on, calls included.
 
-        It ends when the supervisor has shut down. May be opened before the first use. Calls that were submitted before
+        Those of a group are the transitions of its workers and calls. It ends when the supervisor has shut down, or the
+        group has ended. May be opened before the first use. Calls that were submitted before
         it was opened may be missing.
 
         Args:
@@ -583,7 +592,7 @@ class Supervisor:
             TypeError, ValueError: `buffer` is wrong.
         """
         size = checked_count("transitions(buffer={!r})", buffer, least=1)
-        transitions = Transitions(size, self._binding.bind, self._binding.subscribers)
+        transitions = Transitions(size, self._binding.bind, self._binding.subscribers, self._scope.name)
         if self.report is not None:
             transitions.end()
         return transitions
@@ -596,6 +605,8 @@ class Supervisor:
         The handlers stay until the supervisor has closed: a second signal is `shutdown(timeout=1)`. Then those that
         were there before are put back. A handler that the application had installed, such as a web server's, is
         called as well; that of `asyncio.run` for Ctrl-C, which cancels the main task, is not.
+
+        On a group it returns None also where the group has ended.
 
         It does not shut down by itself: leave the `async with` block, or call `shutdown()`. Called again, it returns
         the same signal. Cancelling it stops only the waiting.
@@ -618,7 +629,7 @@ class Supervisor:
             'SIGTERM'
         """
         wanted = checked_signals(self.name, signals)
-        return await self._binding.bind().signals.wait(wanted)
+        return await self._binding.bind().signals.wait(wanted, self._scope)
 
     def request_shutdown(self, reason: str = "") -> None:
         """Begins the shutdown soon, and returns at once. Any thread, and signal handlers: it takes no lock.
@@ -637,12 +648,12 @@ class Supervisor:
         """
         reason = checked_reason(reason)
         # First written, then looked: a first use that comes in between sees the one or is seen.
-        self._binding.requested = reason
+        self._scope.shutdown.asked = reason
         runtime = self._binding.runtime
         if runtime is not None:
             try:
                 with shielded():
-                    runtime.loop.call_soon_threadsafe(runtime.teardown.begin, runtime.root, None, reason)
+                    runtime.loop.call_soon_threadsafe(runtime.teardown.begin, self._scope, None, reason)
             except RuntimeError:
                 if not runtime.loop.is_closed():
                     raise
@@ -654,7 +665,7 @@ class Supervisor:
             RuntimeError: It was called in another event loop than its own, in another process, or under trio.
         """
         while self.report is None:
-            await self._binding.bind().workers.change_of(self._scope())
+            await self._binding.bind().workers.change_of(self._scope)
         return self._reported()
 
     async def shutdown(self, *, timeout: float | None = None, reason: str = "") -> ShutdownReport:
@@ -678,18 +689,20 @@ class Supervisor:
         seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
         reason = checked_reason(reason)
         if self.report is None:
-            closed = self._binding.bind().teardown.begin(self._scope(), seconds, reason)
+            closed = self._binding.bind().teardown.begin(self._scope, seconds, reason)
             if cancelled := await outlast(closed):
                 raise cancelled
         return self._reported()
 
     async def __aenter__(self) -> Self:
-        closed = self.report is not None
+        ended = self._scope.over or self.report is not None
         self._binding.bind()
-        if self._entered and not closed:
+        if self._entered and not ended:
             raise SupervisorMisused(f"supervisor {self.name!r} has been entered already: `async with` it once")
         self._entered = True
-        if closed:
+        if ended and self._is_group:
+            raise SupervisorClosed(f"group {self.name!r} has ended and cannot be entered; make a new one")
+        if ended:
             raise SupervisorClosed(
                 f"supervisor {self.name!r} has shut down and cannot be entered again; build a new one"
             )
@@ -699,21 +712,24 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.shutdown()
-        runtime = self._binding.runtime
-        failure = None if runtime is None else runtime.root.failure
+        failure = None if self._is_group else self._scope.failure  # a group has those around it deal with it
         if failure is not None and error is None:
             raise failure
         if failure is not None and error is not None:
             error.add_note(f"supervisor {self.name!r} has shut down: {failure}")
 
     def __repr__(self) -> str:
-        runtime = self._binding.runtime
-        if runtime is None:
-            return f"<Supervisor {self.name!r}: {'lost in a fork' if self._binding.lost else 'not used yet'}>"
-        if runtime.shutdown.report is not None:
-            return f"<Supervisor {self.name!r}: shut down>"
-        how = "shutting down" if runtime.shutdown.begun else "running"
-        return f"<Supervisor {self.name!r}: {how}, {len(self.workers())} workers>"
+        shutdown = self._scope.shutdown
+        if self._is_group:
+            how = "ended" if self._scope.over else f"{len(self.workers())} workers"
+            return f"<Supervisor, group {self.name!r}: {how}>"
+        if self._binding.runtime is None:
+            how = "lost in a fork" if self._binding.lost else "not used yet"
+        elif shutdown.report is not None:
+            how = "shut down"
+        else:
+            how = f"{'shutting down' if shutdown.begun else 'running'}, {len(self.workers())} workers"
+        return f"<Supervisor {self.name!r}: {how}>"
 
     def _reported(self) -> ShutdownReport:
         assert self.report is not None

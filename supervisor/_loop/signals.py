@@ -38,29 +38,28 @@ class Signals:
 
     Attributes:
         first: The first signal, once it has come.
+        end: Done once it has come, or after `give_up`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, again: Callable[[signal.Signals], object]) -> None:
         self._loop = loop
         self._again = again
         self._saved: dict[int, Any] = {}
-        self._end: asyncio.Future[None] = loop.create_future()
+        self.end: asyncio.Future[None] = loop.create_future()
         self._closed = False
         self._pid = os.getpid()
         self._waker: tuple[socket.socket, socket.socket] | None = None
         self.first: signal.Signals | None = None
 
-    async def wait(self, wanted: Iterable[signal.Signals]) -> signal.Signals | None:
-        """Returns the first signal, once it has come; None after `give_up`."""
+    def handle(self, wanted: Iterable[signal.Signals]) -> None:
+        """Handles these from now on, with those that it handles already."""
         for number in wanted:
             self._install(number)
-        await asyncio.wait((self._end,))
-        return self.first
 
     def give_up(self) -> None:
         """Whoever waits need wait no more: the first signal has come, or the supervisor shuts down."""
-        if not self._end.done():
-            self._end.set_result(None)
+        if not self.end.done():
+            self.end.set_result(None)
 
     def close(self) -> None:
         """Puts back the handlers that were there before, except where somebody has replaced ours."""

@@ -42,13 +42,13 @@ class Transitions:
         ['adder queued', 'adder running', 'adder ended']
     """
 
-    def __init__(self, buffer: int, attach: Callable[[], object], subscribers: Subscribers, prefix: str = "") -> None:
+    def __init__(self, buffer: int, bind: Callable[[], object], subscribers: Subscribers, group: str) -> None:
         self.dropped = 0
-        self._prefix = prefix  # of the names of the workers that it is about
+        self._prefix = f"{group}/" if group else ""  # of the names of the workers that it is about
         self._subscribers = subscribers
         subscribers.subscribe(self._receive, weak=True)
         self._waiting: deque[Transition] = deque(maxlen=buffer)
-        self._attach = attach
+        self._bind = bind
         self._ended = False
         self._more: asyncio.Future[None] | None = None
 
@@ -90,7 +90,7 @@ class Transitions:
         Raises:
             RuntimeError: It was called in another event loop than the supervisor's.
         """
-        self._attach()
+        self._bind()
         while not self._waiting:
             if self._ended:
                 raise StopAsyncIteration

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from .._run.run import Run
+    from .shutdown import Shutdown
     from .tree import Tree
 
 __all__ = ["SHUTTING_DOWN", "health_of"]
@@ -29,7 +30,6 @@ def health_of(
     abandoned_runs: Iterable[Run],
     exhausted_names: Iterable[str],
     *,
-    asked: bool,
     max_abandoned: int,
     max_exhausted: int,
 ) -> Health:
@@ -41,7 +41,6 @@ def health_of(
         tree: The tree that it is in.
         abandoned_runs: The runs that were given up and have not come back, of all scopes.
         exhausted_names: The workers and groups that were given up alone, of all scopes.
-        asked: The supervisor was asked to shut down.
         max_abandoned: How many of the former it may have and be live.
         max_exhausted: How many of the latter.
     """
@@ -52,7 +51,7 @@ def health_of(
         ill.append(f"more than max_abandoned={max_abandoned} have not come back: {_named(abandoned)}")
     if len(exhausted) > max_exhausted:
         ill.append(f"more than max_exhausted={max_exhausted} were given up: {_named(exhausted)}")
-    unready = list(_down(tree.root, scope, asked))
+    unready = list(_down(tree.root.shutdown, scope))
     if not unready:
         if late := sorted(node.name for node in tuple(tree.workers.values()) if _late(scope, node)):
             unready.append(f"not ready: {_named(late)}")
@@ -61,16 +60,16 @@ def health_of(
     return Health(name, ready=not ill and not unready, live=not ill, reasons=(*ill, *unready))
 
 
-def _down(root: GroupNode, scope: GroupNode, asked: bool) -> Iterator[str]:
-    """Why it takes no work."""
-    if asked or root.shutdown.begun:
-        yield SHUTTING_DOWN if root.shutdown.report is None else "has shut down"
+def _down(whole: Shutdown, scope: GroupNode) -> Iterator[str]:
+    """Why it takes no work; `whole` is the shutdown of the supervisor."""
+    if whole.begun or whole.asked is not None:
+        yield SHUTTING_DOWN if whole.report is None else "has shut down"
         return
     for around in scope.around:
         which = "" if around is scope else f"group {around.name!r} "
         if around.over or around.shutdown.report is not None:
             yield f"{which}has ended"
-        elif around.shutdown.begun or around.shutdown.asked:
+        elif around.shutdown.begun or around.shutdown.asked is not None:
             yield f"{which}{SHUTTING_DOWN}"
         elif _is_renewed(around):
             yield f"{which}is being stopped or started again"

@@ -98,6 +98,7 @@ class Runtime:
         self,
         loop: asyncio.AbstractEventLoop,
         settings: Settings,
+        root: GroupNode,
         subscribers: Subscribers,
         new_handle: NewHandle,
         *,
@@ -110,7 +111,7 @@ class Runtime:
         self.log = Log(settings.name, settings.logger, loop)
         self.thread = get_ident()
         self.pid = os.getpid()
-        self.root = root = GroupNode(None, settings.strategy, settings.on_exhausted)
+        self.root = root
         self.shutdown = root.shutdown
 
         self.publisher = Publisher(settings.name, self.clock, self.log, subscribers)

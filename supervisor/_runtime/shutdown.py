@@ -23,7 +23,7 @@ class Shutdown:
     Other threads may read `asked`, `begun` and `report`.
 
     Attributes:
-        asked: Somebody has called `request_shutdown`. Any thread.
+        asked: Why somebody has called `request_shutdown`; None where nobody has. Any thread.
         begun: Somebody has begun it.
         reason: Why, as the first caller said.
         deadline: When all ladders must have ended, on the loop's clock; `inf` until it begins.
@@ -48,7 +48,7 @@ class Shutdown:
     closed: asyncio.Future[None]
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked: str | None = None
         self.begun = False
         self.reason = ""
         self.deadline = math.inf

@@ -72,17 +72,22 @@ class Snapshot:
         # Who concludes a run first sets `over` and then looks for a handle: one of the two sees the other.
         return None if run.over else run.worker
 
-    def census(self) -> Counter[Key]:
-        """Counts what has not ended, by kind, role and state."""
-        calls: list[Key] = [(run.kind.name, "call", run.state_name) for run in self._kinds.calls()]
-        nodes: list[Key] = [(node.kind.name, "worker", node.worker.state) for node in list(self._tree.workers.values())]
+    def census(self, scope: GroupNode) -> Counter[Key]:
+        """Counts what has not ended in a scope, by kind, role and state."""
+        calls: list[Key] = [
+            (run.kind.name, "call", run.state_name) for run in self._kinds.calls() if scope.holds(scope_of(run))
+        ]
+        nodes: list[Key] = [(node.kind.name, "worker", node.worker.state) for node in self._tree.workers_in(scope)]
         return Counter(key for key in calls + nodes if key[2] != "ended")
 
-    def statistics(self) -> Statistics:
-        """Counts."""
+    def statistics(self, scope: GroupNode) -> Statistics:
+        """Counts. The threads and processes, and what was abandoned, are those of the whole supervisor alone."""
         states: Counter[WorkerState] = Counter()
-        for (_, _, state), number in self.census().items():
+        for (_, _, state), number in self.census(scope).items():
             states[cast("WorkerState", state)] += number
+        if scope is not self._tree.root:
+            stopping = scope.shutdown.begun or scope.gone
+            return Statistics(scope.name, workers=dict(states), queued=states["queued"], stopping=stopping)
         threads = self._kinds.threads
         return Statistics(
             self._supervisor,
@@ -91,18 +96,17 @@ class Snapshot:
             threads=threads.alive,
             processes=sum(kind.alive for kind in self._kinds if kind is not threads),
             abandoned=len(self._abandoned),
-            stopping=self._tree.root.shutdown.begun,
+            stopping=scope.shutdown.begun,
         )
 
-    def health(self, scope: GroupNode, name: str, *, asked: bool, max_abandoned: int, max_exhausted: int) -> Health:
+    def health(self, scope: GroupNode, *, max_abandoned: int, max_exhausted: int) -> Health:
         """Returns whether a scope takes work, and whether it can go on; see `health_of`."""
         return health_of(
-            name,
+            scope.name or self._supervisor,
             scope,
             self._tree,
             tuple(self._abandoned.values()),
             tuple(self._exhausted),
-            asked=asked,
             max_abandoned=max_abandoned,
             max_exhausted=max_exhausted,
         )

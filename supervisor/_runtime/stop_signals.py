@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from .._loop.signals import Signals
 
 if TYPE_CHECKING:
-    import asyncio
     import signal
     from collections.abc import Callable
 
+    from .nodes import GroupNode
     from .shutdown import Shutdown
 
 __all__ = ["StopSignals"]
@@ -43,13 +44,22 @@ class StopSignals:
         """The first signal that has come."""
         return None if self._signals is None else self._signals.first
 
-    async def wait(self, wanted: tuple[signal.Signals, ...]) -> signal.Signals | None:
-        """Returns the first signal, once it has come; None where a shutdown has begun without one."""
+    async def wait(self, wanted: tuple[signal.Signals, ...], scope: GroupNode) -> signal.Signals | None:
+        """Returns the first signal, once it has come; None where a shutdown has begun without one, or a scope ended."""
         if self._shutdown.begun:
             return self.first
         if self._signals is None:
             self._signals = Signals(self._loop, self._again)
-        return await self._signals.wait(wanted)
+        self._signals.handle(wanted)
+        end = self._signals.end
+        while not end.done() and scope.shutdown.report is None:
+            change = self._loop.create_future()
+            scope.waiters[change] = None
+            try:
+                await asyncio.wait((end, change), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                scope.waiters.pop(change, None)  # it is still there where nothing has happened to the scope
+        return self.first
 
     def give_up(self) -> None:
         """Whoever waits need wait no more."""
