@@ -13,7 +13,7 @@ import random
 from _thread import get_ident
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from .._core.ladder import TimePassed
 from .._kinds.threads import Threads
@@ -127,9 +127,9 @@ class Runtime:
             lambda run: run.owner.deadline(run),
             self._loop_call_ended,
         )
-        chain = Chain()
+        self._chain = Chain()
         asking = Asking(loop, self.log)
-        wakeups = WakeUps(loop, chain, asking.is_under_way)
+        wakeups = WakeUps(loop, self._chain, asking.is_under_way)
         self.escalation = Escalation(
             loop,
             self.clock,
@@ -275,25 +275,30 @@ class Runtime:
         if self.stand_in is not None:
             self.kinds.add(self.stand_in(self._services, settings.max_threads, settings.max_processes))
         else:
-            resolving = self.executor_calls.resolving
-            self.kinds.add([Threads(settings.name, settings.max_threads, self._services, chain, resolving)])
+            self.kinds.add([self._make_kind("thread")])
         if like is None:
             self.rules.report_over_budget("thread")
 
     def _make_kind(self, name: Kind) -> WorkerKind:
-        assert name == "process"
-        from .._kinds.processes import Processes  # noqa: PLC0415  # most supervisors never need it
-
         settings = self.settings
-        kind = Processes(
-            settings.name,
-            self._services,
-            max_processes=settings.max_processes,
-            max_tasks=settings.max_tasks,
-            start_timeout=settings.process_start_timeout,
-        )
-        self._inbox.post(partial(self.rules.report_over_budget, name))
-        return kind
+        match name:
+            case "thread":
+                return Threads(
+                    settings.name, settings.max_threads, self._services, self._chain, self.executor_calls.resolving
+                )
+            case "process":
+                from .._kinds.processes import Processes  # noqa: PLC0415  # most supervisors never need it
+
+                self._inbox.post(partial(self.rules.report_over_budget, name))
+                return Processes(
+                    settings.name,
+                    self._services,
+                    max_processes=settings.max_processes,
+                    max_tasks=settings.max_tasks,
+                    start_timeout=settings.process_start_timeout,
+                )
+            case _:
+                assert_never(name)
 
     # ------------------------------------------------------------------------------------ what happens
 
