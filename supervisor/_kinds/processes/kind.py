@@ -87,8 +87,8 @@ class Processes:
         Raises:
             TypeError: It cannot be sent to a process.
         """
-        tell = run.own if run.watched else None
-        run.prepared = pickled_call(run.number, run.name, run.attempt, tell, run.fn, run.args, run.before_call)
+        own = run.own if run.watched else None
+        run.prepared = pickled_call(run.number, run.name, run.attempt, own, run.fn, run.args, run.before_call)
         run.args = ()
 
     def launch(self, run: Run) -> None:
@@ -179,9 +179,9 @@ class Processes:
     def gone(self, process: Process) -> None:
         self.pool.gone(process)
 
-    def heard(self, process: Process, word: str, details: tuple[Any, ...]) -> None:
+    def heard(self, process: Process, what: str, details: tuple[Any, ...]) -> None:
         run = process.run
-        match word:
+        match what:
             case "ended":
                 number, *rest = details
                 if run is not None and number in (None, run.number):
@@ -221,7 +221,7 @@ class Processes:
                 event = {"event": "worker.logs_dropped", "dropped": number}
                 self._log("warning", event, worker=worker, kind=self.name, pid=process.pid)
             case _:
-                raise AssertionError(f"{process!r} said {word!r}")
+                raise AssertionError(f"{process!r} said {what!r}")
 
     def _ended(self, process: Process, run: Run, ok: bool, value: Any, trace: str | None) -> None:
         """A call has ended; its process is free, or has been stopped too hard to be used again."""

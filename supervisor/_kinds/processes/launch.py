@@ -1,4 +1,4 @@
-"""How a worker process is launched: its command line, the files that it is given, and what it is told first."""
+"""How a worker process is launched: its command line, the files that it is given, and the frame that it gets first."""
 
 from __future__ import annotations
 

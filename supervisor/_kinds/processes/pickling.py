@@ -23,7 +23,7 @@ def pickled_call(
     number: int,
     name: str,
     attempt: int,
-    tell: bool | None,
+    own: bool | None,
     fn: Callable[..., Any],
     args: Any,
     before_call: Callable[[], Callable[[], object]] | None = None,
@@ -34,7 +34,7 @@ def pickled_call(
         number: The run's.
         name: The worker's.
         attempt: Which run of it.
-        tell: Whether the function takes the context as its first argument; None where nobody wants to know when it is
+        own: Whether the function takes the context as its first argument; None where nobody wants to know when it is
             entered.
         fn: The function.
         args: Its arguments.
@@ -43,7 +43,7 @@ def pickled_call(
     Raises:
         TypeError: The function or its arguments cannot be sent.
     """
-    call = (number, name, attempt, tell, fn, args, before_call)
+    call = (number, name, attempt, own, fn, args, before_call)
     buffers: list[pickle.PickleBuffer] = []
     try:
         data = pickle.dumps(call, PROTOCOL, buffer_callback=buffers.append)

@@ -106,7 +106,7 @@ class Probe:
 
 
 class _Silence:
-    """Tells C code from Python code that has not had its turn, in a process that was asked and does not answer."""
+    """Distinguishes C code from Python code that has not had its turn, where a process does not answer."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid

@@ -30,13 +30,13 @@ LEAVE_TIMEOUT = 1.0
 
 
 class Keeper(Protocol):
-    """Who is told what becomes of a process. On the loop's thread."""
+    """Whose a process is. On the loop's thread."""
 
     def up(self, process: Process) -> None:
         """It takes calls from now on."""
         ...
 
-    def heard(self, process: Process, word: str, details: tuple[Any, ...]) -> None:
+    def heard(self, process: Process, what: str, details: tuple[Any, ...]) -> None:
         """It has said something."""
         ...
 
@@ -50,7 +50,7 @@ class Process:
 
     Death is what the kernel says of the process itself: its sockets may be held open by what it has started. Then, in
     this order: what it had still sent is heard, its group is killed while the dead leader keeps the group's number from
-    being given out again, it is reaped, its files are closed, and the keeper is told.
+    being given out again, it is reaped, its files are closed, and the keeper gets to know.
 
     Attributes:
         pid: Its number.
@@ -77,7 +77,7 @@ class Process:
         self.dying = False
         self.loop_calls: dict[int, LoopCall] = {}
         self._killed_late = False
-        self._told = False
+        self._keeper_knows = False
         self._pidfd = -1
         first = first_frame()
         self.pid, data, control, self._life, self._errors, stack = launch()
@@ -95,16 +95,16 @@ class Process:
 
     def _hear(self, pickle: Part, buffers: list[memoryview]) -> None:
         try:
-            word, *details = loads(pickle, buffers=buffers)
+            what, *details = loads(pickle, buffers=buffers)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the result of a call; nothing else can fail to load
             self._keeper.heard(self, "unloadable", (error,))
             return
-        if word == "ready":
+        if what == "ready":
             self._up()
         else:
-            self._keeper.heard(self, word, tuple(details))
+            self._keeper.heard(self, what, tuple(details))
 
     def _up(self) -> None:
         self._call_off()
@@ -216,7 +216,7 @@ class Process:
             pass  # the loop is closed
 
     def died(self) -> None:
-        """Clears away what is left of it, and tells its keeper."""
+        """Clears away what is left of it, and lets its keeper know."""
         try:
             if not self.reaped:
                 self.dying = True
@@ -224,9 +224,9 @@ class Process:
                 self.control.read(to_the_end=True)
                 self.kill()
                 self._reap()
-            if not self._told:
+            if not self._keeper_knows:
                 self._keeper.gone(self)
-                self._told = True
+                self._keeper_knows = True
         except (KeyboardInterrupt, SystemExit):
             self._loop.call_soon(self.died)  # all of it can be done twice
             raise
@@ -236,7 +236,7 @@ class Process:
         self._errors.close()
 
     def end_now(self, seconds: float) -> None:
-        """Kills it and waits for its death, `seconds` at most, and then no longer here. Tells nobody."""
+        """Kills it and waits for its death, `seconds` at most, and then no longer here. Its keeper is not notified."""
         self.kill()
         until = time.monotonic() + seconds
         while not self.reaped and time.monotonic() < until:

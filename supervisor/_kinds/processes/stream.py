@@ -52,7 +52,7 @@ class Stream:
                     sent = 0
                 except OSError:
                     self.unread = True
-                    return  # it is dying; its death will be heard of
+                    return  # it is dying; the loop will hear of its death
                 if sent == len(part):
                     return
                 self._out.append(memoryview(part)[sent:])
@@ -76,11 +76,11 @@ class Stream:
             return
         except OSError:
             self.unread = True
-            out.clear()  # it is dying; its death will be heard of
+            out.clear()  # it is dying; the loop will hear of its death
         self._loop.remove_writer(self._sock)
 
     def read(self, *, to_the_end: bool = False) -> None:
-        """Hears what has arrived: a part of it in each turn of the loop, or all there is."""
+        """Takes in what has arrived: a part of it in each turn of the loop, or all there is."""
         receiver = self._receiver
         drained = False
         left = math.inf if to_the_end else BYTES_A_TURN
@@ -107,7 +107,7 @@ class Stream:
                 left -= got
         except BlockingIOError:
             return
-        except OSError:  # the kernel's word for it
+        except OSError:  # how the kernel says so
             self.unread = True
             self._loop.remove_reader(self._sock)
         except (KeyboardInterrupt, SystemExit):

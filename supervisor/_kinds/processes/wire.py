@@ -6,6 +6,14 @@ A frame is a pickle with the large buffers that it refers to, out of band: its l
 lengths, the pickle, the buffers. Two sockets carry frames. The *data* socket takes calls to the child and brings back
 what came of them, one at a time. The *control* socket takes stops to the child, whose own thread always listens, and
 brings back what cannot wait for the call's end.
+
+| socket | from the owner | from the child |
+|---|---|---|
+| data | the first frame; calls, as `pickled_call` makes them | ready; entered, ended |
+| control | stop, step; granted, answered | readied, beat; call, extend; callback_failed, callback_blocked; |
+| | | log, logs_dropped |
+
+A message names itself first. `Processes.heard` takes those of the child, `Child.listen` those of the owner.
 """
 
 from __future__ import annotations

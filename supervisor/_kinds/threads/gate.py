@@ -1,6 +1,6 @@
 """The injection gate: an exception raised in a thread from outside, and only inside the function it is meant for.
 
-CPython can be told to raise an exception in another thread, but not when, nor in which frame. So a worker's thread is
+CPython can be asked to raise an exception in another thread, but not when, nor in which frame. So a worker's thread is
 masked by default: it owns the gate of its run, except while the user's function runs. Who injects needs the gate for an
 instant and never waits for it; while it is taken, the exception is left at the gate and raised when the gate opens.
 
@@ -47,7 +47,7 @@ except (AttributeError, ValueError):  # PyPy
 
 
 CLEARING_SIGNALS = sys.version_info < (3, 13)
-"""Before 3.13, setting and clearing alike tell all threads to look for an exception, until one is delivered.
+"""Before 3.13, setting and clearing alike have all threads look for an exception, until one is delivered.
 
 So what was only cleared would have every thread of the process look for nothing at each check, for ever: calling an
 empty function takes half as long again on 3.12, and a traced function's entry never ends on 3.11.
@@ -168,7 +168,7 @@ class Gate:
         if error is None:
             error = late
         if error is not None and error.__traceback__ is not None:
-            # Without this frame, which tells the reader nothing. Set past the error's own class, which may refuse.
+            # Without this frame, which is of no use to the reader. Set past the error's own class, which may refuse.
             BaseException.with_traceback(error, error.__traceback__.tb_next)
         try:
             return value, error

@@ -15,7 +15,7 @@ __all__ = ["stack_of"]
 
 
 INNERMOST = 30
-"""Frames that are told; a stuck worker is told of by its innermost ones, and the loop waits for their text."""
+"""Frames of a stack: the innermost say where a worker is stuck, and the loop waits for their text."""
 
 
 def stack_of(ident: int) -> str | None:

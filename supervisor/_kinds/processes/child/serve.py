@@ -154,12 +154,12 @@ class Child:
             while (frame := receiver.take()) is None:
                 if receiver.feed() == 0:
                     os.killpg(0, _signal.SIGKILL)  # where there is no lifeline, this is one
-            word, *rest = loads(frame.pickle)
-            if word == "stop":
+            what, *rest = loads(frame.pickle)
+            if what == "stop":
                 self._stop(*rest)
-            elif word == "step":
+            elif what == "step":
                 self._step(*rest)
-            elif word in ("granted", "answered"):
+            elif what in ("granted", "answered"):
                 self._answered(*rest)
 
     def _stop(self, number: int, reason: str, ends_at: float) -> None:
@@ -287,7 +287,7 @@ def _fire(registrations: list[Registration], backend: ChildBackend) -> None:
 
 
 def flush() -> None:
-    """What the function printed is to be seen before its call is over."""
+    """Writes out what the function has printed, so that it is seen before the call is over."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
