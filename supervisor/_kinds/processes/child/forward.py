@@ -31,6 +31,9 @@ class Forwarder:
     Args:
         send: Sends a frame to the owner; may block.
         stamp: Returns the name and the attempt of the worker that logs.
+
+    Attributes:
+        forked: This process was forked by a function: nobody forwards here, and its events are printed.
     """
 
     def __init__(self, send: Callable[..., object], stamp: Callable[[], tuple[str, int]]) -> None:
@@ -39,6 +42,7 @@ class Forwarder:
         self._waiting: SimpleQueue[tuple[Any, ...] | _thread.LockType] = SimpleQueue()
         self._started = _thread.allocate_lock()  # taken once: by who starts the thread
         self._dropped = 0
+        self.forked = False
 
     # -------------------------------------------------------------------------------- an import hook
 
@@ -60,7 +64,11 @@ class Forwarder:
     def _configure(self, structlog: Any) -> None:
         drop = structlog.DropEvent
 
-        def forward(_: object, method: str, event: dict[str, Any]) -> Any:
+        printed = structlog.processors.KeyValueRenderer(key_order=["event"])
+
+        def forward(logger: object, method: str, event: dict[str, Any]) -> Any:
+            if self.forked:
+                return printed(logger, method, event)
             self._put(method, event)
             raise drop
 

@@ -38,6 +38,7 @@ def main() -> None:
     _tie_to(life)
     child = Child(data, control)
     _set_signals(child.gate, stack)
+    _leave_nothing_to_copies(child, (life, stack))
     first = _first_frame(data)
     sys.path[:] = first["path"]
     sys.argv[:] = first["argv"]
@@ -97,6 +98,36 @@ def _set_signals(gate: Gate, stack: int) -> None:
     # faulthandler reads frames whatever the interpreter is about, and has crashed it (once in some thousand times, on
     # 3.12 and 3.13): it is for those that are in C code, whose frames stand still.
     faulthandler.register(STACK_IN_C, file=stack, all_threads=False)
+
+
+def _leave_nothing_to_copies(child: Child, files: tuple[int, ...]) -> None:
+    """After a fork in a function, by itself or by multiprocessing, nothing of ours is left in the copy.
+
+    A signal that comes while it still has our handlers waits until it has none: nobody who terminates what he has just
+    started does so in vain.
+    """
+    ours = {number: _signal.getsignal(number) for number in (_signal.SIGINT, _signal.SIGTERM, INJECT, STACK)}
+    defaults = dict.fromkeys(ours, _signal.SIG_DFL) | {_signal.SIGINT: _signal.default_int_handler}
+    masks: dict[int, Any] = {}  # by thread
+
+    def hold_signals() -> None:
+        masks[_thread.get_ident()] = _signal.pthread_sigmask(_signal.SIG_BLOCK, ours)
+
+    def let_signals_through() -> None:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, masks.pop(_thread.get_ident()))
+
+    def clear() -> None:
+        if not child.forked:  # else it was a copy already, in which these numbers may be those of other files
+            import faulthandler  # noqa: PLC0415  # a module of C
+
+            for number, handler in ours.items():
+                if _signal.getsignal(number) is handler:  # else the function has one of its own
+                    _signal.signal(number, defaults[number])
+            faulthandler.unregister(STACK_IN_C)
+            child.become_a_copy(files)
+        let_signals_through()
+
+    os.register_at_fork(before=hold_signals, after_in_parent=let_signals_through, after_in_child=clear)
 
 
 def _nothing(_: int, __: FrameType | None) -> None:

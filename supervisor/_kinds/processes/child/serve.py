@@ -7,7 +7,7 @@ import os
 import sys
 from _pickle import dumps, loads
 
-from ...._core.errors import RemoteError, described
+from ...._core.errors import RemoteError, SupervisorMisused, described
 from ...._worker.current import entered, shielded
 from ..remote_errors import provable, set_cause, traced
 from ..wire import Receiver, framed, message, write
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from ...._worker.backend import Answer
     from ...._worker.context import Registration
@@ -49,6 +49,7 @@ class Child:
         backend: That of the call that is carried out, or None.
         owners_main: Where the owner's main module is, until it has been imported here.
         logs: What forwards log events, once a function has imported structlog.
+        forked: This is a copy that a function has forked: the sockets and the other thread have stayed behind.
     """
 
     def __init__(self, data: int, control: int) -> None:
@@ -63,6 +64,7 @@ class Child:
         self._asked = 0
         self.owners_main: dict[str, Any] = {}
         self.logs: Forwarder | None = None
+        self.forked = False
         sys.meta_path.insert(0, _WaitForStructlog(self))
 
     # -------------------------------------------------------------------------------- the main thread
@@ -86,6 +88,8 @@ class Child:
             text = f"the call cannot be unpickled in its process: {described(error)}"
             self._answer(None, False, RemoteError(text), traced(error, FOLDER))
             return
+        if self.forked:
+            _leave(None)
         restore = None if before_call is None else self._guarded(before_call, name, attempt)
         backend = ChildBackend(self, number, name, attempt)
         with self.lock:
@@ -98,6 +102,8 @@ class Child:
             if own:
                 args = (backend.worker_context(), *args)
         value, raised = self.gate.run(fn, args)
+        if self.forked:
+            _leave(raised)
         with self.lock:
             self.backend = None
         entered(None)
@@ -142,8 +148,37 @@ class Child:
         except BaseException as error:
             text = f"the result cannot be pickled: {described(error)}"
             parts = message("ended", number, False, RemoteError(text), traced(error, FOLDER))
+        if self.forked:
+            _leave(None)
         flush()
         write(self._data, parts)
+
+    # -------------------------------------------------------------------------------- after a fork
+
+    def become_a_copy(self, files: tuple[int, ...]) -> None:
+        """A function has forked, and this is the child: it serves nobody, and what it shares with the worker is closed.
+
+        The locks are new: the thread that held one may have stayed behind.
+
+        Args:
+            files: What is to be closed besides the sockets.
+        """
+        self.forked = True
+        self.lock = _thread.allocate_lock()
+        self._saying = _thread.allocate_lock()
+        for fd in (self._data, self._control, *files):
+            try:
+                os.close(fd)
+            except OSError:  # noqa: PERF203  # the function has closed it
+                pass
+        self._data = self._control = -1
+        self.gate.deferred = False
+        self.backend = None
+        entered(None)
+        if self.logs is None:
+            sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _WaitForStructlog)]
+        else:
+            self.logs.forked = True
 
     # -------------------------------------------------------------------------------- the control thread
 
@@ -211,6 +246,10 @@ class Child:
         self.send(message(*parts))
 
     def send(self, parts: list[Any]) -> None:
+        if self.forked:
+            raise SupervisorMisused(
+                f"process {os.getpid()} was forked by a worker: it cannot ask the worker's supervisor"
+            )
         with self._saying:
             write(self._control, parts)
 
@@ -220,7 +259,7 @@ class Child:
         return ("", 0) if backend is None else (backend.name, backend.attempt)
 
     def ask_for_more(self, backend: ChildBackend, seconds: float) -> float:
-        if backend.asked is None:
+        if backend.asked is None and not self.forked:
             return 0.0
         question, answer = self._question(0.0, backend.ends_at)
         self.say("extend", backend.number, seconds, question)
@@ -284,6 +323,21 @@ def _fire(registrations: list[Registration], backend: ChildBackend) -> None:
             registration.fire()
         except BaseException as error:  # sys.exit() in a callback, say: the worker goes on
             backend.callback_failed(registration.callback, error)
+
+
+def _leave(raised: BaseException | None) -> NoReturn:
+    """Ends a process that a function has forked, once it comes out of the function, as the end of a program does."""
+    code: Any = 0
+    if isinstance(raised, SystemExit):
+        code = raised.code if raised.code is not None else 0
+        if not isinstance(code, int):
+            sys.stderr.write(f"{code}\n")
+            code = 1
+    elif raised is not None:
+        sys.excepthook(type(raised), raised, raised.__traceback__)
+        code = 1
+    flush()
+    os._exit(code & 0xFF)
 
 
 def flush() -> None:
