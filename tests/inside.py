@@ -50,6 +50,7 @@ from supervisor._runtime import (
     wakeups,
     workers,
 )
+from supervisor._runtime import nodes as nodes_of_the_tree
 from supervisor._runtime.executor_calls import ExecutorCalls
 from supervisor._runtime.health import health_of
 from supervisor._runtime.nodes import GroupNode, WorkerNode
@@ -198,10 +199,20 @@ WHEN_A_SHUTDOWN_ASKS = Struck(
     ),
 )
 WHEN_A_GROUP_RESTARTS = Struck(
-    (agenda, runtime, workers, escalation, groups, tree),
+    (agenda, runtime, workers, escalation, names, groups, nodes_of_the_tree, tree),
     frozenset(
         "work feed run_ended readied _work_for _carry_out _note_restart _hear give_turn _release_waiting siblings"
-        " begin_run _make_run _prepare _launch conclude concluded stop".split()
+        " begin_run _make_run _prepare _launch conclude concluded stop stop_members emptied fail begin _renewed add"
+        " _finish _give_up _let_go_on _stop_if_due _count_out insert remove enlist name_worker take".split()
+    ),
+)
+WHEN_A_SCOPE_IS_SHUT_DOWN = Struck(
+    (agenda, asking, closing, groups, nodes_of_the_tree, teardown, tree),
+    frozenset(
+        "work feed _work_for _carry_out stop stop_members emptied _finish _let_go_on _stop_if_due _count_out remove"
+        " begin _begin _begin_reports _announce _ask_all _claimed_calls _ask_group _ask_worker _all_asked _take_turn"
+        " call_ended worker_ended close_groups _has_ended _end_group finish_if_quiet _finish when_idle gone close"
+        " conclude close_inbox _pass_by_empty".split()
     ),
 )
 WHEN_WORKERS_CALL = Struck(

@@ -64,8 +64,8 @@ class Closing:
         """Calls `done()` once the pools are empty, or after a moment. Called again, it does nothing."""
         if self._waits:
             return
-        self._waits = True
         self._loop.call_later(QUIET_SLACK, done)
+        self._waits = True  # only now: whatever an interrupt keeps from being done below, that moment comes
         here = list(self._kinds)
 
         def gone(kind: WorkerKind) -> None:

@@ -126,10 +126,10 @@ class Groups:
             self.emptied(group)
 
     def emptied(self, group: GroupNode) -> None:
-        """All members of a group that was to end have ended."""
-        self.feed(group, Emptied())
+        """All members of a group that was to end have ended. Idempotent."""
         ended: Ended = "abandoned" if group.lost else "stopped" if group.failure is None else "failed"
         self._members.feed(group, RunEnded(ended, stuck=group.lost, chance=self._chance()))
+        self.feed(group, Emptied())  # last: until then, an interrupt has all of it done again
 
     def fail(self, group: GroupNode, member: Node, error: BaseException) -> None:
         """A member is given up, and all others go with it."""
@@ -149,14 +149,15 @@ class Groups:
         group.failure = None
         group.lost = False
         group.shutdown.forget()
-        renewed: dict[Node, Node] = {}
         latest = {old.name: old for old in group.originals}  # one that had ended may have been replaced by hand
         for old in tuple(group.originals):
-            if latest[old.name] is old and old.number not in group.members:  # else it was begun before an interrupt
-                new = renewed[old] = self._renewed(old)
-                new.after = tuple(renewed.get(other, other) for other in new.after)
+            if group.members.get(old.number) is old:
+                continue  # it was begun before an interrupt
+            if latest[old.name] is old:
+                new = self._renewed(old)
+                new.after = tuple(_successor_of(other) for other in new.after)
                 self._members.add(new)
-            if old.number not in group.members:
+            if group.members.get(old.number) is not old:
                 del group.originals[old]
         self.feed(group, Begun(frozenset(group.members)))
 
@@ -167,13 +168,18 @@ class Groups:
             old.number = self._next_number()
             return old
         assert isinstance(old, WorkerNode)
-        new = old.once_more()
-        try:
-            self._enlist(new)
-        except ValueError:  # a call has its name at present: better another name than no worker
-            new.given_name = None
-            self._enlist(new)
+        new = old.successor = old.successor or old.once_more()
+        if not new.is_enlisted:  # else it was before an interrupt
+            try:
+                self._enlist(new)
+            except ValueError:  # a call has its name at present: better another name than no worker
+                new.given_name = None
+                self._enlist(new)
         return new
+
+
+def _successor_of(node: Node) -> Node:
+    return (isinstance(node, WorkerNode) and node.successor) or node
 
 
 def halted(group: GroupNode) -> bool:

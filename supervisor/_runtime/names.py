@@ -72,12 +72,13 @@ class Names:
             node.name = f"{stem}-{node.number}"
 
     def take(self, name: str, owner: Run | Node) -> None:
-        """Gives a name to its owner.
+        """Gives a name to its owner. Idempotent.
 
         Raises:
-            ValueError: A live worker, group or call has it.
+            ValueError: Another live worker, group or call has it.
         """
-        self._refuse_taken(name)
+        if self.taken.get(name) is not owner:
+            self._refuse_taken(name)
         self.taken[name] = owner
         if isinstance(owner, Node):
             self.exhausted.pop(name, None)

@@ -141,6 +141,7 @@ class WorkerNode(Node):
         readied: The last of its attempts that has become ready.
         last_outcome: How its last run ended.
         final: How it ended itself.
+        successor: The worker in its place, once its group was started again.
     """
 
     __slots__ = (
@@ -157,6 +158,7 @@ class WorkerNode(Node):
         "readied",
         "ready_timeout",
         "run",
+        "successor",
         "worker",
     )
 
@@ -192,6 +194,7 @@ class WorkerNode(Node):
         self.readied = 0
         self.last_outcome: Outcome | None = None
         self.final: Outcome | None = None
+        self.successor: WorkerNode | None = None
 
     @property
     def ready(self) -> bool:
@@ -204,6 +207,11 @@ class WorkerNode(Node):
     def is_lost(self) -> bool:
         """Whether it was abandoned."""
         return self.final is not None and self.final.ended == "abandoned"
+
+    @property
+    def is_enlisted(self) -> bool:
+        """Whether it has its number, its name and its handle."""
+        return hasattr(self, "worker")
 
     def is_under_way(self, run: Run) -> bool:
         """Whether the machine takes this run to be under way; no longer once it was fed its end."""
