@@ -53,7 +53,7 @@ class Climb:
     def __init__(self, state: State, cause: Cause, reason: str, began_at: float, rules: Rules) -> None:
         self.lock = allocate_lock()
         self.state = state
-        self.cause = cause
+        self.cause: Cause = cause
         self.reason = reason
         self.began_at = began_at
         self.rules = rules
