@@ -96,7 +96,7 @@ class Signals:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Runs between any two bytecodes of the main thread: takes no lock."""
         saved = self._saved[number]
-        if os.getpid() != self._pid:  # a fork, so young that nobody has told us yet
+        if os.getpid() != self._pid:  # a fork, so young that `forked` was not called yet
             self.forked()
         elif not self._closed and self._loop.is_closed():  # the supervisor was never shut down
             self.close()

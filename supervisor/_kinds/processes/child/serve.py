@@ -117,12 +117,12 @@ class Child:
         else:
             self._answer(number, False, *provable(raised, FOLDER))
 
-    def _guarded(self, listener: Callable[[], Any], name: str, attempt: int) -> Any:
-        """Calls what a listener of the owner wants called here, outside the gate; its error harms nobody."""
+    def _guarded(self, subscriber: Callable[[], Any], name: str, attempt: int) -> Any:
+        """Calls what a subscriber of the owner wants called here, outside the gate; its error harms nobody."""
         try:
-            return listener()
+            return subscriber()
         except BaseException as error:
-            event = {"event": "supervisor.listener_failed", "listener": name_of(listener)}
+            event = {"event": "supervisor.listener_failed", "listener": name_of(subscriber)}
             self.say("log", name, attempt, "error", {**event, "exc_info": RemoteError(traced(error, FOLDER))})
             return None
 
