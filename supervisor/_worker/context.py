@@ -219,8 +219,8 @@ class WorkerContext:
         The function runs in the loop, as a task of its own: it may use what belongs to the loop, and must not block.
         The worker waits meanwhile, as in `sleep`: where a stop is asked, the task is cancelled, and StopRequested is
         raised once that has ended it. A value or an error that it has all the same is not lost. A task that does not
-        end is left alone after half of the grace that remained, and logged. Where the worker ends, by whatever cause, so
-        do its calls.
+        end is left alone after half of the grace that remained, and logged. Where the worker ends, by whatever cause,
+        so do its calls.
 
         Any thread of the worker may call it, and many at once. It is shielded: an injection is raised when it is over.
         In a thread, the context variables of the caller are visible to the function; in a process, those of whoever
