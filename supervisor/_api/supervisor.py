@@ -318,7 +318,7 @@ class Supervisor:
         if inspect.isgeneratorfunction(fn):
             raise TypeError(f"start(fn={qualname(fn)}): is a generator function, whose body nobody would run")
         check_kind(kind)
-        life = WorkerNode(
+        node = WorkerNode(
             self._scope,
             runtime.kinds.get(kind),
             fn,
@@ -330,25 +330,23 @@ class Supervisor:
             ready_timeout=checked_interval("ready_timeout", ready_timeout),
             after=tuple(self._comes_after(other) for other in checked_names("after", after)),
         )
-        before = [other for member in (life, *life.groups) for other in member.after]
+        before = [other for around in (node, *node.groups) for other in around.after]
         if before:
-            runtime.names.refuse_taken(life)
-            await runtime.workers.until_ready(before, life)
-        runtime.workers.start(life)
-        worker = cast("Worker", life.worker)
-        entry = life.run.entry
+            runtime.names.refuse_taken(node)
+            await runtime.workers.until_ready(before, node)
+        runtime.workers.start(node)
+        worker = cast("Worker", node.worker)
+        entry = node.run.entry
         assert entry is not None
         try:
             await asyncio.wait((entry,))
-            while (
-                not life.started and worker.outcome is None
-            ):  # its group has stopped its first run, and begins another
-                await runtime.workers.change_of(life)
+            while not node.started and worker.outcome is None:  # its group has its first run begin anew
+                await runtime.workers.change_of(node)
         except asyncio.CancelledError:
             await worker.stop("start() was cancelled")
             raise
-        if worker.outcome is not None and not life.started:
-            climb = life.run.climb
+        if worker.outcome is not None and not node.started:
+            climb = node.run.climb
             raise error_of_start(worker.outcome, None if climb is None else climb.cause)
         return worker
 

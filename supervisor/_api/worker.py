@@ -36,12 +36,12 @@ class Worker:
         'stopped'
     """
 
-    __slots__ = ("_call", "_done", "_life", "_outcome", "_runtime", "kind", "name")
+    __slots__ = ("_call", "_done", "_node", "_outcome", "_runtime", "kind", "name")
 
     def __init__(self, runtime: Runtime, of: Run | WorkerNode) -> None:
         """Of a call, or of a worker of `start()`."""
         self._runtime = runtime
-        self._life = of if isinstance(of, WorkerNode) else None
+        self._node = of if isinstance(of, WorkerNode) else None
         self._call = None if isinstance(of, WorkerNode) else of
         self._done: asyncio.Future[None] | None = None  # made on the loop's thread, when somebody waits
         self._outcome: Outcome | None = None
@@ -51,14 +51,14 @@ class Worker:
     @property
     def _run(self) -> Run:
         """The present run, or the last one."""
-        return self._life.run if self._life is not None else self._call  # type: ignore[return-value]
+        return self._node.run if self._node is not None else self._call  # type: ignore[return-value]
 
     @property
     def state(self) -> WorkerState:
         """Where it is in its life: "queued", "starting", "running", "stopping", "backing_off" or "ended"."""
         if self._outcome is not None:
             return "ended"
-        if self._life is not None and self._life.between_runs:
+        if self._node is not None and self._node.between_runs:
             return "backing_off"
         return self._run.state_name
 
@@ -70,7 +70,7 @@ class Worker:
     @property
     def restarts(self) -> int:
         """How often it has been started again."""
-        return 0 if self._life is None else self._life.restarts
+        return 0 if self._node is None else self._node.restarts
 
     @property
     def ident(self) -> int | None:
@@ -90,7 +90,7 @@ class Worker:
     @property
     def last_outcome(self) -> Outcome | None:
         """How its last run ended, which another one may have followed; None during the first."""
-        return self._outcome if self._life is None else self._life.last_outcome
+        return self._outcome if self._node is None else self._node.last_outcome
 
     async def wait(self) -> Outcome:
         """Waits until the worker has ended, or was abandoned, and returns its outcome.
@@ -121,10 +121,10 @@ class Worker:
         reason = checked_reason(reason)
         self._check_loop("stop")
         if self._outcome is None:
-            if self._life is None:
+            if self._node is None:
                 self._runtime.escalation.stop(self._run, "stop", reason)
             else:
-                self._runtime.tree.dismiss(self._life, reason)
+                self._runtime.tree.dismiss(self._node, reason)
             if cancelled := await outlast(self._end()):
                 raise cancelled
         return self._ended()
@@ -141,14 +141,14 @@ class Worker:
             RuntimeError: It is a call of `run()`; or this is another event loop than the supervisor's.
         """
         self._check_loop("restart")
-        life = self._life
-        if life is None:
+        node = self._node
+        if node is None:
             raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot be restarted")
         if self._outcome is None:
-            before = life.attempt
-            self._runtime.tree.restart(life)
-            while self.outcome is None and life.readied <= before:
-                await self._runtime.workers.change_of(life)
+            before = node.attempt
+            self._runtime.tree.restart(node)
+            while self.outcome is None and node.readied <= before:
+                await self._runtime.workers.change_of(node)
         self._raise_if_over()
 
     async def ready(self) -> None:
@@ -162,12 +162,12 @@ class Worker:
             RuntimeError: It is a call of `run()`; or this is another event loop than the supervisor's.
         """
         self._check_loop("ready")
-        life = self._life
-        if life is None:
+        node = self._node
+        if node is None:
             raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot become ready")
-        before = life.readied
-        while self._outcome is None and not life.ready and life.readied == before:
-            await self._runtime.workers.change_of(life)
+        before = node.readied
+        while self._outcome is None and not node.ready and node.readied == before:
+            await self._runtime.workers.change_of(node)
         self._raise_if_over()
 
     def _raise_if_over(self) -> None:

@@ -330,8 +330,8 @@ def test_who_comes_after_a_group_comes_after_all_that_is_in_it():
     web = inside.group_node(root, after=(base,))
     lives = members(base, 500) + members(web, 500)
     found = inside.stop_deadlines(dict.fromkeys(lives, 1.0), 0.0, 10.0)
-    assert {found[life] for life in lives[:500]} == {10.0}
-    assert {found[life] for life in lives[500:]} == {9.0}
+    assert {found[node] for node in lives[:500]} == {10.0}
+    assert {found[node] for node in lives[500:]} == {9.0}
 
 
 def test_an_order_may_be_as_long_as_it_likes():

@@ -96,8 +96,8 @@ class Tree:
             pass
         if "fail" in orders and not ctx.stop.is_set():
             with ctx.shield(), self.lock:
-                life = next(life for life in inside.nodes(self.sup) if life.name == ctx.name)
-                self.failures[life] += 1
+                node = next(node for node in inside.nodes(self.sup) if node.name == ctx.name)
+                self.failures[node] += 1
             raise ValueError(ctx.name)
 
     def leave(self, ctx, mine):
@@ -152,20 +152,20 @@ class Tree:
 
     def note(self):
         """Looks at all that is in the tree now."""
-        for life in inside.nodes(self.sup):
-            self.members.add(life)
-            self.handles[life.worker] = life
-            self.limits.setdefault(life, life.restart.max_restarts if life.restart.when != "never" else 0)
+        for node in inside.nodes(self.sup):
+            self.members.add(node)
+            self.handles[node.worker] = node
+            self.limits.setdefault(node, node.restart.max_restarts if node.restart.when != "never" else 0)
         assert not [other for member in self.members for other in member.dependents if other.over]
 
     def pairs(self):
         """Who must end before whom, of those that run now."""
-        live = [life for life in inside.nodes(self.sup) if life.name in self.running]
-        for life in live:
-            for other in (other for member in (life, *life.groups) for other in member.after if not other.over):
+        live = [node for node in inside.nodes(self.sup) if node.name in self.running]
+        for node in live:
+            for other in (other for around in (node, *node.groups) for other in around.after if not other.over):
                 for earlier in live:
                     if earlier is other or other in earlier.groups:
-                        yield life.name, earlier.name
+                        yield node.name, earlier.name
 
     # ---------------------------------------------------------------------------- the end
 
@@ -181,15 +181,15 @@ class Tree:
                 assert self.ended.index(later) < self.ended.index(earlier), f"{later} comes after {earlier}"
         for result in await asyncio.wait_for(asyncio.gather(*self.tasks, return_exceptions=True), LIMIT):
             assert not isinstance(result, BaseException) or isinstance(result, SupervisorError | ValueError), result
-        for worker, life in self.handles.items():
+        for worker, node in self.handles.items():
             outcome = await asyncio.wait_for(worker.wait(), LIMIT)
-            assert (worker.state, outcome.worker) == ("ended", life.name)
+            assert (worker.state, outcome.worker) == ("ended", node.name)
         self.look_behind(report)
 
     def look_behind(self, report):
         assert not self.wrong
         assert not self.running
-        assert all(self.failures[life] <= limit + 1 for life, limit in self.limits.items())
+        assert all(self.failures[node] <= limit + 1 for node, limit in self.limits.items())
         assert not report.abandoned
         assert self.sup.workers() == ()
         assert self.sup.statistics().threads == 0
