@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import signal
-import time
+from collections import Counter
 
 import pytest
 
@@ -81,21 +81,24 @@ QUICK = EscalationPolicy(Ask(0.01), Inject(0.02, every=0.01), Terminate(0.05), K
 
 
 async def campaign(kills, seed, seconds):
-    """Calls without end, while processes die and calls are stopped, cancelled and time out at random."""
+    """Calls without end, while processes die and calls are stopped, cancelled and time out at random.
+
+    It is over after so many deaths. Between them calls come to their ends, most by themselves: on a slow machine the
+    campaign takes longer, and shows the same.
+    """
     chance = random.Random(seed)
     before = files()
     async with sound(seconds) as calls, Supervisor(max_processes=3, policy=QUICK) as sup:
-        done, ends = 0, {}
+        ends = Counter()
 
         async def one(n):
             try:
                 timeout = chance.choice([None, None, 0.02])
                 value = await sup.run(f.same, (n, bytes(chance.choice([0, 300_000]))), kind="process", timeout=timeout)
                 assert value[0] == n
-                how = "returned"
+                ends["returned"] += 1
             except (WorkerDied, WorkerStopped) as error:
-                how = type(error).__name__
-            ends[how] = ends.get(how, 0) + 1
+                ends[type(error).__name__] += 1
 
         running, n, struck = set(), 0, 0
         while struck < kills:
@@ -107,7 +110,8 @@ async def campaign(kills, seed, seconds):
             processes = inside.processes(sup)
             if processes and chance.random() < 0.7:
                 process = chance.choice(processes)
-                if process.ready and not process.reaped:
+                it_is_time = ends.total() >= struck and ends["returned"] >= struck // 4
+                if it_is_time and process.ready and not process.reaped:
                     process.signal(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV]))
                     struck += 1
             elif chance.random() < 0.3 and (workers := sup.workers()):
@@ -116,23 +120,22 @@ async def campaign(kills, seed, seconds):
                 running.discard(task)
                 assert not task.cancelled()
                 task.result()
-                done += 1
         for task in running:
             await task
         assert await sup.run(int, "5", kind="process") == 5
         assert sup.workers() == ()
-        assert ends["returned"] > 0
     assert files() <= before
-    return done
+    assert ends.total() == n, "each call has come to one end"
+    assert ends["WorkerDied"] > 0
 
 
+@pytest.mark.timeout(180)
 async def test_random_deaths_under_load():
-    assert await campaign(kills=25, seed=1, seconds=20) > 25
+    await campaign(kills=25, seed=1, seconds=150)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(5))
 async def test_a_thousand_random_deaths_under_load(seed):
-    began = time.monotonic()
-    assert await campaign(kills=200, seed=seed, seconds=200) > 200
-    assert time.monotonic() - began < 200
+    await campaign(kills=200, seed=seed, seconds=800)
