@@ -82,9 +82,12 @@ class Leftovers:
 
     def __init__(self) -> None:
         self.release = threading.Event()
+        self.entered: list[int] = []
+        """The threads that have come to block."""
 
     def block(self, *_: object) -> None:
         """Blocks in C, deaf to everything, until the test is over."""
+        self.entered.append(threading.get_ident())
         while not self.release.wait(30):
             pass
 

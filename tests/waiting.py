@@ -17,6 +17,12 @@ async def until(condition, seconds=LIMIT):
     return time.monotonic() - began
 
 
+async def turns(number=10):
+    """Gives the loop some turns, in which whatever is on its way in it happens."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
 async def refused_elsewhere(*calls):
     """Calls coroutine functions on another event loop, each in a thread; returns what their RuntimeErrors say."""
     errors = []

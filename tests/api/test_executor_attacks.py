@@ -174,17 +174,18 @@ async def test_sys_exit_in_a_callback_of_a_stopped_call_does_not_end_the_loop(ev
 async def test_transitions_are_in_order_however_a_shutdown_and_submits_mix():
     for _ in range(10):
         async with Supervisor(max_threads=2) as sup:
-            seen, ex = sup.transitions(buffer=1_000_000), sup.executor()
+            seen, ex, futures = sup.transitions(buffer=1_000_000), sup.executor(), []
 
-            def submit(ex=ex):
+            def submit(ex=ex, futures=futures):
                 try:
                     while True:
-                        ex.submit(int)
+                        futures.append(ex.submit(int))
                 except SupervisorClosed:
                     pass
 
             submitting = [asyncio.ensure_future(aside(submit)) for _ in range(3)]
-            await asyncio.sleep(0.005)
+            while len(futures) < 20:
+                await asyncio.sleep(0)
         await asyncio.gather(*submitting)
         last = {}
         async for transition in seen:

@@ -93,7 +93,7 @@ async def test_the_first_cause_wins(kind, board):
         task = asyncio.create_task(sup.run(f.obey_late, board, kind=kind, timeout=0.3))
         await board.posted("asked")
         stopping = asyncio.create_task(sup.workers()[0].stop("second"))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         board.post("release")
         await stopping
         with pytest.raises(WorkerTimeout):

@@ -13,6 +13,7 @@ import pytest
 from .. import inside
 from ..inside import TURN, Inbox
 from ..stepper import Stepper
+from ..waiting import turns
 
 
 @pytest.fixture(params=[True, False], ids=["eventfd", "call_soon_threadsafe"])
@@ -98,7 +99,7 @@ async def test_what_reaches_a_closed_inbox_is_dropped(eventfd):
     inbox = Inbox(asyncio.get_running_loop(), seen.append)
     inbox.close()
     inbox.post(1)
-    await asyncio.sleep(0.01)
+    await turns()
     assert seen == []
 
 

@@ -17,6 +17,7 @@ from supervisor import (
 )
 
 from .. import inside
+from ..waiting import turns, until
 
 BRIEF = EscalationPolicy(Ask(0.05))
 
@@ -80,7 +81,7 @@ async def test_by_default_a_cancelled_call_is_not_injected(events, leftovers):
     """A client that disconnects must not have an exception thrown into a pool of a service that lives on."""
     async with Supervisor() as sup:
         task = asyncio.create_task(sup.run(leftovers.block))
-        await asyncio.sleep(0.02)
+        await until(lambda: leftovers.entered)
         task.cancel()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -103,14 +104,18 @@ async def test_abandoned_work_is_reported_not_left_behind_in_silence(leftovers):
         assert await sup.run(int, "5") == 5
 
 
-async def test_a_stop_before_the_timeout_keeps_its_meaning(entered, release):
-    async with Supervisor() as sup:
-        task = await held(sup, entered=entered, release=release, timeout=0.05)
-        stopping = asyncio.create_task(sup.workers()[0].stop())
-        await asyncio.sleep(0.1)
-        release.set()
-        await stopping
-        assert await task == "value"
+def test_a_stop_before_the_timeout_keeps_its_meaning(virtual, entered, release):
+    async def main(loop):
+        async with Supervisor(policy=EscalationPolicy(Ask(60))) as sup:
+            task = await held(sup, entered=entered, release=release, timeout=5)
+            stopping = asyncio.create_task(sup.workers()[0].stop())
+            await loop.advance(6)
+            assert not task.done()
+            release.set()
+            await stopping
+            assert await task == "value"
+
+    virtual(main)
 
 
 async def test_idle_threads_are_reused_and_grown_on_demand():
@@ -137,7 +142,8 @@ async def test_abandoned_threads_are_replaced_up_to_as_many_again(leftovers):
                 assert await sup.run(int, "5") == 5
         assert inside.threads(sup).capacity == 0
         queued = asyncio.create_task(sup.run(int, "6"))
-        await asyncio.sleep(0.05)
+        await turns()
+        assert sup.statistics().queued == 1
         assert not queued.done()
         leftovers.release.set()  # the threads come back, end, and make room
         assert await queued == 6

@@ -29,6 +29,7 @@ from supervisor import (
 )
 
 from .. import inside
+from ..waiting import turns, until
 from . import test_interrupts
 
 PATIENT = EscalationPolicy(Ask(20))
@@ -240,7 +241,7 @@ async def test_a_group_waits_for_what_its_workers_have_called():
         try:
             await asyncio.sleep(3600)
         finally:
-            await asyncio.sleep(0.05)
+            await unwind.wait()
             log.append("coroutine unwound")
 
     def leaves_a_helper(ctx):
@@ -253,17 +254,22 @@ async def test_a_group_waits_for_what_its_workers_have_called():
         threading.Thread(target=helper, daemon=True).start()
         entered.wait(LIMIT)
 
-    begun, entered = asyncio.Event(), threading.Event()
+    begun, unwind, entered = asyncio.Event(), asyncio.Event(), threading.Event()
     async with Supervisor(policy=PATIENT) as sup:
         group = sup.group("g")
         worker = await group.start(leaves_a_helper)
         await begun.wait()
         entered.set()
         await worker.wait()
+        closing = asyncio.create_task(group.shutdown())
+        await turns()
+        assert not closing.done()
         assert "coroutine unwound" not in log
-        await group.shutdown()
+        unwind.set()
+        await closing
         assert "coroutine unwound" in log
         await sup.shutdown()
+    await until(lambda: len(log) == 2)  # the helper has a thread of its own
     assert sorted(log) == ["CancelledError", "coroutine unwound"]
 
 

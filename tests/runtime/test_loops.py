@@ -17,6 +17,7 @@ import uvloop
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor, SupervisorError, WorkerTimeout
 
 from .. import inside
+from ..waiting import until
 
 
 def wait_for_stop(ctx):
@@ -144,9 +145,10 @@ def test_after_a_fork_a_used_supervisor_is_refused_and_an_unused_one_works():
 
 
 def test_a_loop_that_is_closed_before_a_worker_ends_is_left_in_peace(capfd):
-    release, ended = threading.Event(), threading.Event()
+    release, ended, entered = threading.Event(), threading.Event(), threading.Semaphore(0)
 
     def work(*_):
+        entered.release()
         release.wait(10)
         ended.set()
         raise ValueError("nobody listens")
@@ -155,7 +157,8 @@ def test_a_loop_that_is_closed_before_a_worker_ends_is_left_in_peace(capfd):
         sup = Supervisor(max_threads=1)
         await sup.start(work)
         task = asyncio.create_task(sup.run(work))
-        await asyncio.sleep(0.01)
+        for _ in range(2):
+            await until(lambda: entered.acquire(blocking=False))
         task.get_loop().call_soon(task.get_loop().stop)
         return sup, task
 
@@ -178,13 +181,19 @@ def test_a_loop_that_is_closed_before_a_worker_ends_is_left_in_peace(capfd):
 
 
 async def test_a_starved_default_executor_and_limiter_stop_nothing():
-    release = threading.Event()
+    release, entered = threading.Event(), threading.Semaphore(0)
+
+    def hog():
+        entered.release()
+        release.wait(20)
+
     loop = asyncio.get_running_loop()
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
-    hogs = [loop.run_in_executor(None, release.wait, 20) for _ in range(3)]
+    hogs = [loop.run_in_executor(None, hog) for _ in range(3)]
     anyio.to_thread.current_default_thread_limiter().total_tokens = 1
-    hogs.append(asyncio.ensure_future(anyio.to_thread.run_sync(release.wait, 20)))
-    await asyncio.sleep(0.01)
+    hogs.append(asyncio.ensure_future(anyio.to_thread.run_sync(hog)))
+    for _ in range(2):
+        await until(lambda: entered.acquire(blocking=False))
     async with Supervisor() as sup:
         await sup.start(wait_for_stop)
         assert await sup.run(int, "5") == 5

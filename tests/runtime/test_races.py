@@ -11,7 +11,7 @@ from supervisor import Supervisor, SupervisorClosed
 
 from .. import inside
 from ..stepper import Halt, Stepper
-from ..waiting import LIMIT, until
+from ..waiting import LIMIT, turns, until
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="with a tracer active, 3.11 injects nothing")
 
@@ -24,7 +24,8 @@ async def test_a_call_that_ends_while_the_shutdown_looks_for_calls_holds_it_up_n
             future = sup.executor().submit(int)
             await asyncio.to_thread(halt.stands.wait, LIMIT)
             shutting = asyncio.create_task(sup.shutdown())
-            await asyncio.sleep(0.01)
+            await until(lambda: sup.statistics().stopping)
+            await turns()
             halt.go.set()
             assert (await asyncio.wait_for(shutting, LIMIT)).clean
     assert future.result(LIMIT) == 0

@@ -24,6 +24,7 @@ from supervisor import (
 )
 
 from .. import inside
+from ..waiting import until
 
 QUICK = EscalationPolicy(Ask(0.05), Inject(0.1, every=0.02))
 
@@ -47,13 +48,13 @@ async def test_an_unused_supervisor_shuts_down():
 
 
 async def test_the_report_has_one_outcome_for_each_worker_that_had_not_ended(leftovers):
-    sup = Supervisor(policy=QUICK)
+    sup, entered = Supervisor(policy=QUICK), threading.Event()
     await (await sup.start(wait_for_stop, name="gone before")).stop()
     await sup.start(wait_for_stop, name="obeys")
     await sup.start(lambda ctx: spin(), name="spins")
     await sup.start(leftovers.block, name="stuck")
-    call = asyncio.create_task(sup.run(lambda: current_context().stop.wait(), name="call"))
-    await asyncio.sleep(0.02)
+    call = asyncio.create_task(sup.run(lambda: entered.set() or current_context().stop.wait(), name="call"))
+    await until(lambda: entered.is_set() and leftovers.entered)
     report = await sup.shutdown(reason="deploy")
     assert {outcome.worker: outcome.ended for outcome in report.outcomes} == {
         "obeys": "stopped",
@@ -75,11 +76,12 @@ async def test_it_returns_in_time_whatever_the_workers_do(leftovers, timeout):
     for _ in range(10):
         await sup.start(leftovers.block)
     calls = [asyncio.create_task(sup.run(leftovers.block)) for _ in range(100)]
-    await asyncio.sleep(0.02)
+    busy = 10 + min(32, len(calls), inside.settings(sup).max_threads)
+    await until(lambda: len(leftovers.entered) == busy)
     began = time.monotonic()
     report = await sup.shutdown(timeout=timeout)
     assert time.monotonic() - began < timeout + 0.25
-    assert len(report.abandoned) == 10 + min(32, len(calls), inside.settings(sup).max_threads)
+    assert len(report.abandoned) == busy
     assert all(isinstance(error, WorkerStopped) for error in await asyncio.gather(*calls, return_exceptions=True))
 
 
@@ -134,22 +136,17 @@ async def test_leaving_the_block_under_cancellation_still_shuts_down():
         time.sleep(0.05)
         ended.append(ctx.reason)
 
-    async def service():
+    async def service(cancel):
         async with Supervisor() as sup:
             await sup.start(work)
+            cancel()
             await asyncio.sleep(100)
 
-    for cancel in ("native", "anyio"):
-        if cancel == "native":
-            task = asyncio.create_task(service())
-            await asyncio.sleep(0.02)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        else:
-            with anyio.move_on_after(0.02) as scope:
-                await service()
-            assert scope.cancelled_caught
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(service(lambda: asyncio.current_task().cancel()))
+    with anyio.CancelScope() as scope:
+        await service(scope.cancel)
+    assert scope.cancelled_caught
     assert ended == ["shutdown", "shutdown"]
 
 
@@ -290,19 +287,20 @@ async def test_an_idle_pool_leaves_no_thread_behind():
 
 
 async def test_cancelled_calls_are_given_the_whole_ladder_by_a_shutdown():
-    unwound = []
+    entered, unwound = threading.Event(), []
 
     def work():
         try:
+            entered.set()
             spin()
         finally:
             unwound.append(True)
 
     async with Supervisor() as sup:
         task = asyncio.create_task(sup.run(work))
-        await asyncio.sleep(0.02)
+        await until(entered.is_set)
         task.cancel()
-        await asyncio.sleep(0.02)
+        await until(lambda: sup.workers()[0].state == "stopping")
         report = await sup.shutdown(timeout=0.5)
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -310,15 +308,23 @@ async def test_cancelled_calls_are_given_the_whole_ladder_by_a_shutdown():
     assert unwound == [True]
 
 
-def script(body, *, timeout=30):
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(body)], capture_output=True, text=True, timeout=timeout, check=False
-    )
-    return done, time.monotonic() - began
+BEGINS = "import asyncio, supervisor, sys, time; open(sys.argv[1], 'w').write(str(time.monotonic()))\n"
 
 
-def test_a_script_whose_worker_sleeps_for_an_hour_exits_within_its_ladder():
+@pytest.fixture
+def script(tmp_path):
+    """Runs scripts; returns what came of each, and the seconds from the end of its imports to that of its process."""
+
+    def run(body):
+        began = tmp_path / "began"
+        command = [sys.executable, "-c", BEGINS + textwrap.dedent(body), str(began)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+        return done, time.monotonic() - float(began.read_text())
+
+    return run
+
+
+def test_a_script_whose_worker_sleeps_for_an_hour_exits_within_its_ladder(script):
     done, seconds = script("""
         import asyncio, time
         from supervisor import Ask, EscalationPolicy, Inject, Supervisor
@@ -340,7 +346,7 @@ def test_a_script_whose_worker_sleeps_for_an_hour_exits_within_its_ladder():
     assert 1.0 <= seconds < 4
 
 
-def test_on_abandoned_exit_ends_the_process():
+def test_on_abandoned_exit_ends_the_process(script):
     done, _ = script("""
         import asyncio, time
         from supervisor import Ask, EscalationPolicy, Supervisor
@@ -359,7 +365,7 @@ def test_on_abandoned_exit_ends_the_process():
     assert "not reached" not in done.stdout
 
 
-def test_on_abandoned_exit_lets_a_clean_shutdown_return():
+def test_on_abandoned_exit_lets_a_clean_shutdown_return(script):
     done, _ = script("""
         import asyncio, faulthandler, time
         from supervisor import Supervisor
@@ -376,7 +382,7 @@ def test_on_abandoned_exit_lets_a_clean_shutdown_return():
     assert done.stdout == "reached\n"
 
 
-def test_the_watchdog_ends_a_process_whose_interpreter_is_held_by_c_code():
+def test_the_watchdog_ends_a_process_whose_interpreter_is_held_by_c_code(script):
     done, seconds = script("""
         import asyncio, re
         from supervisor import Ask, EscalationPolicy, Supervisor
@@ -394,7 +400,7 @@ def test_the_watchdog_ends_a_process_whose_interpreter_is_held_by_c_code():
     assert seconds < 15
 
 
-def test_a_shutdown_that_nobody_awaited_holds_nothing_up():
+def test_a_shutdown_that_nobody_awaited_holds_nothing_up(script):
     done, seconds = script("""
         import asyncio, time
         from supervisor import Supervisor

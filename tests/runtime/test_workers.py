@@ -10,6 +10,7 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped
 
 from .. import inside
+from ..waiting import until
 
 
 def wait_for_stop(ctx):
@@ -52,18 +53,19 @@ async def test_cancelling_start_climbs_the_ladder(monkeypatch):
 
 
 async def test_a_worker_that_is_stopped_before_it_was_entered_makes_start_raise(monkeypatch):
-    hold = threading.Event()
+    hold, begun = threading.Event(), threading.Event()
     original = threading.Thread.run
 
     def held_run(thread):
         if thread.name == "supervisor/slow":
+            begun.set()
             hold.wait(10)
         original(thread)
 
     monkeypatch.setattr(threading.Thread, "run", held_run)
     async with Supervisor() as sup:
         starting = asyncio.create_task(sup.start(wait_for_stop, name="slow"))
-        await asyncio.sleep(0.01)
+        await until(begun.is_set)
         await sup.workers()[0].stop()
         with pytest.raises(WorkerStopped, match="had not started"):
             await starting
@@ -89,8 +91,7 @@ async def test_a_system_without_threads_makes_start_and_run_raise(monkeypatch):
 async def test_a_stack_without_python_code_names_the_function():
     async with Supervisor(policy=EscalationPolicy(Ask(0))) as sup:
         calling = asyncio.create_task(sup.run(time.sleep, 0.2, name="w"))
-        await asyncio.sleep(0.05)
-        assert sup.stacks() == {"w": "  in sleep(), which is no Python code\n"}
+        await until(lambda: sup.stacks() == {"w": "  in sleep(), which is no Python code\n"})
         await calling
 
 

@@ -22,6 +22,7 @@ from supervisor import (
 from supervisor.testing import FakeWorkers, VirtualTime
 
 from .. import inside
+from ..waiting import turns, until
 
 LADDER = EscalationPolicy(Ask(5), Inject(2), Terminate(3), Kill(2))
 
@@ -153,8 +154,8 @@ async def test_the_late_end_of_an_abandoned_worker(sup, fake_workers, ladder_tim
     assert sup.statistics().abandoned == 1
     fake_workers.runs[0].finish("too late")
     fake_workers.runs[0].finish("even later")
-    await asyncio.sleep(0.01)
-    assert sup.statistics().abandoned == 0
+    await until(lambda: sup.statistics().abandoned == 0)
+    await turns()
     assert [event["event"] for event in events].count("worker.late_end") == 1
 
 

@@ -11,6 +11,7 @@ from supervisor import Supervisor
 from supervisor.testing import LeakCheck
 
 from .. import inside
+from ..waiting import until
 
 
 def wait_for_stop(ctx):
@@ -95,7 +96,7 @@ async def test_the_threads_of_late_calls_are_the_supervisors_own_and_the_calls_a
     calls = []
     with pytest.raises(AssertionError, match=r"- worker 'Leftovers.block-2' .*'there'") as caught, LeakCheck(grace=0):
         calls.append(asyncio.ensure_future(asyncio.to_thread(leftovers.block)))
-        await asyncio.sleep(0.01)
+        await until(lambda: leftovers.entered)
     assert "- thread" not in str(caught.value)
     leftovers.release.set()
     await calls[0]

@@ -10,6 +10,7 @@ from supervisor import Supervisor
 from ... import inside
 from ...contract import functions as f
 from . import tasks
+from .faults import look, until
 
 STATES = {
     "waiting": f.wait_for_stop,
@@ -32,9 +33,9 @@ async def main(state, board):
         else:
             task = asyncio.ensure_future(sup.run(fn, board, kind="process"))
             task.add_done_callback(asyncio.Task.exception)
-        await board.posted("entered")
+        pid = int(await board.posted("entered") or 0)
         if state == "stopped":
-            await asyncio.sleep(0.05)
+            await until(lambda: look(pid)[0] == "T")
     elif state == "starting":
         tasks_ = [asyncio.ensure_future(sup.run(tasks.pid_of, kind="process")) for _ in range(2)]
         await asyncio.sleep(0)
@@ -45,7 +46,7 @@ async def main(state, board):
             (process,) = inside.idle_processes(sup)
             os.kill(process.pid, 19)
             task = asyncio.ensure_future(sup.run(tasks.length, bytes(50_000_000), kind="process"))
-            await asyncio.sleep(0.05)
+            await until(lambda: inside.is_sending(process))
             os.kill(process.pid, 18)
             assert not task.done()
         if state == "with a forked sibling" and os.fork() == 0:

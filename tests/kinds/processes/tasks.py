@@ -404,7 +404,7 @@ async def twice(data):
 def calls_and_dies(fn, board):
     ctx = current_context()
     threading.Thread(target=ctx.call, args=(fn,), daemon=True).start()
-    time.sleep(0.01)
+    time.sleep(0.01)  # it may have been sent by then, or not
     os._exit(3)
 
 

@@ -260,8 +260,9 @@ async def test_the_stack_can_be_asked_for_by_many_threads_while_the_process_dies
             calls.append(call(sup, tasks.spins, board))
             pid = int(await board.posted("entered"))
             (worker,) = sup.workers()
-            asking = [asyncio.create_task(asyncio.to_thread(_ask_often, worker)) for _ in range(3)]
-            await asyncio.sleep(0.01)
+            answers = []
+            asking = [asyncio.create_task(asyncio.to_thread(_ask_often, worker, answers)) for _ in range(3)]
+            await until(lambda answers=answers: len(answers) >= 3)
             assert (await worker.stop()).ended == "killed", n
             assert not alive(pid)
             await asyncio.gather(*asking)
@@ -285,10 +286,10 @@ async def test_asking_where_a_process_stands_as_it_is_reaped_touches_no_file_of_
     assert asking.error is None
 
 
-def _ask_often(worker):
+def _ask_often(worker, answers):
     until = time.monotonic() + 10
     while worker.state != "ended" and time.monotonic() < until:
-        worker.stack()
+        answers.append(worker.stack())
 
 
 # ------------------------------------------------------------------------------------------------ not to be killed
