@@ -184,7 +184,7 @@ def test_with_the_standard_executor_it_hangs(program, loop):
     process = program("stock", loop)
     assert process.stdout.readline() == "leaving\n"
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(2)
+        process.wait(1)
 
 
 @pytest.mark.parametrize("loop", FACTORIES)

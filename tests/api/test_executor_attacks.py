@@ -5,6 +5,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from concurrent.futures import wait
 
@@ -95,7 +96,7 @@ def _waits(futures):
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="an injection into a tracer's own code leaves its lock taken")
 async def test_a_worker_that_is_injected_while_it_waits_for_several_futures_leaves_none_of_them_locked():
-    async with Supervisor(policy=EscalationPolicy(Ask(0), Inject(5))) as sup:
+    async with Supervisor(policy=EscalationPolicy(Ask(0), Inject(5, every=0.02))) as sup:
         futures = [sup.executor().submit(int) for _ in range(50)]
         for _ in range(20):
             assert (await (await sup.start(lambda ctx: _waits(futures))).stop()).ended == "injected"
@@ -225,6 +226,8 @@ async def test_shutdown_waits_for_each_call_that_it_did_not_refuse(sup):
             try:
                 while True:
                     futures.append(ex.submit(int))
+                    if len(futures) > 200:
+                        time.sleep(0.0001)
             except SupervisorClosed:
                 pass
 

@@ -230,7 +230,7 @@ async def test_a_silent_worker_is_stopped_by_its_ladder_and_restarted(kind, boar
 async def test_a_worker_that_beats_goes_on(kind, board):
     async with Supervisor() as sup:
         worker = await sup.start(f.beats, board, kind=kind, heartbeat=1)
-        await asyncio.wait([asyncio.create_task(worker.wait())], timeout=2.5)  # longer than it may be silent
+        await asyncio.wait([asyncio.create_task(worker.wait())], timeout=1.5)  # longer than it may be silent
         board.post("enough")
         assert (await worker.wait()).value == "enough"
     assert worker.attempt == 1

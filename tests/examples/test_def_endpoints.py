@@ -316,7 +316,7 @@ def test_without_the_recipe_it_does():
         server.send(SIGINT)
         server.until_written("^stopped: ")
         with pytest.raises(TimeoutExpired):
-            server.process.wait(2)
+            server.process.wait(1)
 
 
 def stick(server):

@@ -293,7 +293,7 @@ class Deaf:
 async def test_a_call_that_does_not_end_holds_up_no_shutdown_of_a_group(monkeypatch, shortened):
     inside.patch(monkeypatch, LEFT_GRACE=600.0)
     deaf = Deaf()
-    async with Supervisor(policy=PATIENT, shutdown_timeout=600) as sup:
+    async with Supervisor(policy=EscalationPolicy(Ask(0.4)), shutdown_timeout=600) as sup:
         group = sup.group("g")
         await group.start(lambda ctx: ctx.call(deaf))
         await deaf.entered.wait()

@@ -161,7 +161,7 @@ async def test_waiting_out_a_ladder_under_anyio_burns_no_cpu(what):
 
     sup = Supervisor(policy=EscalationPolicy(Ask(30)), shutdown_timeout=60)
     worker = None if what == "run" else await sup.start(slow_to_obey)
-    timer = threading.Timer(2.0, release.set)
+    timer = threading.Timer(1.0, release.set)
     turns = 0
 
     async def count_turns():
@@ -182,9 +182,9 @@ async def test_waiting_out_a_ladder_under_anyio_burns_no_cpu(what):
         else:
             await sup.shutdown()
     assert scope.cancelled_caught
-    assert time.monotonic() - began >= 1.9
-    assert time.process_time() - burned < 0.5, "the loop spun"
-    assert turns < 400
+    assert time.monotonic() - began >= 0.9
+    assert time.process_time() - burned < 0.25, "the loop spun"
+    assert turns < 200
     counting.cancel()
     timer.join()
     await sup.shutdown()
