@@ -189,7 +189,7 @@ WHEN_CALLS_END = Struck(
 )
 WHEN_ALARMS_RING = Struck(
     _ON_THE_LOOP,
-    frozenset("_rung feed work _carry_out conclude concluded resolve forget stop give_climb _claim".split()),
+    frozenset("_rung rung feed work _carry_out conclude concluded resolve forget stop give_climb _claim".split()),
 )
 WHEN_A_SHUTDOWN_ASKS = Struck(
     _ON_THE_LOOP,

@@ -411,7 +411,7 @@ class Supervisor:
             policy=checked_policy(policy),
             after=tuple(self._comes_after(other) for other in checked_names("after", after)),
         )
-        runtime.add_group(group, checked_name(name))
+        runtime.workers.add_group(group, checked_name(name))
         return Supervisor.__new__(Supervisor)._stand_for(self._binding, group)
 
     def executor(self, kind: Literal["thread", "process"] = "thread") -> Executor:

@@ -24,6 +24,7 @@ from .._core.ladder import (
     Starting,
     StopAsked,
     Stopping,
+    TimePassed,
     WakeAt,
     decide,
 )
@@ -161,7 +162,19 @@ class Escalation:
             run.climb.waiters.append(end)
         return end
 
-    # ------------------------------------------------------------------------------------ the time that is left
+    # ------------------------------------------------------------------------------------ time
+
+    def rung(self, run: Run) -> None:
+        """An alarm of a run has rung: it climbs on, or its time is over."""
+        if run.climb is not None:
+            self.feed(run, TimePassed())
+        elif run.expires_at is None:
+            return
+        elif self._clock() < run.expires_at:
+            if run.expires_at < math.inf:
+                self._alarms.set(run.expires_at, run)
+        else:
+            run.owner.expired(run)
 
     def extend(self, run: Run, seconds: float) -> float:
         """Grants more time on the present step. Any thread: the alarm rings too early then, which hurts nobody."""

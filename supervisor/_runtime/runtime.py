@@ -7,7 +7,6 @@ again rather than left undone: each command can be carried out twice.
 
 from __future__ import annotations
 
-import math
 import os
 import random
 from _thread import get_ident
@@ -15,7 +14,6 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from .._core.ladder import TimePassed
 from .._kinds.threads import Threads
 from .._loop.alarms import Alarms
 from .._loop.clock import clock_of
@@ -33,7 +31,7 @@ from .closing import Closing
 from .escalation import Escalation
 from .executor_calls import ExecutorCalls
 from .kinds import Kinds
-from .names import Names, full_name
+from .names import Names
 from .nodes import GroupNode, Node, WorkerNode
 from .portal import Portal
 from .rules import DEFAULT_POLICY, RuleBook
@@ -94,6 +92,16 @@ class Runtime:
         stand_in: What has given it its kinds, in place of the real ones.
     """
 
+    calls: Calls
+    executor_calls: ExecutorCalls
+    workers: Workers
+    tree: Tree
+    portal: Portal
+    escalation: Escalation
+    teardown: Teardown
+    signals: StopSignals
+    snapshot: Snapshot
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -118,6 +126,39 @@ class Runtime:
         self.rules = RuleBook(settings, default_policy, self.log)
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
         self._alarms: Alarms[Run | Node | LoopCall] = Alarms(loop, self.clock, self._rung)
+        self._next_number = count(1).__next__
+        self.kinds = Kinds(self._make_kind)
+        self.names = Names(settings.name, self._next_number, lambda: self.tree.workers, self.kinds)
+        self._chain = Chain()
+        self._wire_stops()
+        self._wire_calls()
+        self._wire_workers(partial(new_handle, self))
+        self._services = Services(
+            loop,
+            self.clock,
+            post=self._inbox.post,
+            ended=self.calls.ended,
+            settle=self.executor_calls.settle,
+            extend=self.escalation.extend,
+            remaining=self.escalation.remaining,
+            call=self.portal.carry_out,
+            begin_call=self.portal.begin,
+            callback_failed=self.calls.callback_failed,
+            forward=self.log.forward,
+        )
+        self.stand_in: StandIn | None = stand_in if like is None else like.stand_in
+        if self.stand_in is not None:
+            self.kinds.add(self.stand_in(self._services, settings.max_threads, settings.max_processes))
+        else:
+            self.kinds.add([self._make_kind("thread")])
+        if like is None:
+            self.rules.report_over_budget("thread")
+
+    def _wire_stops(self) -> None:
+        """Makes what stops a run, and what shuts a scope down."""
+        settings, loop, root = self.settings, self.loop, self.root
+        asking = Asking(loop, self.log)
+        wakeups = WakeUps(loop, self._chain, asking.is_under_way)
         self.portal = Portal(
             loop,
             self.clock,
@@ -127,9 +168,6 @@ class Runtime:
             lambda run: run.owner.deadline(run),
             self._loop_call_ended,
         )
-        self._chain = Chain()
-        asking = Asking(loop, self.log)
-        wakeups = WakeUps(loop, self._chain, asking.is_under_way)
         self.escalation = Escalation(
             loop,
             self.clock,
@@ -143,9 +181,6 @@ class Runtime:
             asks_many=asking.is_under_way,
             run_ended=self._run_ended,
         )
-        self._next_number = count(1).__next__
-        self.kinds = Kinds(self._make_kind)
-        self.names = Names(settings.name, self._next_number, lambda: self.tree.workers, self.kinds)
         self.signals = StopSignals(
             settings.name,
             loop,
@@ -180,6 +215,10 @@ class Runtime:
             wakeups=wakeups,
             budget=self.rules.budget,
         )
+
+    def _wire_calls(self) -> None:
+        """Makes the calls."""
+        settings, loop, root = self.settings, self.loop, self.root
         self.calls = Calls(
             settings.name,
             loop,
@@ -216,6 +255,10 @@ class Runtime:
             close_groups=self.teardown.close_groups,
             call_ended=self.teardown.finish_if_quiet,
         )
+
+    def _wire_workers(self, new_handle: Callable[[Run | WorkerNode], Handle]) -> None:
+        """Makes the workers, their tree, and what looks at all of it."""
+        settings, loop = self.settings, self.loop
         self.workers = Workers(
             loop,
             self.clock,
@@ -226,13 +269,14 @@ class Runtime:
             self.names,
             self.escalation,
             next_number=self._next_number,
-            new_handle=partial(new_handle, self),
+            new_handle=new_handle,
             run_ended=self.calls.ended,
             forget=self.calls.forget,
             refuse=self.teardown.refuse,
             deadline=self.teardown.deadline_of,
             note_end=self.teardown.worker_ended,
             worker_ended=self.teardown.finish_if_quiet,
+            group_added=self.teardown.add,
         )
         self.tree = self.workers.tree = self.teardown.tree = Tree(
             loop,
@@ -241,7 +285,7 @@ class Runtime:
             self.publisher,
             self.names,
             random.random,
-            root,
+            self.root,
             next_number=self._next_number,
             enlist=self.workers.enlist,
             begin_run=self.workers.begin_run,
@@ -251,33 +295,8 @@ class Runtime:
             shut_down=self.teardown.fail,
         )
         self.snapshot = Snapshot(
-            settings.name,
-            self.kinds,
-            self.tree,
-            self.escalation.abandoned,
-            self.names.exhausted,
-            partial(new_handle, self),
+            settings.name, self.kinds, self.tree, self.escalation.abandoned, self.names.exhausted, new_handle
         )
-        self._services = Services(
-            loop,
-            self.clock,
-            self._inbox.post,
-            self.calls.ended,
-            self.executor_calls.settle,
-            self.escalation.extend,
-            self.escalation.remaining,
-            self.portal.carry_out,
-            self.portal.begin,
-            self.calls.callback_failed,
-            self.log.forward,
-        )
-        self.stand_in: StandIn | None = stand_in if like is None else like.stand_in
-        if self.stand_in is not None:
-            self.kinds.add(self.stand_in(self._services, settings.max_threads, settings.max_processes))
-        else:
-            self.kinds.add([self._make_kind("thread")])
-        if like is None:
-            self.rules.report_over_budget("thread")
 
     def _make_kind(self, name: Kind) -> WorkerKind:
         settings = self.settings
@@ -317,30 +336,14 @@ class Runtime:
             self.tree.rung(item)
         elif isinstance(item, LoopCall):
             self.portal.rung(item)
-        elif item.climb is not None:
-            self.escalation.feed(item, TimePassed())
-        elif item.expires_at is None:
-            return
-        elif self.clock() < item.expires_at:
-            if item.expires_at < math.inf:
-                self._alarms.set(item.expires_at, item)
         else:
-            item.owner.expired(item)
+            self.escalation.rung(item)
 
     def _run_ended(self) -> None:
-        """Something has ended for which a shutdown may wait."""
+        """A run has ended for which a shutdown may wait."""
         self.teardown.finish_if_quiet()
 
     def _loop_call_ended(self) -> None:
+        """A worker's call to the loop has ended for which a shutdown, or the end of a group, may wait."""
         self.teardown.finish_if_quiet()
         self.teardown.close_groups()
-
-    def add_group(self, group: GroupNode, name: str) -> None:
-        """Takes in a group; its name is taken for as long as it has not ended."""
-        assert group.group is not None
-        self.teardown.refuse(group.group)
-        group.number = self._next_number()
-        group.name = full_name(group.group, name)
-        self.names.take(group.name, group)
-        self.tree.add(group)
-        self.teardown.add(group)

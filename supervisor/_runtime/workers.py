@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .._core.errors import SupervisorClosed
 from .._run.run import Run
+from .names import full_name
 from .nodes import Node, WorkerNode
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Workers:
         deadline: Returns by when a shutdown must have ended a worker, on the loop's clock.
         note_end: Is called when a worker has ended for good, before that is published.
         worker_ended: Is called after that: a shutdown may wait for it.
+        group_added: Is called when a group has its place: from here on, its end is awaited.
 
     Attributes:
         tree: Where they have their places; set by who makes it, as that one needs this.
@@ -68,6 +70,7 @@ class Workers:
         deadline: Callable[[WorkerNode], float],
         note_end: Callable[[WorkerNode], object],
         worker_ended: Callable[[], object],
+        group_added: Callable[[GroupNode], object],
     ) -> None:
         self._loop = loop
         self._clock = clock
@@ -85,6 +88,7 @@ class Workers:
         self._deadline = deadline
         self._note_end = note_end
         self._worker_ended = worker_ended
+        self._group_added = group_added
 
     # ------------------------------------------------------------------------------------ starting
 
@@ -101,6 +105,16 @@ class Workers:
             raise
         self.tree.add(node)
         self._launch(node.run, node)
+
+    def add_group(self, group: GroupNode, name: str) -> None:
+        """Takes in a group; its name is taken for as long as it has not ended."""
+        assert group.group is not None
+        self._refuse(group.group)
+        group.number = self._next_number()
+        group.name = full_name(group.group, name)
+        self._names.take(group.name, group)
+        self.tree.add(group)
+        self._group_added(group)
 
     async def until_ready(self, others: list[Node], node: WorkerNode) -> None:
         """Waits until all of what a new worker comes after are ready; raises where that can no longer come."""
