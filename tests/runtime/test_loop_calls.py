@@ -30,7 +30,7 @@ from supervisor import (
 
 from .. import inside
 from ..waiting import turns, until
-from . import test_interrupts
+from .striking import strike_everywhere
 
 PATIENT = EscalationPolicy(Ask(20))
 LIMIT = 10
@@ -478,11 +478,4 @@ async def workers_call(striker):
 
 @pytest.mark.timeout(60)
 def test_an_interrupt_at_any_line_leaves_no_call_unanswered():
-    assert not inside.WHEN_WORKERS_CALL.missing()
-    strike_at, missed, struck = 0, 0, set()
-    while missed < 2 and strike_at < 200:
-        strike_at += 1
-        striker, _ = test_interrupts.run_struck(strike_at, inside.WHEN_WORKERS_CALL, workers_call)
-        missed += striker.struck is None
-        struck.add(striker.struck)
-    assert len(struck) > 20, "the interrupts did not strike"
+    strike_everywhere(workers_call, inside.WHEN_WORKERS_CALL)
