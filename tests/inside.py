@@ -601,6 +601,18 @@ def deafen(monkeypatch, deaf, *, group_only=False):
 
 is_whole_stack = probe.is_whole
 
+_LOADED = {
+    "_core": ("errors", "values"),
+    "_kinds": (),
+    "_kinds.processes": ("remote_errors", "wire"),
+    "_kinds.processes.child": ("backend", "gate", "main", "serve"),
+    "_worker": ("context", "current", "stop_event"),
+}
+MODULES_OF_A_CHILD = {"supervisor"}.union(
+    *({f"supervisor.{folder}", *(f"supervisor.{folder}.{name}" for name in names)} for folder, names in _LOADED.items())
+)
+"""What of the library a process has loaded when it is up."""
+
 
 def stream_that_receives(receive, sock, hear):
     """A stream on the running loop, into whose buffer this function writes what comes in."""

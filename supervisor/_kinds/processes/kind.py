@@ -235,7 +235,7 @@ class Processes:
                 run.error = converted(run, value, stopping=run.climb is not None)
             except BaseException as broken:  # an error whose own code fails is still an error of this run alone
                 run.error = RemoteError(described(broken))
-        self.pool.regain(process)
+        self.pool.lost.discard(process)
         self._services.ended(run)  # before the process forgets it: an interrupt in between has all of this done again
         process.run = run.context = None
         if run.own:

@@ -39,7 +39,7 @@ class Pool:
 
     Attributes:
         every: All processes, those of workers, the spare one and those that were given up included.
-        lost: Those that were given up, while even SIGKILL has not ended them.
+        lost: Those that were given up, as even SIGKILL has not ended them, and whose runs have not ended since.
     """
 
     def __init__(
@@ -272,10 +272,6 @@ class Pool:
         self._counted.discard(process)
         if not self._retired:
             self._grow()
-
-    def regain(self, process: Process) -> None:
-        """A process has ended its run, which may have been given up."""
-        self.lost.discard(process)
 
     # -------------------------------------------------------------------------------- the end
 
