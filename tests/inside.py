@@ -594,7 +594,7 @@ def signals_sent(monkeypatch):
 
 def deafen(monkeypatch, deaf, *, group_only=False):
     """No signal reaches a process; or none that is sent to its group."""
-    monkeypatch.setattr(deaf, "_signal_group", lambda number: None)
+    monkeypatch.setattr(deaf, "_signal_group", lambda number: True)
     if not group_only:
         monkeypatch.setattr(deaf, "signal", lambda number: None)
 

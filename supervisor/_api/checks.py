@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import sys
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +30,7 @@ __all__ = [
     "checked_policy",
     "checked_restart",
     "checked_timeout",
+    "usable_cpus",
 ]
 
 NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
@@ -135,3 +137,12 @@ def checked_names(field: str, names: object) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, tuple | list):
         raise TypeError(f"{field}={names!r}: must be a tuple of names")
     return tuple(checked_name(name, field=field) for name in cast("tuple[str, ...]", names))
+
+
+def usable_cpus() -> int:
+    """Returns how many CPUs this process may use: those of its affinity, which a container may narrow."""
+    if sys.version_info >= (3, 13):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
@@ -35,6 +34,7 @@ from .checks import (
     checked_policy,
     checked_restart,
     checked_timeout,
+    usable_cpus,
 )
 from .default_executor import DefaultExecutor
 from .executors import PoolExecutor
@@ -73,9 +73,9 @@ class Supervisor:
             timeout then injects nothing: a client that disconnects must not have an exception raised inside the
             connection pool of a service that lives on.
         shutdown_timeout: Seconds within which a shutdown ends everything, 0 or more; longer ladders are shrunk.
-        max_threads: Calls that run at once, 1 or more. None: the number of CPUs + 4, at most 32. Workers of `start()`
-            have threads of their own.
-        max_processes: Calls that run in processes at once, 1 or more. None: the number of CPUs.
+        max_threads: Calls that run at once, 1 or more. None: the CPUs that this process may use + 4, at most 32.
+            Workers of `start()` have threads of their own.
+        max_processes: Calls that run in processes at once, 1 or more. None: the CPUs that it may use.
         max_tasks: Calls after which a process of the pool is replaced, 1 or more; None: never.
         max_queued: Calls of a kind that may wait beyond those, 0 or more; None: without bound.
         process_start_timeout: Seconds that a process has to come up; `math.inf` waits for ever.
@@ -133,9 +133,8 @@ class Supervisor:
             name=checked_name(name),
             policy=named if configured is None else configured.policy or named,
             shutdown_timeout=seconds if configured is None else configured.shutdown_in(seconds),
-            max_threads=checked_optional_count("max_threads", max_threads, least=1)
-            or min(32, (os.cpu_count() or 1) + 4),
-            max_processes=checked_optional_count("max_processes", max_processes, least=1) or os.cpu_count() or 1,
+            max_threads=checked_optional_count("max_threads", max_threads, least=1) or min(32, usable_cpus() + 4),
+            max_processes=checked_optional_count("max_processes", max_processes, least=1) or usable_cpus(),
             max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
             process_start_timeout=checked_seconds("process_start_timeout={!r}", process_start_timeout),
             max_queued=checked_optional_count("max_queued", max_queued, least=0),

@@ -98,8 +98,10 @@ def _flags() -> list[str]:
 
 
 def _scratch_file() -> IO[bytes]:
-    if hasattr(os, "memfd_create"):
+    try:
         return os.fdopen(os.memfd_create("supervisor"), "w+b", buffering=0)
+    except (AttributeError, OSError):  # not Linux, or denied
+        pass
     return tempfile.TemporaryFile(buffering=0)
 
 
@@ -130,5 +132,24 @@ def first_frame() -> list[Part]:
             main = {"name": spec.name}
     elif path is not None:
         main = {"path": str(Path(path).absolute())}
-    first = {"path": [str(Path(entry).absolute()) for entry in sys.path], "argv": sys.argv, "main": main}
+    first = {"path": _import_path(), "argv": sys.argv, "main": main}
     return framed(dumps((first,), 5))
+
+
+def _import_path() -> list[str]:
+    """Returns `sys.path` for a process, which may be in another folder by the time at which it imports.
+
+    What is no string is ignored by every import, and what is no file stands for an import hook.
+    """
+    entries: list[Any] = sys.path
+    return [_absolute(entry) for entry in entries if isinstance(entry, str)]
+
+
+def _absolute(entry: str) -> str:
+    if Path(entry).is_absolute():
+        return entry
+    try:
+        path = Path(entry).absolute()
+        return str(path) if path.exists() else entry
+    except OSError:  # the current folder is gone
+        return entry

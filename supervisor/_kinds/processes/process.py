@@ -150,8 +150,8 @@ class Process:
                 signal.pidfd_send_signal(self._pidfd, number)
             else:
                 os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass  # it has died
+        except (ProcessLookupError, PermissionError):
+            pass  # it has died, or this process has given up the right to
 
     def inject(self) -> None:
         self.signal(INJECT)
@@ -162,8 +162,12 @@ class Process:
         self._signal_group(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kills the process and its whole group."""
-        self._signal_group(signal.SIGKILL)
+        """Kills the process and its whole group.
+
+        Where this process has given up the right to, the kernel still does it for the lifeline's end.
+        """
+        if not self._signal_group(signal.SIGKILL):
+            self._life.close()
 
     def leave(self) -> None:
         """Lets an idle process end by itself, soon."""
@@ -172,13 +176,17 @@ class Process:
         if self._timer is None:
             self._timer = self._loop.call_later(LEAVE_TIMEOUT, self.kill)
 
-    def _signal_group(self, number: int) -> None:
+    def _signal_group(self, number: int) -> bool:
+        """Returns whether this process may do that."""
         if self.reaped:
-            return
+            return True
         try:
             os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # nobody is left in it, or only what has changed its user
+        except ProcessLookupError:
+            pass  # nobody is left in it
+        except PermissionError:
+            return False
+        return True
 
     def stack(self, *, ask: bool = True) -> str | None:
         """Returns where it stands; None where it is not ready, or no more. Any thread; see `Probe.stack`.
@@ -259,7 +267,7 @@ class Process:
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.code = os.waitstatus_to_exitcode(status) if pid else None
-            if pid == 0:  # it was killed, and the kernel takes its time
+            if pid == 0 or not _group_is_reaped(self.pid):  # they were killed, and the kernel takes its time
                 name = f"supervisor/reap-{self.pid}"
                 threading.Thread(target=_reap_later, args=(self.pid,), name=name, daemon=True).start()
         except ChildProcessError:
@@ -309,8 +317,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+def _group_is_reaped(pid: int) -> bool:
+    """Reaps what a dead worker has left in its group; only a process 1, or the like, inherits it.
+
+    The number of the group is not given out again while anything is left in it.
+    """
+    try:
+        while os.waitpid(-pid, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return True
+    return False
+
+
 def _reap_later(pid: int) -> None:
     try:
         os.waitpid(pid, 0)
     except ChildProcessError:
         pass  # somebody else has reaped it
+    try:
+        while True:
+            os.waitpid(-pid, 0)
+    except ChildProcessError:
+        pass  # nothing of this process is left in its group

@@ -33,7 +33,7 @@ DEPTH = 100
 def main() -> None:
     """Runs a worker process; its command line has the numbers of the files that it was given."""
     data, control, life, errors, stack = map(int, sys.argv[1:6])
-    for fd in (data, control, life, errors, stack):
+    for fd in (data, control, errors, stack):  # not the lifeline: it is to hold a program that takes this one's place
         os.set_inheritable(fd, False)
     _tie_to(life)
     child = Child(data, control)
@@ -67,17 +67,22 @@ def _tie_to(life: int) -> None:
         fcntl.fcntl(life, fcntl.F_SETSIG, _signal.SIGKILL)
         fcntl.fcntl(life, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([life], [], [], 0)[0]:
+    poll = select.poll()  # select() refuses numbers above 1,023, which the owner's files may have
+    poll.register(life, select.POLLIN)
+    if poll.poll(0):
         os._exit(1)  # the owner is gone already
 
 
 def _set_signals(gate: Gate, stack: int) -> None:
     """Private signals do what the owner wants; the public ones, which others send to everybody, do nothing.
 
-    They have handlers rather than being ignored: what a worker starts would inherit that.
+    They have handlers rather than being ignored: what a worker starts would inherit that. For the same reason SIGCHLD,
+    which the owner may ignore, is not ignored here: exit codes of what the worker starts would be lost.
     """
     import faulthandler  # noqa: PLC0415  # a module of C
 
+    if _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN:
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     _signal.signal(_signal.SIGINT, _nothing)
     _signal.signal(_signal.SIGTERM, _nothing)
     _signal.signal(INJECT, gate.on_signal)
