@@ -130,7 +130,7 @@ class Teardown:
             self._announce(scope)
         elif not shutdown.shorten(now, timeout) and shutdown.all_asked:
             return shutdown.closed
-        self._ask_all(scope, first=first)
+        self._ask_all(scope, now, first=first)
         return shutdown.closed
 
     def _signal_that_ends(self, scope: GroupNode) -> str:
@@ -154,9 +154,8 @@ class Teardown:
             self._log.write(logging.INFO, "supervisor.group_stopping", group=scope.name, reason=shutdown.reason)
         self._publisher.publish(ShutdownBegun(shutdown.reason, shutdown.deadline, scope.name))
 
-    def _ask_all(self, scope: GroupNode, *, first: bool) -> None:
+    def _ask_all(self, scope: GroupNode, now: float, *, first: bool) -> None:
         shutdown = scope.shutdown
-        now = self._clock()
         if scope is self._root:
             self._closing.begin(shutdown.deadline - now)
         self._portal.hasten()
