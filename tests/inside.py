@@ -17,7 +17,7 @@ from supervisor import Restart
 from supervisor._api import checks, worker
 from supervisor._api.integration import integration_of
 from supervisor._core import ladder
-from supervisor._kinds.processes import kind, launch, probe
+from supervisor._kinds.processes import kind, launch, probe, process
 from supervisor._kinds.processes.pool import Pool
 from supervisor._kinds.processes.probe import Probe
 from supervisor._kinds.processes.process import Process
@@ -91,6 +91,7 @@ CONSTANTS = {
     "JOIN_SLACK": (closing,),
     "LEFT_GRACE": (portal,),
     "LOOK_AGAIN": (portal,),
+    "LEAVE_TIMEOUT": (process,),
     "POSIX": (checks,),
     "QUIET_SLACK": (closing,),
     "REMEMBERED": (names,),
@@ -557,6 +558,25 @@ def given_up(sup):
         del abandoned[number]
 
 
+def failing_sends(process, error):
+    """Has whatever is sent to a process fail from here on."""
+    process.data._sock = _FailingSocket(process.data._sock, error)
+
+
+class _FailingSocket:
+    def __init__(self, sock, error):
+        self._sock = sock
+        self._error = error
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+    def send(self, _):
+        raise self._error
+
+    sendmsg = send
+
+
 @contextlib.contextmanager
 def launches(launched):
     """Meanwhile calls this with each process that is launched, of whichever supervisor."""
@@ -616,7 +636,7 @@ MODULES_OF_A_CHILD = {"supervisor"}.union(
 
 def stream_that_receives(receive, sock, hear):
     """A stream on the running loop, into whose buffer this function writes what comes in."""
-    made = Stream(asyncio.get_running_loop(), sock, hear)
+    made = Stream(asyncio.get_running_loop(), sock, hear, lambda error: None)
     made._receiver = Receiver(receive)
     return made
 

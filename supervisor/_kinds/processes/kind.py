@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pickle import loads
 from time import monotonic
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -214,12 +215,18 @@ class Processes:
                 worker, callback = details
                 self._log("warning", {"event": "worker.callback_blocked", "callback": callback}, worker=worker)
             case "log":
-                worker, attempt, method, event = details
+                worker, attempt, method, name, data = details
+                event = _event(name, data)
                 self._log(method, event, worker=worker, kind=self.name, attempt=attempt, pid=process.pid)
             case "logs_dropped":
                 worker, number = details
                 event = {"event": "worker.logs_dropped", "dropped": number}
                 self._log("warning", event, worker=worker, kind=self.name, pid=process.pid)
+            case "broken":
+                event = {"event": "worker.stream_failed", "reason": described(details[0])}
+                if run is not None:
+                    event["worker"] = run.name
+                self._log("error", event, kind=self.name, pid=process.pid)
             case _:
                 raise AssertionError(f"{process!r} said {what!r}")
 
@@ -247,6 +254,15 @@ class Processes:
         granted = self._services.extend(run, seconds) if run is not None and run.number == number else 0.0
         ends_at = _ends_at(run) if run is not None else math.inf
         process.control.send(message("granted", question, granted, ends_at))
+
+
+def _event(name: Any, data: bytes) -> dict[str, Any]:
+    """Returns a log event; what cannot be unpickled here is left out of it."""
+    try:
+        event: dict[str, Any] = loads(data)
+    except Exception as error:
+        return {"event": name, "unreadable": described(error)}
+    return event
 
 
 def _process_of(run: Run) -> Process:

@@ -76,9 +76,11 @@ class Pool:
 
     def submit(self, run: Run) -> None:
         """Runs a call on the next process that is free."""
-        if self._idle:
-            self._give(self._idle.pop(), run)
-            return
+        while self._idle:
+            process = self._idle.pop()
+            if not process.broken:  # else its death is about to be known
+                self._give(process, run)
+                return
         if not run.over:
             self._waiting.append(run)
             self._grow()
@@ -86,7 +88,7 @@ class Pool:
     def start(self, run: Run) -> None:
         """Runs a worker on a process of its own."""
         try:
-            process, self._spare = self._spare or self._new(), None
+            process = self._take_spare()
         except SupervisorError as error:
             self._loop.call_soon(self._fail, run, error)  # its starter waits for it by then
             return
@@ -113,7 +115,7 @@ class Pool:
             and not self._retired
         ):
             try:
-                process, self._spare = self._spare or self._new(), None
+                process = self._take_spare()
             except SupervisorError as error:
                 if not self._counted:
                     self._fail_all(error)
@@ -123,6 +125,14 @@ class Pool:
                 self._next(process)
             else:
                 starting += 1
+
+    def _take_spare(self) -> Process:
+        """Returns the spare process, or a new one; raises SupervisorError."""
+        process = self._spare
+        if process is None or process.broken:
+            process = self._new()
+        self._spare = None
+        return process
 
     def _new(self) -> Process:
         process = self._launch()
@@ -170,7 +180,8 @@ class Pool:
 
     def _next(self, process: Process) -> None:
         """Gives a process what it can do next."""
-        if process.retired or process.dying or (self._max_tasks is not None and process.tasks >= self._max_tasks):
+        used_up = process.retired or process.dying or process.broken
+        if used_up or (self._max_tasks is not None and process.tasks >= self._max_tasks):
             self._dismiss(process)
             return
         if process not in self._counted:
@@ -220,7 +231,9 @@ class Pool:
             self._spare = None
         run = process.run
         self.lost.discard(process)
-        if run is not None and process.ready:
+        if run is not None and run.over and run.climb is None:
+            pass  # it had ended when the stream failed
+        elif run is not None and process.ready:
             if process.data.unread and run.prepared is not None and run.climb is None and not self._retired:
                 self._again.append(run)  # it never began
             else:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 from pickle import loads
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +28,10 @@ __all__ = ["Keeper", "Process"]
 
 LEAVE_TIMEOUT = 1.0
 """Seconds that an idle process has to leave by itself."""
+
+
+BEGINNING = 32
+"""Bytes of a pickled message in which its name stands, which comes first."""
 
 
 class Keeper(Protocol):
@@ -61,6 +66,7 @@ class Process:
         code: Its exit code, negative for a signal; None where it lives, or where somebody else has reaped it.
         reaped: It is no more.
         dying: It is no more, but what it has said is still to be heard.
+        broken: One of its streams has failed: nothing that it says is believed any more, and it takes no calls.
         loop_calls: What its run has the loop call, by the number of the question, until it is answered.
     """
 
@@ -75,15 +81,17 @@ class Process:
         self.code: int | None = None
         self.reaped = False
         self.dying = False
+        self.broken = False
         self.loop_calls: dict[int, LoopCall] = {}
         self._killed_late = False
+        self._said = False  # that a stream has failed
         self._keeper_knows = False
         self._pidfd = -1
         first = first_frame()
         self.pid, data, control, self._life, self._errors, stack = launch()
         self._probe = Probe(self, stack, self._close_pidfd)
-        self.data = Stream(loop, data, self._hear)
-        self.control = Stream(loop, control, self._hear)
+        self.data = Stream(loop, data, self._hear_data, self._stream_failed)
+        self.control = Stream(loop, control, self._hear, self._stream_failed)
         self.data.send(first)
         self._timer: asyncio.TimerHandle | None = None
         if start_timeout < float("inf"):
@@ -93,18 +101,42 @@ class Process:
 
     # -------------------------------------------------------------------------------- what it says
 
-    def _hear(self, pickle: Part, buffers: list[memoryview]) -> None:
+    def _hear_data(self, pickle: Part, buffers: list[memoryview]) -> None:
         try:
-            what, *details = loads(pickle, buffers=buffers)
+            message = loads(pickle, buffers=buffers)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # the result of a call; nothing else can fail to load
+        except BaseException as error:
+            if b"ended" not in bytes(pickle[:BEGINNING]):
+                raise  # only the result of a call may fail to load
             self._keeper.heard(self, "unloadable", (error,))
-            return
+        else:
+            self._heard(*message)
+
+    def _hear(self, pickle: Part, _: list[memoryview]) -> None:
+        self._heard(*loads(pickle))
+
+    def _heard(self, what: str, *details: Any) -> None:
         if what == "ready":
             self._up()
         else:
-            self._keeper.heard(self, what, tuple(details))
+            self._keeper.heard(self, what, details)
+
+    def _stream_failed(self, error: BaseException | None) -> None:
+        """Ends the process, with what it carries out: it could not be stopped, nor its end be heard."""
+        before, self.broken = self.broken, True
+        if error is None:
+            if not (before or self.dying):  # it is about to die; or else a function has closed what is not its own
+                self._loop.call_later(LEAVE_TIMEOUT, self._end_if_alive)
+            return
+        if not self._said:
+            self._said = True
+            self._keeper.heard(self, "broken", (error,))
+        self.kill()
+
+    def _end_if_alive(self) -> None:
+        if not self.reaped:
+            self._stream_failed(ConnectionError("its end is closed, while it lives"))
 
     def _up(self) -> None:
         self._call_off()
@@ -113,7 +145,8 @@ class Process:
         self._errors.close()
         self._keeper.up(self)
         if text and sys.stderr is not None:
-            sys.stderr.write(text)
+            with suppress(Exception):  # of the owner's stream, not of this process's
+                sys.stderr.write(text)
 
     def _too_late(self) -> None:
         self._killed_late = True

@@ -22,46 +22,72 @@ PARTS_AT_ONCE = 512
 BYTES_A_TURN = 1 << 23
 """Bytes after which a process that goes on sending lets the loop's other users have a turn."""
 
+FRAMES_A_TURN = 256
+"""Frames after which it does so."""
+
+GONE = ConnectionError
+"""How the kernel says that the other end is closed."""
+
 
 class Stream:
     """One end of a socket pair, on the event loop: never blocks, in either direction.
+
+    A stream that has failed neither reads nor sends any more: after one byte that is wrong, no other can be believed.
+
+    Args:
+        hear: Takes a frame that has arrived.
+        failed: Is called once where the stream has failed; with None where the other end is closed, which is how that
+            of a process looks which has died, for the moment until its death is known.
 
     Attributes:
         unread: The other end has gone and had not read all that was sent; if False, it may have.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, hear: Callable[[Any, Any], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        hear: Callable[[Any, Any], None],
+        failed: Callable[[BaseException | None], None],
+    ) -> None:
         self._loop = loop
         self._sock = sock
         self._hear = hear
+        self._failed = failed
         self._receiver = Receiver(sock.recv_into)
         self._frame: Any = None
         self._out: deque[memoryview] = deque()
+        self._over = False
         self.unread = False
         sock.setblocking(False)
         loop.add_reader(sock, self.read)
 
     def send(self, parts: list[Part]) -> None:
         """Sends a frame, behind those that are still on their way."""
-        if not self._out:
-            if len(parts) == 1:
+        if self._over:
+            self.unread = True
+            return
+        waiting = bool(self._out)
+        try:
+            if not waiting and len(parts) == 1:
                 part = parts[0]
                 try:
                     sent = self._sock.send(part)
                 except BlockingIOError:
                     sent = 0
-                except OSError:
-                    self.unread = True
-                    return  # it is dying; the loop will hear of its death
                 if sent == len(part):
                     return
                 self._out.append(memoryview(part)[sent:])
             else:
                 self._out.extend(memoryview(part).cast("B") for part in parts)
-            self._loop.add_writer(self._sock, self._write)
+            if not waiting:
+                self._loop.add_writer(self._sock, self._write)
+        except Exception as error:
+            self.unread = True
+            self._end(error)
+            return
+        if not waiting:
             self._write()
-        else:
-            self._out.extend(memoryview(part).cast("B") for part in parts)
 
     def _write(self) -> None:
         out = self._out
@@ -74,26 +100,29 @@ class Stream:
                     out[0] = out[0][sent:]
         except BlockingIOError:
             return
-        except OSError:
+        except Exception as error:
             self.unread = True
-            out.clear()  # it is dying; the loop will hear of its death
+            self._end(error)
+            return
         self._loop.remove_writer(self._sock)
 
     def read(self, *, to_the_end: bool = False) -> None:
         """Takes in what has arrived: a part of it in each turn of the loop, or all there is."""
+        if self._over or self._sock.fileno() == -1:
+            return
         receiver = self._receiver
         drained = False
-        left = math.inf if to_the_end else BYTES_A_TURN
+        left, frames = (math.inf, math.inf) if to_the_end else (BYTES_A_TURN, FRAMES_A_TURN)
         try:
             while True:
                 if self._frame is None:
                     self._frame = receiver.take()
                 if self._frame is not None:
-                    try:
-                        self._hear(self._frame.pickle, self._frame.buffers)
-                    except Exception as error:
-                        context = {"message": "supervisor: a message of a worker process failed", "exception": error}
-                        self._loop.call_exception_handler(context)
+                    if frames <= 0:
+                        self._loop.call_soon(self.read)  # the socket may be empty, and then nobody else would
+                        return
+                    frames -= 1
+                    self._hear(self._frame.pickle, self._frame.buffers)
                     self._frame = None  # only now: an interrupt that struck before has it heard again
                     continue
                 if drained or left <= 0:
@@ -101,18 +130,30 @@ class Stream:
                 room = receiver.room
                 got = receiver.feed()
                 if got == 0:
-                    self._loop.remove_reader(self._sock)
+                    self._end(None)
                     return
                 drained = got < room
                 left -= got
         except BlockingIOError:
             return
-        except OSError:  # how the kernel says so
-            self.unread = True
-            self._loop.remove_reader(self._sock)
         except (KeyboardInterrupt, SystemExit):
             self._loop.call_soon(self.read)
             raise
+        except BaseException as error:
+            self.unread = self.unread or isinstance(error, GONE)
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Neither reads nor sends any more."""
+        if self._over:
+            return
+        self._over = True
+        self._frame = None
+        self._out.clear()
+        self._receiver = None  # type: ignore[assignment]  # what has arrived of a frame may be large
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._failed(None if isinstance(error, GONE) else error)
 
     def finish(self) -> None:
         """Says that no more will be sent."""

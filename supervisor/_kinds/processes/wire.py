@@ -2,10 +2,13 @@
 
 Light: the child imports it before anything else.
 
-A frame is a pickle with the large buffers that it refers to, out of band: its length, the number of buffers, their
-lengths, the pickle, the buffers. Two sockets carry frames. The *data* socket takes calls to the child and brings back
-what came of them, one at a time. The *control* socket takes stops to the child, whose own thread always listens, and
-brings back what cannot wait for the call's end.
+A frame is a pickle with the large buffers that it refers to, out of band: a mark, its length, the number of buffers,
+their lengths, the pickle, the buffers. The mark stands where a frame begins and nowhere else: a stream into which a
+function has written anything of its own is found out, and nothing that comes after it is believed.
+
+Two sockets carry frames. The *data* socket takes calls to the child and brings back what came of them, one at a time.
+The *control* socket takes stops to the child, whose own thread always listens, and brings back what cannot wait for the
+call's end.
 
 | socket | from the owner | from the child |
 |---|---|---|
@@ -31,7 +34,18 @@ if TYPE_CHECKING:
 else:
     import _signal  # the module of C
 
-__all__ = ["INJECT", "STACK", "STACK_IN_C", "TERMINATE", "Frame", "Receiver", "framed", "message", "write"]
+__all__ = [
+    "INJECT",
+    "STACK",
+    "STACK_IN_C",
+    "TERMINATE",
+    "BrokenFrame",
+    "Frame",
+    "Receiver",
+    "framed",
+    "message",
+    "write",
+]
 
 _FIRST = getattr(_signal, "SIGRTMIN", None)
 
@@ -47,10 +61,19 @@ STACK: int = _signal.SIGXCPU if _FIRST is None else _FIRST + 12
 STACK_IN_C: int = _signal.SIGXFSZ if _FIRST is None else _FIRST + 13
 """The same, for one that is in C code and does not get to answer `STACK`."""
 
-_HEADER = Struct("<QI")
+MARK = 0x53F1A2E5
+MARK_BYTES = MARK.to_bytes(4, "little")
+_HEADER = Struct("<IQI")
 HEAD = _HEADER.size
 LENGTH = 8
 CAPACITY = 1 << 16
+
+AT_ONCE = 1 << 26
+"""Bytes that are made room for because a frame says that so many will come; beyond, twice as many as have come."""
+
+
+class BrokenFrame(Exception):
+    """What has arrived is no frame."""
 
 
 class Frame:
@@ -65,7 +88,7 @@ class Frame:
 
 def framed(pickle: bytes, buffers: Sequence[memoryview] = ()) -> list[Part]:
     """Returns the parts of a frame, in order; small ones in one piece."""
-    head = _HEADER.pack(len(pickle), len(buffers))
+    head = _HEADER.pack(MARK, len(pickle), len(buffers))
     if not buffers and len(pickle) < CAPACITY:
         return [head + pickle]
     lengths = b"".join(buffer.nbytes.to_bytes(LENGTH, "little") for buffer in buffers)
@@ -87,42 +110,69 @@ def write(fd: int, parts: list[Part]) -> None:
 
 
 class Receiver:
-    """Puts frames together from a stream: small ones in a buffer that is reused, large ones in one of their own size.
+    """Puts frames together from a stream: small ones in a buffer that is reused, each part of large ones by itself.
+
+    So each buffer of a frame can live on without the others. What is stored after a copy is stored at once: an
+    interrupt finds the copy made and counted, or makes it again.
 
     Args:
         read: Reads into a buffer and returns how many bytes, 0 at the end of the stream.
     """
 
-    __slots__ = ("_buffer", "_end", "_read", "_start")
+    __slots__ = ("_at", "_buffer", "_end", "_filled", "_parts", "_read", "_sizes", "_start")
 
     def __init__(self, read: Callable[[memoryview], int]) -> None:
         self._read = read
         self._buffer = bytearray(CAPACITY)
         self._start = self._end = 0
+        self._sizes: tuple[int, ...] = ()  # of the parts of a large frame; empty between such frames
+        self._parts: list[bytearray] = []  # those of them that have begun; the last one may be shorter than it will be
+        self._at = self._filled = 0  # which of them arrives, and how much of it has
 
     def feed(self) -> int:
         """Reads once; returns how many bytes, 0 at the end of the stream."""
-        got = self._read(memoryview(self._buffer)[self._end :])
-        self._end += got
+        if self._reads_on:
+            got = self._read(memoryview(self._parts[-1])[self._filled :])
+            self._filled += got
+        else:
+            got = self._read(memoryview(self._buffer)[self._end :])
+            self._end += got
         return got
 
     @property
     def room(self) -> int:
         """How much the next read can bring."""
-        return len(self._buffer) - self._end
+        return len(self._parts[-1]) - self._filled if self._reads_on else len(self._buffer) - self._end
+
+    @property
+    def _reads_on(self) -> bool:
+        """Whether the next read goes into a part: so much is missing of it that it is not worth a copy."""
+        parts = self._parts
+        return bool(parts) and self._start == self._end and len(parts[-1]) - self._filled >= CAPACITY
 
     def take(self) -> Frame | None:
-        """Returns the next frame that is complete; None where more must be read for it."""
+        """Returns the next frame that is complete; None where more must be read for it.
+
+        Raises:
+            BrokenFrame: What has arrived is no frame.
+        """
+        if self._sizes:
+            return self._collected()
         have = self._end - self._start
         if have == 0:
             self._start = self._end = 0
             return None
+        at = self._start
         if have < HEAD:
+            begins = bytes(self._buffer[at : min(self._end, at + len(MARK_BYTES))])
+            if not MARK_BYTES.startswith(begins):
+                raise BrokenFrame("what has arrived is no frame")
             self._make_room(HEAD)
             return None
-        at = self._start
-        size, count = _HEADER.unpack_from(self._buffer, at)
-        if not count and HEAD + size <= have and len(self._buffer) <= CAPACITY:  # nearly all are like this
+        mark, size, count = _HEADER.unpack_from(self._buffer, at)
+        if mark != MARK:
+            raise BrokenFrame("what has arrived is no frame")
+        if not count and HEAD + size <= have:  # nearly all are like this
             at += HEAD
             self._start = at + size
             return Frame(self._buffer[at : at + size], [])
@@ -131,38 +181,49 @@ class Receiver:
             self._make_room(head)
             return None
         lengths = unpack_from(f"<{count}Q", self._buffer, at + HEAD) if count else ()
-        total = head + size + sum(lengths)
-        if have < total:
-            self._make_room(total)
-            return None
-        self._start += total
-        if len(self._buffer) <= CAPACITY:
-            # A copy: the buffer will be reused, and what unpickles from it may be written to.
-            view = memoryview(self._buffer[at + head : at + total])
-        else:
-            view = memoryview(self._buffer)[at + head : at + total]
+        self._parts, self._at, self._filled = [], 0, 0
+        self._sizes, self._start = (size, *lengths), at + head
+        if len(self._buffer) > CAPACITY:
             self._renew()
-        buffers: list[memoryview] = []
-        position = size
-        for length in lengths:
-            buffers.append(view[position : position + length])
-            position += length
-        return Frame(view[:size], buffers)
+        return self._collected()
+
+    def _collected(self) -> Frame | None:
+        """Goes on with a large frame; returns it once it is complete."""
+        sizes, parts = self._sizes, self._parts
+        while True:
+            at, filled = self._at, self._filled
+            size = sizes[at]
+            if len(parts) == at:
+                parts.append(bytearray(min(size, AT_ONCE)))
+            part = parts[at]
+            if filled == len(part) < size:
+                part.extend(bytes(min(size, 2 * filled) - filled))
+            if got := min(self._end - self._start, len(part) - filled):
+                part[filled : filled + got] = memoryview(self._buffer)[self._start : self._start + got]
+                self._filled, self._start = filled + got, self._start + got
+            elif filled < size:
+                self._start = self._end = 0
+                return None
+            elif at + 1 < len(sizes):
+                self._at, self._filled = at + 1, 0
+            else:
+                break
+        frame = Frame(parts[0], [memoryview(part) for part in parts[1:]])
+        self._sizes, self._parts = (), []
+        return frame
 
     def _make_room(self, total: int) -> None:
-        """Sees to it that a frame of this size fits behind what is there of it."""
+        """Sees to it that what is still to come of a frame's head fits behind what is there of it."""
         if self._start + total <= len(self._buffer):
             return
-        old, have = memoryview(self._buffer)[self._start : self._end], self._end - self._start
-        if total > len(self._buffer):
-            self._buffer = bytearray(total)
-            self._buffer[:have] = old
-        else:
-            self._buffer[:have] = bytes(old)
+        old, have = bytes(memoryview(self._buffer)[self._start : self._end]), self._end - self._start
+        if total > len(self._buffer) and have >= len(self._buffer) // 2:
+            self._buffer = bytearray(min(total, 2 * len(self._buffer)))
+        self._buffer[:have] = old
         self._start, self._end = 0, have
 
     def _renew(self) -> None:
-        """The large buffer belongs to the frame now; what came after the frame moves on."""
+        """The head of many buffers has been read: what came after it moves on into a small buffer again."""
         rest = self._buffer[self._start : self._end]
         self._buffer = bytearray(max(CAPACITY, len(rest)))
         self._buffer[: len(rest)] = rest

@@ -420,3 +420,28 @@ def leaves_a_caller(fn, board):
 
     threading.Thread(target=late, daemon=True).start()
     return "left"
+
+
+def writes_into_its_socket(which, name, how, board):
+    """A function that writes into a file that is not its own, and then waits, returns, or leaves the process."""
+    from ... import inside_child
+
+    os.write(inside_child.socket_of_this_process(which), inside_child.broken_frames()[name])
+    note(board)
+    if how == "leave":
+        os._exit(0)
+    if how == "wait":
+        time.sleep(60)
+
+
+def closes_its_socket(which, board):
+    from ... import inside_child
+
+    os.close(inside_child.socket_of_this_process(which))
+    note(board)
+    time.sleep(60)
+
+
+def returns_beyond(limit):
+    """More than its owner has memory for."""
+    return b"x" * limit

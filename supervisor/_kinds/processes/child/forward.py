@@ -116,10 +116,10 @@ class Forwarder:
 def _packed(worker: str, attempt: int, method: str, event: dict[str, Any]) -> list[Any]:
     """Returns an event as a frame: a value that cannot be pickled is sent as its `repr`."""
     try:
-        return message("log", worker, attempt, method, event)
+        data = dumps(event, 5)
     except Exception:
-        event = {key: value if _picklable(value) else repr(value) for key, value in event.items()}
-        return message("log", worker, attempt, method, event)
+        data = dumps({key: value if _picklable(value) else repr(value) for key, value in event.items()}, 5)
+    return message("log", worker, attempt, method, str(event.get("event", "")), data)
 
 
 def _picklable(value: object) -> bool:

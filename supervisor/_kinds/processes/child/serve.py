@@ -123,7 +123,8 @@ class Child:
             return subscriber()
         except BaseException as error:
             event = {"event": "supervisor.listener_failed", "listener": name_of(subscriber)}
-            self.say("log", name, attempt, "error", {**event, "exc_info": RemoteError(traced(error, FOLDER))})
+            data = dumps({**event, "exc_info": RemoteError(traced(error, FOLDER))}, 5)
+            self.say("log", name, attempt, "error", event["event"], data)
             return None
 
     def _unpickled(self, data: Any, buffers: Any = ()) -> Any:
