@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from pickle import dumps
@@ -17,7 +18,7 @@ from .wire import framed
 if TYPE_CHECKING:
     from .wire import Part
 
-__all__ = ["Launched", "first_frame", "launch"]
+__all__ = ["Launched", "first_frame", "launch", "no_forks"]
 
 C = TypeVar("C", socket.socket, IO[bytes])
 
@@ -32,6 +33,14 @@ BOOT = (
     "__import__('supervisor._kinds.processes.child.main', fromlist=('main',)).main()"
 )
 """Leaves no name behind: functions of the owner's main module are looked for in this one first."""
+
+
+no_forks = threading.RLock()
+"""Held while a process is launched, and by whoever forks: no copy of this process gets files that it does not know of.
+
+Such a copy would keep the process alive without its owner, by the lifeline, and would hold the event loop up while it
+lives, by the pipe with which `subprocess` waits for the new program. Reentrant: a signal handler may fork.
+"""
 
 
 class Launched(NamedTuple):
@@ -153,3 +162,11 @@ def _absolute(entry: str) -> str:
         return str(path) if path.exists() else entry
     except OSError:  # the current folder is gone
         return entry
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=no_forks.acquire,
+        after_in_parent=no_forks.release,
+        after_in_child=no_forks._at_fork_reinit,  # type: ignore[attr-defined]
+    )

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pickle import loads
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .launch import first_frame, launch
+from .launch import first_frame, launch, no_forks
 from .probe import Probe, kernels_view
 from .stream import Stream
 from .wire import INJECT, TERMINATE
@@ -87,15 +87,20 @@ class Process:
         self._said = False  # that a stream has failed
         self._keeper_knows = False
         self._pidfd = -1
-        first = first_frame()
-        self.pid, data, control, self._life, self._errors, stack = launch()
-        self._probe = Probe(self, stack, self._close_pidfd)
-        self.data = Stream(loop, data, self._hear_data, self._stream_failed)
-        self.control = Stream(loop, control, self._hear, self._stream_failed)
-        self.data.send(first)
         self._timer: asyncio.TimerHandle | None = None
+        first = first_frame()
+        with no_forks:
+            self._launch()
+        self.data.send(first)
         if start_timeout < float("inf"):
             self._timer = loop.call_later(start_timeout, self._too_late)
+
+    def _launch(self) -> None:
+        """Launches it; a copy of its owner, made by a fork, knows what to close from here on."""
+        self.pid, data, control, self._life, self._errors, stack = launch()
+        self._probe = Probe(self, stack, self._close_pidfd)
+        self.data = Stream(self._loop, data, self._hear_data, self._stream_failed)
+        self.control = Stream(self._loop, control, self._hear, self._stream_failed)
         self._watch()
         _alive.add(self)
 
@@ -326,6 +331,7 @@ class Process:
         self.reaped = True
         self.data.close_fd()
         self.control.close_fd()
+        self._errors.close()
         self._close_files()
 
     def __del__(self) -> None:
@@ -342,8 +348,7 @@ _alive: weakref.WeakSet[Process] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for process in _alive:
-        if not process.reaped:
-            process.forked()
+        process.forked()
 
 
 if hasattr(os, "register_at_fork"):
