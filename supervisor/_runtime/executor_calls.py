@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _thread import RLock, get_ident
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,8 @@ class ExecutorCalls:
         scope = scope or self._root
         if scope is not self._root or self._shutdown.begun:
             self._refuse(scope)
-        run = Run(self._calls, kind, scope, self._next_number(), fn, args, self._clock(), future=future)
+        context, now = copy_context(), self._clock()
+        run = Run(self._calls, kind, scope, self._next_number(), fn, args, context, now, future, None, None)
         future.run, future.calls = run, self
         run.no_inject_on_cancel = no_inject_on_cancel
         on_threads = kind.own_threads

@@ -143,7 +143,6 @@ class Workers:
             node.waiters.pop(change, None)  # it is still there where this was cancelled
 
     def _make_run(self, node: WorkerNode, number: int) -> Run:
-        now = self._clock()
         run = Run(
             self,
             node.kind,
@@ -151,13 +150,15 @@ class Workers:
             number,
             node.fn,
             node.args,
-            now,
-            name=node.name,
-            policy=node.policy,
-            context=node.context.copy(),
-            node=node,
-            attempt=node.attempt,
+            node.context.copy(),
+            self._clock(),
+            None,
+            node.name,
+            node.policy,
         )
+        run.node = node
+        run.own = run.watched = True
+        run.attempt = node.attempt
         run.worker = node.worker
         run.entry = self._loop.create_future()
         return run
