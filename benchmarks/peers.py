@@ -72,9 +72,7 @@ def noop() -> None:
 
 def view_of(sup: Supervisor) -> LoopView:
     """Returns what `sup.run` gives its calls to."""
-    sup._binding.bind()
-    assert sup._view is not None
-    return sup._view
+    return sup._view_of("thread")
 
 
 class Floor:
