@@ -18,7 +18,7 @@ from supervisor import (
 )
 
 from .. import inside
-from .test_groups import LIMIT, NO_PATIENCE, PATIENT, QUICK, Failing, named, until, wait
+from .test_groups import LADDER, LIMIT, NO_PATIENCE, PATIENT, Failing, named, until, wait
 
 
 async def hear(events, name, **fields):
@@ -56,7 +56,7 @@ async def test_who_is_abandoned_by_a_restart_of_the_group_exhausts_it(leftovers,
 
 @pytest.mark.parametrize("name", [None, "helper"])
 async def test_who_was_started_anew_by_hand_comes_back_once(name):
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing, helpers = Failing(), []
 
         def helper(ctx):
@@ -82,7 +82,7 @@ async def test_who_was_started_anew_by_hand_comes_back_once(name):
 
 
 async def test_a_replacement_that_was_stopped_by_hand_stays_away():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         feeds = sup.group("feeds", strategy="one_for_all")
         await feeds.start(wait, name="helper")
@@ -99,7 +99,7 @@ async def test_a_replacement_that_was_stopped_by_hand_stays_away():
 
 
 async def test_a_start_that_waits_for_a_group_ends_with_the_shutdown():
-    sup = Supervisor(policy=QUICK)
+    sup = Supervisor(policy=LADDER)
     failing = Failing()
     feeds = sup.group("feeds", restart=Restart("always", backoff=600, max_backoff=600))
     await feeds.start(failing, name="a", restart=NO_PATIENCE)
@@ -125,7 +125,7 @@ async def test_a_start_after_others_is_refused_at_once_while_the_supervisor_shut
 
 
 async def test_a_taken_name_is_refused_before_the_wait_for_others():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         await sup.start(wait, name="web")
         db = asyncio.ensure_future(sup.start(wait, name="db", ready_timeout=LIMIT))
         await until(lambda: named(sup, "db") is not None)
@@ -138,7 +138,7 @@ async def test_a_taken_name_is_refused_before_the_wait_for_others():
 
 
 async def test_what_a_group_came_after_and_is_gone_holds_none_of_its_workers_up():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         db = await sup.start(wait, name="db")
         feeds = sup.group("feeds", after=("db",))
         await db.stop()
@@ -146,7 +146,7 @@ async def test_what_a_group_came_after_and_is_gone_holds_none_of_its_workers_up(
 
 
 async def test_a_group_that_was_given_up_is_closed_once_its_last_call_has_ended():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing, entered, release = Failing(), threading.Event(), threading.Event()
 
         def call():
@@ -177,14 +177,14 @@ async def test_a_restart_returns_though_the_new_run_has_ended_already(ready_time
             ctx.stop.wait(LIMIT)
 
     slowly = Restart("always", backoff=600, max_backoff=600)
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         worker = await sup.start(quick, restart=slowly, ready_timeout=ready_timeout)
         await asyncio.wait_for(worker.restart(), LIMIT)
         assert worker.attempt == 2
 
 
 async def test_a_sibling_that_fails_does_not_end_a_start_that_waits_for_readiness():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing, entered = Failing(), []
 
         def slow(ctx):
@@ -202,7 +202,7 @@ async def test_a_sibling_that_fails_does_not_end_a_start_that_waits_for_readines
 
 
 async def test_waits_that_were_cancelled_leave_nothing_behind():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         feeds = sup.group("feeds")
         await feeds.start(wait)
         starting = asyncio.ensure_future(feeds.start(wait, name="slow", ready_timeout=LIMIT))
@@ -226,7 +226,7 @@ async def test_restarts_by_hand_leave_neither_runs_nor_alarms_behind():
         ctx.ready()
         ctx.stop.wait(LIMIT)
 
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         worker = await sup.start(ready, ready_timeout=3600, heartbeat=3600)
         for _ in range(600):
             await worker.restart()
@@ -238,7 +238,7 @@ async def test_restarts_by_hand_leave_neither_runs_nor_alarms_behind():
 
 
 async def test_the_executor_of_a_group_is_the_groups():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         feeds = sup.group("feeds")
         executor, entered, release = feeds.executor(), threading.Event(), threading.Event()
 
@@ -269,7 +269,7 @@ async def test_an_executors_call_that_ends_by_itself_closes_its_group():
 
 
 async def test_a_group_with_the_name_of_one_that_has_ended_is_another_one():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         old = sup.group("feeds")
         heard = old.transitions()
         signalled = asyncio.ensure_future(old.wait_for_signal())
@@ -284,7 +284,7 @@ async def test_a_group_with_the_name_of_one_that_has_ended_is_another_one():
 
 
 async def test_the_report_of_a_group_that_is_stopped_in_its_pause_is_empty():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         feeds = sup.group("feeds", restart=Restart("always", backoff=600, max_backoff=600))
         await feeds.start(wait, name="b")
@@ -295,7 +295,7 @@ async def test_the_report_of_a_group_that_is_stopped_in_its_pause_is_empty():
 
 
 async def test_a_group_that_is_never_restarted_says_that_it_is_given_up(events):
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         feeds = sup.group("feeds", restart=Restart("never"))
         await feeds.start(wait, name="b")
@@ -344,7 +344,7 @@ def test_an_order_may_be_as_long_as_it_likes():
 
 
 async def test_a_start_that_waits_for_one_that_is_stopped_says_so():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         db = asyncio.ensure_future(sup.start(wait, name="db", ready_timeout=LIMIT))
         await until(lambda: named(sup, "db") is not None)
         web = asyncio.ensure_future(sup.start(wait, after=("db",)))

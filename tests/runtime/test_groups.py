@@ -19,7 +19,7 @@ from supervisor import (
 
 from ..waiting import until
 
-QUICK = EscalationPolicy(Ask(0.05), Inject(2))
+LADDER = EscalationPolicy(Ask(5), Inject(2))  # who obeys has all the time it needs, on any machine
 NO_PATIENCE = Restart("failure", max_restarts=0)
 PATIENT = Restart("always", backoff=0, max_restarts=3)
 LIMIT = 20
@@ -63,7 +63,7 @@ def named(sup, name):
 
 
 async def test_a_group_is_a_supervisor_whose_workers_bear_its_name(events):
-    async with Supervisor("app", policy=QUICK) as sup:
+    async with Supervisor("app", policy=LADDER) as sup:
         feeds = sup.group("feeds")
         assert isinstance(feeds, Supervisor)
         fast = feeds.group("fast")
@@ -103,7 +103,7 @@ async def test_a_name_is_taken_once():
 
 
 async def test_transitions_of_a_group_are_its_own():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         feeds = sup.group("feeds")
         seen = feeds.transitions()
         await sup.run(int)
@@ -133,7 +133,7 @@ async def test_a_policy_of_a_group_holds_for_its_workers_and_calls():
 
 
 async def test_a_worker_that_is_given_up_has_its_group_begin_anew_with_all_it_consisted_of():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         feeds = sup.group("feeds", restart=PATIENT)
         outside = await sup.start(wait, name="outside")
@@ -151,7 +151,7 @@ async def test_a_worker_that_is_given_up_has_its_group_begin_anew_with_all_it_co
 
 
 async def test_a_group_that_fails_too_often_is_given_up_and_the_others_go_on(events):
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         feeds = sup.group("feeds", restart=Restart("always", backoff=0, max_restarts=2))
         outside = await sup.start(wait, name="outside")
@@ -172,7 +172,7 @@ async def test_a_group_that_fails_too_often_is_given_up_and_the_others_go_on(eve
 async def test_escalation_climbs_from_group_to_group_to_the_root():
     failing = Failing()
     with pytest.raises(RestartLimitExceeded, match="'outer'") as caught:
-        async with Supervisor(policy=QUICK, on_exhausted="escalate") as sup:
+        async with Supervisor(policy=LADDER, on_exhausted="escalate") as sup:
             outer = sup.group("outer", restart=Restart("always", max_restarts=0))
             inner = outer.group("inner", restart=Restart("always", max_restarts=0))
             await inner.start(failing, name="a", restart=NO_PATIENCE)
@@ -186,7 +186,7 @@ async def test_escalation_climbs_from_group_to_group_to_the_root():
 
 
 async def test_a_nested_group_that_fails_is_started_again_with_its_own_groups():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         outer = sup.group("outer", restart=PATIENT)
         inner = outer.group("inner", restart=Restart("always", max_restarts=0))
@@ -199,7 +199,7 @@ async def test_a_nested_group_that_fails_is_started_again_with_its_own_groups():
 
 
 async def test_members_that_wait_for_their_turn_can_be_seen_from_any_thread():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing, slow = Failing(), threading.Event()
 
         def first(ctx):
@@ -232,7 +232,7 @@ async def test_members_that_wait_for_their_turn_can_be_seen_from_any_thread():
 
 
 async def test_give_up_in_a_group_ends_that_worker_alone():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         feeds = sup.group("feeds", on_exhausted="give_up")
         a = await feeds.start(failing, name="a", restart=NO_PATIENCE)
@@ -243,7 +243,7 @@ async def test_give_up_in_a_group_ends_that_worker_alone():
 
 
 async def test_a_strategy_of_a_group_stays_in_it():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         feeds = sup.group("feeds", strategy="one_for_all")
         outside = await sup.start(wait, name="outside")
@@ -255,7 +255,7 @@ async def test_a_strategy_of_a_group_stays_in_it():
 
 
 async def test_one_for_all_above_restarts_a_group_as_a_whole():
-    async with Supervisor(policy=QUICK, strategy="one_for_all") as sup:
+    async with Supervisor(policy=LADDER, strategy="one_for_all") as sup:
         failing = Failing()
         feeds = sup.group("feeds")
         inside = await feeds.start(wait, name="inside")
@@ -267,7 +267,7 @@ async def test_one_for_all_above_restarts_a_group_as_a_whole():
 
 
 async def test_a_worker_that_was_stopped_by_hand_does_not_come_back_with_its_group():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         feeds = sup.group("feeds", restart=PATIENT)
         await feeds.start(failing, name="a", restart=NO_PATIENCE)
@@ -284,7 +284,7 @@ async def test_a_worker_that_was_stopped_by_hand_does_not_come_back_with_its_gro
 
 
 async def test_a_groups_shutdown_ends_its_own_alone_and_reports_them():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         outside = await sup.start(wait, name="outside")
         async with sup.group("feeds") as feeds:
             await feeds.start(wait, name="a")
@@ -360,7 +360,7 @@ async def test_a_groups_shutdown_shortens_that_of_the_supervisor_for_its_own(lef
 
 
 async def test_a_shutdown_of_the_supervisor_ends_its_groups_and_whoever_waits_for_them():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         feeds = sup.group("feeds")
         await feeds.start(wait, name="a")
         waiting = asyncio.ensure_future(feeds.wait_closed())
@@ -370,7 +370,7 @@ async def test_a_shutdown_of_the_supervisor_ends_its_groups_and_whoever_waits_fo
 
 
 async def test_request_shutdown_of_a_group_from_a_thread():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         feeds = sup.group("feeds")
         worker = await feeds.start(wait, name="a")
         await asyncio.to_thread(feeds.request_shutdown, "enough")
@@ -379,7 +379,7 @@ async def test_request_shutdown_of_a_group_from_a_thread():
 
 
 async def test_a_shutdown_beats_a_group_that_is_about_to_begin_anew():
-    async with Supervisor(policy=QUICK, shutdown_timeout=5) as sup:
+    async with Supervisor(policy=LADDER, shutdown_timeout=5) as sup:
         failing = Failing()
         feeds = sup.group("feeds", restart=Restart("always", backoff=600, max_backoff=600))
         await feeds.start(failing, name="a", restart=NO_PATIENCE)
@@ -390,7 +390,7 @@ async def test_a_shutdown_beats_a_group_that_is_about_to_begin_anew():
 
 
 async def test_a_groups_own_shutdown_beats_its_restart():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         feeds = sup.group("feeds", restart=Restart("always", backoff=600, max_backoff=600))
         await feeds.start(failing, name="a", restart=NO_PATIENCE)
@@ -435,7 +435,7 @@ async def test_within_a_group_its_own_shutdown_keeps_the_order():
 
 
 async def test_the_order_survives_a_restart_of_the_group():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         order = []
         feeds = sup.group("feeds", restart=PATIENT)
@@ -461,7 +461,7 @@ async def test_the_order_survives_a_restart_of_the_group():
 @pytest.mark.parametrize("what", ["empty", "in between", "nested", "backing off"])
 async def test_a_group_without_workers_holds_up_nobody_who_must_end_after_it(what):
     failing = Failing()
-    async with Supervisor(policy=QUICK, shutdown_timeout=LIMIT) as sup:
+    async with Supervisor(policy=LADDER, shutdown_timeout=LIMIT) as sup:
         await sup.start(wait, name="db")
         feeds = sup.group("feeds", after=("db",), restart=Restart("always", backoff=600, max_backoff=600))
         if what == "in between":
@@ -501,7 +501,7 @@ def fail(ctx):
 
 async def test_a_group_comes_up_though_one_fails_on_the_way():
     work, runs = second_time(be_ready, fail)
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         feeds = sup.group("feeds", restart=PATIENT)
         await feeds.start(failing, name="a", restart=NO_PATIENCE)
@@ -513,7 +513,7 @@ async def test_a_group_comes_up_though_one_fails_on_the_way():
 
 async def test_a_worker_that_is_restarted_by_hand_on_its_way_up_comes_up():
     work, runs = second_time(be_ready, wait)
-    async with Supervisor(policy=QUICK, strategy="one_for_all") as sup:
+    async with Supervisor(policy=LADDER, strategy="one_for_all") as sup:
         failing = Failing()
         await sup.start(failing, name="a", restart=PATIENT)
         b = await sup.start(work, name="b", restart=PATIENT, ready_timeout=LIMIT)
@@ -526,7 +526,7 @@ async def test_a_worker_that_is_restarted_by_hand_on_its_way_up_comes_up():
 
 async def test_who_has_never_become_ready_does_not_come_back_with_its_group():
     entered = []
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
         feeds = sup.group("feeds", restart=PATIENT)
         await feeds.start(failing, name="a", restart=NO_PATIENCE)
@@ -559,7 +559,7 @@ async def test_a_group_that_is_being_shut_down_does_not_come_back_with_the_one_a
 
 
 async def test_who_takes_the_place_of_one_that_was_given_up_comes_back_with_the_group():
-    async with Supervisor(policy=QUICK, strategy="one_for_all") as sup:
+    async with Supervisor(policy=LADDER, strategy="one_for_all") as sup:
         failing = Failing()
         feeds = sup.group("feeds", on_exhausted="give_up")
         old = await feeds.start(failing, name="x", restart=NO_PATIENCE)

@@ -7,7 +7,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Restart, RestartLimitExceeded, Supervisor
 
-QUICK = EscalationPolicy(Ask(0.05), Inject(2))
+LADDER = EscalationPolicy(Ask(5), Inject(2))  # who obeys has all the time it needs, on any machine
 AT_ONCE = Restart("failure", backoff=0, max_restarts=3)
 
 
@@ -49,7 +49,7 @@ async def attempts(workers, *wanted):
 
 
 async def test_one_for_one_leaves_the_others_alone():
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         crew = Crew()
         workers = await crew.start(sup, "abc")
         idents = [worker.ident for worker in workers]
@@ -60,7 +60,7 @@ async def test_one_for_one_leaves_the_others_alone():
 
 
 async def test_one_for_all_stops_all_and_starts_them_in_order():
-    async with Supervisor(policy=QUICK, strategy="one_for_all") as sup:
+    async with Supervisor(policy=LADDER, strategy="one_for_all") as sup:
         crew = Crew()
         workers = await crew.start(sup, "abc")
         await crew.has("a up", "b up", "c up")
@@ -73,7 +73,7 @@ async def test_one_for_all_stops_all_and_starts_them_in_order():
 
 
 async def test_rest_for_one_leaves_the_earlier_ones_alone():
-    async with Supervisor(policy=QUICK, strategy="rest_for_one") as sup:
+    async with Supervisor(policy=LADDER, strategy="rest_for_one") as sup:
         crew = Crew()
         workers = await crew.start(sup, "abc")
         await crew.has("a up", "b up", "c up")
@@ -84,7 +84,7 @@ async def test_rest_for_one_leaves_the_earlier_ones_alone():
 
 
 async def test_a_worker_without_restart_ends_with_the_others_and_is_not_revived():
-    async with Supervisor(policy=QUICK, strategy="one_for_all") as sup:
+    async with Supervisor(policy=LADDER, strategy="one_for_all") as sup:
         crew = Crew()
         (once,) = await crew.start(sup, ["once"], restart=None)
         workers = await crew.start(sup, "ab")
@@ -96,7 +96,7 @@ async def test_a_worker_without_restart_ends_with_the_others_and_is_not_revived(
 
 
 async def test_a_sibling_that_fails_on_the_way_up_begins_it_again_and_counts():
-    async with Supervisor(policy=QUICK, strategy="one_for_all", on_exhausted="give_up") as sup:
+    async with Supervisor(policy=LADDER, strategy="one_for_all", on_exhausted="give_up") as sup:
         crew = Crew()
         broken = threading.Event()
 
@@ -121,7 +121,7 @@ async def test_a_sibling_that_fails_on_the_way_up_begins_it_again_and_counts():
 async def test_escalation_shuts_the_supervisor_down_and_leaving_the_block_raises(strategy):
     crew = Crew()
     with pytest.raises(RestartLimitExceeded, match="'b'") as caught:
-        async with Supervisor(policy=QUICK, strategy=strategy, on_exhausted="escalate") as sup:
+        async with Supervisor(policy=LADDER, strategy=strategy, on_exhausted="escalate") as sup:
             a, b = await crew.start(sup, "ab", restart=Restart("failure", max_restarts=0))
             await crew.has("a up", "b up")
             crew.fail["b"].set()
@@ -134,7 +134,7 @@ async def test_escalation_shuts_the_supervisor_down_and_leaving_the_block_raises
 async def test_the_bodys_own_error_goes_first_and_has_a_note():
     crew = Crew()
     with pytest.raises(KeyError) as caught:
-        async with Supervisor(policy=QUICK, on_exhausted="escalate") as sup:
+        async with Supervisor(policy=LADDER, on_exhausted="escalate") as sup:
             await crew.start(sup, "a", restart=Restart("failure", max_restarts=0))
             await crew.has("a up")
             crew.fail["a"].set()
@@ -145,7 +145,7 @@ async def test_the_bodys_own_error_goes_first_and_has_a_note():
 
 async def test_giving_up_ends_that_worker_alone():
     crew = Crew()
-    async with Supervisor(policy=QUICK) as sup:
+    async with Supervisor(policy=LADDER) as sup:
         _, b = await crew.start(sup, "ab", restart=Restart("failure", max_restarts=0))
         await crew.has("a up", "b up")
         crew.fail["b"].set()
