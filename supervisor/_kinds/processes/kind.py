@@ -17,6 +17,7 @@ from .pickling import pickled_call
 from .pool import Pool
 from .process import Process
 from .remote_errors import set_cause
+from .surroundings import surroundings
 from .wire import message
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Processes:
         self.pool = Pool(supervisor, services, self._launch, max_processes=max_processes, max_tasks=max_tasks)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         self._loop_calls = LoopCalls(services)
+        self._surroundings = surroundings()
         self._asking_since = self._asked = 0.0
 
     @property
@@ -83,13 +85,18 @@ class Processes:
     # -------------------------------------------------------------------------------- starting a run
 
     def prepare(self, run: Run) -> None:
-        """Pickles a run, and lets go of what it was given.
+        """Pickles a run, lets go of what it was given, and notes in which state this process is at the moment.
 
         Raises:
             TypeError: It cannot be sent to a process.
         """
         own = run.own if run.watched else None
-        run.prepared = pickled_call(run.number, run.name, run.attempt, own, run.fn, run.args, run.before_call)
+        call = pickled_call(run.number, run.name, run.attempt, own, run.fn, run.args, run.before_call)
+        if run.own:
+            now = surroundings(umask=True)
+        else:
+            now = self._surroundings = surroundings(self._surroundings)
+        run.prepared = now, call
         run.args = ()
 
     def launch(self, run: Run) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from pickle import dumps
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from .surroundings import import_path
 from .wire import framed
 
 if TYPE_CHECKING:
@@ -141,27 +142,8 @@ def first_frame() -> list[Part]:
             main = {"name": spec.name}
     elif path is not None:
         main = {"path": str(Path(path).absolute())}
-    first = {"path": _import_path(), "argv": sys.argv, "main": main}
+    first = {"path": import_path(sys.path), "argv": sys.argv, "main": main}
     return framed(dumps((first,), 5))
-
-
-def _import_path() -> list[str]:
-    """Returns `sys.path` for a process, which may be in another folder by the time at which it imports.
-
-    What is no string is ignored by every import, and what is no file stands for an import hook.
-    """
-    entries: list[Any] = sys.path
-    return [_absolute(entry) for entry in entries if isinstance(entry, str)]
-
-
-def _absolute(entry: str) -> str:
-    if Path(entry).is_absolute():
-        return entry
-    try:
-        path = Path(entry).absolute()
-        return str(path) if path.exists() else entry
-    except OSError:  # the current folder is gone
-        return entry
 
 
 if hasattr(os, "register_at_fork"):

@@ -156,7 +156,9 @@ class Pool:
         run.handle = process
         run.pid = process.pid
         run.started_at = monotonic()
-        parts: list[Part] = run.prepared
+        parts: list[Part]
+        owners, parts = run.prepared
+        process.surround(owners)
         process.data.send(parts)
         if len(parts) > 1 and sum(memoryview(part).nbytes for part in parts) > KEPT and not process.data.unread:
             run.prepared = None

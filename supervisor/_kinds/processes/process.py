@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .launch import first_frame, launch, no_forks
 from .probe import Probe, kernels_view
 from .stream import Stream
+from .surroundings import difference, surroundings
 from .wire import INJECT, TERMINATE
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..._run.loop_call import LoopCall
     from ..._run.run import Run
+    from .surroundings import Surroundings
     from .wire import Part
 
 __all__ = ["Keeper", "Process"]
@@ -89,6 +91,7 @@ class Process:
         self._pidfd = -1
         self._timer: asyncio.TimerHandle | None = None
         first = first_frame()
+        self._seen = self._knows = surroundings(umask=True)
         with no_forks:
             self._launch()
         self.data.send(first)
@@ -178,6 +181,17 @@ class Process:
         return f"{how}; " + (f"it wrote:\n{text}" if text else "it wrote nothing to its standard error")
 
     # -------------------------------------------------------------------------------- what is done to it
+
+    def surround(self, now: Surroundings) -> None:
+        """Has it take over what has changed in its owner's state since it was launched, or since the last call."""
+        if now is self._seen:
+            return
+        self._seen = now
+        knows = now if now.umask is not None else now._replace(umask=self._knows.umask)
+        changes = difference(self._knows, knows)
+        self._knows = knows
+        if changes is not None:
+            self.data.send(changes)
 
     def signal(self, number: int) -> None:
         """Sends a signal to the process itself."""

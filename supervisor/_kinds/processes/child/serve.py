@@ -65,6 +65,7 @@ class Child:
         self.owners_main: dict[str, Any] = {}
         self.logs: Forwarder | None = None
         self.forked = False
+        self._misfit: OSError | None = None  # why it is not in the folder in which its owner is
         sys.meta_path.insert(0, _WaitForStructlog(self))
 
     # -------------------------------------------------------------------------------- the main thread
@@ -83,13 +84,21 @@ class Child:
 
     def _carry_out(self, frame: Frame) -> None:
         try:
-            number, name, attempt, own, fn, args, before_call = self._unpickled(frame.pickle, frame.buffers)
+            call = self._unpickled(frame.pickle, frame.buffers)
+            if call[0] == "surroundings":
+                self._misfit = _take_over(*call[1:])
+                return
+            number, name, attempt, own, fn, args, before_call = call
         except BaseException as error:
             text = f"the call cannot be unpickled in its process: {described(error)}"
             self._answer(None, False, RemoteError(text), traced(error, FOLDER))
             return
         if self.forked:
             _leave(None)
+        if self._misfit is not None:
+            text = f"the folder of its owner cannot be entered: {described(self._misfit)}"
+            self._answer(number, False, RemoteError(text), None)
+            return
         restore = None if before_call is None else self._guarded(before_call, name, attempt)
         backend = ChildBackend(self, number, name, attempt)
         with self.lock:
@@ -324,6 +333,23 @@ def _fire(registrations: list[Registration], backend: ChildBackend) -> None:
             registration.fire()
         except BaseException as error:  # sys.exit() in a callback, say: the worker goes on
             backend.callback_failed(registration.callback, error)
+
+
+def _take_over(changed: dict[Any, Any], gone: list[Any], folder: str | None, path: Any, umask: Any) -> OSError | None:
+    """Takes over what has changed in the owner's state; returns why it cannot."""
+    for key in gone:
+        os.environb.pop(key, None)
+    os.environb.update(changed)
+    if path is not None:
+        sys.path[:] = path
+    if umask is not None:
+        os.umask(umask)
+    if folder is not None:
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            return error
+    return None
 
 
 def _leave(raised: BaseException | None) -> NoReturn:
