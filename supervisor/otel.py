@@ -6,12 +6,14 @@ It needs OpenTelemetry's API alone; what becomes of the spans is the business of
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ._api.integration import integration_of
-from ._core.errors import described
+from ._core.errors import described, text_of
+from ._core.values import printable
 from ._observe.notices import GroupEnded, LateReturn, Refused, RunSubmitted, ShutdownBegun, ShutdownEnded, StateChanged
 from ._observe.span_context import SpanContext
 from ._run.names import context_within, qualname
@@ -254,7 +256,7 @@ class Spans:
             if outcome.ended in ERRORS:
                 _set_error(kept.span, outcome)
             if outcome.error is not None:
-                kept.span.record_exception(outcome.error, timestamp=ended_at)
+                _record(kept.span, outcome.error, ended_at)
         finally:
             kept.span.end(ended_at)
 
@@ -312,9 +314,8 @@ def _add_event(run: Run, transition: Transition) -> None:
 
 def _set_error(span: trace.Span, outcome: Outcome) -> None:
     if outcome.error is not None:
-        kind = type(outcome.error)
-        text = described(outcome.error)
-        span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."))
+        text = printable(described(outcome.error), lines=True)
+        span.set_attribute("error.type", _type_of(outcome.error))
     else:
         text = outcome.ended if outcome.exit_code is None else f"{outcome.ended} with exit code {outcome.exit_code}"
         span.set_attribute("error.type", outcome.ended)
@@ -323,10 +324,29 @@ def _set_error(span: trace.Span, outcome: Outcome) -> None:
 
 def _refuse(span: trace.Span, error: BaseException) -> None:
     try:
-        span.record_exception(error)
-        span.set_status(trace.Status(trace.StatusCode.ERROR, described(error)))
+        _record(span, error)
+        span.set_status(trace.Status(trace.StatusCode.ERROR, printable(described(error), lines=True)))
     finally:
         span.end()
+
+
+def _record(span: trace.Span, error: BaseException, at: int | None = None) -> None:
+    """Does what `Span.record_exception` does, for errors of every sort.
+
+    Where the text of one cannot be encoded, the exporter would lose it, and all that goes out with it.
+    """
+    attributes = {
+        "exception.type": _type_of(error),
+        "exception.message": text_of(error),
+        "exception.stacktrace": "".join(traceback.format_exception(error)),
+        "exception.escaped": "False",
+    }
+    span.add_event("exception", {key: printable(text, lines=True) for key, text in attributes.items()}, at)
+
+
+def _type_of(error: BaseException) -> str:
+    kind = type(error)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
 def _wall_clock(at: float) -> int:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ._api.integration import integration_of
+from ._core.values import printable
 from ._loop.clock import call_at
 from ._observe.notices import ShutdownBegun, ShutdownEnded, StateChanged
 
@@ -42,6 +43,12 @@ WITHOUT_DEADLINE = 3 * RENEWAL
 
 RETRY_DELAY = 0.05
 """Seconds after which a message is sent again that systemd was too slow to take."""
+
+MOST_WAITING = 100
+"""Messages that wait to be sent again; beyond them the oldest is lost, unless it is the service's readiness or stop."""
+
+LONGEST_STATUS = 900
+"""Characters of a status that are sent: systemd ignores a message of more than 4096 bytes."""
 
 
 def notify(supervisor: Supervisor) -> Notifier:
@@ -218,6 +225,8 @@ class Notifier:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        if self in _speaker:
+            _speaker.remove(self)  # it holds the supervisor
 
     def _more_time(self) -> str:
         """Asks for the time until the deadline: systemd's own, `TimeoutStopSec`, may be shorter."""
@@ -239,9 +248,16 @@ class Notifier:
 
     def _send(self, *lines: str) -> None:
         if lines and self.active:
-            self._waiting.append("\n".join(lines).encode(errors="replace"))
+            self._waiting.append("\n".join(lines).encode())
             if self._retry is None:
                 self._flush()
+            if len(self._waiting) > MOST_WAITING:
+                self._drop_one()
+
+    def _drop_one(self) -> None:
+        """Forgets the oldest message that later ones have replaced: nobody reads what is sent."""
+        self._report(f"nobody reads at {self._address!r}: the newest {MOST_WAITING} messages wait, older ones are lost")
+        del self._waiting[next(n for n, message in enumerate(self._waiting) if not message.startswith(ONCE))]
 
     def _flush(self) -> None:
         self._retry = None
@@ -264,6 +280,11 @@ class Notifier:
         return f"<Notifier of supervisor {self._supervisor.name!r}: {'' if self.active else 'not '}active>"
 
 
+ONCE = (b"READY=1", b"STOPPING=1")
+"""How the messages begin that are sent once and that no later one replaces."""
+
+LONGEST_NUMBER = 18
+
 _speaker: list[Notifier] = []
 """Who speaks for this process, if anybody ever has."""
 
@@ -279,10 +300,11 @@ def _taken_from_environment() -> Request | None:
         address = "\0" + address[1:]
     if not usec or (pid and pid != str(os.getpid())):
         return Request(address)
-    if not usec.isdecimal() or int(usec) == 0:
+    if not usec.isdecimal() or len(usec) > LONGEST_NUMBER or int(usec) == 0:
         return Request(address, wrong=f"WATCHDOG_USEC={usec!r}: must be microseconds, above 0")
     return Request(address, int(usec) / 1e6)
 
 
 def _status(text: str) -> str:
-    return f"STATUS={' '.join(text.split())}"
+    line = printable(" ".join(text.split()))
+    return f"STATUS={line if len(line) <= LONGEST_STATUS else f'{line[:LONGEST_STATUS]}...'}"

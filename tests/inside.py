@@ -29,6 +29,7 @@ from supervisor._loop import agenda, alarms, clock, inbox
 from supervisor._loop import outlast as outlasting
 from supervisor._loop.agenda import Agenda
 from supervisor._loop.alarms import Alarms
+from supervisor._loop.errors import report_error
 from supervisor._loop.inbox import TURN, Inbox
 from supervisor._loop.outlast import outlast
 from supervisor._observe.notices import RunSubmitted
@@ -79,6 +80,7 @@ __all__ = [  # single parts
     "integration_of",
     "message",
     "outlast",
+    "report_error",
     "stop_deadlines",
     "write",
 ]

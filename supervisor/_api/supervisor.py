@@ -68,7 +68,8 @@ class Supervisor:
     may be called from any.
 
     Args:
-        name: For logs, thread names and messages; not empty, without "/".
+        name: For logs, thread names and messages; not empty, without "/", line breaks and control characters, as all
+            names.
         policy: The ladder of its workers. None is `EscalationPolicy()`, except that a call's own cancellation or
             timeout then injects nothing: a client that disconnects must not have an exception raised inside the
             connection pool of a service that lives on.

@@ -19,6 +19,7 @@ __all__ = [
     "WorkerExit",
     "WorkerFailed",
     "described",
+    "text_of",
 ]
 
 
@@ -199,10 +200,15 @@ def _can_be_pickled(error: BaseException) -> bool:
     return True
 
 
-def described(error: BaseException) -> str:
-    """Returns an error as "Type: text", also where its own `__str__` raises."""
+def text_of(error: BaseException) -> str:
+    """Returns the text of an error, also where its own `__str__` raises."""
     try:
-        text = str(error)
+        return str(error)
     except Exception as broken:
-        text = f"<its text is not to be had: {type(broken).__name__}>"
+        return f"<its text is not to be had: {type(broken).__name__}>"
+
+
+def described(error: BaseException) -> str:
+    """Returns an error as "Type: text"."""
+    text = text_of(error)
     return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from .errors import described
 from .outcome import Ended, Outcome, WorkerState
+from .values import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +76,7 @@ class ShutdownReport:
         }
 
     def __str__(self) -> str:
-        because = f" ({self.reason})" if self.reason else ""
+        because = f" ({printable(self.reason)})" if self.reason else ""
         counts = ", ".join(f"{number} {ended}" for ended, number in self.counts().items()) or "nothing was running"
         head = f"shutdown{because} took {self.seconds:.2f} s: {counts}"
         if not self.outcomes:
@@ -84,7 +85,7 @@ class ShutdownReport:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
         stacks = (
-            f"\n{outcome.worker} was last seen at:\n{outcome.stack.rstrip()}"
+            f"\n{printable(outcome.worker)} was last seen at:\n{printable(outcome.stack, lines=True).rstrip()}"
             for outcome in self.abandoned
             if outcome.stack
         )
@@ -146,12 +147,13 @@ class Health:
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
+    worker = printable(outcome.worker)
     return (
-        outcome.worker if outcome.attempt == 1 else f"{outcome.worker} (run {outcome.attempt})",
+        worker if outcome.attempt == 1 else f"{worker} (run {outcome.attempt})",
         outcome.kind,
         outcome.ended,
         outcome.step or "-",
         f"{outcome.seconds:.2f} s",
         f"{outcome.stop_seconds:.2f} s",
-        "" if outcome.error is None else described(outcome.error).partition("\n")[0][:80],
+        "" if outcome.error is None else printable(described(outcome.error).partition("\n")[0][:80]),
     )

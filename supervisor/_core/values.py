@@ -69,7 +69,11 @@ def checked_reason(reason: object) -> str:
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Returns a text in which each character of UNFIT is replaced by its escape; with `lines`, line breaks stay.
+    r"""Returns a text with the escape of each character of UNFIT in its place.
+
+    Args:
+        text: The text.
+        lines: It may have several lines: line breaks and tabs stay.
 
     Example:
         >>> print(printable("why not\n[critical] forged"))
@@ -81,7 +85,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def _is_unfit(character: str, lines: bool) -> bool:
-    if character == "\n":
+    if character in "\n\t":
         return not lines
     return any(first <= ord(character) <= last for first, last in UNFIT)
 

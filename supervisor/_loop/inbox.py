@@ -7,6 +7,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from .errors import report_error
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -138,7 +140,7 @@ class Inbox(Generic[T]):
             try:
                 handle(item)
             except Exception as error:
-                self._loop.call_exception_handler({"message": "supervisor: a completion failed", "exception": error})
+                report_error(self._loop, "supervisor: a completion failed", error)
             if items and items[0] is item:
                 items.popleft()
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from .._loop.errors import is_interrupt, report_error
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -29,7 +31,7 @@ class Log:
     configured structlog, it would print everything to stdout; then only warnings and errors are written, as the
     standard library's logging does.
 
-    A logger that raises harms nobody: the first failure goes to the event loop's exception handler.
+    A logger that raises, be it SystemExit, harms nobody: the first failure goes to the event loop's exception handler.
 
     Attributes:
         debug: Writes a debug event; None while nobody would see it.
@@ -58,7 +60,7 @@ class Log:
                 self._least = next((level for level in LEVELS if enabled is None or enabled(level)), logging.ERROR)
                 if self._least == logging.DEBUG:
                     self.debug = logger.debug
-        except Exception as error:
+        except BaseException as error:
             self._failed(error)
         if self.refreshed is not None:
             self.refreshed()
@@ -114,7 +116,7 @@ class Log:
                 return
             method = logging.getLevelName(level).lower()
             getattr(self._bound(), method)(event, supervisor=self._supervisor, **fields)
-        except Exception as error:
+        except BaseException as error:
             self._failed(error)
 
     def forward(self, method: str, event: dict[str, Any], /, **fields: Any) -> None:
@@ -123,7 +125,7 @@ class Log:
             logger = self._bound()
             name = event.pop("event", "")
             getattr(logger, method, logger.info)(name, **{"supervisor": self._supervisor, **fields, **event})
-        except Exception as error:
+        except BaseException as error:
             self._failed(error)
 
     def _configured(self) -> bool:
@@ -133,12 +135,10 @@ class Log:
         logger = structlog.get_logger("supervisor") if self._logger is None else self._logger
         return logger.bind() if hasattr(logger, "bind") else logger
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
+        if is_interrupt(self._loop, error):
+            raise error
         if not self._broken:
             self._broken = True
-            self._loop.call_exception_handler(
-                {
-                    "message": f"supervisor {self._supervisor!r}: its logger raised; later failures are not reported",
-                    "exception": error,
-                }
-            )
+            message = f"supervisor {self._supervisor!r}: its logger raised; later failures are not reported"
+            report_error(self._loop, message, error)

@@ -30,6 +30,7 @@ from .._core.ladder import (
 )
 from .._core.outcome import Outcome
 from .._core.policy import Ask, Inject
+from .._loop.errors import report_error
 from .._run.climb import Climb
 
 if TYPE_CHECKING:
@@ -219,9 +220,7 @@ class Escalation:
         try:
             self._carry_out(run, command)
         except Exception as error:  # no single failure may keep the ladder from going on
-            self._loop.call_exception_handler(
-                {"message": f"supervisor: {command} of {run!r} failed", "exception": error}
-            )
+            report_error(self._loop, f"supervisor: {command} of {run!r} failed", error)
         if self._portal.open:
             self._portal.fit(run)
 

@@ -8,7 +8,6 @@ is fitted to the ladder: half of the grace that remains, so that the worker has 
 from __future__ import annotations
 
 import math
-import traceback
 from _thread import allocate_lock, get_ident
 from contextvars import copy_context
 from functools import partial
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.ladder import Stopping
+from .._loop.errors import report_error
+from .._run.frames import text_of_frames
 from .._run.loop_call import LoopCall, called
 from .._run.names import qualname
 
@@ -233,7 +234,7 @@ class Portal:
 
     def _unheard(self, call: LoopCall, task: asyncio.Task[Any], error: BaseException) -> None:
         message = f"worker {call.run.name!r}: its call of {call.name}() failed when nobody waited for it"
-        self._loop.call_exception_handler({"message": message, "exception": error, "task": task})
+        report_error(self._loop, message, error, task=task)
 
     def _close(self, call: LoopCall) -> None:
         calls = self.open.get(call.run)
@@ -279,4 +280,4 @@ def _stack(task: asyncio.Task[Any]) -> str:
         if frame is not None and frame.f_code is not called.__code__:
             frames.append((frame, frame.f_lineno))
         waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
-    return "".join(traceback.StackSummary.extract(iter(frames)).format())
+    return text_of_frames(frames)

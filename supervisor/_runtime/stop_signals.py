@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from .._loop.errors import report_error
 from .._loop.signals import Signals
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class StopSignals:
                 self._signals.close()
             except Exception as error:
                 message = f"supervisor {self._supervisor!r}: the signal handlers could not be put back"
-                self._loop.call_exception_handler({"message": message, "exception": error})
+                report_error(self._loop, message, error)
 
     def forked(self) -> None:
         """This is a copy, in a process of its own: the loop and its signals are not here."""

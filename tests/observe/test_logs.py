@@ -1,7 +1,10 @@
 """One structlog event for each transition: which, at which level, with which fields; and a logger that misbehaves."""
 
 import asyncio
+import contextlib
 import logging
+import sys
+import threading
 
 import pytest
 import structlog
@@ -170,16 +173,23 @@ async def test_a_logger_of_the_users_own_is_used(events):
     assert [event["event"] for _, event in entries][:3] == ["worker.queued", "worker.running", "worker.ended"]
 
 
-async def test_a_logger_that_raises_harms_nobody_and_is_reported_once():
+def broken_logger(error):
     class Broken:
         def fail(self, *args, **kwargs):
-            raise RuntimeError("disk full")
+            raise error
 
         debug = info = warning = error = fail
 
+    return Broken()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, asyncio.CancelledError, GeneratorExit])
+async def test_a_logger_that_raises_harms_nobody_and_is_reported_once(error):
     reports = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
-    async with Supervisor("app", logger=Broken(), policy=EscalationPolicy(Ask(0.02), Inject(0.5))) as sup:
+    async with Supervisor(
+        "app", logger=broken_logger(error("disk full")), policy=EscalationPolicy(Ask(0.02), Inject(0.5))
+    ) as sup:
         assert await sup.run(int, "5") == 5
         worker = await sup.start(lambda ctx: spin())
         with pytest.raises(WorkerTimeout):
@@ -189,3 +199,69 @@ async def test_a_logger_that_raises_harms_nobody_and_is_reported_once():
     (report,) = reports
     assert "supervisor 'app': its logger raised" in report["message"]
     assert str(report["exception"]) == "disk full"
+
+
+async def test_a_logger_and_an_exception_handler_that_both_exit_end_nothing():
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: sys.exit("handler"))
+    async with Supervisor(logger=broken_logger(SystemExit("logger"))) as sup:
+        assert await sup.run(int, "5") == 5
+        await (await sup.start(lambda ctx: ctx.stop.wait())).stop()
+    assert sup.report.clean
+
+
+async def test_a_logger_that_exits_ends_no_thread_that_submits_and_none_that_works():
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    async with Supervisor(logger=broken_logger(SystemExit(3))) as sup:
+        executor = sup.executor()
+        assert await asyncio.to_thread(lambda: executor.submit(int, "5").result()) == 5
+        transitions = sup.transitions()  # from here on each call is logged
+        assert await asyncio.to_thread(lambda: executor.submit(int, "6").result()) == 6
+        assert await sup.run(threading.get_ident) == await sup.run(threading.get_ident)
+        await transitions.aclose()
+
+
+async def test_an_interrupt_that_strikes_in_a_logger_is_the_loops():
+    """Ctrl-C may come at any moment, while an event is written as well: it is not lost."""
+    interrupts = [KeyboardInterrupt()]
+
+    class Interrupted:
+        def write(self, event, **fields):
+            if event == "worker.running" and interrupts:
+                raise interrupts.pop()
+
+        debug = info = warning = error = write
+
+    def serve():
+        async def main():
+            async with Supervisor(logger=Interrupted()) as sup:
+                await sup.start(lambda ctx: ctx.stop.wait())
+                await asyncio.sleep(30)
+
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(main())
+
+    with pytest.raises(KeyboardInterrupt):
+        await asyncio.to_thread(serve)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_only_an_interrupt_on_the_loops_thread_passes(error):
+    loop = asyncio.new_event_loop()
+    handled = []
+
+    def handler(loop, context):
+        handled.append(context["message"])
+        raise error
+
+    async def report():
+        inside.report_error(loop, "here", ValueError())
+
+    loop.set_exception_handler(handler)
+    inside.report_error(loop, "elsewhere", ValueError())
+    if error is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(report())
+    else:
+        loop.run_until_complete(report())
+    loop.close()
+    assert handled == ["elsewhere", "here"]

@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
-from supervisor.systemd import EXIT_SLACK, RENEWAL, WITHOUT_DEADLINE, notify
+from supervisor.systemd import EXIT_SLACK, MOST_WAITING, RENEWAL, WITHOUT_DEADLINE, notify
 
 from .. import inside
 
 ROOT = Path(__file__).parents[2]
-TOO_MANY = 3 * int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text())  # more than a socket's queue holds
+TOO_MANY = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 50  # more than a socket's queue holds
 PAGE = ROOT / "docs" / "howto" / "systemd.md"
 
 
@@ -222,7 +222,7 @@ async def test_a_watchdog_without_a_process_is_for_this_one(manager, watched, mo
         assert manager.next() == ["WATCHDOG=1"]
 
 
-@pytest.mark.parametrize("usec", ["soon", "0", "-5"])
+@pytest.mark.parametrize("usec", ["soon", "0", "-5", "1" * 5000])
 async def test_a_watchdog_that_cannot_be_understood_is_logged(manager, events, monkeypatch, usec):
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     async with Supervisor("app") as sup:
@@ -296,6 +296,46 @@ async def test_what_a_slow_service_manager_cannot_take_comes_later_in_order(mana
             got += manager.lines()
             await asyncio.sleep(0.001)
     assert got == ["READY=1", *(f"STATUS={number}" for number in range(TOO_MANY))]
+
+
+async def test_where_nobody_reads_what_waits_is_bounded_and_that_is_said_once(manager, events):
+    async with Supervisor("app") as sup:
+        service = notify(sup)
+        for number in range(TOO_MANY):
+            service.status(f"{number}")
+        service.ready("now")
+        for number in range(5000):
+            service.status(f"late {number}")
+        assert len(inside.notices_unsent(service)) == MOST_WAITING
+        got = []
+        until = time.monotonic() + 20
+        while "STATUS=late 4999" not in got:
+            assert time.monotonic() < until
+            got += manager.lines()
+            await asyncio.sleep(0.001)
+        assert "READY=1" in got
+        assert got.index("READY=1") + 1 == got.index("STATUS=now") < got.index("STATUS=late 4999")
+    (failed,) = [event for event in events if event["event"] == "supervisor.notify_failed"]
+    assert failed["reason"].startswith("nobody reads at '")
+    assert failed["reason"].endswith("the newest 100 messages wait, older ones are lost")
+
+
+async def test_a_shutdown_ends_though_nobody_reads(manager):
+    async with Supervisor("app") as sup:
+        service = notify(sup)
+        for number in range(5000):
+            service.status(f"{number}")
+        await sup.start(waits)
+    assert sup.report.counts() == {"stopped": 1}
+    assert not service.active
+
+
+async def test_a_status_is_one_line_that_systemd_takes(manager):
+    async with Supervisor("app") as sup:
+        service = notify(sup)
+        service.ready("a\nREADY=0\x1b[31m\ud800\u2028b")
+        service.status("é" * 5000)
+        assert manager.all() == [["READY=1", r"STATUS=a READY=0\x1b[31m\ud800 b"], [f"STATUS={'é' * 900}..."]]
 
 
 async def test_signs_of_life_do_not_pile_up(manager, watched):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from ..._core.errors import RemoteError, SupervisorError, described
 from ..._core.ladder import Stopping
 from ..._core.policy import Ask, Inject, Kill, ProcessStep, Terminate
+from ..._core.values import printable
 from ..._core.verdict import converted
 from ..._run.names import qualname
 from .loop_calls import LoopCalls
@@ -151,7 +152,7 @@ class Processes:
             self._asking_since, self._asked = began, 0.0
         stack = process.stack(ask=self._asked < ASKING_TIME)
         self._asked += monotonic() - began
-        return stack or f"  in {qualname(run.fn)}(), which does not answer\n"
+        return printable(stack or f"  in {qualname(run.fn)}(), which does not answer\n", lines=True)
 
     # -------------------------------------------------------------------------------- the end
 

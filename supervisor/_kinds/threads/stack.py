@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from typing import TYPE_CHECKING
 
+from ..._run.frames import text_of_frames
 from .gate import Gate
 
 if TYPE_CHECKING:
@@ -27,4 +27,4 @@ def stack_of(ident: int) -> str | None:
         frame = frame.f_back
     if frame is None:
         return None  # the thread is not in a run: before it, past it, or gone
-    return "".join(traceback.StackSummary.extract(reversed(frames[:INNERMOST])).format())
+    return text_of_frames(reversed(frames[:INNERMOST]))

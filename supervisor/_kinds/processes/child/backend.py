@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 
+from ...._core.values import printable
 from ...._worker.context import WorkerContext
 from ...._worker.stop_event import StopEvent
 from ..remote_errors import traced
@@ -121,4 +122,4 @@ class ChildBackend:
 def name_of(callback: Callable[..., object]) -> str:
     """Returns how a function is called in messages."""
     name = getattr(callback, "__qualname__", None)
-    return name if isinstance(name, str) else type(callback).__qualname__
+    return printable(name if isinstance(name, str) else type(callback).__qualname__)
