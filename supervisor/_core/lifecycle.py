@@ -230,17 +230,25 @@ def decide_life(state: LifeState, event: LifeEvent, now: float, restart: Restart
 def _up(state: Up, event: LifeEvent, now: float, restart: Restart) -> LifeDecision:
     match event:
         case StopAsked(kept=kept):
-            return replace(state, asked=True, kept=state.kept or kept, again=False), (StopRun(),)
+            return Up(state.since, state.past, asked=True, kept=state.kept or kept), (StopRun(),)
         case RestartAsked():
             return state if state.asked else replace(state, again=True), (StopRun(),)
         case RunEnded():
             return _after_run(state, event, now, restart)
         case Readied():
-            return replace(state, past=replace(state.past, started=True)), ()
+            return _ready(state), ()
         case TimePassed() | TurnCame():
             return state, ()
         case _:
             assert_never(event)
+
+
+def _ready(state: Up) -> Up:
+    past = state.past
+    if past.started:
+        return state
+    started = Past(past.attempt, past.restarts, past.streak, started=True)
+    return Up(state.since, started, state.asked, state.kept, state.again)
 
 
 def _after_run(state: Up, event: RunEnded, now: float, restart: Restart) -> LifeDecision:

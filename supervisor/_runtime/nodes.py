@@ -67,7 +67,7 @@ class Node(ABC):
         self.restart = restart
         self.after = after
         self.dependents: set[Node] = set()  # no count: after an interrupt, the same one may be taken out twice
-        self.state: LifeState = Up(0.0, Past(attempt=1, started=started))
+        self.state: LifeState = BEGUN if started else STARTING
         self.cause: Cause = "stop"
         self.reason = ""
         self.agenda: Agenda[LifeCommand] = Agenda()
@@ -407,6 +407,12 @@ def scope_of(run: Run) -> GroupNode:
     assert isinstance(run.scope, GroupNode)
     return run.scope
 
+
+STARTING = Up(0.0, Past(attempt=1))
+"""The state of a worker of `start()` in its first run."""
+
+BEGUN = Up(0.0, Past(attempt=1, started=True))
+"""The same of a group, which needs nothing to be ready."""
 
 NEVER = Restart("never")
 """For workers that are about to be stopped."""

@@ -110,7 +110,7 @@ class Tree:
     def add(self, node: Node) -> None:
         """Gives a node its place; the first run of a worker is begun by the caller."""
         if isinstance(node.state, Up):
-            node.state = replace(node.state, since=self._clock())
+            node.state = Up(self._clock(), node.state.past)
         if isinstance(node, WorkerNode):
             self.workers[node.number] = node
         if node.group is not None:
@@ -198,7 +198,8 @@ class Tree:
         state, commands = decide_life(node.state, event, self._clock(), node.restart)
         node.agenda.todo += commands  # no call stands between these two: an interrupt finds both done, or none
         node.state = state
-        self._work_for(node)
+        if node.agenda.todo:
+            self._work_for(node)
 
     def _work_for(self, node: Node) -> None:
         node.agenda.work(self._loop.call_soon, self._carry_out, node)
