@@ -178,6 +178,7 @@ class Calls:
             if run.given_name is not None:
                 self._names.release(run.given_name, run)
             self._publisher.refused(run, error)
+            run.let_go()  # its future holds it
             raise
 
     def refuse_if_busy(self, kind: WorkerKind) -> None:

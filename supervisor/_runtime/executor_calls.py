@@ -149,6 +149,7 @@ class ExecutorCalls:
                     self._list(run)
             except SupervisorBusy as error:
                 self._publisher.refused(run, error)
+                run.let_go()  # its future holds it
                 raise
         # A shutdown first says that it has begun, and then looks for calls: either it sees this one, or is seen here.
         closed = self._shutdown.begun or (scope is not self._root and not scope.takes_work)
@@ -185,6 +186,7 @@ class ExecutorCalls:
             self._publisher.ended(run, outcome)
         self._close_groups()
         self._call_ended()
+        run.let_go()
 
     # ------------------------------------------------------------------------------------ a call ends
 

@@ -175,6 +175,10 @@ class Pool:
         process.tasks += 1
         self._next(process)
         if self._spare is None and not self._retired:
+            self._loop.call_soon(self._make_spare)  # what has come of the run need not live for as long as that takes
+
+    def _make_spare(self) -> None:
+        if self._spare is None and not self._retired:
             try:
                 self._spare = self._new()
             except SupervisorError:

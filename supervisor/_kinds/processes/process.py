@@ -117,6 +117,8 @@ class Process:
         except BaseException as error:
             if b"ended" not in bytes(pickle[:BEGINNING]):
                 raise  # only the result of a call may fail to load
+            if error.__traceback__ is not None:  # without this frame, which holds what has arrived
+                BaseException.with_traceback(error, error.__traceback__.tb_next)
             self._keeper.heard(self, "unloadable", (error,))
         else:
             self._heard(*message)

@@ -163,13 +163,21 @@ class Stream:
             pass  # it has died
 
     def close(self) -> None:
+        self._over = True
         if self._sock.fileno() == -1:
             return
         if not self._loop.is_closed():
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)
         self._sock.close()
+        self._hear = self._failed = _nothing  # they hold what holds this stream
+        self._frame = self._receiver = None  # type: ignore[assignment]
+        self._out.clear()
 
     def close_fd(self) -> None:
         """Closes this process's copy alone, after a fork."""
         self._sock.close()
+
+
+def _nothing(*_: Any) -> None:
+    pass

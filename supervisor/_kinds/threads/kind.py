@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..._core.policy import Kind, Step
     from ..._run.ports import Services
     from ..._run.run import Run
+    from ..._worker.context import Registration
     from ..._worker.stop_event import Chain
 
 __all__ = ["Threads"]
@@ -107,16 +108,17 @@ class Threads:
         ctx = run.ctx
         if ctx is None:
             return  # whoever makes it sees `run.asked`
+        registrations = tuple(ctx.registrations)  # first: it may end at once. Who comes later sees `run.asked`
         ctx.stop.set()
-        if ctx.registrations:
+        if registrations:
             self.launcher.start(
                 f"{run.name}/on_stop",
-                target=lambda: self._fire(ctx, run),
+                target=lambda: self._fire(registrations, run),
                 failed=lambda error: self._services.callback_failed(run, "all of them", error),
             )
 
-    def _fire(self, ctx: WorkerContext, run: Run) -> None:
-        for registration in tuple(ctx.registrations):
+    def _fire(self, registrations: tuple[Registration, ...], run: Run) -> None:
+        for registration in registrations:
             try:
                 registration.fire()
             except BaseException as error:  # sys.exit() in a callback, say: this thread is a helper, the worker goes on
@@ -192,6 +194,8 @@ class Threads:
         value, error = gate.run(context.run, (fn, *args))
         run.ended_at = monotonic()
         entered(None)
+        if run.ctx is not None:
+            run.ctx.registrations.clear()  # each holds the list that holds it
         run.context = run.ctx = None
         run.args = ()
         if error is None:

@@ -163,3 +163,13 @@ def test_write_goes_on_where_a_small_frame_went_only_in_part(monkeypatch):
 def test_a_message_is_a_frame_of_plain_data():
     ((data, buffers),) = taken(b"".join(bytes(part) for part in message("stop", 5, None, float("inf"))))
     assert (pickle.loads(data), buffers) == (("stop", 5, None, float("inf")), [])
+
+
+def test_a_small_part_of_a_large_frame_keeps_no_more_than_itself_alive():
+    """Each part is memory of its own."""
+    for size in (300, 3 * CAPACITY):
+        receiver = Receiver(Reader(stream((b"text", [b"s" * 10, b"L" * size]))))
+        while (frame := receiver.take()) is None:
+            receiver.feed()
+        small, large = frame.buffers
+        assert (len(small.obj), len(large.obj)) == (10, size)

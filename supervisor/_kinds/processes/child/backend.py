@@ -82,6 +82,14 @@ class ChildBackend:
                         self.ctx.stop.set()
         return self.ctx
 
+    def let_go(self) -> None:
+        """The call is over: nothing of it waits for the garbage collector."""
+        with self._owner.lock:
+            ctx, self.ctx = self.ctx, None
+        if ctx is not None:
+            ctx.registrations.clear()
+        self.blocked = []
+
     @property
     def reason(self) -> str | None:
         return self.asked

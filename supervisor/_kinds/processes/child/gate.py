@@ -50,7 +50,10 @@ class Gate:
         except BaseException as caught:
             error = caught
         self.running = False
-        return value, error
+        try:
+            return value, error
+        finally:
+            value = error = None  # the error's traceback holds this frame, which would hold the error
 
 
 def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

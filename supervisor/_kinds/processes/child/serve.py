@@ -120,11 +120,13 @@ class Child:
             self._guarded(restore, name, attempt)
         if self.gate.struck:  # faster than the message that says so
             self._report_blocked(backend)
+        backend.let_go()
         del frame, fn, args
         if raised is None:
             self._answer(number, True, value, None)
         else:
             self._answer(number, False, *provable(raised, FOLDER))
+        value = raised = None  # the frames of the function hold this one, and so the error would hold itself
 
     def _guarded(self, subscriber: Callable[[], Any], name: str, attempt: int) -> Any:
         """Calls what a subscriber of the owner wants called here, outside the gate; its error harms nobody."""
@@ -217,10 +219,11 @@ class Child:
             backend.asked = reason
             ctx = backend.ctx
         if ctx is not None:
+            registrations = tuple(ctx.registrations)  # first: it may end at once. Who comes later sees `asked`
             ctx.stop.set()
             ctx.stop.release()
-            if ctx.registrations:
-                _thread.start_new_thread(_fire, (ctx.registrations, backend))
+            if registrations:
+                _thread.start_new_thread(_fire, (registrations, backend))
 
     def _step(self, number: int, ends_at: float) -> None:
         """A further step has begun."""
@@ -232,10 +235,11 @@ class Child:
 
     def _report_blocked(self, backend: ChildBackend) -> None:
         """Reports each callback that still runs, once."""
-        if backend.ctx is None:
+        ctx = backend.ctx  # the call may end meanwhile
+        if ctx is None:
             return
         with self.lock:
-            blocked = [each for each in backend.ctx.registrations if each.running and each not in backend.blocked]
+            blocked = [each for each in ctx.registrations if each.running and each not in backend.blocked]
             backend.blocked += blocked
         for registration in blocked:
             self.say("callback_blocked", backend.name, name_of(registration.callback))
@@ -327,8 +331,8 @@ class _WaitForStructlog:
             return logs.find_spec(name, path, target)
 
 
-def _fire(registrations: list[Registration], backend: ChildBackend) -> None:
-    for registration in tuple(registrations):
+def _fire(registrations: tuple[Registration, ...], backend: ChildBackend) -> None:
+    for registration in registrations:
         try:
             registration.fire()
         except BaseException as error:  # sys.exit() in a callback, say: the worker goes on

@@ -1,0 +1,89 @@
+"""Functions that hold things, and what says how many of these are alive in this process."""
+
+import gc
+import time
+import weakref
+
+from supervisor import current_context
+
+alive = weakref.WeakSet()
+
+
+class Thing:
+    """Something that is large, in a manner of speaking."""
+
+    def __init__(self):
+        alive.add(self)
+
+    def __setstate__(self, _):
+        alive.add(self)
+
+    def __getstate__(self):
+        return {"some": "thing"}
+
+
+class Failure(Exception):
+    pass
+
+
+def without_collector():
+    gc.collect()
+    gc.disable()
+
+
+def things_alive():
+    gc.enable()
+    return len(alive)
+
+
+def returns(thing):
+    return thing
+
+
+def fails(thing):
+    mine = Thing()
+    raise Failure(mine, thing)
+
+
+def fails_in_a_chain(thing):
+    try:
+        fails(thing)
+    except Failure:
+        raise ValueError(Thing()) from None
+
+
+def registers(thing):
+    current_context().on_stop(lambda: thing)
+    return thing
+
+
+def registers_and_fails(thing):
+    registers(thing)
+    raise Failure(Thing())
+
+
+def obeys(thing):
+    mine = Thing()
+    registers(mine)
+    current_context().sleep(20)
+    return thing
+
+
+def spins(thing):
+    mine = Thing()
+    while True:
+        time.sleep(0.001)
+        del thing
+        thing = mine
+
+
+def returns_what_cannot_be_sent(thing):
+    return lambda: thing
+
+
+def fails_with_what_cannot_be_sent(thing):
+    raise Failure(lambda: thing)
+
+
+def exits(thing):
+    raise SystemExit(thing)

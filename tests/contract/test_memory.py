@@ -1,0 +1,127 @@
+"""No call, whatever becomes of it, leaves anything behind that waits for the garbage collector."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import gc
+
+import pytest
+
+from supervisor import Ask, EscalationPolicy, Inject, Supervisor
+
+from ..waiting import until
+from . import memory_functions as m
+
+QUICK = EscalationPolicy(Ask(0.05), Inject(5))
+SOON = 0.2
+
+
+@pytest.fixture(params=["thread", "process"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def no_collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def nothing_left(sup, kind):
+    await until(lambda: not m.alive)
+    if kind == "process":
+        assert await sup.run(m.things_alive, kind=kind) == 0
+
+
+async def begin(sup, kind):
+    if kind == "process":
+        await sup.run(m.without_collector, kind=kind)
+
+
+async def run(sup, kind, fn):
+    with contextlib.suppress(Exception):
+        await sup.run(fn, m.Thing(), kind=kind, timeout=None if fn is not m.obeys else SOON)
+
+
+async def cancelled(sup, kind, fn):
+    task = asyncio.create_task(sup.run(fn, m.Thing(), kind=kind))
+    await asyncio.sleep(SOON)
+    task.cancel()
+    with contextlib.suppress(Exception, asyncio.CancelledError):
+        await task
+    del task  # it has the error, whose traceback has this frame
+
+
+async def by_an_executor(sup, kind, fn):
+    future = sup.executor(kind).submit(fn, m.Thing())
+    with contextlib.suppress(Exception, concurrent.futures.CancelledError):
+        if fn is m.obeys:
+            await asyncio.sleep(SOON)
+            future.cancel()
+        await asyncio.wrap_future(future)
+    del future
+
+
+ENDS = [
+    m.returns,
+    m.fails,
+    m.fails_in_a_chain,
+    m.registers,
+    m.registers_and_fails,
+    m.obeys,
+    m.returns_what_cannot_be_sent,
+    m.fails_with_what_cannot_be_sent,
+    m.exits,
+]
+
+
+@pytest.mark.parametrize("way", [run, cancelled, by_an_executor])
+@pytest.mark.parametrize("fn", ENDS)
+async def test_a_call(no_collector, kind, way, fn):
+    async with Supervisor(max_threads=1, max_processes=1, policy=QUICK) as sup:
+        await begin(sup, kind)
+        await way(sup, kind, fn)
+        await nothing_left(sup, kind)
+
+
+async def test_a_call_that_is_injected(no_collector):
+    async with Supervisor(policy=QUICK) as sup:
+        with contextlib.suppress(Exception):
+            await sup.run(m.spins, m.Thing(), timeout=SOON)
+        await nothing_left(sup, "thread")
+
+
+async def test_a_call_that_cannot_be_sent(no_collector):
+    async with Supervisor() as sup:
+        with contextlib.suppress(TypeError):
+            await sup.run(m.returns, (m.Thing(), lambda: 1, asyncio.current_task()), kind="process")
+        await nothing_left(sup, "thread")
+
+
+async def test_results_of_map(no_collector, kind):
+    def take_all():
+        for thing in sup.executor(kind).map(m.returns, [m.Thing() for _ in range(10)]):
+            del thing
+
+    async with Supervisor(max_threads=2, max_processes=1) as sup:
+        await begin(sup, kind)
+        await asyncio.to_thread(take_all)
+        await nothing_left(sup, kind)
+
+
+async def test_each_result_of_map_as_soon_as_its_taker_lets_go_of_it(no_collector, kind):
+    """While processes are started, too."""
+
+    def take_all():
+        for number, thing in enumerate(sup.executor(kind).map(m.returns, [m.Thing() for _ in range(10)])):
+            before = len(m.alive)
+            del thing
+            seen.append((number, before))
+
+    seen = []
+    async with Supervisor(max_threads=2, max_processes=2, max_tasks=2) as sup:
+        await asyncio.to_thread(take_all)
+        assert [number for number, _ in seen] == list(range(10))
+        await until(lambda: not m.alive)
