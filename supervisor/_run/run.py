@@ -132,6 +132,13 @@ class WorkerKind(Protocol):
 
     # -------------------------------------------------------------------------------- stopping it
 
+    def catch_up(self, run: Run) -> None:
+        """Takes in what a run's worker has said up to now, before its time is judged to be over.
+
+        The loop may have stood still, or the whole process: what came in time is not to be late.
+        """
+        ...
+
     def perform(self, run: Run, step: Step) -> str | None:
         """Performs a step that the kind has, on a run that has been claimed; it may have ended meanwhile.
 

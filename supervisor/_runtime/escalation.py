@@ -166,7 +166,10 @@ class Escalation:
     # ------------------------------------------------------------------------------------ time
 
     def rung(self, run: Run) -> None:
-        """An alarm of a run has rung: it climbs on, or its time is over."""
+        """An alarm of a run has rung: it climbs on, or its time is over; what has come in time is heard first."""
+        run.kind.catch_up(run)
+        if run.over:
+            return
         if run.climb is not None:
             self.feed(run, TimePassed())
         elif run.expires_at is None:

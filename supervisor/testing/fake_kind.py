@@ -242,6 +242,9 @@ class FakeKind:
         self.services.post(run)
         self.services.post(self._next)
 
+    def catch_up(self, run: Run) -> None:
+        """Nothing is on its way: what fake workers do happens at once."""
+
     def perform(self, run: Run, step: Step) -> str | None:
         """The run takes note of the step, and ends where its script says that it obeys."""
         _fake_of(run).meet(step)

@@ -117,6 +117,11 @@ class Processes:
 
     # -------------------------------------------------------------------------------- the steps
 
+    def catch_up(self, run: Run) -> None:
+        process = run.handle
+        if isinstance(process, Process) and process.run is run:
+            process.catch_up()
+
     def perform(self, run: Run, step: Step) -> str | None:
         assert isinstance(step, ProcessStep)
         match step:

@@ -158,9 +158,24 @@ class Process:
             with suppress(Exception):  # of the owner's stream, not of this process's
                 sys.stderr.write(text)
 
+    def catch_up(self) -> None:
+        """Takes in what it has said, and what has become of it, up to now: the loop may have stood still."""
+        if self.reaped:
+            return
+        self.control.read()
+        self.data.read()
+        try:
+            dead = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        except ChildProcessError:
+            return  # somebody else reaps it, and it is heard of otherwise
+        if dead:
+            self.died()
+
     def _too_late(self) -> None:
-        self._killed_late = True
-        self.kill()
+        self.catch_up()
+        if not self.ready and not self.reaped:
+            self._killed_late = True
+            self.kill()
 
     def _call_off(self) -> None:
         if self._timer is not None:

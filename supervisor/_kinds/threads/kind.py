@@ -92,6 +92,9 @@ class Threads:
 
     # -------------------------------------------------------------------------------- the steps
 
+    def catch_up(self, run: Run) -> None:
+        """Nothing is on its way: what threads say is in the inbox at once."""
+
     def perform(self, run: Run, step: Step) -> str | None:
         assert isinstance(step, ThreadStep)  # a policy gives threads no others
         match step:
