@@ -24,6 +24,9 @@ KEPT = 1 << 20
 RETRY_DELAY = 0.2
 """Seconds after which another process is started in place of one that could not."""
 
+STARTS = 3
+"""Processes in a row that die while they start, after which those who wait for one hear of it."""
+
 
 class Pool:
     """Each run has a process to itself while it runs. On the loop's thread.
@@ -64,6 +67,7 @@ class Pool:
         self._spare: Process | None = None
         self._waiting: deque[Run] = deque()
         self._again: deque[Run] = deque()  # their processes were dead before they had read them
+        self._failed_starts = 0  # in a row
         self._retired = False
         self._when_gone: Callable[[], object] | None = None
 
@@ -165,6 +169,8 @@ class Pool:
 
     def up(self, process: Process) -> None:
         """A process has started."""
+        self._failed_starts = 0
+        self.every.add(process)  # where an interrupt has kept it out
         if process.run is not None:
             self._give(process, process.run)
         else:
@@ -258,15 +264,27 @@ class Pool:
             self._when_gone()
 
     def _could_not_start(self, process: Process, run: Run | None, counted: bool) -> None:
-        """Calls that wait fail with the last one that could not: what keeps one from starting keeps them all.
+        """Another is started in its place, though not at once: nothing has been sent to it, so that nothing is lost.
 
-        While others of the pool live, another is started in its place, though not at once.
+        Where several have died in a row, or one was not ready in time, what it was for fails with that. Calls that wait
+        fail all together, as what keeps one from starting keeps them all; while others of the pool live, they do not.
         """
+        if run is not None or counted:
+            self._failed_starts += 1
+        if self._failed_starts < STARTS and not process.killed_late and not self._retired:
+            if run is not None:
+                self._loop.call_later(RETRY_DELAY, self._start_again, run)
+            return
         error = SupervisorError(f"supervisor {self._supervisor!r}: a worker process {process.why_not_ready()}")
         if run is not None:
             self._fail(run, error)
         elif counted and not self._counted:
+            self._failed_starts = 0
             self._fail_all(error)
+
+    def _start_again(self, run: Run) -> None:
+        if not run.claim.locked():  # else it was stopped meanwhile
+            self.start(run)
 
     def _fail_all(self, error: SupervisorError) -> None:
         while self._again:

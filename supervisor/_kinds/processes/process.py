@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pickle import loads
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,6 +68,7 @@ class Process:
         code: Its exit code, negative for a signal; None where it lives, or where somebody else has reaped it.
         reaped: It is no more.
         dying: It is no more, but what it has said is still to be heard.
+        killed_late: It was not ready in time.
         broken: One of its streams has failed: nothing that it says is believed any more, and it takes no calls.
         loop_calls: What its run has the loop call, by the number of the question, until it is answered.
     """
@@ -85,7 +86,7 @@ class Process:
         self.dying = False
         self.broken = False
         self.loop_calls: dict[int, LoopCall] = {}
-        self._killed_late = False
+        self.killed_late = False
         self._said = False  # that a stream has failed
         self._keeper_knows = False
         self._pidfd = -1
@@ -99,13 +100,24 @@ class Process:
             self._timer = loop.call_later(start_timeout, self._too_late)
 
     def _launch(self) -> None:
-        """Launches it; a copy of its owner, made by a fork, knows what to close from here on."""
+        """Launches it; a copy of its owner, made by a fork, knows what to close from here on.
+
+        Where the loop does not take its files, or an interrupt comes, nothing of it is left.
+        """
         self.pid, data, control, self._life, self._errors, stack = launch()
-        self._probe = Probe(self, stack, self._close_pidfd)
-        self.data = Stream(self._loop, data, self._hear_data, self._stream_failed)
-        self.control = Stream(self._loop, control, self._hear, self._stream_failed)
-        self._watch()
-        _alive.add(self)
+        with ExitStack() as undo:
+            undo.callback(_kill_and_reap, self.pid)
+            for file in (data, control, self._life, self._errors, stack):
+                undo.callback(file.close)
+            undo.callback(self._close_pidfd)
+            self._probe = Probe(self, stack, self._close_pidfd)
+            self.data = Stream(self._loop, data, self._hear_data, self._stream_failed)
+            undo.callback(self.data.close)
+            self.control = Stream(self._loop, control, self._hear, self._stream_failed)
+            undo.callback(self.control.close)
+            self._watch()
+            _alive.add(self)
+            undo.pop_all()
 
     # -------------------------------------------------------------------------------- what it says
 
@@ -174,7 +186,7 @@ class Process:
     def _too_late(self) -> None:
         self.catch_up()
         if not self.ready and not self.reaped:
-            self._killed_late = True
+            self.killed_late = True
             self.kill()
 
     def _call_off(self) -> None:
@@ -190,7 +202,7 @@ class Process:
 
     def why_not_ready(self) -> str:
         """Says how it ended before it was ready, and what it wrote."""
-        if self._killed_late:
+        if self.killed_late:
             how = f"was not ready within {self._start_timeout:g} s"
         else:
             how = f"ended with exit code {self.code} before it was ready"
@@ -384,6 +396,13 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _kill_and_reap(pid: int) -> None:
+    """Ends a process that has hardly begun."""
+    with suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+    _reap_later(pid)
 
 
 def _group_is_reaped(pid: int) -> bool:

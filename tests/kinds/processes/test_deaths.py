@@ -56,6 +56,7 @@ async def test_killed_while_idle_and_given_a_call_before_anybody_has_heard():
 async def test_the_spare_one_is_killed():
     async with sound(), Supervisor(max_processes=1) as sup:
         pid = await sup.run(tasks.pid_of, kind="process")
+        await until(lambda: inside.spare_process(sup))
         spare = inside.spare_process(sup)
         await until(lambda: spare.ready)
         assert spare.pid != pid
@@ -68,13 +69,28 @@ SLOWLY = "__import__('time').sleep({});"
 """What a process does before all else, so that a test meets it there."""
 
 
-async def test_a_call_whose_process_is_killed_while_it_starts(monkeypatch):
+async def killed_while_it_starts(sup):
+    await until(lambda: inside.processes(sup))
+    (process,) = inside.processes(sup)
+    os.kill(process.pid, signal.SIGKILL)
+    await until(lambda: process.reaped)
+
+
+async def test_a_call_whose_process_is_killed_while_it_starts_goes_to_the_next(monkeypatch):
+    inside.boot_after(monkeypatch, SLOWLY.format(60))
+    async with sound() as calls, Supervisor(max_processes=1) as sup:
+        calls += [call(sup, int, "5"), call(sup, int, "6")]
+        await killed_while_it_starts(sup)
+        monkeypatch.undo()
+        assert await asyncio.gather(*calls) == [5, 6]
+
+
+async def test_a_call_whose_processes_are_killed_again_and_again_while_they_start_fails(monkeypatch):
     inside.boot_after(monkeypatch, SLOWLY.format(60))
     async with sound() as calls, Supervisor(max_processes=1) as sup:
         calls.append(call(sup, int, "5"))
-        await until(lambda: inside.processes(sup))
-        (process,) = inside.processes(sup)
-        os.kill(process.pid, signal.SIGKILL)
+        for _ in range(3):
+            await killed_while_it_starts(sup)
         with pytest.raises(SupervisorError, match=r"ended with exit code -9 before it was ready; it wrote nothing"):
             await calls[0]
         monkeypatch.undo()
@@ -108,10 +124,17 @@ async def test_a_worker_whose_process_is_killed_while_it_starts():
         calls.append(asyncio.create_task(sup.start(f.wait_for_stop, kind="process", name="w")))
         await until(lambda: inside.processes(sup))
         os.kill(inside.processes(sup)[0].pid, signal.SIGKILL)
-        with pytest.raises(SupervisorError, match="before it was ready"):
+        assert (await calls[0]).state == "running"  # another has taken it
+
+
+async def test_a_worker_whose_process_is_killed_while_it_starts_and_that_is_stopped_meanwhile():
+    async with sound() as calls, Supervisor() as sup:
+        calls.append(asyncio.create_task(sup.start(f.wait_for_stop, kind="process", name="w")))
+        await killed_while_it_starts(sup)
+        calls[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
             await calls[0]
         assert sup.workers() == ()
-        assert (await sup.start(f.wait_for_stop, kind="process", name="w")).state == "running"
 
 
 @pytest.mark.parametrize("fn", [tasks.sleeps, tasks.spins, tasks.sums, tasks.backtracks, tasks.waits_for_a_program])

@@ -44,6 +44,7 @@ async def test_calls_that_wait_go_on_over_max_tasks():
 async def test_one_more_is_kept_warm_and_takes_the_place_of_a_lost_one(board):
     async with sound(), Supervisor(max_processes=1) as sup:
         pid = await sup.run(tasks.pid_of, kind="process")
+        await until(lambda: inside.spare_process(sup))
         spare = inside.spare_process(sup)
         await until(lambda: spare.ready)
         os.kill(pid, signal.SIGKILL)

@@ -216,3 +216,27 @@ def test_a_main_module_that_fails_at_its_import_fails_its_calls_and_says_why(tmp
 async def test_a_worker_may_have_a_supervisor_of_its_own():
     async with sound(), Supervisor() as sup:
         assert await sup.run(tasks.attempts_a_supervisor, kind="process") == await sup.run(tasks.pid_of, kind="process")
+
+
+@pytest.mark.parametrize("refused", [1, 2, 3])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+async def test_a_loop_that_does_not_take_the_files_of_a_process_leaves_no_child(monkeypatch, refused, error):
+    async with sound() as calls, Supervisor() as sup:
+        await sup.run(int)
+        loop = asyncio.get_running_loop()
+        add_reader, times = loop.add_reader, []
+
+        def refusing(*args):
+            times.append(1)
+            if len(times) == refused:
+                raise error
+            return add_reader(*args)
+
+        monkeypatch.setattr(loop, "add_reader", refusing)
+        before = children()
+        calls.append(call(sup, int))
+        with pytest.raises(SupervisorError, match="cannot be launched"):
+            await calls[0]
+        assert children() == before
+        monkeypatch.undo()
+        assert await sup.run(int, "5", kind="process") == 5
