@@ -183,3 +183,23 @@ def test_a_worker_that_has_become_another_program_ends_with_its_owner(board):
         str(board.path),
     )
     asyncio.run(until(lambda: not alive(int(lines[0]))))
+
+
+def prints_in_c():
+    ctypes.CDLL(None).printf(b"from C\n")
+
+
+def test_what_c_code_prints_into_a_pipe_is_there_when_its_call_is_over():
+    lines = owner("""
+        import asyncio
+        from supervisor import Supervisor
+        from tests.kinds.processes import test_odd_owners
+
+        async def main():
+            async with Supervisor(max_processes=1) as sup:
+                await sup.run(test_odd_owners.prints_in_c, kind="process")
+                print("the call is over", flush=True)
+
+        asyncio.run(main())
+    """)
+    assert lines == ["from C", "the call is over"]

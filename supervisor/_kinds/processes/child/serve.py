@@ -372,9 +372,18 @@ def _leave(raised: BaseException | None) -> NoReturn:
 
 
 def flush() -> None:
-    """Writes out what the function has printed, so that it is seen before the call is over."""
+    """What the function printed is to be seen before its call is over, also what C code printed."""
+    global _flush_c  # noqa: PLW0603
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except Exception:  # noqa: S110  # the function has closed it
             pass
+    if _flush_c is None:
+        from .c_output import flusher  # noqa: PLC0415  # lean
+
+        _flush_c = flusher()
+    _flush_c()
+
+
+_flush_c: Callable[[], object] | None = None
