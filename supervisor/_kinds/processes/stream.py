@@ -54,7 +54,7 @@ class Stream:
         self._sock = sock
         self._hear = hear
         self._failed = failed
-        self._receiver = Receiver(sock.recv_into)
+        self._receiver: Receiver | None = Receiver(sock.recv_into)
         self._frame: Any = None
         self._out: deque[memoryview] = deque()
         self._over = False
@@ -111,6 +111,7 @@ class Stream:
         if self._over or self._sock.fileno() == -1:
             return
         receiver = self._receiver
+        assert receiver is not None  # a stream that has not ended has one
         drained = False
         left, frames = (math.inf, math.inf) if to_the_end else (BYTES_A_TURN, FRAMES_A_TURN)
         try:
@@ -150,7 +151,7 @@ class Stream:
         self._over = True
         self._frame = None
         self._out.clear()
-        self._receiver = None  # type: ignore[assignment]  # what has arrived of a frame may be large
+        self._receiver = None  # what has arrived of a frame may be large
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
         self._failed(None if isinstance(error, GONE) else error)
@@ -171,7 +172,7 @@ class Stream:
             self._loop.remove_writer(self._sock)
         self._sock.close()
         self._hear = self._failed = _nothing  # they hold what holds this stream
-        self._frame = self._receiver = None  # type: ignore[assignment]
+        self._frame = self._receiver = None
         self._out.clear()
 
     def close_fd(self) -> None:

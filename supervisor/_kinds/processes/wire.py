@@ -124,7 +124,8 @@ class Receiver:
     def __init__(self, read: Callable[[memoryview], int]) -> None:
         self._read = read
         self._buffer = bytearray(CAPACITY)
-        self._start = self._end = 0
+        self._start: int = 0
+        self._end: int = 0
         self._sizes: tuple[int, ...] = ()  # of the parts of a large frame; empty between such frames
         self._parts: list[bytearray] = []  # those of them that have begun; the last one may be shorter than it will be
         self._at = self._filled = 0  # which of them arrives, and how much of it has
@@ -169,7 +170,8 @@ class Receiver:
                 raise BrokenFrame("what has arrived is no frame")
             self._make_room(HEAD)
             return None
-        mark, size, count = _HEADER.unpack_from(self._buffer, at)
+        header: tuple[int, int, int] = _HEADER.unpack_from(self._buffer, at)
+        mark, size, count = header
         if mark != MARK:
             raise BrokenFrame("what has arrived is no frame")
         if not count and HEAD + size <= have:  # nearly all are like this
