@@ -1,6 +1,7 @@
 """Where workers stand is told whatever they are: what a stack is made from ends no ladder, and holds nothing up."""
 
 import os
+import sys
 
 import pytest
 
@@ -27,12 +28,17 @@ def pipe(tmp_path):
     return str(path)
 
 
+TRACED = sys.gettrace() is not None  # coverage's tracer looks for the file of each frame, and raises in the function
+
+
 @pytest.mark.parametrize(
     ("filename", "loader"),
     [
         (pipe, None),
         (lambda _: "/dev/stdin", None),
-        (lambda _: "made\ud800.py", None),
+        pytest.param(
+            lambda _: "made\ud800.py", None, marks=pytest.mark.skipif(TRACED, reason="coverage cannot bear it")
+        ),
         (str, None),  # a folder
         (lambda _: "made.py", Broken()),
     ],
