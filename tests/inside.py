@@ -512,6 +512,23 @@ def is_closed(by_us):
     return by_us._lock._is_owned()
 
 
+@contextlib.contextmanager
+def struck_once_it_has_claimed(monkeypatch, error):
+    """The next thread that claims a run is struck right after that."""
+    from supervisor._kinds.threads import kind as threads_kind
+
+    left = [error]
+
+    def struck():
+        if left:
+            raise left.pop()
+        return threading.get_ident()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threads_kind, "Gate", lambda: Gate() if not left else struck())
+        yield
+
+
 injecting = gate._injecting
 """The lock that is held during each injection."""
 

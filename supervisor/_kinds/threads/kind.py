@@ -5,9 +5,11 @@ from __future__ import annotations
 from _thread import get_ident
 from contextlib import nullcontext
 from functools import partial
+from threading import current_thread
 from time import monotonic
 from typing import TYPE_CHECKING, assert_never
 
+from ..._core.errors import described
 from ..._core.policy import Ask, Inject, ThreadStep
 from ..._core.verdict import converted
 from ..._run.names import qualname
@@ -57,7 +59,7 @@ class Threads:
         self._chain = chain
         self.calls: dict[int, Run] = {}
         self.launcher = Launcher(supervisor)
-        self.pool = Pool(max_threads, self.calls, resolving, self.launcher, services, self._carry_out)
+        self.pool = Pool(max_threads, self.calls, resolving, self.launcher, services, self._carry_out, self._lost)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
 
     @property
@@ -81,7 +83,7 @@ class Threads:
     def launch(self, run: Run) -> None:
         self.launcher.start(
             run.name,
-            target=lambda: self._carry_out(run),
+            target=lambda: self._carry_out_alone(run),
             failed=lambda error: self._unstarted(run, error),
         )
 
@@ -179,6 +181,41 @@ class Threads:
                 if run.asked is not None:  # asked while nobody could hear it
                     stop.set()
         return run.ctx
+
+    def _carry_out_alone(self, run: Run) -> None:
+        try:
+            self._carry_out(run)
+        except BaseException as error:
+            run.claim.acquire(False)
+            self._lost(run, error)
+
+    def _lost(self, run: Run | None, error: BaseException) -> bool:
+        """An exception of another library has struck this thread outside of any function, and ends it.
+
+        The run that it was about to carry out, or just had, ends with that. Returns whether it had been abandoned.
+        """
+        self._post(partial(self._log_lost, current_thread().name, described(error)))
+        entered(None)
+        if run is None or not run.claim.locked() or run.ident not in (None, get_ident()):
+            return False
+        if not run.over:
+            run.ended_at = run.ended_at or monotonic()
+            if run.value is None and run.error is None:
+                run.error = converted(run, error, stopping=run.climb is not None)
+            if run.settle is None:
+                self._post(lambda: None if run.over else self._services.ended(run))
+            else:
+                self._services.settle(run)
+        climb = run.climb
+        if climb is None:
+            return False
+        with climb.lock:
+            climb.left = True
+            return climb.abandoned
+
+    def _log_lost(self, thread: str, reason: str) -> None:
+        event = {"event": "worker.thread_lost", "thread": thread, "reason": reason}
+        self._services.forward("error", event, kind=self.name)
 
     def _carry_out(self, run: Run) -> bool:
         """Carries out a run, unless it was withdrawn; returns whether this thread was abandoned over it."""

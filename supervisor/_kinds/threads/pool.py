@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from ..._run.ports import Services
     from ..._run.run import Run
@@ -24,6 +24,7 @@ class Pool:
         calls: The calls that have not concluded.
         resolving: Calls that have ended, whose threads are in the callbacks of their futures.
         carry_out: Carries out a call in the thread that calls it; returns whether that thread was abandoned over it.
+        lost: Ends the call over which an exception of somebody else's has struck a thread; returns the same.
 
     Attributes:
         size: The threads that take calls, or are being started.
@@ -33,11 +34,12 @@ class Pool:
     def __init__(
         self,
         max_threads: int,
-        calls: Collection[int],
+        calls: Mapping[int, Run],
         resolving: Collection[int],
         launcher: Launcher,
         services: Services,
         carry_out: Callable[[Run], bool],
+        lost: Callable[[Run | None, BaseException], bool],
     ) -> None:
         self._max_threads = max_threads
         self._calls = calls
@@ -45,6 +47,7 @@ class Pool:
         self._launcher = launcher
         self._post = services.post
         self._carry_out = carry_out
+        self._lost = lost
         self._queue: SimpleQueue[Run | None] = SimpleQueue()
         self._named = 0
         self._counting = RLock()  # executors grow the pool from any thread, and a signal handler may come in between
@@ -102,14 +105,31 @@ class Pool:
     def _serve(self) -> None:
         """What each thread does: carries out one call after another."""
         get, carry_out = self._queue.get, self._carry_out
-        while True:
-            run = get()
-            if run is None:
-                break
-            if carry_out(run):
-                return  # abandoned: it has been replaced, and does not count
-            del run  # or it would live on while this thread waits
+        run = None
+        try:
+            while True:
+                run = get()
+                if run is None:
+                    break
+                if carry_out(run):
+                    return  # abandoned: it has been replaced, and does not count
+                run = None  # or it would live on while this thread waits
+        except BaseException as error:  # from outside: nothing here raises by itself
+            if not self._lost(run, error):
+                self._post(self._replace_lost)
+            return
         self._post(self._left)
+
+    def _replace_lost(self) -> None:
+        """A thread has ended between two calls, perhaps with one in its hands: all that nobody has claimed come again.
+
+        Those that are in the queue are then there twice, which the claim bears.
+        """
+        for run in tuple(self._calls.values()):
+            if not run.claim.locked():
+                self._queue.put(run)
+        self._left()
+        self._replace()
 
     # -------------------------------------------------------------------------------- threads come and go
 
