@@ -203,3 +203,50 @@ def test_what_c_code_prints_into_a_pipe_is_there_when_its_call_is_over():
         asyncio.run(main())
     """)
     assert lines == ["from C", "the call is over"]
+
+
+NESTED = """
+    import asyncio, multiprocessing
+    from supervisor import Supervisor
+
+    def leaf(x):
+        return x + 1
+
+    async def inner():
+        async with Supervisor("inner", max_processes=1) as sup:
+            return await sup.run(leaf, 1, kind="process")
+
+    def nested():
+        return asyncio.run(inner())
+
+    def in_spawned(conn):
+        conn.send(nested())
+
+    async def outer():
+        async with Supervisor("outer", max_processes=1) as sup:
+            return await sup.run(nested, kind="process")
+
+    if __name__ == "__main__":
+        print("GOT", asyncio.run(outer()))
+        ours, theirs = multiprocessing.Pipe()
+        process = multiprocessing.get_context("spawn").Process(target=in_spawned, args=(theirs,))
+        process.start()
+        theirs.close()
+        print("GOT", ours.recv())
+        process.join()
+"""
+
+
+def test_functions_of_the_main_module_in_an_owner_that_is_a_worker_itself(tmp_path):
+    script = tmp_path / "nested.py"
+    script.write_text(textwrap.dedent(NESTED))
+    done = subprocess.run(
+        [sys.executable, script],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert [line for line in done.stdout.splitlines() if "GOT" in line] == ["GOT 2", "GOT 2"], done.stderr

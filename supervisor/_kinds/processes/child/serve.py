@@ -142,8 +142,10 @@ class Child:
         """Unpickles what the owner sent; imports its main module first where that is needed."""
         try:
             return loads(data, buffers=buffers)
-        except AttributeError:
-            if not self.owners_main:
+        except (AttributeError, ModuleNotFoundError) as error:
+            # The other name is that of the main module in an owner that is a worker itself.
+            elsewhere = isinstance(error, ModuleNotFoundError) and error.name != "__mp_main__"
+            if elsewhere or not self.owners_main:
                 raise
             from .main_module import import_main  # noqa: PLC0415  # lean
 
