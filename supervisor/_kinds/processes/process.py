@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .launch import first_frame, launch, no_forks
 from .probe import Probe, kernels_view
+from .reaping import group_is_reaped, kill_and_reap, reap_later
 from .stream import Stream
 from .surroundings import difference, surroundings
 from .wire import INJECT, TERMINATE
@@ -106,7 +107,7 @@ class Process:
         """
         self.pid, data, control, self._life, self._errors, stack = launch()
         with ExitStack() as undo:
-            undo.callback(_kill_and_reap, self.pid)
+            undo.callback(kill_and_reap, self.pid)
             for file in (data, control, self._life, self._errors, stack):
                 undo.callback(file.close)
             undo.callback(self._close_pidfd)
@@ -348,9 +349,9 @@ class Process:
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.code = os.waitstatus_to_exitcode(status) if pid else None
-            if pid == 0 or not _group_is_reaped(self.pid):  # they were killed, and the kernel takes its time
+            if pid == 0 or not group_is_reaped(self.pid):  # they were killed, and the kernel takes its time
                 name = f"supervisor/reap-{self.pid}"
-                threading.Thread(target=_reap_later, args=(self.pid,), name=name, daemon=True).start()
+                threading.Thread(target=reap_later, args=(self.pid,), name=name, daemon=True).start()
         except ChildProcessError:
             self.code = None  # the application ignores SIGCHLD, or reaps what is not its own
         self._call_off()
@@ -396,35 +397,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _kill_and_reap(pid: int) -> None:
-    """Ends a process that has hardly begun."""
-    with suppress(OSError):
-        os.killpg(pid, signal.SIGKILL)
-    _reap_later(pid)
-
-
-def _group_is_reaped(pid: int) -> bool:
-    """Reaps what a dead worker has left in its group; only a process 1, or the like, inherits it.
-
-    The number of the group is not given out again while anything is left in it.
-    """
-    try:
-        while os.waitpid(-pid, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return True
-    return False
-
-
-def _reap_later(pid: int) -> None:
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass  # somebody else has reaped it
-    try:
-        while True:
-            os.waitpid(-pid, 0)
-    except ChildProcessError:
-        pass  # nothing of this process is left in its group
