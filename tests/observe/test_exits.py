@@ -6,6 +6,7 @@ Names are not among them: those that could are refused (tests/api/test_names.py)
 import asyncio
 import json
 import pickle
+import sys
 import threading
 
 import pytest
@@ -58,7 +59,8 @@ def waits(ctx):
 def deaf(event):
     """A function that hears nothing, in a file of an evil name."""
     names = {"event": event}
-    exec(compile("def deaf(ctx):\n    event.wait()", f"/tmp/{EVIL}.py", "exec"), names)
+    file = EVIL if sys.gettrace() is None else EVIL.replace("\ud800", "")  # coverage's tracer would raise over that one
+    exec(compile("def deaf(ctx):\n    event.wait()", f"/tmp/{file}.py", "exec"), names)
     return evil(names["deaf"])
 
 
