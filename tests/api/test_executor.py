@@ -25,31 +25,7 @@ from supervisor import (
 )
 
 from .. import inside
-from .executors import LIMIT, PATIENT, Gatekeeper, aside, obedient
-
-
-@pytest.fixture(params=["quiet", "logged", "listened"])
-async def sup(request):
-    """A supervisor with two threads: with nobody who watches its calls, with debug logs, with a listener."""
-    if request.param == "logged":
-        request.getfixturevalue("events")
-    async with Supervisor("pool", max_threads=2, policy=PATIENT, shutdown_timeout=5) as supervisor:
-        listener = supervisor.transitions() if request.param == "listened" else None
-        yield supervisor
-    del listener
-
-
-@pytest.fixture
-def ex(sup):
-    return sup.executor()
-
-
-@pytest.fixture
-def gatekeeper():
-    keeper = Gatekeeper()
-    yield keeper
-    keeper.open.set()
-
+from .executors import LIMIT, Gatekeeper, aside, obedient
 
 # ------------------------------------------------------------------------------------------------ submit
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from threading import Thread
 
     from ..._core.policy import Kind, Step
+    from ..._run.climb import Climb
     from ..._run.ports import Services
     from ..._run.run import Run
     from ..._worker.context import Registration
@@ -206,12 +207,7 @@ class Threads:
                 self._post(lambda: None if run.over else self._services.ended(run))
             else:
                 self._services.settle(run)
-        climb = run.climb
-        if climb is None:
-            return False
-        with climb.lock:
-            climb.left = True
-            return climb.abandoned
+        return run.climb is not None and _leave(run.climb)
 
     def _log_lost(self, thread: str, reason: str) -> None:
         event = {"event": "worker.thread_lost", "thread": thread, "reason": reason}
@@ -252,9 +248,11 @@ class Threads:
             self._services.settle(run)
         # Only after the completion is in the inbox does this thread look whether it was given up. So if the loop finds
         # no completion and no `left`, this thread is certain to see `abandoned`.
-        climb = run.climb
-        if climb is None:
-            return False
-        with climb.lock:
-            climb.left = True
-            return climb.abandoned
+        return run.climb is not None and _leave(run.climb)
+
+
+def _leave(climb: Climb) -> bool:
+    """Notes that the thread of a run that is being stopped is done with it; returns whether it was given up before."""
+    with climb.lock:
+        climb.left = True
+        return climb.abandoned
