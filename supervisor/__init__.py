@@ -8,6 +8,8 @@ PYTEST_DONT_REWRITE: it may well be imported before pytest, which would warn tha
 
 from __future__ import annotations
 
+__version__ = "0.1.0"
+
 TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
     from ._api.supervisor import Supervisor as Supervisor
@@ -75,6 +77,28 @@ _HOMES = {
 }
 
 __all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def _refuse_supervisord() -> None:
+    """Refuses to be imported from a folder into which supervisord, whose package has the same name, was installed too.
+
+    Each of the two has overwritten files of the other: what then works, and what does not, is chance.
+    """
+    from os.path import exists  # noqa: PLC0415  # no name of ours
+
+    for folder in __path__:
+        if exists(f"{folder}/supervisord.py"):
+            raise ImportError(
+                f"stopladder and supervisord (the distribution `supervisor`) are both installed in {folder}: they have "
+                "the same import name, and cannot share one environment. Here, run `pip uninstall -y supervisor "
+                "stopladder`, and install stopladder again; supervisord needs an environment of its own, such as "
+                "`pipx install supervisor`",
+                name=__name__,
+                path=folder,
+            )
+
+
+_refuse_supervisord()
 
 
 def __getattr__(name: str) -> object:

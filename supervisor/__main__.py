@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
+from . import __version__
 from ._core.policy import EscalationPolicy, Inject, Kind
 from ._core.restart import Restart
 from .config import PREFIX, Config, ConfigError, load
@@ -27,6 +28,7 @@ FITS, TOO_LONG, REFUSED = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command, and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m supervisor", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"stopladder {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser(
         "check",

@@ -1,7 +1,10 @@
 """The exported names, and what importing the package costs."""
 
+import os
+import shutil
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -70,3 +73,33 @@ def test_what_a_worker_function_needs_is_imported_without_the_rest():
     """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "[]\n"
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert supervisor.__version__ == metadata.version("stopladder")
+    done = subprocess.run(
+        [sys.executable, "-m", "supervisor", "--version"], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == f"stopladder {supervisor.__version__}\n"
+
+
+def test_a_folder_that_has_supervisords_files_too_is_refused(tmp_path):
+    package = tmp_path / "supervisor"
+    package.mkdir()
+    shutil.copy(supervisor.__file__, package)
+    (package / "supervisord.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", "from supervisor import Supervisor"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(
+        "ImportError: stopladder and supervisord (the distribution `supervisor`) are both installed in"
+    )
+    assert str(package) in last
+    assert "pip uninstall" in last
