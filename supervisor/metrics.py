@@ -106,6 +106,9 @@ PROCESSES = Metric(
 ABANDONED = Metric(
     "supervisor_abandoned_workers", "gauge", _KIND, "Workers and calls that were abandoned and have not come back."
 )
+FAILED = Metric(
+    "supervisor_failed_workers", "gauge", {}, "Workers that have failed or died for good and were not started again."
+)
 STOPPING = Metric("supervisor_stopping", "gauge", {}, "1 once a shutdown has begun, else 0.")
 TRANSITIONS = Metric(
     "supervisor_transitions_total",
@@ -137,7 +140,7 @@ STOP_SECONDS = Metric(
 )
 
 METRICS = (
-    *(WORKERS, QUEUED, CAPACITY, THREADS, PROCESSES, ABANDONED, STOPPING),
+    *(WORKERS, QUEUED, CAPACITY, THREADS, PROCESSES, ABANDONED, FAILED, STOPPING),
     *(TRANSITIONS, ESCALATIONS, EXITS, RESTARTS, EXHAUSTED, STOP_SECONDS),
 )
 
@@ -319,6 +322,7 @@ def _now(snapshot: Snapshot) -> Iterator[tuple[Metric, Numbers]]:
     yield THREADS, {(): snapshot.threads}
     yield PROCESSES, {(): snapshot.processes}
     yield ABANDONED, {(kind,): snapshot.abandoned.get(kind, 0) for kind in KINDS}
+    yield FAILED, {(): snapshot.failed}
     yield STOPPING, {(): int(snapshot.stopping)}
 
 

@@ -41,6 +41,7 @@ from supervisor._runtime import (
     escalation,
     groups,
     kinds,
+    losses,
     names,
     portal,
     rules,
@@ -96,7 +97,7 @@ CONSTANTS = {
     "LEAVE_TIMEOUT": (process,),
     "POSIX": (checks,),
     "QUIET_SLACK": (closing,),
-    "REMEMBERED": (names,),
+    "REMEMBERED": (losses,),
     "TURN": (inbox,),
 }
 """The constants that tests change, and the modules that read each."""

@@ -65,6 +65,7 @@ class Snapshot:
     capacity: Mapping[str, int]
     threads: int
     processes: int
+    failed: int
     stopping: bool
 
 
@@ -157,7 +158,7 @@ class Integration:
         runtime, settings = self._binding.runtime, self._binding.settings
         capacity: dict[str, int] = {"thread": settings.max_threads, "process": settings.max_processes}
         if runtime is None:
-            return Snapshot({}, {}, capacity, 0, 0, stopping=False)
+            return Snapshot({}, {}, capacity, 0, 0, 0, stopping=False)
         statistics = runtime.snapshot.statistics(runtime.root)
         return Snapshot(
             runtime.snapshot.census(runtime.root),
@@ -165,6 +166,7 @@ class Integration:
             capacity | {kind.name: kind.capacity for kind in tuple(runtime.kinds)},
             statistics.threads,
             statistics.processes,
+            statistics.failed,
             statistics.stopping,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
@@ -537,7 +538,9 @@ class Supervisor:
             runtime = self._binding.runtime
             return Statistics(self.name) if runtime is None else runtime.snapshot.statistics(self._scope)
 
-    def health(self, *, max_abandoned: int | None = None, max_exhausted: int = 0) -> Health:
+    def health(
+        self, *, max_abandoned: int | None = None, max_exhausted: int = 0, max_failed: int | None = None
+    ) -> Health:
         """Returns whether it takes work, and whether it can go on, for the probes of a platform. Any thread.
 
         It is ready from the first moment on, also before its first use; no longer once a shutdown has been asked for,
@@ -552,16 +555,20 @@ class Supervisor:
                 group with `Restart("never")`), 0 or more; with more it is not live. One whose name was taken again, by
                 `start` or `group`, does not count, nor one in a group that has been shut down. At most 1000 are
                 remembered.
+            max_failed: How many workers of `start` may have failed or died for good and not have been started again, 0
+                or more; with more it is not live. Those that were given up are among them. None: any number, as one
+                that has no Restart may be a job whose failure concerns nobody else; the answer has their names.
 
         Raises:
             TypeError, ValueError: An argument is wrong; the message names it.
 
         Example:
             >>> Supervisor("app").health()
-            Health(supervisor='app', ready=True, live=True, reasons=())
+            Health(supervisor='app', ready=True, live=True, reasons=(), failed=())
         """
         most_abandoned = checked_optional_count("max_abandoned", max_abandoned, least=0)
         most_exhausted = checked_count("max_exhausted={!r}", max_exhausted, least=0)
+        most_failed = checked_optional_count("max_failed", max_failed, least=0)
         with shielded():
             runtime, lost = self._binding.runtime, self._binding.lost
             if lost is not None:
@@ -573,6 +580,7 @@ class Supervisor:
                 self._scope,
                 max_abandoned=self._binding.settings.max_threads if most_abandoned is None else most_abandoned,
                 max_exhausted=most_exhausted,
+                max_failed=math.inf if most_failed is None else most_failed,
             )
 
     def transitions(self, *, buffer: int = 1000) -> Transitions:

@@ -182,7 +182,7 @@ class RestartLimitExceeded(SupervisorError):
 
 
 class RemoteError(SupervisorError):
-    """Stands in for an error that cannot be pickled: its type and its text.
+    """Stands in for an error that cannot be pickled, or is not kept: its type and its text.
 
     Example:
         >>> print(RemoteError("socket.timeout: timed out"))
@@ -209,6 +209,8 @@ def text_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Returns an error as "Type: text"."""
+    """Returns an error as "Type: text"; one that stands in for another as that one."""
     text = text_of(error)
+    if isinstance(error, RemoteError) and text:
+        return text
     return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__

@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # light
 if TYPE_CHECKING:
     from .outcome import Outcome
 
-__all__ = ["WorkerDied", "WorkerStopped", "WorkerTimeout"]
+__all__ = ["WorkerDied", "WorkerStopped", "WorkerTimeout", "signal_of"]
 
 
 class WorkerStopped(SupervisorError):
@@ -70,17 +70,22 @@ class WorkerDied(SupervisorError):
         return f"the process of worker {self.outcome.worker!r} died: {_exit(self.outcome.exit_code)}"
 
 
-def _exit(code: int | None) -> str:
-    if code is None:
-        return "how is not known, as somebody else has reaped it"
-    if code >= 0:
-        return f"it exited with code {code}"
+def signal_of(exit_code: int | None) -> str | None:
+    """Returns the name of the signal that has ended a process; None where none has, or where that is not known."""
+    if exit_code is None or exit_code >= 0:
+        return None
     from signal import Signals  # noqa: PLC0415  # light
 
     try:
-        return Signals(-code).name
+        return Signals(-exit_code).name
     except ValueError:
-        return f"signal {-code}"
+        return f"signal {-exit_code}"
+
+
+def _exit(code: int | None) -> str:
+    if code is None:
+        return "how is not known, as somebody else has reaped it"
+    return signal_of(code) or f"it exited with code {code}"
 
 
 def _ending(outcome: Outcome) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .errors import RemoteError, described
+from .errors import RemoteError, RestartLimitExceeded, described
 from .policy import StepEnd
+from .values import printable
 
 if TYPE_CHECKING:
     from .policy import Kind, StepName
 
-__all__ = ["Ended", "Outcome", "Transition", "WorkerState"]
+__all__ = ["Ended", "Outcome", "Transition", "WorkerState", "without_objects"]
 
 WorkerState: TypeAlias = Literal["queued", "starting", "running", "stopping", "backing_off", "ended"]
 Ended: TypeAlias = Literal["returned", "failed", StepEnd, "abandoned", "died", "cancelled"]
@@ -73,7 +74,7 @@ class Outcome:
             'ValueError: no'
         """
         data = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "value"}
-        data["error"] = None if self.error is None else described(self.error)
+        data["error"] = None if self.error is None else printable(described(self.error), lines=True)
         return data
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -129,6 +130,21 @@ class Transition:
         if self.new == "backing_off":
             return "worker.restarting"
         return "worker.escalated" if self.old == self.new == "stopping" else f"worker.{self.new}"
+
+
+def without_objects(outcome: Outcome) -> Outcome:
+    """Returns an outcome that can be kept: it holds no value and no traceback, and of its error the type and text."""
+    error = outcome.error
+    if error is None:
+        return replace(outcome, value=None)
+    text = described(error)
+    if isinstance(error, RestartLimitExceeded) and error.__cause__ is not None:
+        text = f"{text}: {described(error.__cause__)}"
+    return replace(outcome, value=None, error=RemoteError(printable(text[:LONGEST_TEXT], lines=True)))
+
+
+LONGEST_TEXT = 2000
+"""Characters of the error of an outcome that is kept."""
 
 
 def _rebuild_outcome(state: dict[str, Any]) -> Outcome:

@@ -11,7 +11,7 @@ from .outcome import Ended, Outcome, WorkerState
 from .values import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["Health", "ShutdownReport", "Statistics"]
 
@@ -26,6 +26,11 @@ class ShutdownReport:
             which they ended. Calls that were still queued are only counted.
         seconds: How long the shutdown took.
         never_started: How many queued calls were withdrawn.
+        earlier: What is still there, or was lost, before the shutdown began: runs that were abandoned and have not come
+            back, calls included, and workers of `start` that have failed or died for good, and that nobody has started
+            again. Their errors are RemoteErrors, with the types and texts of what was raised. Of the latter, the newest
+            1000 are kept.
+        forgotten: How many more workers have failed before it began.
 
     Example:
         >>> report = ShutdownReport("deploy", (Outcome("poller", "thread", ended="stopped", step="ask"),), 0.02)
@@ -37,15 +42,17 @@ class ShutdownReport:
     outcomes: tuple[Outcome, ...] = ()
     seconds: float = 0.0
     never_started: int = field(default=0, kw_only=True)
+    earlier: tuple[Outcome, ...] = field(default=(), kw_only=True)
+    forgotten: int = field(default=0, kw_only=True)
 
     @property
     def clean(self) -> bool:
-        """True if every worker returned, stopped when it was asked, or never started."""
-        return all(outcome.clean for outcome in self.outcomes)
+        """True if every worker returned, stopped when it was asked, or never started, and nothing was lost earlier."""
+        return not self.earlier and not self.forgotten and all(outcome.clean for outcome in self.outcomes)
 
     @property
     def abandoned(self) -> tuple[Outcome, ...]:
-        """The outcomes of the workers that still ran after their last step."""
+        """The outcomes of the workers that this shutdown has stopped and that still ran after their last step."""
         return tuple(outcome for outcome in self.outcomes if outcome.ended == "abandoned")
 
     def counts(self) -> dict[str, int]:
@@ -55,9 +62,11 @@ class ShutdownReport:
             >>> ShutdownReport(never_started=3).counts()
             {'cancelled': 3}
         """
-        counts = Counter[str](outcome.ended for outcome in self.outcomes)
-        counts["cancelled"] += self.never_started
-        return {ended: counts[ended] for ended in get_args(Ended) if counts[ended]}
+        return _counts(self.outcomes, cancelled=self.never_started)
+
+    def earlier_counts(self) -> dict[str, int]:
+        """Returns how much was lost earlier in which way."""
+        return _counts(self.earlier, failed=self.forgotten)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON-ready data.
@@ -73,23 +82,25 @@ class ShutdownReport:
             "clean": self.clean,
             "counts": self.counts(),
             "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+            "earlier": [outcome.to_dict() for outcome in self.earlier],
+            "forgotten": self.forgotten,
         }
 
     def __str__(self) -> str:
         because = f" ({printable(self.reason)})" if self.reason else ""
-        counts = ", ".join(f"{number} {ended}" for ended, number in self.counts().items()) or "nothing was running"
-        head = f"shutdown{because} took {self.seconds:.2f} s: {counts}"
-        if not self.outcomes:
-            return head
-        rows = [("worker", "kind", "ended", "step", "ran", "to stop", "error"), *map(_row, self.outcomes)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-        stacks = (
-            f"\n{printable(outcome.worker)} was last seen at:\n{printable(outcome.stack, lines=True).rstrip()}"
-            for outcome in self.abandoned
-            if outcome.stack
-        )
-        return "\n".join((head, *lines, *stacks))
+        head = f"shutdown{because} took {self.seconds:.2f} s: {_listed(self.counts()) or 'nothing was running'}"
+        parts = [*_table(self.outcomes)]
+        if self.earlier or self.forgotten:
+            head += f"; lost before it began: {_listed(self.earlier_counts())}"
+            parts += ["", "lost before it began:", *_table(self.earlier)]
+        if self.forgotten:
+            parts.append(f"and {self.forgotten} more that have failed")
+        left = [outcome for outcome in (*self.abandoned, *self.earlier) if outcome.ended == "abandoned"]
+        for outcome in left:
+            if outcome.stack:
+                parts += ["", f"{printable(outcome.worker)} was last seen at:"]
+                parts.append(printable(outcome.stack, lines=True).rstrip())
+        return "\n".join((head, *parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ class Statistics:
         threads: Threads that are alive: of the pool, idle or not, of workers, those that were abandoned, and helpers.
         processes: Processes that are alive: of the pool, of workers, and the spare one.
         abandoned: Workers that were given up and have not come back.
+        failed: Workers of `start` that have failed or died for good, and that nobody has started again.
         stopping: Whether a shutdown has begun, or has ended.
 
     Example:
@@ -116,6 +128,7 @@ class Statistics:
     threads: int = 0
     processes: int = 0
     abandoned: int = 0
+    failed: int = 0
     stopping: bool = False
 
 
@@ -129,6 +142,8 @@ class Health:
             ready either.
         live: It has lost no more than it may; false means that only a new process mends it.
         reasons: Why it is not ready, or not live, for people; empty where it is both.
+        failed: The names of the workers of `start` that have failed or died for good, and that nobody has started
+            again, at most 1000. They count for the answer only where `max_failed` says so.
 
     Example:
         >>> Health("app", ready=False, live=True, reasons=("is shutting down",)).to_dict()["reasons"]
@@ -139,11 +154,30 @@ class Health:
     ready: bool
     live: bool
     reasons: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON-ready data."""
         data: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {**data, "reasons": list(self.reasons)}
+        return {**data, "reasons": list(self.reasons), "failed": list(self.failed)}
+
+
+def _counts(outcomes: Iterable[Outcome], **more: int) -> dict[str, int]:
+    counts = Counter[str](outcome.ended for outcome in outcomes)
+    counts.update(more)
+    return {ended: counts[ended] for ended in get_args(Ended) if counts[ended]}
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {ended}" for ended, number in counts.items())
+
+
+def _table(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Gives the lines of a table, one for each outcome, below a head; none where there is no outcome."""
+    if outcomes:
+        rows = [("worker", "kind", "ended", "step", "ran", "to stop", "error"), *map(_row, outcomes)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        yield from ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:

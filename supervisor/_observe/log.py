@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from .._core.failures import signal_of
 from .._loop.errors import is_interrupt, report_error
 
 if TYPE_CHECKING:
@@ -70,7 +71,13 @@ class Log:
         return level >= self._least
 
     def transition(
-        self, level: int, transition: Transition, *, stack: str | None = None, error: BaseException | None = None
+        self,
+        level: int,
+        transition: Transition,
+        *,
+        exit_code: int | None = None,
+        stack: str | None = None,
+        error: BaseException | None = None,
     ) -> None:
         """Writes one change of a worker's state."""
         fields: dict[str, Any] = {
@@ -85,6 +92,8 @@ class Log:
             "elapsed": round(transition.elapsed, 6),
             "ident": transition.ident,
             "pid": transition.pid,
+            "exit_code": exit_code,
+            "signal": signal_of(exit_code),
             "stack": stack,
         }
         present = {key: value for key, value in fields.items() if value is not None}
@@ -104,7 +113,12 @@ class Log:
             elapsed=round(report.seconds, 6),
             clean=report.clean,
             counts=report.counts(),
+            **_earlier(report),
         )
+
+    def group_stopped(self, group: str, report: ShutdownReport) -> None:
+        level = logging.INFO if report.clean else logging.WARNING
+        self.write(level, "supervisor.group_stopped", group=group, counts=report.counts(), **_earlier(report))
 
     def write(self, level: int, event: str, /, **fields: Any) -> None:
         try:
@@ -142,3 +156,8 @@ class Log:
             self._broken = True
             message = f"supervisor {self._supervisor!r}: its logger raised; later failures are not reported"
             report_error(self._loop, message, error)
+
+
+def _earlier(report: ShutdownReport) -> dict[str, Any]:
+    counts = report.earlier_counts()
+    return {"earlier": counts} if counts else {}

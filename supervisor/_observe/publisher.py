@@ -118,6 +118,7 @@ class Publisher:
         self.log.transition(
             level,
             transition,
+            exit_code=None if outcome is None else outcome.exit_code,
             stack=run.climb.stack if past_ask and run.climb is not None else None,
             error=outcome.error if outcome is not None and level >= logging.ERROR else None,
         )

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from .._core.ladder import Cause, Command, Rules, State
+    from .._core.outcome import Outcome
     from .._core.policy import Inject
 
 __all__ = ["Climb"]
@@ -31,6 +32,7 @@ class Climb:
         injected: The step by which an exception was injected; None where none was.
         agenda: What the machine has commanded and nobody has carried out yet.
         claiming: The loop has begun to claim the run, so that no thread takes it.
+        outcome: How the run ended, where it was abandoned.
         waiters: Futures of those who wait for the end of the run, whatever becomes of the call.
     """
 
@@ -43,6 +45,7 @@ class Climb:
         "injected",
         "left",
         "lock",
+        "outcome",
         "reason",
         "rules",
         "stack",
@@ -62,5 +65,6 @@ class Climb:
         self.stack: str | None = None
         self.injected: Inject | None = None
         self.claiming = False
+        self.outcome: Outcome | None = None
         self.agenda: Agenda[Command] = Agenda()
         self.waiters: list[asyncio.Future[None]] = []

@@ -303,8 +303,11 @@ class Escalation:
         """Hands a run's outcome to its owner, and lets go of it. Idempotent in each part."""
         if run.given_name is None:
             run.given_name = run.name  # it outlives the function
-        run.owner.concluded(run, self._outcome(run, ended, step))
+        outcome = self._outcome(run, ended, step)
+        run.owner.concluded(run, outcome)
         if run.climb is not None:
+            if ended == "abandoned":
+                run.climb.outcome = outcome
             for waiter in run.climb.waiters:
                 if not waiter.done():
                     waiter.set_result(None)

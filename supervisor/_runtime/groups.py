@@ -66,6 +66,7 @@ class Groups:
         call_soon: The loop's.
         chance: Returns a random number from 0 to 1.
         enlist: Gives a worker its number, its name and its handle; raises ValueError where a call has its name.
+        replaced: Is called with the name of a worker in whose place another one has come.
         next_number: Returns the number of a group that is started again.
         shut_down: Is called where a member of the root was given up, and all others are to go with it.
     """
@@ -77,6 +78,7 @@ class Groups:
         chance: Callable[[], float],
         *,
         enlist: Callable[[WorkerNode], object],
+        replaced: Callable[[str], object],
         next_number: Callable[[], int],
         shut_down: Callable[[Node, BaseException], object],
     ) -> None:
@@ -84,6 +86,7 @@ class Groups:
         self._call_soon = call_soon
         self._chance = chance
         self._enlist = enlist
+        self._replaced = replaced
         self._next_number = next_number
         self._shut_down = shut_down
 
@@ -175,6 +178,7 @@ class Groups:
             except ValueError:  # a call has its name at present: better another name than no worker
                 new.given_name = None
                 self._enlist(new)
+        self._replaced(old.name)
         return new
 
 

@@ -29,9 +29,11 @@ def health_of(
     tree: Tree,
     abandoned_runs: Iterable[Run],
     exhausted_names: Iterable[str],
+    failed: Sequence[str],
     *,
     max_abandoned: int,
     max_exhausted: int,
+    max_failed: float,
 ) -> Health:
     """Looks at a scope: the supervisor, or a group.
 
@@ -41,8 +43,10 @@ def health_of(
         tree: The tree that it is in.
         abandoned_runs: The runs that were given up and have not come back, of all scopes.
         exhausted_names: The workers and groups that were given up alone, of all scopes.
-        max_abandoned: How many of the former it may have and be live.
-        max_exhausted: How many of the latter.
+        failed: The workers of the scope that have failed for good.
+        max_abandoned: How many runs that were abandoned it may have and be live.
+        max_exhausted: How many workers and groups that were given up.
+        max_failed: How many workers that have failed.
     """
     abandoned = [run.name for run in abandoned_runs if scope.holds(scope_of(run))]
     exhausted = [other for other in exhausted_names if _named_in(scope, other)]
@@ -51,13 +55,15 @@ def health_of(
         ill.append(f"more than max_abandoned={max_abandoned} have not come back: {_named(abandoned)}")
     if len(exhausted) > max_exhausted:
         ill.append(f"more than max_exhausted={max_exhausted} were given up: {_named(exhausted)}")
+    if len(failed) > max_failed:
+        ill.append(f"more than max_failed={max_failed} have failed for good: {_named(failed)}")
     unready = list(_down(tree.root.shutdown, scope))
     if not unready:
         if late := sorted(node.name for node in tuple(tree.workers.values()) if _late(scope, node)):
             unready.append(f"not ready: {_named(late)}")
         if renewed := [inner.name for inner in _renewed_in(scope)]:
             unready.append(f"being started again: {_named(renewed)}")
-    return Health(name, ready=not ill and not unready, live=not ill, reasons=(*ill, *unready))
+    return Health(name, ready=not ill and not unready, live=not ill, reasons=(*ill, *unready), failed=tuple(failed))
 
 
 def _down(whole: Shutdown, scope: GroupNode) -> Iterator[str]:

@@ -12,12 +12,10 @@ if TYPE_CHECKING:
 
     from .._run.run import Run
     from .kinds import Kinds
+    from .losses import Losses
     from .nodes import GroupNode, WorkerNode
 
 __all__ = ["Names", "full_name"]
-
-REMEMBERED = 1000
-"""Of how many workers and groups it is remembered that they were given up."""
 
 
 class Names:
@@ -28,10 +26,10 @@ class Names:
         next_number: Returns another number for a worker or a call.
         nodes: Returns its workers, by the numbers from which their names may have been generated.
         kinds: Its calls, the same.
+        losses: What was lost, until others have its name.
 
     Attributes:
         taken: Who was given a name and has not ended, by that name.
-        exhausted: The names of the workers and groups that were given up alone, until others have these names.
     """
 
     def __init__(
@@ -40,13 +38,14 @@ class Names:
         next_number: Callable[[], int],
         nodes: Callable[[], Mapping[int, WorkerNode]],
         kinds: Kinds,
+        losses: Losses,
     ) -> None:
         self._supervisor = supervisor
         self._next_number = next_number
         self._nodes = nodes
         self._kinds = kinds
+        self._losses = losses
         self.taken: dict[str, Run | Node] = {}
-        self.exhausted: dict[str, None] = {}
 
     # ------------------------------------------------------------------------------------ taking a name
 
@@ -81,7 +80,7 @@ class Names:
             self._refuse_taken(name)
         self.taken[name] = owner
         if isinstance(owner, Node):
-            self.exhausted.pop(name, None)
+            self._losses.replaced(name)
 
     def refuse_taken(self, node: WorkerNode) -> None:
         """Refuses the name of a worker that is to start later; it is taken only then."""
@@ -110,20 +109,11 @@ class Names:
         if self.taken.get(name) is owner:
             del self.taken[name]
 
-    def give_up(self, node: Node) -> bool:
-        """Remembers that a worker or group was given up alone; returns whether that is new."""
-        new = node.name not in self.exhausted
-        self.exhausted[node.name] = None
-        if len(self.exhausted) > REMEMBERED:
-            del self.exhausted[next(iter(self.exhausted))]
-        return new
-
     def release_group(self, group: GroupNode) -> None:
         """Frees the name of a group that has ended for good. Nobody misses those any more that were given up in it."""
         if self.taken.get(group.name) is group:
             del self.taken[group.name]
-            for name in [name for name in self.exhausted if name.startswith(f"{group.name}/")]:
-                del self.exhausted[name]
+            self._losses.closed(group)
 
     # ------------------------------------------------------------------------------------ looking one up
 

@@ -31,6 +31,7 @@ from .closing import Closing
 from .escalation import Escalation
 from .executor_calls import ExecutorCalls
 from .kinds import Kinds
+from .losses import Losses
 from .names import Names
 from .nodes import GroupNode, Node, WorkerNode
 from .portal import Portal
@@ -82,6 +83,7 @@ class Runtime:
         portal: What workers have the loop do, by `ctx.call`.
         snapshot: What there is at this moment.
         names: Who has which name.
+        losses: What was lost, and not replaced.
         kinds: How runs are carried out.
         rules: Which ladder a run climbs.
         thread, pid: The thread and the process of the loop.
@@ -128,7 +130,8 @@ class Runtime:
         self._alarms: Alarms[Run | Node | LoopCall] = Alarms(loop, self.clock, self._rung)
         self._next_number = count(1).__next__
         self.kinds = Kinds(self._make_kind)
-        self.names = Names(settings.name, self._next_number, lambda: self.tree.workers, self.kinds)
+        self.losses = Losses()
+        self.names = Names(settings.name, self._next_number, lambda: self.tree.workers, self.kinds, self.losses)
         self._chain = Chain()
         self._wire_stops()
         self._wire_calls()
@@ -206,6 +209,7 @@ class Runtime:
             self.publisher,
             self.kinds,
             self.names,
+            self.losses,
             self.portal,
             self.escalation,
             root,
@@ -283,7 +287,7 @@ class Runtime:
             self.clock,
             self._alarms,
             self.publisher,
-            self.names,
+            self.losses,
             random.random,
             self.root,
             next_number=self._next_number,
@@ -295,7 +299,7 @@ class Runtime:
             shut_down=self.teardown.fail,
         )
         self.snapshot = Snapshot(
-            settings.name, self.kinds, self.tree, self.escalation.abandoned, self.names.exhausted, new_handle
+            settings.name, self.kinds, self.tree, self.escalation.abandoned, self.losses, new_handle
         )
 
     def _make_kind(self, name: Kind) -> WorkerKind:

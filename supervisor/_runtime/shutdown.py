@@ -9,6 +9,7 @@ from .._core.report import ShutdownReport
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from .._core.outcome import Outcome
 
@@ -85,10 +86,22 @@ class Shutdown:
         """Leaves out what was noted up to now: it was stopped for a restart of the group."""
         self._outcomes.clear()
 
-    def make_report(self, now: float) -> ShutdownReport:
-        """Returns the report of what was noted."""
-        seconds = now - self._began_at if self.begun else 0.0
-        return ShutdownReport(self.reason, tuple(self._outcomes.values()), seconds, never_started=len(self._withdrawn))
+    def make_report(self, now: float, lost: Mapping[int, Outcome], forgotten: int) -> ShutdownReport:
+        """Returns the report of what was noted.
+
+        Args:
+            now: On the loop's clock.
+            lost: What the scope has lost, by number. What was noted is no part of what was lost earlier.
+            forgotten: How much more it has lost.
+        """
+        return ShutdownReport(
+            self.reason,
+            tuple(self._outcomes.values()),
+            now - self._began_at if self.begun else 0.0,
+            never_started=len(self._withdrawn),
+            earlier=tuple(outcome for number, outcome in lost.items() if number not in self._outcomes),
+            forgotten=forgotten,
+        )
 
     def __repr__(self) -> str:
         how = "ended" if self.report is not None else "under way" if self.begun else "not begun"

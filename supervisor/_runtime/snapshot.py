@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .._observe.counters import Key
     from .._run.run import Handle, Run
     from .kinds import Kinds
+    from .losses import Losses
     from .nodes import GroupNode
     from .tree import Tree
 
@@ -30,7 +31,7 @@ class Snapshot:
     Args:
         supervisor: Its name.
         abandoned: The runs that were given up and have not come back, by their numbers.
-        exhausted: The names of the workers and groups that were given up alone.
+        losses: The workers and groups that were given up, and the workers that have failed.
         new_handle: Makes what users hold of a call.
     """
 
@@ -40,14 +41,14 @@ class Snapshot:
         kinds: Kinds,
         tree: Tree,
         abandoned: Mapping[int, Run],
-        exhausted: Mapping[str, None],
+        losses: Losses,
         new_handle: Callable[[Run], Handle],
     ) -> None:
         self._supervisor = supervisor
         self._kinds = kinds
         self._tree = tree
         self._abandoned = abandoned
-        self._exhausted = exhausted
+        self._losses = losses
         self._new_handle = new_handle
         self._handles = RLock()  # a signal handler may come in between
 
@@ -87,7 +88,10 @@ class Snapshot:
             states[cast("WorkerState", state)] += number
         if scope is not self._tree.root:
             stopping = scope.shutdown.begun or scope.gone
-            return Statistics(scope.name, workers=dict(states), queued=states["queued"], stopping=stopping)
+            failed = len(self._losses.failed_in(scope))
+            return Statistics(
+                scope.name, workers=dict(states), queued=states["queued"], failed=failed, stopping=stopping
+            )
         threads = self._kinds.threads
         return Statistics(
             self._supervisor,
@@ -96,17 +100,20 @@ class Snapshot:
             threads=threads.alive,
             processes=sum(kind.alive for kind in self._kinds if kind is not threads),
             abandoned=len(self._abandoned),
+            failed=len(self._losses.failed_in(scope)) + self._losses.forgotten,
             stopping=scope.shutdown.begun,
         )
 
-    def health(self, scope: GroupNode, *, max_abandoned: int, max_exhausted: int) -> Health:
+    def health(self, scope: GroupNode, *, max_abandoned: int, max_exhausted: int, max_failed: float) -> Health:
         """Returns whether a scope takes work, and whether it can go on; see `health_of`."""
         return health_of(
             scope.name or self._supervisor,
             scope,
             self._tree,
             tuple(self._abandoned.values()),
-            tuple(self._exhausted),
+            tuple(self._losses.exhausted),
+            [loss.outcome.worker for loss in self._losses.failed_in(scope)],
             max_abandoned=max_abandoned,
             max_exhausted=max_exhausted,
+            max_failed=max_failed,
         )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .._core.outcome import Outcome
+    from .._core.report import ShutdownReport
     from .._loop.inbox import Inbox
     from .._observe.log import Log
     from .._observe.publisher import Publisher
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .closing import Closing
     from .escalation import Escalation
     from .kinds import Kinds
+    from .losses import Losses
     from .names import Names
     from .portal import Portal
     from .stop_signals import StopSignals
@@ -63,6 +65,7 @@ class Teardown:
         publisher: Publisher,
         kinds: Kinds,
         names: Names,
+        losses: Losses,
         portal: Portal,
         escalation: Escalation,
         root: GroupNode,
@@ -82,6 +85,7 @@ class Teardown:
         self._publisher = publisher
         self._kinds = kinds
         self._names = names
+        self._losses = losses
         self._portal = portal
         self._escalation = escalation
         self._root = root
@@ -252,6 +256,7 @@ class Teardown:
 
     def worker_ended(self, node: WorkerNode) -> None:
         """A worker has ended for good."""
+        self._losses.note(node)
         self._deadlines.pop(node, None)
         if self._root.shutdown.begun:
             self.close_groups()
@@ -280,17 +285,21 @@ class Teardown:
 
     def _end_group(self, group: GroupNode) -> None:
         shutdown = group.shutdown
+        report = shutdown.report = self._report(group)
         if group.gone:
             self._names.release_group(group)  # only now: its end is reported by its name
-        report = shutdown.report = shutdown.make_report(self._clock())
         if shutdown.begun:
-            level = logging.INFO if report.clean else logging.WARNING
-            self._log.write(level, "supervisor.group_stopped", group=group.name, counts=report.counts())
+            self._log.group_stopped(group.name, report)
             self._publisher.publish(ShutdownEnded(report, group.name))
             if not shutdown.closed.done():
                 shutdown.closed.set_result(None)
         self._publisher.publish(GroupEnded(group.name))
         group.changed()
+
+    def _report(self, scope: GroupNode) -> ShutdownReport:
+        lost = self._losses.all_in(scope, self._escalation.abandoned.values())
+        forgotten = self._losses.forgotten if scope is self._root else 0
+        return scope.shutdown.make_report(self._clock(), lost, forgotten)
 
     # ------------------------------------------------------------------------------------ the end of the supervisor
 
@@ -309,7 +318,7 @@ class Teardown:
             return
         if shutdown.report is None:
             self._closing.close()
-            report = shutdown.make_report(self._clock())
+            report = self._report(self._root)
             self._closing.conclude(report)
             shutdown.report = report
         self._closing.close_inbox()

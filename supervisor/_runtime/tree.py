@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .._loop.alarms import Alarms
     from .._observe.publisher import Publisher
     from .._run.run import Run
-    from .names import Names
+    from .losses import Losses
 
 __all__ = ["Tree"]
 
@@ -74,7 +74,7 @@ class Tree:
         clock: Callable[[], float],
         alarms: Alarms[Node],
         publisher: Publisher,
-        names: Names,
+        losses: Losses,
         chance: Callable[[], float],
         root: GroupNode,
         *,
@@ -90,13 +90,21 @@ class Tree:
         self._clock = clock
         self._alarms = alarms
         self._publisher = publisher
-        self._names = names
+        self._losses = losses
         self._chance = chance
         self._begin_run = begin_run
         self._stop_run = stop_run
         self._worker_ended = worker_ended
         self._group_ended = group_ended
-        self._groups = Groups(self, loop.call_soon, chance, enlist=enlist, next_number=next_number, shut_down=shut_down)
+        self._groups = Groups(
+            self,
+            loop.call_soon,
+            chance,
+            enlist=enlist,
+            replaced=losses.replaced,
+            next_number=next_number,
+            shut_down=shut_down,
+        )
         self._waiting: dict[Node, None] = {}  # those whose turn has come, but not what they come after
         self._to_stop: Agenda[Node] = Agenda()  # those that nothing comes after any more
         self.root = root
@@ -324,7 +332,7 @@ class Tree:
 
     def _note_given_up(self, node: Node) -> None:
         """A node is given up, and ends alone."""
-        if self._names.give_up(node):
+        if self._losses.give_up(node):
             self._publisher.given_up(node.role)
 
     def _let_go_on(self, node: Node) -> None:

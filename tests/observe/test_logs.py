@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import logging
+import os
+import signal
 import sys
 import threading
 
 import pytest
 import structlog
 
-from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerTimeout
+from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerDied, WorkerTimeout
 
 from .. import inside
 
@@ -265,3 +267,21 @@ def test_only_an_interrupt_on_the_loops_thread_passes(error):
         loop.run_until_complete(report())
     loop.close()
     assert handled == ["elsewhere", "here"]
+
+
+def dies(how):
+    if how < 0:
+        os.kill(os.getpid(), -how)
+    os._exit(how)
+
+
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [(3, None), (-signal.SIGKILL, "SIGKILL"), (-(signal.SIGRTMIN + 2), f"signal {signal.SIGRTMIN + 2}")],
+)
+async def test_how_a_process_has_died_is_told(events, how, name):
+    async with Supervisor() as sup:
+        with pytest.raises(WorkerDied):
+            await sup.run(dies, how, kind="process", name="call")
+    ended = events[[event["event"] for event in events].index("worker.ended")]
+    assert (ended["level"], ended["ended"], ended["exit_code"], ended.get("signal")) == ("error", "died", how, name)

@@ -95,6 +95,15 @@ async def test_workers_are_there_by_kind_role_and_state_and_calls_that_wait(regi
     assert (got("supervisor_threads"), got("supervisor_stopping")) == (0, 1)
 
 
+async def test_workers_that_have_failed_for_good_are_counted_until_they_are_replaced(registry, quiet):
+    async with Supervisor("app") as sup:
+        register(sup, registry=registry)
+        await (await sup.start(lambda ctx: 1 / 0, name="poller")).wait()
+        assert (await scraped(registry))("supervisor_failed_workers") == 1
+        await sup.start(wait, name="poller")
+        assert (await scraped(registry))("supervisor_failed_workers") == 0
+
+
 async def test_each_end_is_counted_by_how_it_came(registry):
     async with Supervisor("app") as sup:
         register(sup, registry=registry)

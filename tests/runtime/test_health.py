@@ -360,6 +360,7 @@ def test_it_is_json():
         "ready": False,
         "live": True,
         "reasons": ["is shutting down"],
+        "failed": [],
     }
 
 
