@@ -2,18 +2,19 @@
 # make test     the tests, in their default selection
 # make check    what CI runs: lint, types, architecture, tests with branch coverage, docs
 # make fix      mends what can be mended
+# make pythons  gets those of the supported Pythons that the machine lacks, into .pythons; prints a path to each
 # make slow     the long campaigns
 # make bench    the benchmarks, in ten minutes; writes docs/benchmarks.md
 # make bench-compare REV=main~5   what has changed since a revision, on the main paths (PATHS="run start", ROUNDS=30, CPU=1)
 # make docs     the documentation, into docs/_build/html
 
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+PYTHON ?= $(shell for p in python3 python3.15 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 VENV ?= .venv
 BIN = $(VENV)/bin
 TREE ?=
 
-.PHONY: run test check lint types imports cover fix slow bench bench-compare docs clean
+.PHONY: run test check lint types imports cover fix pythons slow bench bench-compare docs clean
 
 run: $(VENV)/run.done
 	@$(BIN)/python examples/index_tree.py $(if $(TREE),"$(TREE)")
@@ -45,6 +46,9 @@ fix: $(VENV)/dev.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+pythons:
+	@.ci/pythons
+
 slow: $(VENV)/test.done
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
@@ -59,7 +63,7 @@ docs: $(VENV)/dev.done
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf .venv .venv-* docs/_build build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* .pythons docs/_build build dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/pip.done:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
