@@ -50,7 +50,7 @@ app = FastAPI(lifespan=lifespan)
 @app.get("/nap/{seconds}")
 async def nap(request: Request, seconds: float) -> None:
     sup: Supervisor = request.state.sup
-    await sup.run(time.sleep, seconds, timeout=60)
+    await sup.run(time.sleep, seconds, within=60)
 
 
 @app.get("/workers")

@@ -87,7 +87,7 @@ def _refuse_supervisord() -> None:
     from os.path import exists  # noqa: PLC0415  # no name of ours
 
     for folder in __path__:
-        if exists(f"{folder}/supervisord.py"):
+        if exists(f"{folder}/supervisord.py"):  # noqa: PTH110  # light
             raise ImportError(
                 f"stopladder and supervisord (the distribution `supervisor`) are both installed in {folder}: they have "
                 "the same import name, and cannot share one environment. Here, run `pip uninstall -y supervisor "

@@ -108,8 +108,8 @@ def checked_logger(logger: Any) -> Any:
     return logger
 
 
-def checked_timeout(timeout: object) -> float | None:
-    seconds = None if timeout is None else checked_seconds("timeout={!r}", timeout)
+def checked_timeout(timeout: object, field: str = "timeout") -> float | None:
+    seconds = None if timeout is None else checked_seconds(f"{field}={{!r}}", timeout)
     return None if seconds == math.inf else seconds
 
 

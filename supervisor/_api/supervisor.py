@@ -182,6 +182,7 @@ class Supervisor:
         *args: Any,
         kind: Literal["thread", "process"] = "thread",
         timeout: float | None = None,
+        within: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
     ) -> T:
@@ -200,14 +201,19 @@ class Supervisor:
             *args: Its arguments. For a process they are pickled now.
             kind: "thread"; or "process", which can be killed, and where C code that holds the interpreter (GIL) holds
                 nobody else.
-            timeout: Seconds from now, queueing included, after which it is stopped; None or `math.inf`: none.
+            timeout: Seconds from now, queueing included, after which it is stopped; its ladder comes on top of them.
+                None or `math.inf`: none.
+            within: Seconds from now, queueing and ladder included, within which it has ended, or is abandoned: its
+                ladder is shrunk to end by then, whatever begins it, and 0.25 s at most are added. Without a `timeout`
+                below it, the ladder begins when it needs what is left, and takes a quarter of it all at most. None or
+                `math.inf`: as long as it takes.
             policy: Its ladder, followed as it stands; None: what `config` has for its name, else the supervisor's.
             name: Its name, unlike that of any live worker or call and without "/"; None: the function's name and a
                 number.
 
         Raises:
             Exception: What the function raised, as it is. StopIteration comes as RuntimeError.
-            WorkerTimeout: The timeout passed, whatever the function then did.
+            WorkerTimeout: The timeout passed, or too little was left of `within`, whatever the function then did.
             WorkerStopped: `Worker.stop` or a shutdown ended it before it had a value. A value that it still returns
                 in its grace is delivered.
             WorkerExit: It called `sys.exit` with a code other than 0 or None, which are a return of None.
@@ -234,7 +240,7 @@ class Supervisor:
         if loop is None or loop is not asyncio._get_running_loop():
             loop = binding.bind().loop
         check_function("run", fn)
-        if timeout is None and policy is None and name is None:
+        if timeout is None and within is None and policy is None and name is None:
             view = (kind == "thread" and self._view) or self._view_of(kind)
         else:
             check_kind(kind)
@@ -242,6 +248,7 @@ class Supervisor:
             view = LoopView(
                 runtime.calls,
                 checked_timeout(timeout),
+                checked_timeout(within, "within"),
                 checked_policy(policy),
                 checked_name(name, optional=True),
                 None if kind == "thread" else runtime.kinds.get(kind),

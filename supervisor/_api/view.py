@@ -28,6 +28,7 @@ class LoopView(Executor):
         self,
         calls: Calls,
         timeout: float | None = None,
+        within: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         kind: WorkerKind | None = None,
@@ -38,8 +39,11 @@ class LoopView(Executor):
         self._scope = scope
         self._kind = kind
         self._timeout = timeout
+        self._within = within
         self._policy = policy
         self._name = name
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
-        return self._calls.call(self._scope, fn, args, self._timeout, self._policy, self._name, self._kind)
+        return self._calls.call(
+            self._scope, fn, args, self._timeout, self._within, self._policy, self._name, self._kind
+        )

@@ -34,7 +34,7 @@ class WorkerStopped(SupervisorError):
 
 
 class WorkerTimeout(WorkerStopped, TimeoutError):
-    """The `timeout` of a call passed, so its ladder was climbed.
+    """The `timeout` of a call passed, or too little was left of `within`, so its ladder was climbed.
 
     Raised when the work has ended or was abandoned, not before; `outcome.ended` says which.
 

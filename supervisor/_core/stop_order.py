@@ -1,4 +1,4 @@
-"""Pure: by when each worker must have ended, so that those that are stopped after it still have their time."""
+"""Pure: when stops begin, and by when each worker must have ended, so that what comes after it still has its time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,25 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["deadlines"]
+__all__ = ["deadlines", "seconds_before_stop"]
 
 K = TypeVar("K")
+
+LADDER_SHARE = 0.25
+"""How much of the time that a call has in all its ladder may take, where the call has no timeout of its own."""
+
+
+def seconds_before_stop(timeout: float | None, within: float, budget: float) -> float:
+    """Returns after how many seconds a call is stopped that is to have ended, ladder included, `within` some.
+
+    Args:
+        timeout: After how many its caller wants it stopped, if at all; it counts only where that leaves any time.
+        within: How many it has in all.
+        budget: How many its ladder takes.
+    """
+    if timeout is not None and timeout < within:
+        return timeout
+    return within - min(budget, within * LADDER_SHARE)
 
 
 def deadlines(

@@ -6,6 +6,7 @@ Beside it stand the protocols that it is typed by: whose it is, how it runs, and
 from __future__ import annotations
 
 from _thread import allocate_lock
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._core.ladder import EndedState, Queued, Running, Starting, State, Stopping
@@ -57,7 +58,7 @@ class Owner(Protocol):
         ...
 
     def deadline(self, run: Run) -> float:
-        """Returns by when a shutdown must have ended it, on the loop's clock; `inf` outside of one."""
+        """Returns by when it must have ended, on the loop's clock: for a shutdown, or its caller; `inf`: no matter."""
         ...
 
     def concluded(self, run: Run, outcome: Outcome) -> None:
@@ -236,6 +237,7 @@ class Run:
         watched: The loop wants to know when the function is entered.
         submitted_at: On the loop's clock.
         expires_at: When its time is over, on the loop's clock: its timeout, its time to become ready, its heartbeat.
+        ends_by: By when its caller wants it to have ended, ladder included, on the loop's clock.
         handle: What its kind keeps of it, and only its kind looks into; not None once it has been claimed.
         ident, pid: The thread, or the process, that carries it out.
         prepared: What its kind has made of it before its start, where that needs it.
@@ -264,6 +266,7 @@ class Run:
         "ctx",
         "died",
         "ended_at",
+        "ends_by",
         "entry",
         "error",
         "exit_code",
@@ -331,6 +334,7 @@ class Run:
         self.entry: asyncio.Future[None] | None = None
         self.worker: Handle | None = None
         self.expires_at: float | None = None
+        self.ends_by = inf
         self.handle: object = None
         self.ident: int | None = None
         self.pid: int | None = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import SupervisorBusy
 from .._core.ladder import Exited
+from .._core.stop_order import seconds_before_stop
 from .._core.verdict import error_of_call
 from .._run.futures import CallFuture
 from .._run.run import Run
@@ -133,6 +134,7 @@ class Calls:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         timeout: float | None = None,
+        within: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         kind: WorkerKind | None = None,
@@ -158,6 +160,9 @@ class Calls:
         if run.watched or kind is not threads:
             self.prepare(run)
         kind.calls[run.number] = run
+        if within is not None:
+            run.ends_by = now + within
+            timeout = seconds_before_stop(timeout, within, self._escalation.budget(run, "timeout"))
         if timeout is not None:
             run.expires_at = now + timeout
             self._alarms.set(run.expires_at, run)
@@ -259,8 +264,8 @@ class Calls:
         self.stop(run, "timeout")
 
     def deadline(self, run: Run) -> float:
-        """Returns by when a shutdown must have ended it, on the loop's clock."""
-        return self._deadline(scope_of(run))
+        """Returns by when it must have ended, for its caller or for a shutdown, on the loop's clock."""
+        return min(run.ends_by, self._deadline(scope_of(run)))
 
     def concluded(self, run: Run, outcome: Outcome) -> None:
         """Resolves a call: by what it made of itself, or by what stopped it. Idempotent in each part."""

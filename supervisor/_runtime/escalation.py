@@ -154,6 +154,10 @@ class Escalation:
             with climb.lock:  # the worker may ask for more time
                 climb.state, _ = decide(climb.state, Entered(), climb.began_at, climb.rules)
 
+    def budget(self, run: Run, cause: Cause) -> float:
+        """Returns how many seconds the ladder of a run takes that is stopped for this cause."""
+        return math.fsum(step.grace for step in self._rules(run).ladder(cause))
+
     def end_of(self, run: Run) -> asyncio.Future[None]:
         """Returns a future that is done once a run that is being stopped has concluded."""
         end = self._loop.create_future()

@@ -173,7 +173,7 @@ class Teardown:
         if any(node.after or node.group is not scope for node in nodes):
             self._reserve(nodes, now, shutdown.deadline)
         for run in calls:
-            self._escalation.feed(run, StopAsked("shutdown", self.deadline(scope_of(run))))
+            self._escalation.feed(run, StopAsked("shutdown", run.owner.deadline(run)))
         if scope is self._root:
             self._signals.give_up()
             self._asking.begin(nodes, self._ask_worker, self._all_asked)

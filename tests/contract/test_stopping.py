@@ -50,6 +50,18 @@ async def test_a_timeout_ends_in_worker_timeout_when_the_work_has_ended(kind, bo
     assert board.read("asked") == "timeout"
 
 
+async def test_a_call_has_ended_within_its_time_ladder_included(kind, board):
+    async with Supervisor(policy=EscalationPolicy(Ask(f.LIMIT), Inject(f.LIMIT))) as sup:
+        await sup.run(int, kind=kind)  # warm
+        began = time.monotonic()
+        with pytest.raises(WorkerTimeout) as caught:
+            await sup.run(f.spinner, board, kind=kind, within=0.8)
+        assert time.monotonic() - began < f.LIMIT
+        assert await sup.run(int, "5", kind=kind, within=f.LIMIT) == 5
+    assert caught.value.outcome.ended == "injected"
+    assert board.read("unwound").split() == ["finally"]
+
+
 async def test_an_error_after_the_timeout_is_the_cause(kind, board):
     async with Supervisor(policy=PATIENT) as sup:
         await sup.run(int, kind=kind)  # warm
