@@ -153,7 +153,7 @@ class Calls:
             name = full_name(scope, name)
         run = Run(self, kind, scope, self._next_number(), fn, args, copy_context(), now, future, name, policy)
         future.run = run
-        if self._names.taken or name is not None:
+        if self._names.looked_at or name is not None:
             self._names.name_call(run)
         if self._publisher.watching:
             run.watched = True

@@ -32,6 +32,7 @@ class Closing:
     Args:
         abandoned: The runs that were given up and have not come back, by their numbers.
         watchdog: What ends the process where the shutdown cannot; None: nothing does.
+        report_unmatched: Logs the patterns of the configuration that have matched nothing.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Closing:
         kinds: Kinds,
         abandoned: Mapping[int, Run],
         watchdog: Watchdog | None,
+        report_unmatched: Callable[[], object],
     ) -> None:
         self._loop = loop
         self._inbox = inbox
@@ -51,6 +53,7 @@ class Closing:
         self._kinds = kinds
         self._abandoned = abandoned
         self._watchdog = watchdog
+        self._report_unmatched = report_unmatched
         self._waits = False
 
     def begin(self, seconds: float) -> None:
@@ -87,6 +90,7 @@ class Closing:
         """Calls the watchdog off and logs the report; ends the process where that was asked for."""
         if self._watchdog is not None:
             self._watchdog.disarm()
+        self._report_unmatched()
         self._log.stopped(report)
         if self._watchdog is not None:
             self._watchdog.judge(report)

@@ -132,7 +132,7 @@ class ExecutorCalls:
         future.run, future.calls = run, self
         run.no_inject_on_cancel = no_inject_on_cancel
         on_threads = kind.own_threads
-        if self._names.taken:
+        if self._names.looked_at:
             self._names.name_call(run)
         if self._publisher.watching:
             run.watched = True

@@ -8,9 +8,10 @@ from .._run.names import qualname
 from .nodes import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from .._run.run import Run
+    from ..config.unmatched import Unmatched
     from .kinds import Kinds
     from .losses import Losses
     from .nodes import GroupNode, WorkerNode
@@ -27,9 +28,12 @@ class Names:
         nodes: Returns its workers, by the numbers from which their names may have been generated.
         kinds: Its calls, the same.
         losses: What was lost, until others have its name.
+        unmatched: The patterns of the configuration that have matched no name yet; None where there is none.
 
     Attributes:
         taken: Who was given a name and has not ended, by that name.
+        looked_at: Not empty while the name of each call must be looked at: somebody may have it, or a pattern may be
+            the first time right.
     """
 
     def __init__(
@@ -39,13 +43,16 @@ class Names:
         nodes: Callable[[], Mapping[int, WorkerNode]],
         kinds: Kinds,
         losses: Losses,
+        unmatched: Unmatched | None,
     ) -> None:
         self._supervisor = supervisor
         self._next_number = next_number
         self._nodes = nodes
         self._kinds = kinds
         self._losses = losses
+        self._unmatched = unmatched
         self.taken: dict[str, Run | Node] = {}
+        self.looked_at: Collection[object] = (unmatched,) if unmatched else self.taken
 
     # ------------------------------------------------------------------------------------ taking a name
 
@@ -53,9 +60,11 @@ class Names:
         """Refuses a name that a live worker has; a generated one gives way, and takes the next number."""
         if run.given_name is not None:
             self.take(run.given_name, run)
-            return
-        while run.name in self.taken:
-            run.number = self._next_number()
+        else:
+            while run.name in self.taken:
+                run.number = self._next_number()
+        if self.looked_at is not self.taken:
+            self._show(run.name, generated=run.given_name is None)
 
     def name_worker(self, node: WorkerNode) -> None:
         """Gives a worker its number and its name; refuses a name that a live worker has."""
@@ -63,12 +72,23 @@ class Names:
         if node.given_name is not None:
             node.name = full_name(node.group, node.given_name)
             self.take(node.name, node)
-            return
-        stem = full_name(node.group, qualname(node.fn))
-        node.name = f"{stem}-{node.number}"
-        while node.name in self.taken:
-            node.number = self._next_number()
+        else:
+            stem = full_name(node.group, qualname(node.fn))
             node.name = f"{stem}-{node.number}"
+            while node.name in self.taken:
+                node.number = self._next_number()
+                node.name = f"{stem}-{node.number}"
+        if self.looked_at is not self.taken:
+            self._show(node.name, generated=node.given_name is None)
+
+    def _show(self, name: str, *, generated: bool) -> None:
+        """A pattern may match this name that has matched none before. Any thread."""
+        if self._unmatched and generated:
+            self._unmatched.see_numbered(name.rpartition("-")[0])
+        elif self._unmatched:
+            self._unmatched.see(name)
+        if not self._unmatched:
+            self.looked_at = self.taken
 
     def take(self, name: str, owner: Run | Node) -> None:
         """Gives a name to its owner. Idempotent.

@@ -23,18 +23,23 @@ DEFAULT_POLICY = EscalationPolicy()
 KNOWN_RULES = 100
 """Ladders that are remembered as the machine wants them."""
 
+SHOWN = 10
+"""Patterns at most that are named as matching nothing."""
+
 
 class RuleBook:
     """Returns the rules of each run. On the loop's thread.
 
     Attributes:
         default_policy: The ladder where nobody has named one.
+        unmatched: The patterns of the configuration that have matched no name yet; None without a configuration.
     """
 
     def __init__(self, settings: Settings, default_policy: EscalationPolicy, log: Log) -> None:
         self._settings = settings
         self.default_policy = default_policy
         self._log = log
+        self.unmatched = None if settings.config is None else settings.config._unmatched
         self._known: dict[tuple[EscalationPolicy | None, Kind, bool, bool], Rules] = {}
 
     def of(self, run: Run) -> Rules:
@@ -81,6 +86,29 @@ class RuleBook:
                 given=over.given,
                 reason=str(over),
             )
+
+    def await_names(self) -> None:
+        """From here on, names are seen that may match patterns."""
+        if self.unmatched is not None:
+            self.unmatched.join(self)
+
+    def report_unmatched(self) -> None:
+        """Logs the patterns that have matched nothing, once no supervisor is left that follows the configuration."""
+        if self.unmatched is None or not self.unmatched.leave(self) or not self.unmatched:
+            return
+        patterns = self.unmatched.patterns
+        shown = [_with_nearest(pattern, self.unmatched.nearest(pattern)) for pattern in patterns[:SHOWN]]
+        more = f"; and {len(patterns) - SHOWN} more" if len(patterns) > SHOWN else ""
+        self._log.write(
+            logging.WARNING,
+            "supervisor.patterns_unmatched",
+            patterns=list(patterns[:SHOWN]),
+            reason=f"no worker and no call has had a name that these match: {', '.join(shown)}{more}",
+        )
+
+
+def _with_nearest(pattern: str, names: list[str]) -> str:
+    return f"{pattern!r} (near it: {', '.join(map(repr, names))})" if names else repr(pattern)
 
 
 def _policy_of(run: Run) -> EscalationPolicy | None:

@@ -131,7 +131,9 @@ class Runtime:
         self._next_number = count(1).__next__
         self.kinds = Kinds(self._make_kind)
         self.losses = Losses()
-        self.names = Names(settings.name, self._next_number, lambda: self.tree.workers, self.kinds, self.losses)
+        self.names = Names(
+            settings.name, self._next_number, lambda: self.tree.workers, self.kinds, self.losses, self.rules.unmatched
+        )
         self._chain = Chain()
         self._wire_stops()
         self._wire_calls()
@@ -156,6 +158,7 @@ class Runtime:
             self.kinds.add([self._make_kind("thread")])
         if like is None:
             self.rules.report_over_budget("thread")
+            self.rules.await_names()
 
     def _wire_stops(self) -> None:
         """Makes what stops a run, and what shuts a scope down."""
@@ -198,6 +201,7 @@ class Runtime:
             self.kinds,
             self.escalation.abandoned,
             Watchdog(self.log) if settings.on_abandoned == "exit" else None,
+            self.rules.report_unmatched,
         )
         self.teardown = Teardown(
             settings.name,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._core.policy import EscalationPolicy
 from .budget import OverBudget, Platform, over_budget
-from .layers import Layer, Unmatched
+from .layers import Layer
+from .unmatched import Unmatched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,6 +109,14 @@ class Config:
         for name in names:
             left.see(name)
         return left.patterns
+
+    @cached_property
+    def _unmatched(self) -> Unmatched:
+        """Those that have matched nothing in the supervisors that follow this configuration."""
+        return Unmatched(self.workers)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def _layer_for(self, name: str, what: str) -> Layer | None:
         exact, patterns = self._closest_first[what]

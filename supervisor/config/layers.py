@@ -8,12 +8,10 @@ from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from .._core.policy import EscalationPolicy
     from .._core.restart import Restart
 
-__all__ = ["Layer", "Unmatched"]
+__all__ = ["Layer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +47,6 @@ class Layer:
     def literal(self) -> int:
         """How many characters are no wildcards: of two patterns, the one with more of them goes first."""
         return sum(character not in WILD for character in self.pattern)
-
-
-class Unmatched:
-    """The patterns that have matched no name so far. Any thread; false once all have."""
-
-    def __init__(self, layers: Iterable[Layer]) -> None:
-        self._left = {layer.pattern: layer for layer in layers}
-        self._wild = {pattern: layer for pattern, layer in self._left.items() if not layer.exact}
-
-    def see(self, name: str) -> None:
-        """Crosses out what matches a name."""
-        matched = [pattern for pattern, layer in tuple(self._wild.items()) if layer.matches(name)]
-        for pattern in (name, *matched):
-            self._left.pop(pattern, None)
-            self._wild.pop(pattern, None)
-
-    @property
-    def patterns(self) -> tuple[str, ...]:
-        """Those that are left, in the order of the configuration."""
-        return tuple(self._left)
-
-    def __bool__(self) -> bool:
-        return bool(self._left)
 
 
 WILD = frozenset("*?")
