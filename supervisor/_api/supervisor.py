@@ -39,6 +39,7 @@ from .checks import (
 )
 from .default_executor import DefaultExecutor
 from .executors import PoolExecutor
+from .signalled import SignalledBody
 from .view import LoopView
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class Supervisor:
             with status 1 when the report is logged, and also where the shutdown, once begun, cannot get the interpreter
             (GIL) back.
             For that it uses `faulthandler.dump_traceback_later`, which replaces a timer that the application has set.
+        signals: From `async with` on, until it has shut down, SIGTERM and SIGINT (Ctrl-C) cancel the body of the block
+            and shut the supervisor down, for a program that nobody else ends; see `wait_for_signal` for what becomes of
+            other handlers. The cancellation ends with the block: what comes after it goes on. The shutdown begins when
+            the body is left, or else after 0.1 s; a second signal is `shutdown(timeout=1)`. Entering the block raises
+            a RuntimeError where the event loop does not run in the main thread.
         config: What `supervisor.config.load` has read. What it says for all workers goes before `policy` and
             `shutdown_timeout` here; what it says for a worker's name goes before the `policy` of its group, too. What
             `run` and `start` are given goes before both.
@@ -122,12 +128,15 @@ class Supervisor:
         strategy: Literal["one_for_one", "one_for_all", "rest_for_one"] = "one_for_one",
         on_exhausted: Literal["give_up", "escalate"] = "give_up",
         on_abandoned: Literal["report", "exit"] = "report",
+        signals: bool = False,
         config: Config | None = None,
         logger: Any = None,
     ) -> None:
         check_choice("strategy", strategy, get_args(Strategy))
         check_choice("on_exhausted", on_exhausted, get_args(OnExhausted))
         check_choice("on_abandoned", on_abandoned, get_args(OnAbandoned))
+        if not isinstance(signals, bool):
+            raise TypeError(f"signals={signals!r}: must be True or False")
         logger = checked_logger(logger)
         configured = checked_config(config)
         named, seconds = checked_policy(policy), checked_seconds("shutdown_timeout={!r}", shutdown_timeout)
@@ -148,6 +157,7 @@ class Supervisor:
         )
         binding = Binding(settings)
         self._stand_for(binding, binding.root)
+        self._signals = signals
 
     def _stand_for(self, binding: Binding, scope: GroupNode) -> Self:
         """Makes it what users hold of a scope: of the supervisor itself, or of a group."""
@@ -157,6 +167,8 @@ class Supervisor:
         self._process_view: LoopView | None = None
         self._default: DefaultExecutor | None = None
         self._entered = False
+        self._signals = False
+        self._body: SignalledBody | None = None
         return self
 
     @property
@@ -709,7 +721,8 @@ class Supervisor:
 
     async def __aenter__(self) -> Self:
         ended = self._scope.over or self.report is not None
-        self._binding.bind()
+        wanted = checked_signals(self.name, (), where="Supervisor(signals=True)") if self._signals else ()
+        runtime = self._binding.bind()
         if self._entered and not ended:
             raise SupervisorMisused(f"supervisor {self.name!r} has been entered already: `async with` it once")
         self._entered = True
@@ -719,17 +732,22 @@ class Supervisor:
             raise SupervisorClosed(
                 f"supervisor {self.name!r} has shut down and cannot be entered again; build a new one"
             )
+        if self._signals:
+            self._body = SignalledBody(runtime)
+            runtime.signals.listen(wanted, self._body.signalled)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    ) -> bool | None:  # not bool: type checkers would take any block for one that may swallow errors
+        by_signal = self._body is not None and self._body.leave(error)
         await self.shutdown()
         failure = None if self._is_group else self._scope.failure  # a group has those around it deal with it
-        if failure is not None and error is None:
+        if failure is not None and (error is None or by_signal):
             raise failure
         if failure is not None and error is not None:
             error.add_note(f"supervisor {self.name!r} has shut down: {failure}")
+        return by_signal or None
 
     def __repr__(self) -> str:
         shutdown = self._scope.shutdown

@@ -39,6 +39,7 @@ class Signals:
     Attributes:
         first: The first signal, once it has come.
         end: Done once it has come, or after `give_up`.
+        heard: Called on the loop's thread with each signal; None: nobody asks.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, again: Callable[[signal.Signals], object]) -> None:
@@ -50,6 +51,7 @@ class Signals:
         self._pid = os.getpid()
         self._waker: tuple[socket.socket, socket.socket] | None = None
         self.first: signal.Signals | None = None
+        self.heard: Callable[[signal.Signals], object] | None = None
 
     def handle(self, wanted: Iterable[signal.Signals]) -> None:
         """Handles these from now on, with those that it handles already."""
@@ -117,6 +119,8 @@ class Signals:
             self.give_up()
         else:
             self._again(number)
+        if self.heard is not None:
+            self.heard(number)
 
     # -------------------------------------------------------------------------------- waking the loop
 
@@ -166,7 +170,9 @@ _open: list[Signals] = []
 """Those that have handlers in force."""
 
 
-def checked_signals(supervisor: str, numbers: tuple[object, ...]) -> tuple[signal.Signals, ...]:
+def checked_signals(
+    supervisor: str, numbers: tuple[object, ...], *, where: str = "wait_for_signal()"
+) -> tuple[signal.Signals, ...]:
     """Returns what to wait for; refuses what cannot be handled, and where it cannot be.
 
     Of the default ones, those that the process was started to ignore stay ignored, as a shell wants of a job in the
@@ -184,7 +190,7 @@ def checked_signals(supervisor: str, numbers: tuple[object, ...]) -> tuple[signa
             raise ValueError(f"wait_for_signal({wanted[-1].name}): no process can handle this signal")
     if threading.current_thread() is not threading.main_thread():
         raise SupervisorMisused(
-            f"supervisor {supervisor!r}: wait_for_signal() works only where the event loop runs in the main thread; "
+            f"supervisor {supervisor!r}: {where} works only where the event loop runs in the main thread; "
             "elsewhere, handle signals there and call request_shutdown()"
         )
     return tuple(number for number in wanted if numbers or signal.getsignal(number) is not signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The signals that end a service, from the first `wait_for_signal` on."""
+"""The signals that end a service, from when somebody first waits or listens for them on."""
 
 from __future__ import annotations
 
@@ -49,10 +49,7 @@ class StopSignals:
         """Returns the first signal, once it has come; None where a shutdown has begun without one, or a scope ended."""
         if self._shutdown.begun:
             return self.first
-        if self._signals is None:
-            self._signals = Signals(self._loop, self._again)
-        self._signals.handle(wanted)
-        end = self._signals.end
+        end = self._handled(wanted).end
         while not end.done() and scope.shutdown.report is None:
             change = self._loop.create_future()
             scope.waiters[change] = None
@@ -61,6 +58,16 @@ class StopSignals:
             finally:
                 scope.waiters.pop(change, None)  # it is still there where nothing has happened to the scope
         return self.first
+
+    def listen(self, wanted: tuple[signal.Signals, ...], heard: Callable[[signal.Signals], object]) -> None:
+        """Calls `heard` with each of these signals from now on, until the handlers are put back."""
+        self._handled(wanted).heard = heard
+
+    def _handled(self, wanted: tuple[signal.Signals, ...]) -> Signals:
+        if self._signals is None:
+            self._signals = Signals(self._loop, self._again)
+        self._signals.handle(wanted)
+        return self._signals
 
     def give_up(self) -> None:
         """Whoever waits need wait no more."""
