@@ -10,7 +10,6 @@ import math
 import os
 from collections import Counter
 from itertools import accumulate
-from threading import Lock
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
@@ -18,6 +17,7 @@ from ._api.integration import Integration, integration_of
 from ._core.outcome import Ended
 from ._core.policy import STEPS, STEPS_OF_KIND, Kind
 from ._observe.counters import Counters
+from ._worker.locks import ScopedLock
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry
@@ -305,7 +305,7 @@ class Collector:
         return families.values()
 
 
-_registering = Lock()
+_registering = ScopedLock()
 _collectors: WeakKeyDictionary[CollectorRegistry, Collector] = WeakKeyDictionary()
 
 Numbers: TypeAlias = "Mapping[tuple[str, ...], float]"

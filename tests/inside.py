@@ -34,6 +34,7 @@ from supervisor._loop.inbox import TURN, Inbox
 from supervisor._loop.outlast import outlast
 from supervisor._observe.notices import RunSubmitted
 from supervisor._run import loop_call
+from supervisor._run.futures import FutureLock
 from supervisor._runtime import (
     asking,
     calls,
@@ -57,6 +58,7 @@ from supervisor._runtime.executor_calls import ExecutorCalls
 from supervisor._runtime.health import health_of
 from supervisor._runtime.nodes import GroupNode, WorkerNode
 from supervisor._runtime.teardown import stop_deadlines
+from supervisor._worker.locks import ScopedLock
 from supervisor._worker.stop_event import Chain
 
 __all__ = [  # single parts
@@ -70,10 +72,12 @@ __all__ = [  # single parts
     "Agenda",
     "Alarms",
     "Chain",
+    "FutureLock",
     "Gate",
     "Inbox",
     "Receiver",
     "RunSubmitted",
+    "ScopedLock",
     "Shield",
     "framed",
     "health_of",

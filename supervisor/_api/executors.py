@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from _thread import RLock, get_ident
+from _thread import get_ident
 from collections import deque
 from concurrent.futures import Executor, Future, wait
 from functools import partial
@@ -21,6 +21,7 @@ from .._core.values import checked_count, checked_seconds
 from .._run.futures import WorkFuture
 from .._run.names import qualname
 from .._worker.current import current, shielded
+from .._worker.locks import ScopedLock
 from .checks import check_function
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class PoolExecutor(Executor):
         self._kind: Kind = kind
         self._runtime = runtime
         self._used: Runtime | None = None
-        self._closing = RLock()  # between a submit and a shutdown
+        self._closing = ScopedLock()  # between a submit and a shutdown
         self._closed = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from _thread import RLock
 from bisect import bisect_left
 from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias
+
+from .._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ class Counters:
         self.restarts: Counter[str] = Counter()
         self.exhausted: Counter[str] = Counter()
         self.stops: dict[str, Stops] = {}
-        self._lock = RLock()  # a finalizer may come in between, and end a call
+        self._lock = ScopedLock()  # a finalizer may come in between, and end a call
 
     def call_ended(self, run: Run, ended: Ended) -> None:
         """A call has ended for which no transition is published. Any thread."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from _thread import RLock
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from .._core.outcome import Outcome, Transition, WorkerState
 from .._core.policy import STEPS
 from .._run.names import qualname
+from .._worker.locks import ScopedLock
 from .counters import Counters
 from .notices import LateReturn, Notice, Refused, RunSubmitted, StateChanged
 
@@ -43,7 +43,7 @@ class Publisher:
         self.subscribers = subscribers
         self._broken: list[Subscriber] = []  # those that have raised
         self.watching = False
-        self._looking = RLock()  # a finalizer may come in between, and remove a subscriber
+        self._looking = ScopedLock()  # a finalizer may come in between, and remove a subscriber
         log.refreshed = subscribers.changed = self._look
         self._look()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from typing import TYPE_CHECKING
 
 from .._loop.agenda import Agenda
+from .._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,7 +54,7 @@ class Climb:
     )
 
     def __init__(self, state: State, cause: Cause, reason: str, began_at: float, rules: Rules) -> None:
-        self.lock = allocate_lock()
+        self.lock = ScopedLock()
         self.state = state
         self.cause: Cause = cause
         self.reason = reason

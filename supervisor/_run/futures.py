@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from _thread import RLock
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 from .._worker.current import current, shielded
+from .._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
     from .ports import CallOwner
@@ -38,12 +38,12 @@ class CallFuture(asyncio.Future[Any]):
         return False
 
 
-class FutureLock(RLock):  # type: ignore[misc]  # typeshed calls it final; the interpreter does not
+class FutureLock(ScopedLock):  # type: ignore[misc]  # typeshed calls an RLock final; the interpreter does not
     """The lock of a future, and the Condition for which the standard library takes it.
 
-    `with` is C code here, after which no injected exception can strike before the block has begun: it is never left
-    locked. Who takes it by hand, as `concurrent.futures.wait` does for several futures, is shielded meanwhile. The
-    Condition is made when a thread waits.
+    `with` never leaves it locked, wherever an injected exception strikes. Who takes it by hand, as
+    `concurrent.futures.wait` does for several futures, is shielded meanwhile. The Condition is made when a thread
+    waits.
     """
 
     __slots__ = ("_condition",)

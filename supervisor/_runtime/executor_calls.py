@@ -11,6 +11,7 @@ from .._core.errors import SupervisorBusy, SupervisorMisused
 from .._core.ladder import Exited, StopAsked
 from .._core.outcome import Outcome
 from .._run.run import Run
+from .._worker.locks import ScopedLock
 from .nodes import scope_of
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class ExecutorCalls:
         self._refuse = refuse
         self._close_groups = close_groups
         self._call_ended = call_ended
-        self._admitting = RLock()  # a signal handler may come in between
+        self._admitting = ScopedLock()  # a signal handler may come in between
         self.resolving: dict[int, AnyFuture] = {}
 
     # ------------------------------------------------------------------------------------ a call comes in

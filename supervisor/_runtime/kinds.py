@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from _thread import RLock
 from typing import TYPE_CHECKING
+
+from .._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ class Kinds:
     def __init__(self, make: Callable[[Kind], WorkerKind]) -> None:
         self._make = make
         self._all: list[WorkerKind] = []
-        self._making = RLock()  # a signal handler may come in between
+        self._making = ScopedLock()  # a signal handler may come in between
 
     def __iter__(self) -> Iterator[WorkerKind]:
         return iter(tuple(self._all))

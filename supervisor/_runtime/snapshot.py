@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from _thread import RLock
 from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from .._core.report import Statistics
+from .._worker.locks import ScopedLock
 from .health import health_of
 from .nodes import scope_of
 
@@ -50,7 +50,7 @@ class Snapshot:
         self._abandoned = abandoned
         self._losses = losses
         self._new_handle = new_handle
-        self._handles = RLock()  # a signal handler may come in between
+        self._handles = ScopedLock()  # a signal handler may come in between
 
     def live(self) -> list[Run]:
         """Returns the present runs of all workers, and the calls, that have not concluded, oldest first."""

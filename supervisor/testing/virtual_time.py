@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from threading import RLock
 from typing import TYPE_CHECKING
 
 from .._core.values import checked_seconds
 from .._loop import clock
+from .._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ class VirtualTime(clock.Clock):
     def __init__(self, *, patience: float = 0.05) -> None:
         self._patience = checked_seconds("VirtualTime(patience={!r})", patience)
         self._now = time.monotonic()
-        self._lock = RLock()
+        self._lock = ScopedLock()
         self._timers: list[_Timer] = []
         self._count = 0
         self._flows = False

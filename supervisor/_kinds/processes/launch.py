@@ -7,12 +7,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from contextlib import ExitStack
 from pathlib import Path
 from pickle import dumps
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ..._worker.locks import ScopedLock
 from .surroundings import import_path
 from .wire import framed
 
@@ -36,7 +36,7 @@ BOOT = (
 """Leaves no name behind: functions of the owner's main module are looked for in this one first."""
 
 
-no_forks = threading.RLock()
+no_forks = ScopedLock()
 """Held while a process is launched, and by whoever forks: no copy of this process gets files that it does not know of.
 
 Such a copy would keep the process alive without its owner, by the lifeline, and would hold the event loop up while it

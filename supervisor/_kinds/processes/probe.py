@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
+from ..._worker.locks import ScopedLock
 from .wire import STACK, STACK_IN_C
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Probe:
         self._target = target
         self._file = file
         self._close = close
-        self._asking = threading.Lock()
+        self._asking = ScopedLock()
         self._done_with = False  # what is needed for asking may be closed
 
     def stack(self) -> str | None:
@@ -97,7 +97,7 @@ class Probe:
         self._close_unless_asked()
 
     def _close_unless_asked(self) -> None:
-        if self._asking.acquire(False):
+        if not self._asking._is_owned() and self._asking.acquire(False):  # type: ignore[attr-defined]
             try:
                 self._file.close()
                 self._close()

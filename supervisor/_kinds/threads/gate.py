@@ -15,10 +15,11 @@ import ctypes
 import os
 import sys
 import threading
-from _thread import RLock, allocate_lock, get_ident
+from _thread import RLock, get_ident
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..._core.errors import StopInjected
+from ..._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ empty function takes half as long again on 3.12, and a traced function's entry n
 """
 
 
-_injecting = allocate_lock()
+_injecting = ScopedLock()
 """Between injectors, of all gates; workers never touch it."""
 
 if hasattr(os, "register_at_fork"):

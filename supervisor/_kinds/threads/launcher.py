@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from _thread import RLock
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
+
+from ..._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ class Launcher:
     def __init__(self, supervisor: str) -> None:
         self._supervisor = supervisor
         self.living: set[threading.Thread] = set()
-        self._lock = RLock()  # a signal handler may come in between
+        self._lock = ScopedLock()  # a signal handler may come in between
         self._waiting: deque[tuple[threading.Thread, Callable[[RuntimeError], object]]] = deque()
         self._busy = False
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from _thread import RLock
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
+
+from ..._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -50,7 +51,9 @@ class Pool:
         self._lost = lost
         self._queue: SimpleQueue[Run | None] = SimpleQueue()
         self._named = 0
-        self._counting = RLock()  # executors grow the pool from any thread, and a signal handler may come in between
+        self._counting = (
+            ScopedLock()
+        )  # executors grow the pool from any thread, and a signal handler may come in between
         self.size = 0
         self.stuck = 0
         self._retired = False
