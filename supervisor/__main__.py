@@ -8,13 +8,17 @@ import os
 import signal
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from difflib import get_close_matches
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 from . import __version__
+from ._core.limits import limits
 from ._core.policy import EscalationPolicy, Inject, Kind
 from ._core.restart import Restart
-from .config import PREFIX, Config, ConfigError, load
-from .config.schema import PLATFORMS, json_schema
+from ._core.values import printable
+from .config import PREFIX, Config, ConfigError, Layer, load
+from .config.schema import PLATFORMS, dotted, json_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +31,7 @@ FITS, TOO_LONG, REFUSED = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command, and returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m supervisor", description=__doc__)
+    parser = Parser(prog="python -m supervisor", description=__doc__)
     parser.add_argument("--version", action="version", version=f"stopladder {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser(
@@ -57,6 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _check(options)
 
 
+class Parser(argparse.ArgumentParser):
+    """Its errors are one line, whatever was given."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _platform(text: str) -> tuple[str, float]:
     name, _, seconds = text.partition("=")
     try:
@@ -73,13 +84,16 @@ def _check(options: argparse.Namespace) -> int:
         print(*error.problems, sep="\n", file=sys.stderr)
         return REFUSED
     variables = sorted(name for name in os.environ if name.startswith(options.prefix))
-    print(", ".join([options.file, *variables]))
+    print(printable(", ".join([options.file, *variables])))
     print(*_head(config), sep="\n")
     kinds: Sequence[Kind] = options.kind or get_args(Kind)
     sections = _by_worker(config, options.worker) if options.worker else _by_pattern(config)
     too_long = 0
     for name, said in sections.items():
-        print(f"\n{name if name != '*' else 'all workers' if len(sections) == 1 else 'all other workers'}")
+        for_all = "all workers" if len(sections) == 1 else "all other workers"
+        print(f"\n{for_all if name == '*' and not options.worker else printable(name)}")
+        if options.worker:
+            print(f"  from: {', '.join(_sources(config, name))}")
         print(f"  restart: {_restart(said.restart)}")
         if said.policy is None:
             print(f"  ladder: {ELSEWHERE}")
@@ -88,6 +102,8 @@ def _check(options: argparse.Namespace) -> int:
             over = said.over_budget(kind)
             too_long += bool(over)
             print(*_ladder(said.policy, kind, said.shutdown_in()), *(f"    TOO LONG: {one}" for one in over), sep="\n")
+            restart = said.restart or config.restart or NEVER
+            print(*(f"    NOTE: {limit}\n" for limit in limits(said.policy, kind, restart.when)), sep="", end="")
     if too_long:
         print("\n1 ladder takes" if too_long == 1 else f"\n{too_long} ladders take", "longer than the platform gives")
         return TOO_LONG
@@ -119,6 +135,19 @@ def _by_worker(config: Config, names: Sequence[str]) -> dict[str, Config]:
         )
         for name in names
     }
+
+
+def _sources(config: Config, name: str) -> Iterator[str]:
+    """Gives the keys that hold for a worker; where no pattern matches its name, that, and the patterns near it."""
+    layers = {what: config._layer_for(name, what) for what in Layer.SAYS}
+    for what, layer in layers.items():
+        if layer is not None:
+            yield dotted(("workers", layer.pattern, what))
+        else:
+            yield what if getattr(config, what) is not None else f"the default {what}"
+    if not any(layers.values()):
+        near = ", ".join(map(repr, get_close_matches(name, [layer.pattern for layer in config.workers])))
+        yield f"no pattern matches it (near it: {near})" if near else "no pattern matches it"
 
 
 DEFAULT, NEVER = EscalationPolicy(), Restart("never")
@@ -158,6 +187,9 @@ def _ladder(policy: EscalationPolicy, kind: Kind, shutdown_timeout: float) -> It
 
 if __name__ == "__main__":
     try:
+        stream: object = sys.stdout
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where it is no UTF-8, names are still shown
         status = main()
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads it has had enough: `| head`

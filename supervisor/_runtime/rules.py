@@ -7,13 +7,15 @@ import math
 from typing import TYPE_CHECKING
 
 from .._core.ladder import Rules
+from .._core.limits import why_irreplaceable
 from .._core.policy import EscalationPolicy, Inject
 from .nodes import scope_of
 
 if TYPE_CHECKING:
-    from .._core.policy import Kind
+    from .._core.policy import Kind, Step
     from .._observe.log import Log
     from .._run.run import Run
+    from .nodes import WorkerNode
     from .settings import Settings
 
 __all__ = ["DEFAULT_POLICY", "RuleBook"]
@@ -40,6 +42,7 @@ class RuleBook:
         self.default_policy = default_policy
         self._log = log
         self.unmatched = None if settings.config is None else settings.config._unmatched
+        self._irreplaceable: set[tuple[Step, ...]] = set()  # the ladders of which it was said
         self._known: dict[tuple[EscalationPolicy | None, Kind, bool, bool], Rules] = {}
 
     def of(self, run: Run) -> Rules:
@@ -86,6 +89,23 @@ class RuleBook:
                 given=over.given,
                 reason=str(over),
             )
+
+    def report_irreplaceable(self, node: WorkerNode) -> None:
+        """Logs that a worker which is to be started again when it is stuck cannot be; once for each ladder."""
+        if node.restart.when == "never" or (node.heartbeat is None and node.ready_timeout is None):
+            return
+        steps = self.of(node.run).steps
+        why = why_irreplaceable(steps, node.kind.name)
+        if why is None or steps in self._irreplaceable or len(self._irreplaceable) >= KNOWN_RULES:
+            return  # the latter: somebody makes a ladder for each worker
+        self._irreplaceable.add(steps)
+        self._log.write(
+            logging.WARNING,
+            "worker.irreplaceable",
+            worker=node.name,
+            kind=node.kind.name,
+            reason=f"stuck, it cannot be replaced: {why}",
+        )
 
     def await_names(self) -> None:
         """From here on, names are seen that may match patterns."""

@@ -284,6 +284,7 @@ class Runtime:
             deadline=self.teardown.deadline_of,
             note_end=self.teardown.worker_ended,
             worker_ended=self.teardown.finish_if_quiet,
+            report_limits=self.rules.report_irreplaceable,
             group_added=self.teardown.add,
         )
         self.tree = self.workers.tree = self.teardown.tree = Tree(

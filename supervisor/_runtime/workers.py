@@ -43,6 +43,7 @@ class Workers:
         deadline: Returns by when a shutdown must have ended a worker, on the loop's clock.
         note_end: Is called when a worker has ended for good, before that is published.
         worker_ended: Is called after that: a shutdown may wait for it.
+        report_limits: Is called when a worker is about to be started: its ladder may not do what its Restart needs.
         group_added: Is called when a group has its place: from here on, its end is awaited.
 
     Attributes:
@@ -70,6 +71,7 @@ class Workers:
         deadline: Callable[[WorkerNode], float],
         note_end: Callable[[WorkerNode], object],
         worker_ended: Callable[[], object],
+        report_limits: Callable[[WorkerNode], object],
         group_added: Callable[[GroupNode], object],
     ) -> None:
         self._loop = loop
@@ -88,6 +90,7 @@ class Workers:
         self._deadline = deadline
         self._note_end = note_end
         self._worker_ended = worker_ended
+        self._report_limits = report_limits
         self._group_added = group_added
 
     # ------------------------------------------------------------------------------------ starting
@@ -104,6 +107,7 @@ class Workers:
             self._names.release(node.name, node)
             raise
         self.tree.add(node)
+        self._report_limits(node)
         self._launch(node.run, node)
 
     def add_group(self, group: GroupNode, name: str) -> None:

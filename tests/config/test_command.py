@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "policy.toml"
 
 
+NO_INJECT = "stuck, it cannot be replaced: without inject nothing ends a thread that does not stop when it is asked"
+ENDLESS = "outside of a shutdown, one that does not obey is waited for without end"
 DOCKER = "gives 10 s (--stop-timeout, or stop_grace_period)"
 
 
@@ -81,6 +83,7 @@ all other workers
   thread: 6.5 s
     ask       grace      5 s   from      0 s   to      5 s
     inject    grace    1.5 s   from      5 s   to    6.5 s   every 0.5 s
+    NOTE: left out: terminate; a thread has no such step
   process: 11.5 s
     ask       grace      5 s   from      0 s   to      5 s
     inject    grace    1.5 s   from      5 s   to    6.5 s   every 0.5 s
@@ -92,15 +95,19 @@ feeds/*
   thread: inf s
     ask       grace    inf s   from      0 s   to    inf s
     a shutdown shrinks it to 15 s
+    NOTE: outside of a shutdown, one that does not obey is waited for without end: ask is infinite
   process: inf s
     ask       grace    inf s   from      0 s   to    inf s
     kill      grace      2 s   from    inf s   to    inf s
     a shutdown shrinks it to 15 s
+    NOTE: outside of a shutdown, one that does not obey is waited for without end: ask is infinite
 
 clean
   restart: always, 5 times within 60 s; after 0.2 s, doubled up to 30 s, give or take 50%
   thread: 0 s
     no step is for a thread: given up at once
+    NOTE: left out: kill; a thread has no such step
+    NOTE: stuck, it cannot be replaced: without inject nothing ends a thread that does not stop when it is asked
   process: 1 s
     kill      grace      1 s   from      0 s   to      1 s
 
@@ -148,10 +155,12 @@ def test_it_can_be_asked_for_one_kind_one_worker_and_another_platform(check):
         "platform: docker 10 s, systemd 60 s",
         "",
         "slow",
+        "  from: workers.slow.policy, restart",
         "  restart: always, 3 times within 5 s; after 0.2 s, doubled up to 30 s, give or take 50%",
         "  thread: 12 s",
         "    ask       grace     12 s   from      0 s   to     12 s",
         f"    TOO LONG: a thread's ladder may take 12.25 s, but docker {DOCKER}",
+        f"    NOTE: {NO_INJECT}",
         "",
         "1 ladder takes longer than the platform gives",
     ]
@@ -183,6 +192,76 @@ def test_a_pattern_that_the_environment_repeats_is_printed_once(check, monkeypat
         "",
         "no platform is given to compare with",
     ]
+
+
+def notes(out):
+    return [line.strip().removeprefix("NOTE: ") for line in out if "NOTE: " in line]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "found"),
+    [
+        ("policy = {ask=5}", "thread", []),  # never restarted: it may be abandoned
+        ("policy = {ask=5}\nrestart.when = 'failure'", "thread", [NO_INJECT]),
+        ("policy = {ask=5}\nrestart.when = 'failure'", "process", []),  # it is killed at last
+        ("policy = {ask=5, inject=1}\nrestart.when = 'always'", "thread", []),
+        ("policy = {terminate=1, kill=1}", "thread", ["left out: terminate, kill; a thread has no such step"]),
+        (
+            "policy = {ask=inf, kill=1}",
+            "process",
+            [f"{ENDLESS}: ask is infinite"],
+        ),
+        (
+            "policy = {ask=1, inject=inf}\nrestart.when = 'always'",
+            "process",
+            [f"{ENDLESS}: inject is infinite"],
+        ),
+    ],
+)
+def test_it_says_what_a_ladder_does_not_do_for_a_kind(check, text, kind, found):
+    status, out, _ = check(text, "--kind", kind)
+    assert (status, notes(out)) == (0, found)
+
+
+def test_a_ladder_of_a_pattern_is_judged_by_the_restart_that_holds_for_it(check):
+    _, out, _ = check(
+        "restart.when = 'always'\nworkers.a.policy = {ask=1}\nworkers.b = {policy = {ask=1}, restart = {when='never'}}"
+    )
+    assert notes(out[out.index("a") : out.index("b")]) == [NO_INJECT]
+    assert notes(out[out.index("b") :]) == []
+
+
+def test_it_says_which_keys_hold_for_a_worker_and_which_patterns_are_near_its_name(check):
+    text = "restart.when = 'always'\nworkers.'feeds/*' = {policy = {ask=1}}\nworkers.web.restart = {when = 'never'}"
+    _, out, _ = check(text, "--worker", "feeds/reader", "--worker", "web", "--worker", "wbe", "--worker", "other")
+    assert [line for line in out if line.startswith("  from: ")] == [
+        '  from: workers."feeds/*".policy, restart',
+        "  from: the default policy, workers.web.restart",
+        "  from: the default policy, restart, no pattern matches it (near it: 'web')",
+        "  from: the default policy, restart, no pattern matches it",
+    ]
+
+
+EVIL = "x\n2026-11-28 [critical ] root shell opened\r\x1b[31m\x9b2J\u2028\u202e\udcff"
+
+
+def test_nothing_that_it_is_given_can_forge_what_it_prints(tmp_path, capsys, monkeypatch):
+    path = tmp_path / f"{EVIL}.toml"
+    path.write_text("workers.web.policy = {ask = 1}")
+    assert main(["check", str(path), "--worker", EVIL]) == 0
+    assert main(["check", f"{EVIL}.toml"]) == 2
+    monkeypatch.setenv(f"STOPLADDER_{EVIL}", EVIL)
+    assert main(["check", str(path)]) == 2
+    monkeypatch.delenv(f"STOPLADDER_{EVIL}")
+    monkeypatch.setenv("STOPLADDER_POLICY", f'{{"{EVIL}" = 1}}')
+    assert main(["check", str(path), "--platform", f"{EVIL}=1"]) == 2
+    for arguments in (["check", "file", EVIL], [EVIL], ["check", "file", "--kind", EVIL]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+    streams = capsys.readouterr()
+    lines = (streams.out + streams.err).split("\n")
+    assert [line for line in lines if not line.isprintable() or line.startswith("2026")] == []
+    assert sum(r"\n2026-11-28 [critical ]" in line for line in lines) >= 8
 
 
 def test_what_is_wrong_goes_to_stderr_line_by_line(check, monkeypatch):

@@ -10,6 +10,7 @@ from supervisor import (
     Ask,
     EscalationPolicy,
     Inject,
+    Restart,
     RestartLimitExceeded,
     Supervisor,
 )
@@ -205,3 +206,31 @@ async def test_an_infinite_heartbeat_or_ready_timeout_is_none():
     async with Supervisor() as sup:
         worker = await sup.start(readies, heartbeat=math.inf)
         assert worker.state == "running"
+
+
+# ------------------------------------------------------------------------------------------------ without inject
+
+
+DEAF = EscalationPolicy(Ask(0.1))
+FAILURE = Restart("failure")
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "told"),
+    [
+        (DEAF, {"heartbeat": 60, "restart": FAILURE}, True),
+        (DEAF, {"ready_timeout": 60, "restart": Restart("always")}, True),
+        (DEAF, {"heartbeat": 60, "restart": FAILURE, "kind": "process"}, False),  # it is killed at last
+        (None, {"heartbeat": 60, "restart": FAILURE}, False),
+        (PATIENT, {"heartbeat": 60, "restart": FAILURE}, False),  # it is waited for
+        (DEAF, {"heartbeat": 60, "restart": None}, False),  # nobody wants it to be replaced
+        (DEAF, {"restart": FAILURE}, False),  # nobody would find it stuck
+    ],
+)
+async def test_a_ladder_that_cannot_end_what_is_to_be_replaced_is_told_once(events, policy, options, told):
+    async with Supervisor() as sup:
+        for _ in range(2):
+            await sup.start(readies, policy=policy, **options)
+    found = [(event["level"], event["reason"]) for event in events if event["event"] == "worker.irreplaceable"]
+    why = "stuck, it cannot be replaced: without inject nothing ends a thread that does not stop when it is asked"
+    assert found == [("warning", why)] * told
