@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ._api.integration import integration_of
 from ._core.values import printable
+from ._loop import aside
 from ._loop.clock import call_at
 from ._observe.notices import ShutdownBegun, ShutdownEnded, StateChanged
 
@@ -194,7 +195,7 @@ class Notifier:
                 transition.new == "stopping" and self._supervisor.deadline is not None
             ):
                 if self._step is None:
-                    self._loop.call_soon(self._report_step)  # of those of one turn of the loop, the last
+                    aside.call_soon(self._loop, self._report_step)  # of those of one turn of the loop, the last
                 self._step = transition
             case ShutdownEnded(group=""):
                 self._ended(notice.report)
@@ -265,7 +266,7 @@ class Notifier:
             try:
                 self._socket.sendto(self._waiting[0], self._address)
             except BlockingIOError:
-                self._retry = self._loop.call_later(RETRY_DELAY, self._flush)
+                self._retry = aside.call_later(self._loop, RETRY_DELAY, self._flush)
                 return
             except OSError as error:
                 self._report(f"{self._address!r}: {error}")

@@ -193,7 +193,7 @@ _ON_THE_LOOP = (
 )
 WHEN_CALLS_END = Struck(
     _ON_THE_LOOP,
-    frozenset("_rung _called drain _arrived ended forget feed work _carry_out conclude concluded".split()),
+    frozenset("_rung _called drain _drain _arrived ended forget feed work _carry_out conclude concluded".split()),
 )
 WHEN_ALARMS_RING = Struck(
     _ON_THE_LOOP,

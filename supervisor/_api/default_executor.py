@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._loop import aside
 from .._run.names import runs_in_context
 from .._worker.current import shielded
 from .executors import PoolExecutor
@@ -96,17 +97,17 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
                 seconds = runtime.settings.shutdown_timeout
                 left.append(runtime.teardown.begin(runtime.root, seconds, REASON))
             for closed in left:
-                closed.add_done_callback(ended)
+                aside.when_done(closed, ended)
             if not left:
                 self._over.set()
         except (KeyboardInterrupt, SystemExit):
-            self._main.loop.call_soon(self._shut_down)
+            aside.call_soon(self._main.loop, self._shut_down)
             raise
 
     def _call(self, function: Callable[[], object]) -> None:
         loop = self._main.loop
         try:
-            loop.call_soon_threadsafe(function)
+            aside.call_soon_threadsafe(loop, function)
         except RuntimeError:
             if not loop.is_closed():
                 raise

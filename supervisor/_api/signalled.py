@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from .._loop import aside
+
 if TYPE_CHECKING:
     import signal
 
@@ -38,7 +40,7 @@ class SignalledBody:
             return
         self._cancellations += 1
         self._task.cancel(f"supervisor {runtime.settings.name!r}: {number.name}")
-        runtime.loop.call_later(HEAD_START, runtime.teardown.begin, runtime.root)
+        aside.call_later(runtime.loop, HEAD_START, runtime.teardown.begin, runtime.root)
 
     def leave(self, error: BaseException | None) -> bool:
         """The block is being left; returns whether that is by our cancellation alone, which goes no further."""

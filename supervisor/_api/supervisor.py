@@ -12,6 +12,7 @@ from .._core.report import Health, Statistics
 from .._core.restart import OnExhausted, Strategy
 from .._core.values import checked_count, checked_reason, checked_seconds
 from .._core.verdict import error_of_start
+from .._loop import aside
 from .._loop.outlast import outlast
 from .._loop.signals import checked_signals
 from .._observe.transitions import Transitions
@@ -678,7 +679,7 @@ class Supervisor:
         if runtime is not None:
             try:
                 with shielded():
-                    runtime.loop.call_soon_threadsafe(runtime.teardown.begin, self._scope, None, reason)
+                    aside.call_soon_threadsafe(runtime.loop, runtime.teardown.begin, self._scope, None, reason)
             except RuntimeError:
                 if not runtime.loop.is_closed():
                     raise

@@ -23,7 +23,9 @@ __all__ = ["Worker"]
 class Worker:
     """A supervised function: what `Supervisor.start` returns, and what `Supervisor.workers` lists.
 
-    The attributes may be read from any thread; the methods belong to the supervisor's event loop, except `stack`.
+    The attributes may be read from any thread; the methods belong to the supervisor's event loop, except `stack`. Once
+    the worker has ended, its handle holds the outcomes, and nothing of what the worker was given. An error in there has
+    its traceback, which holds the variables of its functions: `traceback.clear_frames` lets go of these.
 
     Example:
         >>> import asyncio
@@ -36,51 +38,58 @@ class Worker:
         'stopped'
     """
 
-    __slots__ = ("_call", "_done", "_node", "_outcome", "_runtime", "kind", "name")
+    __slots__ = ("_done", "_is_call", "_last_outcome", "_of", "_outcome", "_runtime", "kind", "name")
 
     def __init__(self, runtime: Runtime, of: Run | WorkerNode) -> None:
         """Of a call, or of a worker of `start()`."""
         self._runtime = runtime
-        self._node = of if isinstance(of, WorkerNode) else None
-        self._call = None if isinstance(of, WorkerNode) else of
+        self._of: Run | WorkerNode | None = of  # until it has ended: other threads look at it once, and then use that
+        self._is_call = not isinstance(of, WorkerNode)
         self._done: asyncio.Future[None] | None = None  # made on the loop's thread, when somebody waits
         self._outcome: Outcome | None = None
+        self._last_outcome: Outcome | None = None
         self.name: str = of.name
         self.kind: Kind = of.kind.name
 
     @property
-    def _run(self) -> Run:
-        """The present run, or the last one."""
-        return self._node.run if self._node is not None else self._call  # type: ignore[return-value]
+    def _run(self) -> Run | None:
+        """The present run, or the last one; None once it has ended for good."""
+        of = self._of
+        return of.run if isinstance(of, WorkerNode) else of
 
     @property
     def state(self) -> WorkerState:
         """Where it is in its life: "queued", "starting", "running", "stopping", "backing_off" or "ended"."""
-        if self._outcome is not None:
+        of = self._of
+        if self._outcome is not None or of is None:
             return "ended"
-        if self._node is not None and self._node.between_runs:
-            return "backing_off"
-        return self._run.state_name
+        if isinstance(of, WorkerNode):
+            return "backing_off" if of.between_runs else of.run.state_name
+        return of.state_name
 
     @property
     def attempt(self) -> int:
         """Which run of the worker this is, from 1."""
-        return self._run.attempt
+        run, outcome = self._run, self._outcome
+        return outcome.attempt if run is None and outcome is not None else run.attempt  # type: ignore[union-attr]
 
     @property
     def restarts(self) -> int:
         """How often it has been started again."""
-        return 0 if self._node is None else self._node.restarts
+        of = self._of
+        return of.restarts if isinstance(of, WorkerNode) else self.attempt - 1
 
     @property
     def ident(self) -> int | None:
         """The identifier of its thread, as `threading.get_ident` gives it; None before it runs and after its end."""
-        return None if self._run.over else self._run.ident
+        run = self._run
+        return None if run is None or run.over else run.ident
 
     @property
     def pid(self) -> int | None:
         """The number of its process; None for threads, before it runs and after its end."""
-        return None if self._run.over else self._run.pid
+        run = self._run
+        return None if run is None or run.over else run.pid
 
     @property
     def outcome(self) -> Outcome | None:
@@ -90,7 +99,8 @@ class Worker:
     @property
     def last_outcome(self) -> Outcome | None:
         """How its last run ended, which another one may have followed; None during the first."""
-        return self._outcome if self._node is None else self._node.last_outcome
+        of = self._of
+        return of.last_outcome if isinstance(of, WorkerNode) else self._last_outcome
 
     async def wait(self) -> Outcome:
         """Waits until the worker has ended, or was abandoned, and returns its outcome.
@@ -120,11 +130,13 @@ class Worker:
         """
         reason = checked_reason(reason)
         self._check_loop("stop")
-        if self._outcome is None:
-            if self._node is None:
-                self._runtime.escalation.stop(self._run, "stop", reason)
+        of = self._of
+        if of is not None and self._outcome is None:
+            if isinstance(of, WorkerNode):
+                self._runtime.tree.dismiss(of, reason)
             else:
-                self._runtime.tree.dismiss(self._node, reason)
+                self._runtime.escalation.stop(of, "stop", reason)
+            del of  # it is not to be held until its end
             if cancelled := await outlast(self._end()):
                 raise cancelled
         return self._ended()
@@ -141,10 +153,10 @@ class Worker:
             RuntimeError: It is a call of `run()`; or this is another event loop than the supervisor's.
         """
         self._check_loop("restart")
-        node = self._node
-        if node is None:
+        if self._is_call:
             raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot be restarted")
-        if self._outcome is None:
+        node = self._of
+        if self._outcome is None and isinstance(node, WorkerNode):
             before = node.attempt
             self._runtime.tree.restart(node)
             while self.outcome is None and node.readied <= before:
@@ -162,12 +174,13 @@ class Worker:
             RuntimeError: It is a call of `run()`; or this is another event loop than the supervisor's.
         """
         self._check_loop("ready")
-        node = self._node
-        if node is None:
+        if self._is_call:
             raise SupervisorMisused(f"worker {self.name!r} is a call, which cannot become ready")
-        before = node.readied
-        while self._outcome is None and not node.ready and node.readied == before:
-            await self._runtime.workers.change_of(node)
+        node = self._of
+        if isinstance(node, WorkerNode):
+            before = node.readied
+            while self._outcome is None and not node.ready and node.readied == before:
+                await self._runtime.workers.change_of(node)
         self._raise_if_over()
 
     def _raise_if_over(self) -> None:
@@ -177,11 +190,14 @@ class Worker:
 
     def stack(self) -> str:
         """Returns where it stands now, as the text of a traceback; empty where it does not run. Any thread."""
-        return ("" if self._run.over else self._run.kind.stack(self._run)) or ""
+        run = self._run
+        return ("" if run is None or run.over else run.kind.stack(run)) or ""
 
     def conclude(self, outcome: Outcome) -> None:
         """Is called by the supervisor, on its loop's thread."""
+        self._last_outcome = self.last_outcome or outcome
         self._outcome = outcome
+        self._of = None
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from . import aside
+from .clock import Timer, call_at
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-from .clock import Timer, call_at
 
 __all__ = ["Alarms"]
 
@@ -46,7 +48,7 @@ class Alarms(Generic[E_contra]):
             self._arm(at)
         elif self._timer_at < self._clock():
             # It is about to ring, and must not be put off; or an interrupt has kept it from ringing.
-            self._loop.call_soon(self._rung)
+            aside.call_soon(self._loop, self._rung)
 
     def forget(self) -> None:
         """Takes note that a target is over; its entries, of which it may have some, go when they are many."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
+
+from . import aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +34,11 @@ class Clock(ABC):
         """Has `callback()` called at this moment, or later, on the loop's thread."""
 
 
+MONOTONIC: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime") else time.monotonic
+)
+"""The system's own, past what tests put in the place of `time.monotonic`."""
+
 stand_in: Clock | None = None
 """The clock that supervisors take from now on in place of their loop's; set by `supervisor.testing` alone."""
 
@@ -40,10 +48,13 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
 
     asyncio's own loops read the monotonic clock each time. Others, like uvloop, cache the time once a turn, which is
     stale in a thread while the loop sleeps; for these it is the monotonic clock itself.
+
+    It goes as the loop's timers do, also where a test freezes time or moves it on: `loop.time` is looked up each time,
+    and a loop that does not ask Python for the time has the system's own, which nobody replaces.
     """
     if stand_in is not None:
         return stand_in
-    return loop.time if isinstance(loop, asyncio.BaseEventLoop) else time.monotonic
+    return (lambda: loop.time()) if isinstance(loop, asyncio.BaseEventLoop) else MONOTONIC  # noqa: PLW0108  # looked up
 
 
 def call_at(
@@ -52,6 +63,6 @@ def call_at(
     """Has `callback()` called at a moment on a clock that `clock_of` has given; perhaps a little early."""
     if isinstance(clock, Clock):
         return clock.call_at(loop, at, callback)
-    if clock == loop.time:
-        return loop.call_at(at, callback)
-    return loop.call_later(max(0.0, at - clock()), callback)
+    if isinstance(loop, asyncio.BaseEventLoop):
+        return aside.call_at(loop, at, callback)
+    return aside.call_later(loop, max(0.0, at - clock()), callback)

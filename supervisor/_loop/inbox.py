@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from . import aside
 from .errors import report_error
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Inbox(Generic[T]):
         if eventfd and hasattr(os, "eventfd"):
             bell = _Bell()
             try:
-                loop.add_reader(bell.fd, self._rung)
+                aside.add_reader(loop, bell.fd, self._rung)
             except NotImplementedError:
                 pass  # Windows' proactor loop
             else:
@@ -91,7 +92,7 @@ class Inbox(Generic[T]):
         if self._closed:
             return
         try:
-            self._loop.call_soon_threadsafe(self._called)
+            aside.call_soon_threadsafe(self._loop, self._called)
         except RuntimeError:
             if not self._loop.is_closed():
                 raise
@@ -124,14 +125,18 @@ class Inbox(Generic[T]):
 
     def _take_turn(self) -> None:
         """Handles what has arrived, as far as it fits into one turn of the loop."""
-        self.drain(self.SLICE)
+        self._drain(self.SLICE)
         if self._items:
             until = time.monotonic() + TURN
             while self._items and time.monotonic() < until:
-                self.drain(self.SLICE)
+                self._drain(self.SLICE)
 
     def drain(self, limit: int | None = None) -> None:
-        """Handles what has arrived so far; on the loop's thread."""
+        """Handles what has arrived so far, for whomever it is; on the loop's thread."""
+        if self._items:
+            aside.run(self._drain, limit)
+
+    def _drain(self, limit: int | None) -> None:
         items, handle = self._items, self._handle
         for _ in range(len(items) if limit is None else min(limit, len(items))):
             if not items:

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import SupervisorMisused
+from . import aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -109,7 +110,7 @@ class Signals:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
             return
-        self._loop.call_soon_threadsafe(self._received, signal.Signals(number))
+        aside.call_soon_threadsafe(self._loop, self._received, signal.Signals(number))
         if callable(saved) and saved is not signal.default_int_handler and not _of_asyncio(saved):
             saved(number, frame)
 
@@ -137,7 +138,7 @@ class Signals:
         before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         if before == -1:
             try:
-                self._loop.add_reader(reader, reader.recv, 4096)
+                aside.add_reader(self._loop, reader, reader.recv, 4096)
             except NotImplementedError:  # Windows' proactor loop, which wakes by itself
                 signal.set_wakeup_fd(-1)
             else:

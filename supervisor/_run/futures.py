@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from contextvars import Context
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,11 @@ class WorkFuture(concurrent.futures.Future[Any]):
         finally:
             if self._state == CANCELLED:  # else the loop has ended it in between
                 self.set_running_or_notify_cancel()  # so that whoever waits for it hears of it
+
+    def _invoke_callbacks(self) -> None:
+        """Runs the done callbacks, which are for whoever registered them, not for whom this thread serves just now."""
+        if self._done_callbacks:
+            Context().run(super()._invoke_callbacks)  # type: ignore[misc]  # typeshed leaves it out
 
     def running(self) -> bool:
         """Whether a thread or process has taken the call, and it has not ended."""

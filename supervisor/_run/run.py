@@ -218,7 +218,8 @@ class Run:
         owner: Whose it is: one of the calls, or of the workers of `start()`.
         kind: How it runs.
         number: Counts the runs of a supervisor, from 1.
-        node: The worker of `start()` whose run this is, as its owner knows it; None for a call.
+        node: The worker of `start()` whose run this is, as its owner knows it; None for a call, and once it has
+            concluded and does not run any more.
         scope: The supervisor, or the group, that it belongs to.
         own: It has a thread or process of its own, as all runs of workers have.
         attempt: Which run of its worker, from 1.
@@ -380,10 +381,10 @@ class Run:
         return self.error is None and not self.died
 
     def let_go(self) -> None:
-        """Drops what it held: alarms, and those who waited for it, may hold it for longer."""
+        """Drops what it held: alarms, its context, and those who waited for it, may hold it for longer."""
         self.future = self.worker = self.entry = self.value = self.error = self.prepared = None
-        # An alarm holds it, or the queue of the pool, or the future of an executor's call.
-        if self.expires_at is not None or self.handle is None or self.settle is not None:
+        # An alarm holds it, or the queue of the pool, the future of an executor's call, or the context of a worker.
+        if self.expires_at is not None or self.handle is None or self.settle is not None or self.own:
             self.fn, self.args, self.context = let_go, (), None
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from .._loop import aside
 from .._loop.inbox import TURN
 
 if TYPE_CHECKING:
@@ -42,10 +43,11 @@ class Asking:
             try:
                 done()
             except (KeyboardInterrupt, SystemExit):
-                self._loop.call_soon(self._take_turn, ask, done)
+                aside.call_soon(self._loop, self._take_turn, ask, done)
                 raise
             return
-        self._loop.call_soon(self._take_turn, ask, done)  # first, so that an interrupt here leaves nobody unasked
+        # First, so that an interrupt here leaves nobody unasked.
+        aside.call_soon(self._loop, self._take_turn, ask, done)
         self._log.refresh()
         until = time.monotonic() + TURN
         while self._nodes and time.monotonic() < until:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .._loop import aside
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
@@ -67,7 +69,7 @@ class Closing:
         """Calls `done()` once the pools are empty, or after a moment. Called again, it does nothing."""
         if self._waits:
             return
-        self._loop.call_later(QUIET_SLACK, done)
+        aside.call_later(self._loop, QUIET_SLACK, done)
         self._waits = True  # only now: whatever an interrupt keeps from being done below, that moment comes
         here = list(self._kinds)
 

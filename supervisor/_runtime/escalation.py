@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from .._core.errors import StopRequested
@@ -30,6 +31,7 @@ from .._core.ladder import (
 )
 from .._core.outcome import Outcome
 from .._core.policy import Ask, Inject
+from .._loop import aside
 from .._loop.errors import report_error
 from .._run.climb import Climb
 
@@ -94,6 +96,7 @@ class Escalation:
         run_ended: Callable[[], object],
     ) -> None:
         self._loop = loop
+        self._call_soon = partial(aside.call_soon, loop)
         self._clock = clock
         self._inbox = inbox
         self._alarms = alarms
@@ -128,7 +131,7 @@ class Escalation:
     def stop_soon(self, run: Run) -> None:
         """Begins to stop a run that its caller has cancelled. Any thread."""
         # Through the loop, as `stop` itself handles what is in the inbox, and this is in there until it is done.
-        self._inbox.post(lambda: self._loop.call_soon(self.stop, run, "cancel"))
+        self._inbox.post(lambda: self._call_soon(self.stop, run, "cancel"))
 
     def give_climb(self, run: Run, cause: Cause, reason: str) -> bool:
         """From here on the machine decides about the run; if it has not been entered, it never will be.
@@ -221,7 +224,7 @@ class Escalation:
         self._work_for(run, climb)
 
     def _work_for(self, run: Run, climb: Climb) -> None:
-        climb.agenda.work(self._loop.call_soon, self._carry_out_next, run)
+        climb.agenda.work(self._call_soon, self._carry_out_next, run)
 
     def _carry_out_next(self, run: Run, command: Command) -> None:
         try:
@@ -298,6 +301,7 @@ class Escalation:
             return
         run.kind.came_back(run)
         run.let_go()
+        run.node = None
         self._publisher.late_return(run)
         self._run_ended()
 
@@ -316,6 +320,8 @@ class Escalation:
                 if not waiter.done():
                     waiter.set_result(None)
         run.let_go()
+        if run.number not in self.abandoned:  # of those, losses want to know
+            run.node = None  # it holds how this run has ended: an error, whose traceback holds the run by its context
         if ended == "injected":
             self._remind_abandoned()
         self._run_ended()

@@ -161,6 +161,7 @@ class Groups:
                 new.after = tuple(_successor_of(other) for other in new.after)
                 self._members.add(new)
             if group.members.get(old.number) is not old:
+                old.let_go()
                 del group.originals[old]
         self.feed(group, Begun(frozenset(group.members)))
 

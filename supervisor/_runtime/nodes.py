@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from .._core.lifecycle import BackingOff, Held, LifeCommand, LifeState, Over, Past, Up
 from .._core.restart import Restart
 from .._core.strategy import Ending, GroupCommand, GroupState, Restarting, Steady
 from .._loop.agenda import Agenda
+from .._run.run import let_go
 from .shutdown import Shutdown
 
 if TYPE_CHECKING:
     import asyncio
-    import contextvars
     from collections.abc import Callable, Iterator
     from typing import ClassVar, Literal
 
@@ -118,6 +118,10 @@ class Node(ABC):
         """Whether others must end before it."""
         return bool(self.dependents) or any(group.dependents for group in self.groups)
 
+    @abstractmethod
+    def let_go(self) -> None:
+        """It has ended for good, and nothing brings it back: drops what it was made from. Idempotent."""
+
     def changed(self) -> None:
         """Wakes whoever waits for something to happen to it."""
         waiters, self.waiters = self.waiters, {}
@@ -185,7 +189,7 @@ class WorkerNode(Node):
         self.kind = kind
         self.fn = fn
         self.args = args
-        self.context: contextvars.Context = copy_context()
+        self.context: Context = copy_context()
         self.given_name = name
         self.given_restart = restart
         self.policy = policy
@@ -216,6 +220,9 @@ class WorkerNode(Node):
     def is_under_way(self, run: Run) -> bool:
         """Whether the machine takes this run to be under way; no longer once it was fed its end."""
         return isinstance(self.state, Up) and self.attempt == run.attempt
+
+    def let_go(self) -> None:
+        self.fn, self.args, self.context = let_go, (), Context()
 
     def once_more(self) -> WorkerNode:
         """Returns another worker that is made from the same, for a group that begins anew."""
@@ -353,6 +360,12 @@ class GroupNode(Node):
             group = group.group
         return group
 
+    def let_go(self) -> None:
+        for member in tuple(self.originals):
+            member.let_go()
+        self.originals.clear()
+        self.stood_down.clear()
+
     def holds(self, scope: GroupNode) -> bool:
         """Whether what stands in a scope stands in this one."""
         return self.group is None or self in scope.around
@@ -382,6 +395,7 @@ class GroupNode(Node):
             if isinstance(old, WorkerNode) and isinstance(member, WorkerNode) and old.is_same(member):
                 del self.stood_down[old]
                 self.originals.pop(old, None)
+                old.let_go()
                 return
 
     def remove(self, member: Node, *, comes_back: bool, stood_down: bool) -> None:

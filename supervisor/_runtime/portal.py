@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.ladder import Stopping
+from .._loop import aside
 from .._loop.errors import report_error
 from .._run.frames import text_of_frames
 from .._run.loop_call import LoopCall, called
@@ -122,7 +123,7 @@ class Portal:
                 self._close(call)
                 return
         self._tasks.add(call.task)
-        call.task.add_done_callback(partial(self._ended, call))
+        aside.when_done(call.task, partial(self._ended, call))
         self.fit(run)
 
     def _task(self, call: LoopCall) -> asyncio.Task[Any]:
@@ -229,7 +230,7 @@ class Portal:
             self._tasks.discard(task)
             self._close(call)
         except (KeyboardInterrupt, SystemExit):
-            self._loop.call_soon(self._ended, call, task)  # all of it can be done twice
+            aside.call_soon(self._loop, self._ended, call, task)  # all of it can be done twice
             raise
 
     def _unheard(self, call: LoopCall, task: asyncio.Task[Any], error: BaseException) -> None:

@@ -282,6 +282,7 @@ class Runtime:
             forget=self.calls.forget,
             refuse=self.teardown.refuse,
             deadline=self.teardown.deadline_of,
+            deadline_of_group=self.teardown.deadline,
             note_end=self.teardown.worker_ended,
             worker_ended=self.teardown.finish_if_quiet,
             report_limits=self.rules.report_irreplaceable,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._core.errors import SupervisorClosed
 from .._core.ladder import StopAsked
 from .._core.stop_order import deadlines
+from .._loop import aside
 from .._observe.notices import GroupEnded, ShutdownBegun, ShutdownEnded
 from .executor_calls import forget_unseen
 from .nodes import GroupNode, Node, WorkerNode, scope_of
@@ -113,7 +114,7 @@ class Teardown:
         try:
             return self._begin(scope, timeout, reason)
         except (KeyboardInterrupt, SystemExit):
-            self._loop.call_soon(self.begin, scope, timeout, reason)
+            aside.call_soon(self._loop, self.begin, scope, timeout, reason)
             raise
 
     def _begin(self, scope: GroupNode, timeout: float | None, reason: str) -> asyncio.Future[None]:

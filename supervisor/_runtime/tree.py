@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from .._core.errors import RestartLimitExceeded, WorkerExit, WorkerFailed
@@ -30,6 +31,7 @@ from .._core.lifecycle import (
 )
 from .._core.outcome import Outcome
 from .._core.strategy import Due, Failed, Gone, Ready, Waits
+from .._loop import aside
 from .._loop.agenda import Agenda
 from .groups import Groups, halted, siblings
 from .nodes import NEVER, GroupNode, Node, WorkerNode
@@ -86,7 +88,6 @@ class Tree:
         group_ended: Callable[[], object],
         shut_down: Callable[[Node, BaseException], object],
     ) -> None:
-        self._loop = loop
         self._clock = clock
         self._alarms = alarms
         self._publisher = publisher
@@ -96,9 +97,10 @@ class Tree:
         self._stop_run = stop_run
         self._worker_ended = worker_ended
         self._group_ended = group_ended
+        self._call_soon = partial(aside.call_soon, loop)
         self._groups = Groups(
             self,
-            loop.call_soon,
+            self._call_soon,
             chance,
             enlist=enlist,
             replaced=losses.replaced,
@@ -134,6 +136,8 @@ class Tree:
             node.group.originals.pop(node, None)  # whoever shuts a group down does not want it back
         node.cause, node.reason = cause, reason
         self.feed(node, StopAsked(kept=kept))
+        if node.over and node.group is not None and node not in node.group.originals:
+            node.let_go()
 
     def dismiss(self, node: WorkerNode, reason: str = "") -> None:
         """Ends a worker for good, also where its group is started again."""
@@ -210,7 +214,7 @@ class Tree:
             self._work_for(node)
 
     def _work_for(self, node: Node) -> None:
-        node.agenda.work(self._loop.call_soon, self._carry_out, node)
+        node.agenda.work(self._call_soon, self._carry_out, node)
 
     def _carry_out(self, node: Node, command: LifeCommand) -> None:
         match command:
@@ -304,6 +308,8 @@ class Tree:
             self._groups.emptied(group)
         elif not fails and (error is not None or (isinstance(node, GroupNode) and node.has_failed)):
             self._note_given_up(node)
+        if node not in group.originals:
+            node.let_go()
 
     def _give_up(self, node: Node, exhausted: bool) -> BaseException | None:
         """Returns the error for which a node is given up, if it is."""
@@ -339,7 +345,7 @@ class Tree:
         """Something has ended: what it came after may be stopped now, where it is to be."""
         self._count_out(node, self._to_stop.todo)
         # One after the other: what ends meanwhile leads here again, however many.
-        self._to_stop.work(self._loop.call_soon, self._stop_if_due)
+        self._to_stop.work(self._call_soon, self._stop_if_due)
 
     def _stop_if_due(self, node: Node) -> None:
         if node.over or node.group is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._loop import aside
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -35,16 +37,16 @@ class WakeUps:
     def announce(self) -> None:
         """Wakes those whose stop Event has been set, those of this turn of the loop together."""
         if not self._due and not self._held_back():
-            self._loop.call_soon(self._start)
+            aside.call_soon(self._loop, self._start)
             self._due = True
 
     def _start(self) -> None:
         try:
             self._due = False
             if self._chain.start():
-                self._loop.call_later(CHAIN_SLACK, self._look_after, len(self._chain))
+                aside.call_later(self._loop, CHAIN_SLACK, self._look_after, len(self._chain))
         except (KeyboardInterrupt, SystemExit):
-            self._loop.call_soon(self._start)
+            aside.call_soon(self._loop, self._start)
             raise
 
     def _look_after(self, before: int) -> None:
@@ -54,7 +56,7 @@ class WakeUps:
             if left >= before:
                 self._chain.start()
             if left:
-                self._loop.call_later(CHAIN_SLACK, self._look_after, len(self._chain))
+                aside.call_later(self._loop, CHAIN_SLACK, self._look_after, len(self._chain))
         except (KeyboardInterrupt, SystemExit):
-            self._loop.call_soon(self._look_after, left)
+            aside.call_soon(self._loop, self._look_after, left)
             raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .._core.errors import SupervisorClosed
 from .._run.run import Run
 from .names import full_name
-from .nodes import Node, WorkerNode
+from .nodes import Node, WorkerNode, scope_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,6 +41,7 @@ class Workers:
         forget: Lets go of a run that has ended.
         refuse: Raises where a group, or the supervisor, takes no new work.
         deadline: Returns by when a shutdown must have ended a worker, on the loop's clock.
+        deadline_of_group: The same for a group.
         note_end: Is called when a worker has ended for good, before that is published.
         worker_ended: Is called after that: a shutdown may wait for it.
         report_limits: Is called when a worker is about to be started: its ladder may not do what its Restart needs.
@@ -69,6 +70,7 @@ class Workers:
         forget: Callable[[Run], object],
         refuse: Callable[[GroupNode], None],
         deadline: Callable[[WorkerNode], float],
+        deadline_of_group: Callable[[GroupNode], float],
         note_end: Callable[[WorkerNode], object],
         worker_ended: Callable[[], object],
         report_limits: Callable[[WorkerNode], object],
@@ -88,6 +90,7 @@ class Workers:
         self._forget = forget
         self._refuse = refuse
         self._deadline = deadline
+        self._deadline_of_group = deadline_of_group
         self._note_end = note_end
         self._worker_ended = worker_ended
         self._report_limits = report_limits
@@ -198,9 +201,11 @@ class Workers:
 
     def readied(self, run: Run) -> None:
         """A run has become ready."""
-        node = _node_of(run)
-        if run.over or run.climb is not None or (run.ready and node.readied == node.attempt):
+        if run.over or run.climb is not None:
             return  # for one that is being stopped it is too late
+        node = _node_of(run)
+        if run.ready and node.readied == node.attempt:
+            return
         run.ready = True
         if run.expires_at is not None:  # it is ready in time
             run.expires_at = math.inf
@@ -229,10 +234,14 @@ class Workers:
 
     def deadline(self, run: Run) -> float:
         """Returns by when a shutdown must have ended it, on the loop's clock."""
+        if run.node is None:  # it has ended, but what it has called in the loop has not
+            return self._deadline_of_group(scope_of(run))
         return self._deadline(_node_of(run))
 
     def concluded(self, run: Run, outcome: Outcome) -> None:
         """A run has ended: the tree decides what follows. Idempotent in each part."""
+        if run.node is None:
+            return  # all of it was done before an interrupt
         self._forget(run)
         self.tree.run_ended(_node_of(run), run, outcome)
         _enter(run)

@@ -5,6 +5,7 @@ Nothing here knows how a worker is run: a kind gives the context a `ContextBacke
 
 from __future__ import annotations
 
+from _contextvars import copy_context  # the module of C: light
 from _thread import allocate_lock, get_ident
 
 from .._core.errors import StopRequested
@@ -31,13 +32,14 @@ __all__ = ["Registration", "WorkerContext"]
 class Registration:
     """One callback of `WorkerContext.on_stop`, and the block in which it may run. It runs at most once."""
 
-    __slots__ = ("_backend", "_claim", "_finished", "_runner", "callback", "registrations")
+    __slots__ = ("_backend", "_claim", "_context", "_finished", "_runner", "callback", "registrations")
 
     def __init__(
         self, callback: Callable[[], object], backend: ContextBackend, registrations: list[Registration]
     ) -> None:
         self.callback = callback
         self._backend = backend
+        self._context = copy_context()  # of whoever registers it; the worker's own is in use
         self.registrations = registrations
         self._claim = allocate_lock()  # taken once: by who runs the callback, or by who leaves the block before
         self._finished = allocate_lock()
@@ -54,7 +56,7 @@ class Registration:
             return
         self._runner = get_ident()
         try:
-            self.callback()
+            self._context.run(self.callback)
         except StopRequested:
             raise  # an injection, or a check of the worker's own
         except BaseException as error:
@@ -145,8 +147,9 @@ class WorkerContext:
         """Has `callback()` called once when a stop is asked, to wake what blocks: `sock.shutdown`, `conn.interrupt`.
 
         It is called on a helper thread of this worker, before anything is injected, the callbacks of one worker in the
-        order of their registration. If a stop was asked already, it is called at once, here. As a context manager it
-        is in force until the block is left, which waits for a callback that is running then, though never for itself;
+        order of their registration. If a stop was asked already, it is called at once, here. Either way it sees the
+        context variables as they are now, and `current_context()` gives this context. As a context manager it is in
+        force until the block is left, which waits for a callback that is running then, though never for itself;
         without `with` it stays for the rest of the run. An error of the callback is logged and stops nothing; a
         callback that blocks is logged, and the ladder goes on.
 
@@ -193,6 +196,10 @@ class WorkerContext:
     def own_shield(self) -> AbstractContextManager[None]:
         """A shield where the calling thread is the worker's own, and nothing where it is not."""
         return self._backend.own_shield()
+
+    def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
+        """Is called by the supervisor."""
+        self._backend.callback_failed(callback, error)
 
     def extend(self, seconds: float) -> float:
         """Asks for more time on the present step of the ladder; returns the seconds that were granted.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Protocol
 
-    from .context import WorkerContext
+    from .context import Registration, WorkerContext
 
     class Source(Protocol):
         """What a thread carries out, as far as this module knows it."""
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
             ...
 
 
-__all__ = ["current", "current_context", "entered", "shielded"]
+__all__ = ["Beside", "current", "current_context", "entered", "fire", "shielded"]
 
 
 class _Current(_local):
@@ -35,6 +35,18 @@ def entered(source: Source | None) -> None:
     current.source = source
 
 
+class Beside:
+    """What a thread carries out that does something for a worker, beside the worker's own."""
+
+    __slots__ = ("_ctx",)
+
+    def __init__(self, ctx: WorkerContext) -> None:
+        self._ctx = ctx
+
+    def worker_context(self) -> WorkerContext:
+        return self._ctx
+
+
 class _Open:
     """Stands where there is nothing to shield."""
 
@@ -44,6 +56,16 @@ class _Open:
 
 
 OPEN = _Open()
+
+
+def fire(ctx: WorkerContext, registrations: tuple[Registration, ...]) -> None:
+    """Runs callbacks of a worker that was asked to stop, on a thread beside its own."""
+    entered(Beside(ctx))
+    for registration in registrations:
+        try:
+            registration.fire()
+        except BaseException as error:  # its own StopRequested, say: this thread is a helper, the worker goes on
+            ctx.callback_failed(registration.callback, error)
 
 
 def shielded() -> AbstractContextManager[None]:
@@ -56,8 +78,8 @@ def current_context() -> WorkerContext:
     """Returns the context of the worker in whose thread this is called.
 
     Raises:
-        LookupError: This thread carries out no worker. Threads that a worker starts are not its own: hand them the
-            context, or its `stop`.
+        LookupError: This thread carries out no worker, nor a callback of `WorkerContext.on_stop`. Threads that a worker
+            starts are not its own: hand them the context, or its `stop`.
 
     Example:
         >>> current_context()

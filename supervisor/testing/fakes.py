@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._api.executors import Chunk
 from .._core.values import checked_seconds
+from .._loop import aside
 from .._run.names import innermost
 from .._runtime import runtime as _runtime
 from .fake_kind import RANKS, FakeKind, FakeRun, Script
@@ -146,7 +147,7 @@ class FakeWorkers:
         waiting, self._waiting = self._waiting, []
         for loop, begun in waiting:
             try:
-                loop.call_soon_threadsafe(_set_done, begun)
+                aside.call_soon_threadsafe(loop, _set_done, begun)
             except RuntimeError:
                 if not loop.is_closed():  # else nobody waits there any more
                     raise

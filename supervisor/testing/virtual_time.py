@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .._core.values import checked_seconds
-from .._loop import clock
+from .._loop import aside, clock
 from .._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class VirtualTime(clock.Clock):
             self._now = max(self._now, coming.at)
             while (timer := self._take()) is not None:
                 if timer.loop is here:
-                    timer.callback()
+                    aside.run(timer.callback)
                 else:
                     elsewhere = True
                     _call_soon(timer.loop, timer.callback)
@@ -155,7 +155,7 @@ class VirtualTime(clock.Clock):
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop not in self._armed:
             self._armed.add(loop)
-            loop.call_later(self._patience, self._jump, loop, self._count)
+            aside.call_later(loop, self._patience, self._jump, loop, self._count)
 
     def _jump(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
         """Moves on to the next alarm of a loop, unless something has happened since. On its thread."""
@@ -215,7 +215,7 @@ async def _turns() -> None:
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., object], *args: object) -> None:
     try:
-        loop.call_soon_threadsafe(callback, *args)
+        aside.call_soon_threadsafe(loop, callback, *args)
     except RuntimeError:
         if not loop.is_closed():
             raise

@@ -87,3 +87,33 @@ def fails_with_what_cannot_be_sent(thing):
 
 def exits(thing):
     raise SystemExit(thing)
+
+
+def worker_that_returns(ctx, thing):
+    ctx.ready()
+    ctx.on_stop(lambda: thing)
+
+
+def worker_that_waits(ctx, thing):
+    mine = Thing()
+    ctx.ready()
+    with ctx.on_stop(lambda: (thing, mine)):
+        ctx.stop.wait()
+
+
+def worker_that_fails(ctx, thing):
+    mine = Thing()
+    raise Failure(str((mine, thing)))
+
+
+def worker_that_fails_at_first(ctx, thing):
+    if ctx.attempt < 3:  # noqa: PLR2004
+        worker_that_fails(ctx, thing)
+    ctx.stop.wait()
+
+
+def worker_that_fails_once(ctx, path):
+    if not path.exists():
+        path.touch()
+        raise Failure
+    ctx.stop.wait()

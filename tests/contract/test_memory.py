@@ -4,10 +4,11 @@ import asyncio
 import concurrent.futures
 import contextlib
 import gc
+import traceback
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Inject, Supervisor
+from supervisor import Ask, EscalationPolicy, Inject, Restart, Supervisor
 
 from ..waiting import until
 from . import memory_functions as m
@@ -125,3 +126,68 @@ async def test_each_result_of_map_as_soon_as_its_taker_lets_go_of_it(no_collecto
         await asyncio.to_thread(take_all)
         assert [number for number, _ in seen] == list(range(10))
         await until(lambda: not m.alive)
+
+
+# ------------------------------------------------------------------------------------------------ workers of start()
+
+
+async def ended(sup, kind, fn, **options):
+    """Starts a worker; returns its handle once it has ended, or was stopped."""
+    worker = await sup.start(fn, m.Thing(), kind=kind, **options)
+    if fn is m.worker_that_waits:
+        await worker.stop()
+    await worker.wait()
+    return worker
+
+
+@pytest.mark.parametrize("fn", [m.worker_that_returns, m.worker_that_waits])
+async def test_the_handle_of_a_worker_that_has_ended(no_collector, kind, fn):
+    async with Supervisor(policy=QUICK) as sup:
+        worker = await ended(sup, kind, fn, ready_timeout=60, heartbeat=60)
+        await until(lambda: not m.alive)
+        assert (worker.state, worker.attempt, worker.restarts, worker.ident) == ("ended", 1, 0, None)
+        assert worker.stack() == ""
+        assert worker.last_outcome is worker.outcome
+
+
+@pytest.mark.parametrize("restart", [None, Restart("failure", max_restarts=1, backoff=0.01)])
+async def test_a_worker_that_fails(no_collector, quiet, kind, restart):
+    async with Supervisor(policy=QUICK) as sup:
+        worker = await ended(sup, kind, m.worker_that_fails, restart=restart)
+        outcome = worker.outcome
+        assert worker.restarts == (restart is not None)
+        errors = [worker.last_outcome.error, outcome.error]
+        for error in errors:
+            traceback.clear_frames(error.__traceback__)  # what its frames hold is all that is left
+        del error, errors
+        await until(lambda: not m.alive)
+        del worker, outcome
+        worker = await ended(sup, kind, m.worker_that_fails, restart=restart)
+        del worker
+        await until(lambda: not m.alive)
+
+
+async def test_a_worker_that_has_failed_and_goes_on(no_collector, quiet, kind):
+    """What the runs before the present one held is gone."""
+    async with Supervisor(policy=QUICK) as sup:
+        restart = Restart("always", backoff=0)
+        worker = await sup.start(m.worker_that_fails_at_first, m.Thing(), kind=kind, restart=restart)
+        await until(lambda: worker.attempt == 3 and worker.state == "running")
+        await worker.stop()
+        await until(lambda: not m.alive)
+
+
+async def test_workers_of_a_group(no_collector, quiet, kind, tmp_path):
+    """While it can be started again it holds what they are made from, and no longer."""
+    async with Supervisor(policy=QUICK) as sup:
+        group = sup.group("group", strategy="one_for_all", restart=Restart("always", backoff=0.01))
+        first = await group.start(m.worker_that_waits, m.Thing(), kind=kind, name="first")
+        await group.start(m.worker_that_waits, m.Thing(), kind=kind, name="second", after=("first",))
+        given_up = Restart("failure", max_restarts=0)
+        await group.start(m.worker_that_fails_once, tmp_path / "failed", kind=kind, restart=given_up)
+        await until(lambda: first.state == "ended" and [each.state for each in group.workers()] == ["running"] * 3)
+        again = group.workers()[0]
+        assert m.alive
+        await group.shutdown()
+        await until(lambda: not m.alive)
+        assert first.state == again.state == "ended"

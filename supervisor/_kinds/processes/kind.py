@@ -12,6 +12,7 @@ from ..._core.ladder import Stopping
 from ..._core.policy import Ask, Inject, Kill, ProcessStep, Terminate
 from ..._core.values import printable
 from ..._core.verdict import converted
+from ..._loop import aside
 from ..._run.names import qualname
 from .loop_calls import LoopCalls
 from .pickling import pickled_call
@@ -170,7 +171,8 @@ class Processes:
         """It has died after all: there is nothing to do."""
 
     def retire(self) -> None:
-        self._services.loop.call_soon(self._say_when_it_ends)  # to those that were being stopped already: now sooner
+        # To those that were being stopped already: now sooner.
+        aside.call_soon(self._services.loop, self._say_when_it_ends)
         self.pool.retire()
 
     def _say_when_it_ends(self) -> None:

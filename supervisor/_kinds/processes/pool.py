@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..._core.errors import SupervisorError
+from ..._loop import aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +95,7 @@ class Pool:
         try:
             process = self._take_spare()
         except SupervisorError as error:
-            self._loop.call_soon(self._fail, run, error)  # its starter waits for it by then
+            aside.call_soon(self._loop, self._fail, run, error)  # its starter waits for it by then
             return
         process.run = run
         if process.ready:
@@ -181,7 +182,8 @@ class Pool:
         process.tasks += 1
         self._next(process)
         if self._spare is None and not self._retired:
-            self._loop.call_soon(self._make_spare)  # what has come of the run need not live for as long as that takes
+            # In the next turn: what has come of the run need not live for as long as that takes.
+            aside.call_soon(self._loop, self._make_spare)
 
     def _make_spare(self) -> None:
         if self._spare is None and not self._retired:
@@ -259,7 +261,7 @@ class Pool:
         if counted and process.ready:
             self._grow()
         elif counted and (self._waiting or self._again):
-            self._loop.call_later(RETRY_DELAY, self._grow)
+            aside.call_later(self._loop, RETRY_DELAY, self._grow)
         if self._when_gone is not None and not self.every - self.lost:
             self._when_gone()
 
@@ -273,7 +275,7 @@ class Pool:
             self._failed_starts += 1
         if self._failed_starts < STARTS and not process.killed_late and not self._retired:
             if run is not None:
-                self._loop.call_later(RETRY_DELAY, self._start_again, run)
+                aside.call_later(self._loop, RETRY_DELAY, self._start_again, run)
             return
         error = SupervisorError(f"supervisor {self._supervisor!r}: a worker process {process.why_not_ready()}")
         if run is not None:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pickle import loads
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..._loop import aside
 from .launch import first_frame, launch, no_forks
 from .probe import Probe, kernels_view
 from .reaping import group_is_reaped, kill_and_reap, reap_later
@@ -98,7 +99,7 @@ class Process:
             self._launch()
         self.data.send(first)
         if start_timeout < float("inf"):
-            self._timer = loop.call_later(start_timeout, self._too_late)
+            self._timer = aside.call_later(loop, start_timeout, self._too_late)
 
     def _launch(self) -> None:
         """Launches it; a copy of its owner, made by a fork, knows what to close from here on.
@@ -150,7 +151,7 @@ class Process:
         before, self.broken = self.broken, True
         if error is None:
             if not (before or self.dying):  # it is about to die; or else a function has closed what is not its own
-                self._loop.call_later(LEAVE_TIMEOUT, self._end_if_alive)
+                aside.call_later(self._loop, LEAVE_TIMEOUT, self._end_if_alive)
             return
         if not self._said:
             self._said = True
@@ -256,7 +257,7 @@ class Process:
         self.retired = True
         self.data.finish()
         if self._timer is None:
-            self._timer = self._loop.call_later(LEAVE_TIMEOUT, self.kill)
+            self._timer = aside.call_later(self._loop, LEAVE_TIMEOUT, self.kill)
 
     def _signal_group(self, number: int) -> bool:
         """Returns whether this process may do that."""
@@ -286,9 +287,10 @@ class Process:
         try:
             self._pidfd = os.pidfd_open(self.pid)
         except (AttributeError, OSError):  # not Linux, or denied
-            threading.Thread(target=self._wait, name=f"supervisor/pid-{self.pid}", daemon=True).start()
+            name = f"supervisor/pid-{self.pid}"
+            aside.start(threading.Thread(target=self._wait, name=name, daemon=True))
         else:
-            self._loop.add_reader(self._pidfd, self.died)
+            aside.add_reader(self._loop, self._pidfd, self.died)
 
     def _unwatch(self) -> None:
         if self._pidfd >= 0 and not self._loop.is_closed():
@@ -301,7 +303,7 @@ class Process:
         except ChildProcessError:
             pass  # somebody else has reaped it
         try:
-            self._loop.call_soon_threadsafe(self.died)
+            aside.call_soon_threadsafe(self._loop, self.died)
         except RuntimeError:
             pass  # the loop is closed
 
@@ -318,7 +320,7 @@ class Process:
                 self._keeper.gone(self)
                 self._keeper_knows = True
         except (KeyboardInterrupt, SystemExit):
-            self._loop.call_soon(self.died)  # all of it can be done twice
+            aside.call_soon(self._loop, self.died)  # all of it can be done twice
             raise
         except Exception:
             self._unwatch()  # or the loop would call this for ever
@@ -351,7 +353,7 @@ class Process:
             self.code = os.waitstatus_to_exitcode(status) if pid else None
             if pid == 0 or not group_is_reaped(self.pid):  # they were killed, and the kernel takes its time
                 name = f"supervisor/reap-{self.pid}"
-                threading.Thread(target=reap_later, args=(self.pid,), name=name, daemon=True).start()
+                aside.start(threading.Thread(target=reap_later, args=(self.pid,), name=name, daemon=True))
         except ChildProcessError:
             self.code = None  # the application ignores SIGCHLD, or reaps what is not its own
         self._call_off()

@@ -7,6 +7,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..._loop import aside
 from .wire import Receiver
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Stream:
         self._over = False
         self.unread = False
         sock.setblocking(False)
-        loop.add_reader(sock, self.read)
+        aside.add_reader(loop, sock, self.read)
 
     def send(self, parts: list[Part]) -> None:
         """Sends a frame, behind those that are still on their way."""
@@ -81,7 +82,7 @@ class Stream:
             else:
                 self._out.extend(memoryview(part).cast("B") for part in parts)
             if not waiting:
-                self._loop.add_writer(self._sock, self._write)
+                aside.add_writer(self._loop, self._sock, self._write)
         except Exception as error:
             self.unread = True
             self._end(error)
@@ -120,7 +121,7 @@ class Stream:
                     self._frame = receiver.take()
                 if self._frame is not None:
                     if frames <= 0:
-                        self._loop.call_soon(self.read)  # the socket may be empty, and then nobody else would
+                        aside.call_soon(self._loop, self.read)  # the socket may be empty, and then nobody else would
                         return
                     frames -= 1
                     self._hear(self._frame.pickle, self._frame.buffers)
@@ -138,7 +139,7 @@ class Stream:
         except BlockingIOError:
             return
         except (KeyboardInterrupt, SystemExit):
-            self._loop.call_soon(self.read)
+            aside.call_soon(self._loop, self.read)
             raise
         except BaseException as error:
             self.unread = self.unread or isinstance(error, GONE)

@@ -174,7 +174,8 @@ class Gate:
         try:
             return value, error
         finally:
-            error = late = None  # the frame of the function still knows this one
+            error = late = None  # the frame of the function, which the error's traceback holds, still knows this one
+            del function, args
 
 
 def _unsignal(ident: int) -> None:

@@ -14,7 +14,7 @@ from ..._core.policy import Ask, Inject, ThreadStep
 from ..._core.verdict import converted
 from ..._run.names import qualname
 from ..._worker.context import WorkerContext
-from ..._worker.current import entered
+from ..._worker.current import entered, fire
 from ..._worker.stop_event import StopEvent
 from .backend import ThreadBackend
 from .gate import Gate, Shield, injection_missing
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ..._run.climb import Climb
     from ..._run.ports import Services
     from ..._run.run import Run
-    from ..._worker.context import Registration
     from ..._worker.stop_event import Chain
 
 __all__ = ["Threads"]
@@ -119,16 +118,9 @@ class Threads:
         if registrations:
             self.launcher.start(
                 f"{run.name}/on_stop",
-                target=lambda: self._fire(registrations, run),
+                target=lambda: fire(ctx, registrations),
                 failed=lambda error: self._services.callback_failed(run, "all of them", error),
             )
-
-    def _fire(self, registrations: tuple[Registration, ...], run: Run) -> None:
-        for registration in registrations:
-            try:
-                registration.fire()
-            except BaseException as error:  # sys.exit() in a callback, say: this thread is a helper, the worker goes on
-                self._services.callback_failed(run, qualname(registration.callback), error)
 
     def _inject(self, run: Run) -> str | None:
         """Has the exception raised as soon as the run's gate lets it through."""

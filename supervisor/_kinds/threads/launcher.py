@@ -7,6 +7,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from ..._loop import aside
 from ..._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Launcher:
                     return
                 thread, failed = self._waiting.popleft()
             try:
-                thread.start()
+                aside.start(thread)
             except RuntimeError as error:  # the system has no more threads, or the interpreter is going down
                 failed(error)
             except BaseException:  # a signal handler raised it: the thread may have been started, or not

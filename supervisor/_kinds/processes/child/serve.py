@@ -5,10 +5,11 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+from _contextvars import copy_context
 from _pickle import dumps, loads
 
 from ...._core.errors import RemoteError, SupervisorMisused, described
-from ...._worker.current import entered, shielded
+from ...._worker.current import entered, fire, shielded
 from ..remote_errors import provable, set_cause, traced
 from ..wire import Receiver, framed, message, write
 from . import FOLDER
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from ...._worker.backend import Answer
-    from ...._worker.context import Registration
     from ..wire import Frame
     from .forward import Forwarder
 else:
@@ -110,7 +110,7 @@ class Child:
             write(self._data, message("entered", number))
             if own:
                 args = (backend.worker_context(), *args)
-        value, raised = self.gate.run(fn, args)
+        value, raised = self.gate.run(copy_context().run, (fn, *args))  # what it sets is not for the next one
         if self.forked:
             _leave(raised)
         with self.lock:
@@ -225,7 +225,7 @@ class Child:
             ctx.stop.set()
             ctx.stop.release()
             if registrations:
-                _thread.start_new_thread(_fire, (registrations, backend))
+                _thread.start_new_thread(fire, (ctx, registrations))
 
     def _step(self, number: int, ends_at: float) -> None:
         """A further step has begun."""
@@ -331,14 +331,6 @@ class _WaitForStructlog:
             sys.meta_path.remove(self)
             logs = self._child.logs = Forwarder(self._child.send, self._child.stamp)
             return logs.find_spec(name, path, target)
-
-
-def _fire(registrations: tuple[Registration, ...], backend: ChildBackend) -> None:
-    for registration in registrations:
-        try:
-            registration.fire()
-        except BaseException as error:  # sys.exit() in a callback, say: the worker goes on
-            backend.callback_failed(registration.callback, error)
 
 
 def _take_over(changed: dict[Any, Any], gone: list[Any], folder: str | None, path: Any, umask: Any) -> OSError | None:
