@@ -14,7 +14,7 @@ from types import CodeType, ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 from supervisor import Restart
-from supervisor._api import checks, worker
+from supervisor._api import checks, forgotten, worker
 from supervisor._api.integration import integration_of
 from supervisor._core import ladder
 from supervisor._kinds.processes import kind, launch, probe, process
@@ -98,6 +98,7 @@ CONSTANTS = {
     "JOIN_SLACK": (closing,),
     "LEFT_GRACE": (portal,),
     "LOOK_AGAIN": (portal,),
+    "LOOK_FOR_WORK": (forgotten,),
     "LEAVE_TIMEOUT": (process,),
     "POSIX": (checks,),
     "QUIET_SLACK": (closing,),

@@ -14,6 +14,7 @@ from .._core.policy import EscalationPolicy
 from .._observe.subscribers import Subscribers
 from .._runtime.nodes import GroupNode
 from .._runtime.runtime import Runtime
+from .forgotten import forget
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -114,6 +115,13 @@ class Binding:
     def runtimes(self) -> list[Runtime]:
         """Returns its runtime, and that of late calls, as far as they are there. Any thread."""
         return [runtime for runtime in (self.runtime, self.late) if runtime is not None]
+
+    def __del__(self, _forget: Callable[[Settings, list[Runtime]], None] = forget) -> None:
+        """Nobody can shut it down any more: no supervisor, group or executor is left."""
+        if self.runtime is not None:
+            settings, runtimes = self.settings, self.runtimes()
+            del self  # or the traceback of a warning that is made an error would hold it
+            _forget(settings, runtimes)
 
     def misused(self, how: str) -> SupervisorMisused:
         return SupervisorMisused(f"supervisor {self.settings.name!r} {how}")

@@ -133,6 +133,12 @@ class Escalation:
         # Through the loop, as `stop` itself handles what is in the inbox, and this is in there until it is done.
         self._inbox.post(lambda: self._call_soon(self.stop, run, "cancel"))
 
+    def ask_alone(self, run: Run) -> None:
+        """Asks a thread that carries out a run, and leaves it at that: the loop is gone, and with it the ladder."""
+        if run.kind.own_threads and run.handle is not None and run.climb is None and not run.over:
+            run.climb = run.asked = Climb(run.state, "shutdown", "the event loop is gone", self._clock(), NO_RULES)
+            run.kind.perform(run, Ask(0.0))
+
     def give_climb(self, run: Run, cause: Cause, reason: str) -> bool:
         """From here on the machine decides about the run; if it has not been entered, it never will be.
 

@@ -27,7 +27,7 @@ from .._run.run import Run
 from .._worker.stop_event import Chain
 from .asking import Asking
 from .calls import Calls
-from .closing import Closing
+from .closing import JOIN_SLACK, Closing
 from .escalation import Escalation
 from .executor_calls import ExecutorCalls
 from .kinds import Kinds
@@ -307,6 +307,23 @@ class Runtime:
         self.snapshot = Snapshot(
             settings.name, self.kinds, self.tree, self.escalation.abandoned, self.losses, new_handle
         )
+
+    @property
+    def busy(self) -> bool:
+        """Whether any work is under way, or will come again. Any thread."""
+        return bool(self.tree.workers or self.kinds.have_calls() or self.portal.open)
+
+    def let_go(self) -> None:
+        """Lets go of threads, processes and files where there is no loop any more that could climb a ladder."""
+        for run in (*self.kinds.calls(), *(node.run for node in tuple(self.tree.workers.values()))):
+            self.escalation.ask_alone(run)
+        self._chain.release_all()
+        for kind in self.kinds:
+            if kind.own_threads:
+                kind.retire()
+            else:
+                kind.join(JOIN_SLACK, set())
+        self._inbox.close()
 
     def _make_kind(self, name: Kind) -> WorkerKind:
         settings = self.settings

@@ -404,6 +404,9 @@ def test_after_the_loop_has_been_closed_nothing_waits():
     executor.shutdown()
     executor.shutdown(wait=False)
     assert time.monotonic() - began < 1
+    with pytest.warns(ResourceWarning, match="never shut down"):  # noqa: PT031
+        del executor
+        gc.collect()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

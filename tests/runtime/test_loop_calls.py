@@ -146,10 +146,10 @@ def test_workers_of_a_closed_loop_hear_that_it_is_closed(monkeypatch):
         await sup.start(late, name="l")
         while not (inside.calls_open(sup) and begun.is_set()):
             await asyncio.sleep(0)
-        return [(task.get_coro(), task) for task in asyncio.all_tasks() if task.get_name() == "w/forever"]
+        return sup, [(task.get_coro(), task) for task in asyncio.all_tasks() if task.get_name() == "w/forever"]
 
     loop = asyncio.new_event_loop()
-    ((coroutine, task),) = loop.run_until_complete(main())
+    sup, ((coroutine, task),) = loop.run_until_complete(main())
     loop.close()
     closed.set()
     until = time.monotonic() + LIMIT
@@ -159,6 +159,8 @@ def test_workers_of_a_closed_loop_hear_that_it_is_closed(monkeypatch):
     assert sorted(heard) == [f"worker {name!r} cannot call its event loop, which is closed" for name in "lw"]
     task._log_destroy_pending = False
     coroutine.close()
+    with pytest.warns(ResourceWarning, match="never shut down"):
+        del sup
 
 
 async def test_an_abandoned_worker_that_calls_late_is_stopped(leftovers):
