@@ -92,32 +92,45 @@ class PoolExecutor(Executor):
             return future
 
     def map(
-        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
     ) -> Iterator[T]:
         """Returns the results of `fn(*items)` for the items side by side, in their order.
 
-        All calls are submitted at once. When the iterator fails, is closed or dropped, calls that wait are withdrawn
-        and those that run are stopped.
+        All calls are submitted at once, unless `buffersize` says otherwise. When the iterator fails, is closed or
+        dropped, calls that wait are withdrawn and those that run are stopped.
 
         Args:
             fn: A blocking function.
-            *iterables: Its arguments; the shortest ends it. They are read at once.
+            *iterables: Its arguments; the shortest ends it. They are read as calls are submitted.
             timeout: Seconds from now after which waiting for a result raises TimeoutError; None: none.
             chunksize: Items in one call of the pool, 1 or more. One that fails takes the rest of its call with it.
+            buffersize: Calls of the pool whose results have not been taken, at most, 1 or more: the next one is
+                submitted by whoever takes a result, in its thread. None: all at once.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong.
+            Exception: What `submit` raises; the iterator raises it too, where it submits a call.
         """
         check_function("map", fn)
         checked_count("map(chunksize={!r})", chunksize, least=1)
+        if buffersize is not None:
+            checked_count("map(buffersize={!r})", buffersize, least=1)
         seconds = math.inf if timeout is None else checked_seconds("map(timeout={!r})", timeout)
         until = time.monotonic() + seconds
-        calls = _chunks(zip(*iterables, strict=False), chunksize)
+        calls = (self.submit(Chunk(fn), items) for items in _chunks(zip(*iterables, strict=False), chunksize))
         futures: deque[Future[list[Any]]] = deque()
         try:
-            for call in calls:
-                futures.append(self.submit(Chunk(fn), call))
+            for future in islice(calls, buffersize):
+                futures.append(future)  # noqa: PERF402  # those that there are when one fails are cancelled
         except BaseException:
             _cancel(futures)
             raise
-        return _Results(futures, until)
+        return _Results(futures, calls, until)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Closes this executor alone; the supervisor, and its other executors, go on.
@@ -190,10 +203,17 @@ class Chunk:
 
 
 class _Results:
-    """The results of `map`, each waited for when it is asked for."""
+    """The results of `map`, each waited for when it is asked for.
 
-    def __init__(self, futures: deque[Future[list[Any]]], until: float) -> None:
+    Args:
+        futures: Those of the calls that have been submitted.
+        calls: Submits the next ones.
+        until: When waiting for a result ends.
+    """
+
+    def __init__(self, futures: deque[Future[list[Any]]], calls: Iterator[Future[list[Any]]], until: float) -> None:
         self._futures = futures
+        self._calls = calls
         self._until = until
         self._ready: deque[Any] = deque()
 
@@ -206,15 +226,18 @@ class _Results:
                 raise StopIteration
             try:
                 left = None if math.isinf(self._until) else max(0.0, self._until - time.monotonic())
-                self._ready.extend(self._futures[0].result(left))
+                results = self._futures[0].result(left)
                 self._futures.popleft()
+                self._futures.extend(islice(self._calls, 1))
+                self._ready.extend(results)
             except BaseException:
                 self.close()
                 raise
         return self._ready.popleft()
 
     def close(self) -> None:
-        """Withdraws the calls that wait, and stops those that run."""
+        """Withdraws the calls that wait, stops those that run, and submits no more."""
+        self._calls = iter(())
         _cancel(self._futures)
 
     __del__ = close

@@ -234,13 +234,13 @@ async def test_map_in_time_raises_nothing(ex, timeout):
     assert await aside(lambda: list(ex.map(abs, [-1], timeout=timeout))) == [1]
 
 
-@pytest.mark.parametrize("wrong", [{"chunksize": 0}, {"chunksize": -1}, {"timeout": -1}, {"timeout": float("nan")}])
+@pytest.mark.parametrize("wrong", [{"chunksize": 0}, {"buffersize": 0}, {"timeout": -1}, {"timeout": float("nan")}])
 async def test_map_refuses_what_cannot_be(ex, wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
         ex.map(int, ["1"], **wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"chunksize": 1.5}, {"chunksize": True}, {"timeout": "1"}])
+@pytest.mark.parametrize("wrong", [{"chunksize": 1.5}, {"chunksize": True}, {"buffersize": "1"}, {"timeout": "1"}])
 async def test_map_refuses_what_is_no_number(ex, wrong):
     with pytest.raises(TypeError, match=f"{next(iter(wrong))}="):
         ex.map(int, ["1"], **wrong)

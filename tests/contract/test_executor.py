@@ -275,6 +275,47 @@ async def test_map_raises_an_error_where_its_result_would_be(ex, chunksize):
         await aside(next, results)
 
 
+@pytest.mark.parametrize(("chunksize", "buffersize"), [(1, 1), (1, 3), (2, 2), (3, 100)])
+async def test_map_with_a_buffer_reads_no_more_items_than_it_holds(ex, chunksize, buffersize):
+    read = []
+    items = (read.append(number) or number for number in range(20))
+    results = ex.map(str, items, chunksize=chunksize, buffersize=buffersize)
+    assert len(read) == min(20, chunksize * buffersize)
+    for number in range(20):
+        assert await aside(next, results) == str(number)
+        assert len(read) == min(20, chunksize * (buffersize + 1 + number // chunksize))
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+async def test_map_with_a_buffer_reads_on_where_results_are_taken_alone(ex):
+    def items():
+        yield "1"
+        yield "2"
+        raise OSError("no more")
+
+    results = ex.map(int, items(), buffersize=1)
+    assert await aside(next, results) == 1
+    with pytest.raises(OSError, match="no more"):
+        await aside(next, results)
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+@pytest.mark.parametrize("end", ["close", "shutdown"])
+async def test_map_with_a_buffer_submits_nothing_after_its_end(ex, end):
+    results = ex.map(int, ["1", "2", "3"], buffersize=1)
+    if end == "close":
+        results.close()
+        with pytest.raises(StopIteration):
+            next(results)
+    else:
+        await aside(ex.shutdown)
+        with pytest.raises(SupervisorClosed):
+            await aside(next, results)
+    assert not inside.under_way(ex)
+
+
 async def test_map_with_a_timeout_raises_and_stops_what_runs(ex, board):
     results = ex.map(f.obey, [board], timeout=0.2)
     with pytest.raises(TimeoutError):
