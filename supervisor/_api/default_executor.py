@@ -7,6 +7,8 @@ import threading
 from _thread import get_ident
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from io import StringIO
+from traceback import print_exception
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._loop import aside
@@ -31,6 +33,15 @@ SLACK = 1.0
 """Seconds beyond `shutdown_timeout` that `shutdown` waits for an event loop that does not go on."""
 
 
+def _import_what_prints_tracebacks() -> None:
+    """Prints one to nobody: from 3.15 on, modules are imported when the first one is printed.
+
+    uvloop joins a thread in a finalizer, which may run within such an import; where that thread prints a traceback
+    itself, it waits for the import, and both wait for ever.
+    """
+    print_exception(None, file=StringIO())
+
+
 class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
     """A ThreadPoolExecutor by name, as asyncio takes no other, and a PoolExecutor in all that it does.
 
@@ -49,6 +60,7 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
 
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         settings = runtime.settings
+        _import_what_prints_tracebacks()
         ThreadPoolExecutor.__init__(self, settings.max_threads, settings.name)
         PoolExecutor.__init__(self, settings.name, "thread", self._serving)
         self._binding = binding

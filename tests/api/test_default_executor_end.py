@@ -283,3 +283,22 @@ def test_another_thread_cannot_submit_late_calls(runner):
             await asyncio.wrap_future(aside.submit(inside.default_executor(sup).submit, who))
 
     runner.run(main())
+
+
+def test_no_module_is_imported_when_a_traceback_is_printed_later():
+    """uvloop joins a thread in a finalizer, which may run within such an import, for which that thread may wait."""
+    script = """if True:
+        import asyncio, io, sys, traceback
+        from supervisor import Supervisor
+
+        async def main():
+            async with Supervisor() as sup:
+                sup.install_as_default_executor()
+                before = set(sys.modules)
+                traceback.print_exception(ValueError(), file=io.StringIO())
+                print(sorted(set(sys.modules) - before))
+
+        asyncio.run(main())
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == "[]\n", done.stderr

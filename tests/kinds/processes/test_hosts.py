@@ -128,6 +128,7 @@ async def test_the_thread_that_started_a_process_ends_and_the_process_lives():
         assert alive(pid)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # raised from 3.15 on
 async def test_a_fork_of_the_host_touches_nothing(board):
     async with sound(), Supervisor() as sup:
         worker = await sup.start(f.wait_for_stop, kind="process")
