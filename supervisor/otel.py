@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ._api.integration import integration_of
-from ._core.errors import described, text_of
+from ._core.errors import described, text_of, type_name
 from ._core.values import printable
 from ._observe.notices import GroupEnded, LateReturn, Refused, RunSubmitted, ShutdownBegun, ShutdownEnded, StateChanged
 from ._observe.span_context import SpanContext
@@ -345,8 +345,7 @@ def _record(span: trace.Span, error: BaseException, at: int | None = None) -> No
 
 
 def _type_of(error: BaseException) -> str:
-    kind = type(error)
-    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    return printable(f"{type(error).__module__}.{type_name(error)}").removeprefix("builtins.")
 
 
 def _wall_clock(at: float) -> int:

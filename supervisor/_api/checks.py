@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._core.policy import EscalationPolicy
 from .._core.restart import Restart
-from .._core.values import checked_count, checked_line, checked_seconds
+from .._core.values import checked_count, checked_line, checked_seconds, plain
 from .._run.names import innermost, qualname
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def checked_name(name: str | None, *, optional: bool = False, field: str = "name
         return None
     if not isinstance(name, str):
         raise TypeError(f"{field}={name!r}: must be a string")
+    name = plain(name)
     if not name or "/" in name:
         raise ValueError(f'{field}={name!r}: must not be empty, nor contain "/"')
     return checked_line(field, name)

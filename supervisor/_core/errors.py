@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .values import plain, printable
+
 TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
     from typing import Any
@@ -19,7 +21,9 @@ __all__ = [
     "WorkerExit",
     "WorkerFailed",
     "described",
+    "shown",
     "text_of",
+    "type_name",
 ]
 
 
@@ -108,7 +112,7 @@ class WorkerExit(SupervisorError):
         self.code = code
 
     def __str__(self) -> str:
-        return f"worker {self.worker!r} called sys.exit({self.code!r})"
+        return f"worker {self.worker!r} called sys.exit({shown(self.code)})"
 
 
 class WorkerFailed(SupervisorError):
@@ -129,7 +133,7 @@ class WorkerFailed(SupervisorError):
         self.error = error
 
     def __str__(self) -> str:
-        return f"worker {self.worker!r} raised {self.error!r}"
+        return f"worker {self.worker!r} raised {shown(self.error)}"
 
 
 class RestartLimitExceeded(SupervisorError):
@@ -201,11 +205,28 @@ def _can_be_pickled(error: BaseException) -> bool:
 
 
 def text_of(error: BaseException) -> str:
-    """Returns the text of an error, also where its own `__str__` raises."""
+    """Returns the text of an error, also where its own `__str__` raises, be it SystemExit."""
     try:
-        return str(error)
-    except Exception as broken:
-        return f"<its text is not to be had: {type(broken).__name__}>"
+        return plain(str(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:
+        return f"<its text is not to be had: {type_name(broken)}>"
+
+
+def shown(value: object) -> str:
+    """Returns the `repr` of what a user's function has made, as one line, also where that raises."""
+    try:
+        return printable(repr(value))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:
+        return f"<{type_name(value)}, whose repr raises {type_name(broken)}>"
+
+
+def type_name(value: object) -> str:
+    """Returns the name of a type, as one line, whatever its metaclass says."""
+    return printable(type.__dict__["__qualname__"].__get__(type(value)))
 
 
 def described(error: BaseException) -> str:
@@ -213,4 +234,4 @@ def described(error: BaseException) -> str:
     text = text_of(error)
     if isinstance(error, RemoteError) and text:
         return text
-    return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
+    return f"{type_name(error)}: {text}" if text else type_name(error)

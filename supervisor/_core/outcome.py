@@ -6,7 +6,7 @@ import pickle
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .errors import RemoteError, RestartLimitExceeded, described
+from .errors import RemoteError, RestartLimitExceeded, described, shown
 from .policy import StepEnd
 from .values import printable
 
@@ -76,6 +76,9 @@ class Outcome:
         data = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "value"}
         data["error"] = None if self.error is None else printable(described(self.error), lines=True)
         return data
+
+    def __repr__(self) -> str:
+        return f"Outcome({', '.join(f'{item.name}={shown(getattr(self, item.name))}' for item in fields(self))})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {item.name: getattr(self, item.name) for item in fields(self)}

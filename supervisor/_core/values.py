@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["UNFIT", "checked_count", "checked_line", "checked_reason", "checked_seconds", "printable"]
+__all__ = ["UNFIT", "checked_count", "checked_line", "checked_reason", "checked_seconds", "plain", "printable"]
 
 UNFIT = (
     (0x00, 0x1F),  # control characters: line breaks, and the escape sequences of terminals
@@ -56,6 +56,7 @@ def _named(field: str, value: object) -> str:
 
 def checked_line(field: str, text: str) -> str:
     """Refuses a name or a pattern that has a character of UNFIT, with an error that names `field`."""
+    text = plain(text)
     if printable(text) != text:
         raise ValueError(f"{field}={text!r}: must have no line breaks, control characters or halves of characters")
     return text
@@ -66,6 +67,11 @@ def checked_reason(reason: object) -> str:
     if not isinstance(reason, str):
         raise TypeError(f"reason={reason!r}: must be a string")
     return printable(reason)
+
+
+def plain(text: str) -> str:
+    """Returns a text as it is; of an enumeration its value, and of no other subclass what that makes of itself."""
+    return str.__str__(text)
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -79,6 +85,7 @@ def printable(text: str, *, lines: bool = False) -> str:
         >>> print(printable("why not\n[critical] forged"))
         why not\n[critical] forged
     """
+    text = plain(text)
     if text.isprintable():
         return text
     return "".join(_escaped(character) if _is_unfit(character, lines) else character for character in text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from .._core.failures import signal_of
+from .._core.values import printable
 from .._loop.errors import is_interrupt, report_error
 
 if TYPE_CHECKING:
@@ -121,7 +122,11 @@ class Log:
         self.write(level, "supervisor.group_stopped", group=group, counts=report.counts(), **_earlier(report))
 
     def write(self, level: int, event: str, /, **fields: Any) -> None:
+        """Writes an event. Each text is one line, whatever was made of names and errors; stacks have several."""
         try:
+            for name, value in fields.items():
+                if isinstance(value, str):
+                    fields[name] = printable(value, lines=name == "stack")
             if level <= logging.DEBUG:
                 if self.debug is not None:
                     self.debug(event, supervisor=self._supervisor, **fields)

@@ -7,6 +7,7 @@ from contextvars import Context
 from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from .._core.errors import type_name
 from .._core.values import printable
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def qualname(fn: Callable[..., Any]) -> str:
         name = fn.__qualname__
     except Exception:  # what a user's object does there is its own affair
         name = None
-    return printable(name if isinstance(name, str) and name else type(fn).__qualname__).replace("/", "_")
+    return (printable(name) if isinstance(name, str) and name else type_name(fn)).replace("/", "_")
 
 
 def innermost(fn: Any) -> Any:

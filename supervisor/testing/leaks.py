@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakSet
 
 from .._api.inspection import Inspection, inspections
-from .._core.values import checked_seconds
+from .._core.values import checked_seconds, printable
 from .._kinds.threads.stack import INNERMOST, stack_of
+from .._run.frames import text_of_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -195,7 +196,7 @@ class Process:
 
     def __str__(self) -> str:
         how = ", a zombie: nobody has waited for it" if self.state == "Z" else ""
-        return f"- process {self.pid}{how}: {self.command}"
+        return f"- process {self.pid}{how}: {printable(self.command)}"
 
 
 Left: TypeAlias = LeftSupervisor | LeftWorker | LeftThread | Process
@@ -220,8 +221,10 @@ def _stack_of(thread: threading.Thread) -> str:
         return ""
     stack = stack_of(ident)
     if stack is None:
-        frames = [entry for entry in traceback.extract_stack(frame) if not entry.name.startswith("_bootstrap")]
-        stack = "".join(traceback.format_list(frames[-INNERMOST:]))
+        frames = [
+            entry for entry in traceback.walk_stack(frame) if not entry[0].f_code.co_name.startswith("_bootstrap")
+        ]
+        stack = text_of_frames(reversed(frames[:INNERMOST]))
     return stack
 
 

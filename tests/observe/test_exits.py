@@ -4,6 +4,8 @@ Names are not among them: those that could are refused (tests/api/test_names.py)
 """
 
 import asyncio
+import contextlib
+import enum
 import json
 import pickle
 import sys
@@ -16,7 +18,17 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 
-from supervisor import Ask, EscalationPolicy, Outcome, ShutdownReport, Supervisor, WorkerContext
+from supervisor import (
+    Ask,
+    EscalationPolicy,
+    Outcome,
+    Restart,
+    ShutdownReport,
+    Supervisor,
+    WorkerContext,
+    WorkerExit,
+    WorkerFailed,
+)
 from supervisor.metrics import register
 from supervisor.otel import instrument
 from supervisor.systemd import notify
@@ -218,3 +230,158 @@ async def test_errors(quiet, leftovers):
             await running
         assert is_one_line(str(stopped.value))
         assert is_one_line(repr(pickle.loads(pickle.dumps(worker.outcome))))
+
+
+# ------------------------------------------------------------------------------------------------ what lies
+
+
+class Liar(str):
+    """A text that says of itself what it likes."""
+
+    __slots__ = ()
+
+    def isprintable(self):
+        return True
+
+    def __str__(self):
+        return self
+
+    def __repr__(self):
+        return EVIL
+
+    def __format__(self, spec):
+        return EVIL
+
+    def __contains__(self, other):
+        return False
+
+    def __iter__(self):
+        return iter("fine")
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = str.__hash__
+
+
+class Colour(str, enum.Enum):  # noqa: UP042  # of which str() is no value
+    RED = "red"
+
+
+class Raises(type):
+    def __getattribute__(cls, name):
+        return 1 / 0 if name in ("__qualname__", "__name__") else type.__getattribute__(cls, name)
+
+
+class NamelessError(Exception, metaclass=Raises):
+    def __str__(self):
+        raise SystemExit
+
+    def __repr__(self):
+        raise SystemExit
+
+
+class Nameless(metaclass=Raises):
+    def __getattr__(self, name):
+        raise ZeroDivisionError if name == "__qualname__" else AttributeError
+
+    def __call__(self):
+        raise NamelessError
+
+
+class ForgedError(Exception):
+    pass
+
+
+ForgedError.__qualname__ = ForgedError.__module__ = EVIL
+
+
+@pytest.mark.parametrize("name", [Liar(EVIL), Liar("a/b"), Liar("")], ids=["evil", "slash", "empty"])
+async def test_a_text_that_lies_about_itself_is_no_name(name):
+    with pytest.raises(ValueError, match=r"must (not be empty|have no line breaks)"):
+        Supervisor(name)
+    async with Supervisor() as sup:
+        for refused in (sup.start(waits, name=name), sup.run(int, name=name)):
+            with pytest.raises(ValueError):
+                await refused
+
+
+async def test_a_name_or_a_reason_is_the_text_that_it_is_and_no_more(events):
+    async with Supervisor(Liar("app")) as sup:
+        worker = await sup.start(waits, name=Colour.RED)
+        await worker.stop(Liar(EVIL))
+        await (await sup.group(Colour.RED).start(waits, name=Liar("reader"))).stop(Colour.RED)
+        await sup.shutdown(reason=Liar(EVIL))
+    texts = [value for event in events for value in event.values() if isinstance(value, str)]
+    assert {type(text) for text in texts} == {str}
+    assert all(map(is_one_line, texts))
+    assert {event["worker"] for event in events if "worker" in event} == {"red", "red/reader"}
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+async def test_types_that_lie_about_their_names(lines, kind):
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    async with Supervisor() as sup:
+        instrument(sup, tracer_provider=provider)
+        with contextlib.suppress(Exception):  # pytest would show the name of its type
+            await sup.run(Nameless(), kind=kind)
+        workers = [await sup.start(raises, error, kind=kind) for error in ("forged", "nameless", "exit")]
+        outcomes = [await worker.wait() for worker in workers]
+        assert sup.statistics().failed == 3
+    for outcome in outcomes:
+        assert is_one_line(repr(outcome))
+        assert is_text(json.dumps(outcome.to_dict(), ensure_ascii=False))
+    assert is_text(str(sup.report))
+    assert is_text(repr(sup.report))
+    assert "NamelessError: <its text is not to be had: SystemExit>" in str(sup.report)
+    assert [line for line in lines if not is_one_line(line)] == []
+    texts = [value for span in exporter.get_finished_spans() for value in span.attributes.values()]
+    assert [text for text in texts if isinstance(text, str) and not is_text(text)] == []
+
+
+def raises(ctx, what):
+    if what == "exit":
+        sys.exit(ForgedRepr())
+    raise ForgedError(EVIL) if what == "forged" else NamelessError
+
+
+class ForgedRepr:
+    def __repr__(self):
+        return EVIL
+
+
+def test_errors_show_what_they_hold_as_one_line():
+    assert is_one_line(str(WorkerExit("w", ForgedRepr())))
+    assert is_one_line(str(WorkerFailed("w", KeyboardInterrupt(Liar(EVIL)))))
+    assert str(WorkerFailed("w", NamelessError())) == "worker 'w' raised <NamelessError, whose repr raises SystemExit>"
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+async def test_no_frame_of_a_stack_can_be_forged(quiet, kind):
+    async with Supervisor(policy=EXITS) as sup:
+        worker = await sup.start(stands_in_a_forged_frame, kind=kind, ready_timeout=20)
+        lines = []
+        while not any("in_here" in line for line in lines):
+            lines = worker.stack().split("\n")
+    assert [line for line in lines if not is_one_line(line) or line.startswith('  File "forged')] == []
+    assert any(r"\n  File " in line for line in lines)
+
+
+def stands_in_a_forged_frame(ctx):
+    ctx.ready()
+    names = {"is_set": ctx.stop.is_set}  # it runs in Python: of what stands in C code, the frames are written otherwise
+    exec(compile("def in_here():\n    while not is_set(): pass", 'x", line 1 in y\n  File "forged.py', "exec"), names)
+    names["in_here"]()
+
+
+async def test_the_log_escapes_what_others_have_not(events):
+    def fails_for_good(ctx):
+        raise ForgedError
+
+    async with Supervisor() as sup:
+        group = sup.group("feeds", restart=Restart("never"))
+        await group.start(fails_for_good, restart=Restart("failure", max_restarts=0))
+        await group.wait_closed()
+    texts = [value for event in events for key, value in event.items() if isinstance(value, str) and key != "stack"]
+    assert all(map(is_one_line, texts))

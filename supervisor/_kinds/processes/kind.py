@@ -238,7 +238,7 @@ class Processes:
                 event = {"event": "worker.logs_dropped", "dropped": number}
                 self._log("warning", event, worker=worker, kind=self.name, pid=process.pid)
             case "broken":
-                event = {"event": "worker.stream_failed", "reason": described(details[0])}
+                event = {"event": "worker.stream_failed", "reason": printable(described(details[0]))}
                 if run is not None:
                     event["worker"] = run.name
                 self._log("error", event, kind=self.name, pid=process.pid)
@@ -276,7 +276,7 @@ def _event(name: Any, data: bytes) -> dict[str, Any]:
     try:
         event: dict[str, Any] = loads(data)
     except Exception as error:
-        return {"event": name, "unreadable": described(error)}
+        return {"event": name, "unreadable": printable(described(error))}
     return event
 
 

@@ -173,4 +173,4 @@ def users_part(text: str) -> str:
 
 
 def _is_ours(line: str) -> bool:
-    return f'"{CHILD}' in line
+    return line.startswith(f'  File "{CHILD}')

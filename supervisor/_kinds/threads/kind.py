@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from ..._core.errors import described
 from ..._core.policy import Ask, Inject, ThreadStep
+from ..._core.values import printable
 from ..._core.verdict import converted
 from ..._run.names import qualname
 from ..._worker.context import WorkerContext
@@ -187,7 +188,7 @@ class Threads:
 
         The run that it was about to carry out, or just had, ends with that. Returns whether it had been abandoned.
         """
-        self._post(partial(self._log_lost, current_thread().name, described(error)))
+        self._post(partial(self._log_lost, printable(current_thread().name), printable(described(error))))
         entered(None)
         if run is None or not run.claim.locked() or run.ident not in (None, get_ident()):
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 
+from ...._core.errors import type_name
 from ...._core.values import printable
 from ...._worker.context import WorkerContext
 from ...._worker.stop_event import StopEvent
@@ -129,5 +130,8 @@ class ChildBackend:
 
 def name_of(callback: Callable[..., object]) -> str:
     """Returns how a function is called in messages."""
-    name = getattr(callback, "__qualname__", None)
-    return printable(name if isinstance(name, str) else type(callback).__qualname__)
+    try:
+        name = getattr(callback, "__qualname__", None)
+    except Exception:  # what a user's object does there is its own affair
+        name = None
+    return printable(name) if isinstance(name, str) else type_name(callback)

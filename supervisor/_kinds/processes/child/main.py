@@ -11,6 +11,7 @@ import os
 import sys
 from _pickle import loads
 
+from ...._core.values import printable
 from ..wire import INJECT, STACK, STACK_IN_C, TERMINATE, Receiver, message, write
 from .serve import Child, flush
 
@@ -94,7 +95,8 @@ def _set_signals(gate: Gate, stack: int) -> None:
             if len(lines) > DEPTH:
                 lines.append("  ...")
                 break
-            lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}')
+            file, function = printable(frame.f_code.co_filename), printable(frame.f_code.co_name)
+            lines.append(f'  File "{file}", line {frame.f_lineno} in {function}')
             frame = frame.f_back
         os.write(stack, "\n".join([*lines, ""]).encode(errors="replace"))
 
