@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, cast, get_args
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.report import Health, Statistics
@@ -48,18 +48,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
     from types import TracebackType
-    from typing import Self
+    from typing import Protocol, Self
 
     from .._core.policy import EscalationPolicy, Kind
     from .._core.report import ShutdownReport
     from .._core.restart import Restart
     from .._run.futures import CallFuture
+    from .._worker.context import WorkerContext
     from ..config import Config
     from .worker import Worker
+
+    class TakesAnything(Protocol):
+        """Any function whose parameters nobody knows, as far as type checkers can tell: a `Callable[..., Any]`."""
+
+        def __call__(self, ctx: WorkerContext, /, *args: object, parameters_that_nobody_knows: object) -> object: ...
+
 
 __all__ = ["Supervisor"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Supervisor:
@@ -190,9 +198,9 @@ class Supervisor:
 
     async def run(
         self,
-        fn: Callable[..., T],
+        fn: Callable[[*Ts], T],
         /,
-        *args: Any,
+        *args: *Ts,
         kind: Literal["thread", "process"] = "thread",
         timeout: float | None = None,
         within: float | None = None,
@@ -279,9 +287,9 @@ class Supervisor:
 
     async def start(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[[WorkerContext, *Ts], Any] | TakesAnything,
         /,
-        *args: Any,
+        *args: *Ts,
         kind: Literal["thread", "process"] = "thread",
         name: str | None = None,
         policy: EscalationPolicy | None = None,

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
-    from typing import Any, TypeVar, overload
+    from typing import Any, TypeVar, TypeVarTuple, overload
 
     from .._core.policy import Kind
     from .backend import ContextBackend, StopToken
     from .stop_event import StopEvent
 
     T = TypeVar("T")
+    Ts = TypeVarTuple("Ts")
 else:
     overload = lambda function: function  # noqa: E731  # typing is not light
 
@@ -217,10 +218,12 @@ class WorkerContext:
             return self._backend.extend(wanted)
 
     @overload
-    def call(self, fn: Callable[..., Awaitable[T]], /, *args: Any, cleanup: bool = False) -> T: ...
+    def call(self, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts, cleanup: bool = False) -> T: ...
     @overload
-    def call(self, fn: Callable[..., T], /, *args: Any, cleanup: bool = False) -> T: ...  # noqa: F811  # an overload
-    def call(self, fn: Callable[..., Any], /, *args: Any, cleanup: bool = False) -> Any:  # noqa: F811  # an overload
+    def call(self, fn: Callable[[*Ts], T], /, *args: *Ts, cleanup: bool = False) -> T: ...  # noqa: F811  # an overload
+    def call(  # type: ignore[misc]  # noqa: F811  # an overload
+        self, fn: Callable[..., Any], /, *args: Any, cleanup: bool = False
+    ) -> Any:
         """Has the supervisor's event loop call `fn(*args)`, and await what it returns; returns the result.
 
         The function runs in the loop, as a task of its own: it may use what belongs to the loop, and must not block.
