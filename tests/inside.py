@@ -454,7 +454,8 @@ def worker_node(group, after=()):
         group, _Kind(), print, (), name=None, policy=None, restart=Restart(), heartbeat=None, ready_timeout=None,
         after=after,
     )  # fmt: skip
-    group.members[id(made)] = made
+    made.number = id(made)
+    group.insert(made)
     return made
 
 

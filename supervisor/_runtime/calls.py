@@ -20,7 +20,7 @@ from .._core.verdict import error_of_call
 from .._run.futures import CallFuture
 from .._run.run import Run
 from .names import full_name
-from .nodes import scope_of
+from .nodes import list_call, scope_of, unlist_call
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -57,7 +57,7 @@ class Calls:
         refuse: Raises where a group, or the supervisor, takes no new work. Any thread.
         deadline: Returns by when a shutdown must have ended what is in a group, on the loop's clock.
         note_end: Takes the outcome of a call into the reports that are being made.
-        close_groups: Is called when a call has ended for which the end of a group may wait.
+        close_groups: Is called when a call has ended in a scope whose end may wait for it.
 
     Attributes:
         max_queued: Calls of a kind that may wait; None: without bound.
@@ -104,7 +104,7 @@ class Calls:
         refuse: Callable[[GroupNode], None],
         deadline: Callable[[GroupNode], float],
         note_end: Callable[[Run, Outcome], object],
-        close_groups: Callable[[], object],
+        close_groups: Callable[[GroupNode], object],
     ) -> None:
         self._supervisor = supervisor
         self._loop = loop
@@ -159,7 +159,10 @@ class Calls:
             run.watched = True
         if run.watched or kind is not threads:
             self.prepare(run)
-        kind.calls[run.number] = run
+        if scope is self._root:
+            kind.calls[run.number] = run
+        else:
+            list_call(run)
         if within is not None:
             run.ends_by = now + within
             timeout = seconds_before_stop(timeout, within, self._escalation.budget(run, "timeout"))
@@ -210,8 +213,8 @@ class Calls:
         if run.future is not None:
             self.resolve(run, run.future, run.value, run.error)
         self.forget(run)
-        if run.scope is not self._root and not scope_of(run).takes_work:
-            self._close_groups()
+        if run.scope is not self._root and not (scope := scope_of(run)).takes_work:
+            self._close_groups(scope)
         if run.worker is not None:  # asked for meanwhile, by another thread
             self._escalation.conclude(run, ended, None)
         elif self._publisher.subscribers.counters:
@@ -237,7 +240,10 @@ class Calls:
     def forget(self, run: Run) -> None:
         """Lets go of a run: alarms may still hold it, so it lets go of what it held. Of a worker's run, too."""
         run.over = True
-        run.kind.calls.pop(run.number, None)
+        if run.scope is self._root:
+            run.kind.calls.pop(run.number, None)
+        else:
+            unlist_call(run)
         if run.given_name is not None:
             self._names.release(run.given_name, run)
         if run.expires_at is not None or run.climb is not None:
@@ -280,7 +286,7 @@ class Calls:
         self._note_end(run, outcome)
         self._publisher.ended(run, outcome)
         if run.scope is not self._root:
-            self._close_groups()
+            self._close_groups(scope_of(run))
 
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
         """Reports that a callback of `on_stop`, or of an executor's future, raised. Any thread."""

@@ -12,7 +12,7 @@ from .._core.ladder import Exited, StopAsked
 from .._core.outcome import Outcome
 from .._run.run import Run
 from .._worker.locks import ScopedLock
-from .nodes import scope_of
+from .nodes import list_call, scope_of, unlist_call
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,7 +45,7 @@ class ExecutorCalls:
         calls: The owner of their runs.
         root: The scope of calls that belong to no group.
         refuse: Raises where a scope takes no new work.
-        close_groups: Is called, in the loop, when a call has ended for which the end of a group may wait.
+        close_groups: Is called, in the loop, when a call has ended in a scope whose end may wait for it.
         call_ended: Is called, in the loop, when a call has ended for which a shutdown may wait.
 
     Attributes:
@@ -90,7 +90,7 @@ class ExecutorCalls:
         root: GroupNode,
         *,
         refuse: Callable[[GroupNode], None],
-        close_groups: Callable[[], object],
+        close_groups: Callable[[GroupNode], object],
         call_ended: Callable[[], object],
     ) -> None:
         self._supervisor = supervisor
@@ -164,7 +164,7 @@ class ExecutorCalls:
     def _list(self, run: Run) -> None:
         if run.watched:  # published before anybody can find it, and end it
             self._inbox.post(partial(self._publisher.transition, run, None, "queued"))
-        run.kind.calls[run.number] = run
+        list_call(run)
 
     def _take_back(self, run: Run) -> bool:
         """Withdraws a call that came too late; False where the shutdown has found it, and ends it."""
@@ -172,7 +172,7 @@ class ExecutorCalls:
             return False
         if not run.claim.acquire(False):
             return False
-        run.kind.calls.pop(run.number, None)
+        unlist_call(run)
         self._inbox.post(partial(self._taken_back, run))  # a shutdown may have seen it, and wait for it
         return True
 
@@ -185,7 +185,7 @@ class ExecutorCalls:
             run.worker.conclude(outcome)
         if run.watched:
             self._publisher.ended(run, outcome)
-        self._close_groups()
+        self._close_groups(scope_of(run))
         self._call_ended()
         run.let_go()
 
@@ -227,10 +227,10 @@ class ExecutorCalls:
         if not run.watched and run.worker is None:
             run.over = True
             self._portal.unseen_end(run)
-            run.kind.calls.pop(run.number, None)
+            unlist_call(run)
             # It was listed until now: a shutdown, or the end of a group, sees it, or is seen here.
-            if run.scope is not self._root and not scope_of(run).takes_work:
-                self._inbox.post(self._close_groups)
+            if run.scope is not self._root and not (scope := scope_of(run)).takes_work:
+                self._inbox.post(partial(self._close_groups, scope))
             if self._shutdown.begun:
                 self._inbox.post(self._call_ended)
             if run.worker is None:  # or else another thread has asked for its handle meanwhile
@@ -239,7 +239,7 @@ class ExecutorCalls:
                 run.let_go()
                 return
         self._inbox.post(otherwise)
-        run.kind.calls.pop(run.number, None)  # it is no longer waiting, whenever the loop hears of it
+        unlist_call(run)  # it is no longer waiting, whenever the loop hears of it
 
     # ------------------------------------------------------------------------------------ what futures ask of it
 
@@ -265,4 +265,4 @@ class ExecutorCalls:
 def forget_unseen(run: Run) -> None:
     """Forgets a call that ends this very moment, as its thread is about to do, without publishing that."""
     if not run.watched and run.worker is None:
-        run.kind.calls.pop(run.number, None)
+        unlist_call(run)

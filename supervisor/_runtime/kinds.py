@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from .._core.policy import Kind
     from .._run.run import Run, WorkerKind
+    from .nodes import GroupNode
 
 __all__ = ["Kinds"]
 
@@ -53,6 +54,10 @@ class Kinds:
     def calls(self) -> list[Run]:
         """Returns the calls that have not concluded."""
         return [run for kind in self for run in list(kind.calls.values())]
+
+    def calls_in(self, scope: GroupNode) -> list[Run]:
+        """Returns those in a scope, and in the groups in it."""
+        return self.calls() if scope.group is None else list(scope.calls.values())
 
     def have_calls(self) -> bool:
         """Whether any call has not concluded."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .._core.restart import OnExhausted, Strategy
     from .._run.run import Handle, Run, WorkerKind
 
-__all__ = ["NEVER", "GroupNode", "Node", "WorkerNode", "scope_of"]
+__all__ = ["NEVER", "GroupNode", "Node", "WorkerNode", "list_call", "scope_of", "unlist_call"]
 
 
 class Node(ABC):
@@ -261,6 +261,11 @@ class GroupNode(Node):
         on_exhausted: What follows where a member is given up.
         policy: The ladder of those that have none of their own.
         members: Those that have not ended, by their numbers.
+        crew: The workers in it that have not ended, those of its groups included, by their numbers. Any thread may
+            read it.
+        calls: The calls in it, and in its groups, that have not concluded, by their numbers. The root has none here:
+            all calls are its own. Changed by any thread.
+        calling: The runs in it, and in its groups, whose calls to the loop are not over; as above.
         originals: What it consists of when it is started again itself.
         stood_down: Those of the originals that a strategy has stopped for good.
         phase: Who is coming down, and who goes up, as the strategy machine says it.
@@ -271,6 +276,9 @@ class GroupNode(Node):
     """
 
     __slots__ = (
+        "calling",
+        "calls",
+        "crew",
         "failure",
         "lost",
         "members",
@@ -301,6 +309,9 @@ class GroupNode(Node):
         self.on_exhausted: OnExhausted = on_exhausted
         self.policy = policy
         self.members: dict[int, Node] = {}
+        self.crew: dict[int, WorkerNode] = {}
+        self.calls: dict[int, Run] = {}
+        self.calling: dict[Run, None] = {}
         self.originals: dict[Node, None] = {}
         self.stood_down: dict[Node, None] = {}
         self.phase: GroupState = Steady()
@@ -378,13 +389,16 @@ class GroupNode(Node):
     @property
     def empty(self) -> bool:
         """Whether no worker is in it, nor in its groups."""
-        return all(isinstance(member, GroupNode) and member.empty for member in self.members.values())
+        return not self.crew
 
     # ---------------------------------------------------------------------------- its members
 
     def insert(self, member: Node) -> None:
         """Takes in a member. What the root consists of, nobody starts again."""
         self.members[member.number] = member
+        if isinstance(member, WorkerNode):
+            for around in self.around:
+                around.crew[member.number] = member
         if self.group is not None:
             self._supersede(member)
             self.originals[member] = None
@@ -404,16 +418,31 @@ class GroupNode(Node):
             self.originals.pop(member, None)
         elif stood_down and self.group is not None:
             self.stood_down[member] = None
+        if isinstance(member, WorkerNode):
+            for around in self.around:
+                around.crew.pop(member.number, None)
         self.members.pop(member.number, None)
 
+    # ---------------------------------------------------------------------------- calls in it
+
     @property
-    def workers(self) -> Iterator[WorkerNode]:
-        """Its workers that have not ended, those of its groups included."""
-        for member in tuple(self.members.values()):
-            if isinstance(member, GroupNode):
-                yield from member.workers
-            elif isinstance(member, WorkerNode):
-                yield member
+    def groups_around(self) -> Iterator[GroupNode]:
+        """It, and the groups that it is in, without the root."""
+        return (group for group in self.around if group.group is not None)
+
+
+def list_call(run: Run) -> None:
+    """Lists a call as one that has not concluded: with its kind, and with the groups that it is in. Any thread."""
+    for group in scope_of(run).groups_around:
+        group.calls[run.number] = run
+    run.kind.calls[run.number] = run
+
+
+def unlist_call(run: Run) -> None:
+    """Takes a call from these lists. Idempotent. Any thread."""
+    run.kind.calls.pop(run.number, None)
+    for group in scope_of(run).groups_around:
+        group.calls.pop(run.number, None)
 
 
 def scope_of(run: Run) -> GroupNode:

@@ -20,6 +20,7 @@ from .._loop.errors import report_error
 from .._run.frames import text_of_frames
 from .._run.loop_call import LoopCall, called
 from .._run.names import qualname
+from .nodes import scope_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .._observe.publisher import Publisher
     from .._run.run import Run
     from .._worker.backend import Answer, How
+    from .nodes import GroupNode
 
 __all__ = ["Portal"]
 
@@ -52,7 +54,7 @@ class Portal:
 
     Args:
         deadline: Returns by when a shutdown must have ended a run, on the loop's clock.
-        changed: Is called where a call is over.
+        changed: Is called where a call is over, with the scope that it was in.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Portal:
         alarms: Alarms[Any],
         publisher: Publisher,
         deadline: Callable[[Run], float],
-        changed: Callable[[], object],
+        changed: Callable[[GroupNode], object],
     ) -> None:
         self._loop = loop
         self._clock = clock
@@ -111,6 +113,8 @@ class Portal:
         if call.over or call.reply is None:
             return
         self.open.setdefault(run, set()).add(call)
+        for group in scope_of(run).groups_around:
+            group.calling[run] = None
         if call.task is None:
             if run.over or (run.asked is not None and not call.cleanup):
                 self._refuse(call)
@@ -242,12 +246,14 @@ class Portal:
         if calls is not None:
             calls.discard(call)
             if not calls:
+                for group in scope_of(call.run).groups_around:
+                    group.calling.pop(call.run, None)
                 del self.open[call.run]
         if not call.over:
             call.over = True
             if call.due_at < math.inf:
                 self._alarms.forget()
-        self._changed()
+        self._changed(scope_of(call.run))
 
 
 class Waiter:

@@ -370,7 +370,7 @@ class Runtime:
         """A run has ended for which a shutdown may wait."""
         self.teardown.finish_if_quiet()
 
-    def _loop_call_ended(self) -> None:
+    def _loop_call_ended(self, scope: GroupNode) -> None:
         """A worker's call to the loop has ended for which a shutdown, or the end of a group, may wait."""
         self.teardown.finish_if_quiet()
-        self.teardown.close_groups()
+        self.teardown.close_groups(scope)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 from .._core.report import Statistics
 from .._worker.locks import ScopedLock
 from .health import health_of
-from .nodes import scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,8 +59,7 @@ class Snapshot:
     def handles(self, scope: GroupNode) -> list[Handle]:
         """Returns the handles of all in a scope that has not ended, the oldest first."""
         numbered = [(node.number, node.worker) for node in self._tree.workers_in(scope)]
-        calls = [run for run in self._kinds.calls() if scope.holds(scope_of(run))]
-        handles = ((run.number, self.handle(run)) for run in calls)
+        handles = ((run.number, self.handle(run)) for run in self._kinds.calls_in(scope))
         numbered += [(number, handle) for number, handle in handles if handle is not None]
         return [handle for _, handle in sorted(numbered, key=lambda item: item[0])]
 
@@ -75,9 +73,7 @@ class Snapshot:
 
     def census(self, scope: GroupNode) -> Counter[Key]:
         """Counts what has not ended in a scope, by kind, role and state."""
-        calls: list[Key] = [
-            (run.kind.name, "call", run.state_name) for run in self._kinds.calls() if scope.holds(scope_of(run))
-        ]
+        calls: list[Key] = [(run.kind.name, "call", run.state_name) for run in self._kinds.calls_in(scope)]
         nodes: list[Key] = [(node.kind.name, "worker", node.worker.state) for node in self._tree.workers_in(scope)]
         return Counter(key for key in calls + nodes if key[2] != "ended")
 

@@ -96,7 +96,7 @@ class Teardown:
         self._wakeups = wakeups
         self._budget = budget
         self._deadlines: dict[Node, float] = {}  # of workers that are stopped, and that others wait for
-        self._groups: list[GroupNode] = []  # those that have no report yet
+        self._groups: dict[GroupNode, dict[GroupNode, None]] = {}  # those that have no report yet, with those in them
 
     # ------------------------------------------------------------------------------------ a scope is shut down
 
@@ -186,7 +186,7 @@ class Teardown:
 
         Otherwise threads that become free would take calls that are still queued.
         """
-        calls = [run for run in self._kinds.calls() if scope.holds(scope_of(run))]
+        calls = self._kinds.calls_in(scope)
         self._inbox.drain()  # what other threads have submitted up to now is handled first
         calls = [run for run in calls if not run.over]
         for run in calls:
@@ -201,8 +201,8 @@ class Teardown:
                 self._escalation.stop(node.run, "shutdown", reason)
         if not self._root.shutdown.begun:  # else the supervisor's own shutdown asks all others, in their order
             self.tree.stop(group, "shutdown", reason)
-        group.shutdown.all_asked = True
-        self.close_groups()
+        self.close_groups(group)
+        group.shutdown.all_asked = True  # last: until then, an interrupt has all of it done again
 
     def _ask_worker(self, node: WorkerNode) -> None:
         if not node.over and (not node.blocked or node.between_runs):
@@ -211,6 +211,7 @@ class Teardown:
     def _all_asked(self) -> None:
         self._wakeups.announce()
         self._root.shutdown.all_asked = True
+        self._close_all()
         self.finish_if_quiet()
 
     def _reserve(self, nodes: list[WorkerNode], now: float, deadline: float) -> None:
@@ -260,21 +261,28 @@ class Teardown:
         self._losses.note(node)
         self._deadlines.pop(node, None)
         if self._root.shutdown.begun:
-            self.close_groups()
+            self.close_groups(node.group)
 
     # ------------------------------------------------------------------------------------ the end of a group
 
     def add(self, group: GroupNode) -> None:
         """From here on, its end is awaited."""
-        self._groups.append(group)
+        self._groups[group] = {}
+        if group.group in self._groups:
+            self._groups[group.group][group] = None
 
-    def close_groups(self) -> None:
-        """Makes the reports of groups of which nothing is left."""
+    def close_groups(self, scope: GroupNode) -> None:
+        """Something has ended in a scope: makes the reports of it, and of those around it, of which nothing is left."""
+        for group in tuple(scope.groups_around):
+            self._close(group)
+
+    def _close_all(self) -> None:
         for group in tuple(self._groups):
-            if self._has_ended(group):
-                self._end_group(group)
-        if any(group.shutdown.report is not None for group in self._groups):
-            self._groups = [group for group in self._groups if group.shutdown.report is None]
+            self._close(group)
+
+    def _close(self, group: GroupNode) -> None:
+        if group in self._groups and self._has_ended(group):
+            self._end_group(group)
 
     def _has_ended(self, group: GroupNode) -> bool:
         root = self._root.shutdown
@@ -282,7 +290,7 @@ class Teardown:
             return True
         if not (group.gone or (root.begun and group.empty)):
             return False
-        return not any(group.holds(scope_of(run)) for run in (*self._kinds.calls(), *self._portal.open))
+        return not (group.calls or group.calling)
 
     def _end_group(self, group: GroupNode) -> None:
         shutdown = group.shutdown
@@ -296,6 +304,12 @@ class Teardown:
                 shutdown.closed.set_result(None)
         self._publisher.publish(GroupEnded(group.name))
         group.changed()
+        if group.gone:  # and with it those that it would have brought back
+            for inner in tuple(self._groups[group]):
+                self._close(inner)
+        if group.group in self._groups:
+            self._groups[group.group].pop(group, None)
+        self._groups.pop(group, None)  # last: until then, an interrupt has all of it done again
 
     def _report(self, scope: GroupNode) -> ShutdownReport:
         lost = self._losses.all_in(scope, self._escalation.abandoned.values())
@@ -323,7 +337,7 @@ class Teardown:
             self._closing.conclude(report)
             shutdown.report = report
         self._closing.close_inbox()
-        self.close_groups()
+        self._close_all()
         self._signals.put_back()
         self._publisher.publish(ShutdownEnded(shutdown.report))
         self._root.changed()
@@ -338,7 +352,7 @@ def stop_deadlines(budgets: Mapping[Node, float], now: float, deadline: float) -
 
     def later(node: Node) -> list[Node]:
         if isinstance(node, GroupNode):
-            return list(node.workers)
+            return list(node.crew.values())
         if node not in budgets:
             return []
         return [other for around in (node, *node.groups) for other in around.after if not other.over]

@@ -85,7 +85,7 @@ class Tree:
         begin_run: Callable[[WorkerNode], object],
         stop_run: Callable[[Run, Cause, str], object],
         worker_ended: Callable[[WorkerNode], object],
-        group_ended: Callable[[], object],
+        group_ended: Callable[[GroupNode], object],
         shut_down: Callable[[Node, BaseException], object],
     ) -> None:
         self._clock = clock
@@ -110,7 +110,7 @@ class Tree:
         self._waiting: dict[Node, None] = {}  # those whose turn has come, but not what they come after
         self._to_stop: Agenda[Node] = Agenda()  # those that nothing comes after any more
         self.root = root
-        self.workers: dict[int, WorkerNode] = {}
+        self.workers = root.crew
 
     @property
     def _closing(self) -> bool:
@@ -121,8 +121,6 @@ class Tree:
         """Gives a node its place; the first run of a worker is begun by the caller."""
         if isinstance(node.state, Up):
             node.state = Up(self._clock(), node.state.past)
-        if isinstance(node, WorkerNode):
-            self.workers[node.number] = node
         if node.group is not None:
             node.group.insert(node)
         for other in node.after:
@@ -186,7 +184,7 @@ class Tree:
 
     def workers_in(self, scope: GroupNode) -> list[WorkerNode]:
         """Returns the workers of a scope, the oldest first. Any thread."""
-        return [node for node in list(self.workers.values()) if scope.holds(node.group)]
+        return list(scope.crew.values())
 
     def close(self) -> None:
         """From here on nobody is started again: the shutdown of the root has begun."""
@@ -285,13 +283,12 @@ class Tree:
         comes_back = node.started and not node.is_lost and (finish.kept or group.ending or fails)
         group.remove(node, comes_back=comes_back, stood_down=finish.kept)
         if isinstance(node, WorkerNode):
-            self.workers.pop(node.number, None)
             for around in node.groups:
                 if node.final is not None and (around.ending or self._closing or (fails and around is group)):
                     around.shutdown.note(node.number, node.final)
             self._worker_ended(node)
-        else:
-            self._group_ended()
+        elif isinstance(node, GroupNode):
+            self._group_ended(node)
         self._let_go_on(node)
         node.changed()
         ending = group.ending
@@ -351,7 +348,7 @@ class Tree:
         if node.over or node.group is None:
             return
         if self._closing:
-            workers = tuple(node.workers) if isinstance(node, GroupNode) else (node,)
+            workers = tuple(node.crew.values()) if isinstance(node, GroupNode) else (node,)
             for worker in workers:
                 if not worker.over and not worker.blocked:
                     self.stop(worker, "shutdown", self.root.shutdown.reason)
