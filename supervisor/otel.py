@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from ._api.integration import integration_of
 from ._core.errors import described, text_of, type_name
 from ._core.values import printable
+from ._loop.clock import monotonic
 from ._observe.notices import GroupEnded, LateReturn, Refused, RunSubmitted, ShutdownBegun, ShutdownEnded, StateChanged
 from ._observe.span_context import SpanContext
 from ._run.names import context_within, qualname
@@ -305,7 +306,7 @@ def _add_event(run: Run, transition: Transition) -> None:
         late = 0.0
         if run.started_at:  # when it was entered, whenever the loop hears of it
             at = _wall_clock(run.started_at)
-            late = time.monotonic() - run.started_at
+            late = monotonic() - run.started_at
         attributes["supervisor.wait_seconds"] = max(0.0, transition.elapsed - late)
     elif run.climb is not None:
         attributes["code.stacktrace"] = run.climb.stack
@@ -350,7 +351,7 @@ def _type_of(error: BaseException) -> str:
 
 def _wall_clock(at: float) -> int:
     """Returns a moment of the monotonic clock in nanoseconds of the wall clock; 0.0, which is none, is now."""
-    return time.time_ns() - (int((time.monotonic() - at) * 1e9) if at else 0)
+    return time.time_ns() - (int((monotonic() - at) * 1e9) if at else 0)
 
 
 def _without_none(attributes: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from _thread import get_ident
 from collections import deque
 from concurrent.futures import Executor, Future, wait
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.values import checked_count, checked_seconds
+from .._loop.clock import monotonic
 from .._run.futures import WorkFuture
 from .._run.names import qualname
 from .._worker.current import current, shielded
@@ -121,7 +121,7 @@ class PoolExecutor(Executor):
         if buffersize is not None:
             checked_count("map(buffersize={!r})", buffersize, least=1)
         seconds = math.inf if timeout is None else checked_seconds("map(timeout={!r})", timeout)
-        until = time.monotonic() + seconds
+        until = monotonic() + seconds
         calls = (self.submit(Chunk(fn), items) for items in _chunks(zip(*iterables, strict=False), chunksize))
         futures: deque[Future[list[Any]]] = deque()
         try:
@@ -225,7 +225,7 @@ class _Results:
             if not self._futures:
                 raise StopIteration
             try:
-                left = None if math.isinf(self._until) else max(0.0, self._until - time.monotonic())
+                left = None if math.isinf(self._until) else max(0.0, self._until - monotonic())
                 results = self._futures[0].result(left)
                 self._futures.popleft()
                 self._futures.extend(islice(self._calls, 1))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from . import aside
+from .clock import monotonic
 from .errors import report_error
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class Inbox(Generic[T]):
         """Handles what has arrived, as far as it fits into one turn of the loop."""
         self._drain(self.SLICE)
         if self._items:
-            until = time.monotonic() + TURN
-            while self._items and time.monotonic() < until:
+            until = monotonic() + TURN
+            while self._items and monotonic() < until:
                 self._drain(self.SLICE)
 
     def drain(self, limit: int | None = None) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from .._loop import aside
+from .._loop.clock import monotonic
 from .._loop.inbox import TURN
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class Asking:
         # First, so that an interrupt here leaves nobody unasked.
         aside.call_soon(self._loop, self._take_turn, ask, done)
         self._log.refresh()
-        until = time.monotonic() + TURN
-        while self._nodes and time.monotonic() < until:
+        until = monotonic() + TURN
+        while self._nodes and monotonic() < until:
             node = self._nodes[0]
             ask(node)
             if self._nodes and self._nodes[0] is node:

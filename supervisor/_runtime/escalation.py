@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
@@ -32,6 +31,7 @@ from .._core.ladder import (
 from .._core.outcome import Outcome
 from .._core.policy import Ask, Inject
 from .._loop import aside
+from .._loop.clock import monotonic
 from .._loop.errors import report_error
 from .._run.climb import Climb
 
@@ -335,7 +335,7 @@ class Escalation:
     def _outcome(self, run: Run, ended: Ended, step: StepName | None) -> Outcome:
         climb = run.climb
         finished = ended not in ("abandoned", "cancelled")
-        ended_at = run.ended_at if finished else time.monotonic()
+        ended_at = run.ended_at if finished else monotonic()
         return Outcome(
             run.name,
             run.kind.name,

@@ -6,7 +6,6 @@ import functools
 import signal
 from collections import deque
 from dataclasses import dataclass
-from time import monotonic
 from typing import TYPE_CHECKING, Any, assert_never
 
 from .._api.executors import Chunk
@@ -14,7 +13,7 @@ from .._core.errors import StopInjected, StopRequested
 from .._core.policy import LADDER, Ask, Inject, Kill, Terminate
 from .._core.values import checked_seconds
 from .._core.verdict import converted
-from .._loop.clock import call_at
+from .._loop.clock import call_at, monotonic
 from .._run.names import qualname, runs_in_context
 
 if TYPE_CHECKING:

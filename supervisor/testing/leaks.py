@@ -18,6 +18,7 @@ from weakref import WeakSet
 from .._api.inspection import Inspection, inspections
 from .._core.values import checked_seconds, printable
 from .._kinds.threads.stack import INNERMOST, stack_of
+from .._loop.clock import monotonic
 from .._run.frames import text_of_frames
 
 if TYPE_CHECKING:
@@ -112,8 +113,8 @@ class LeakCheck:
 
     def left(self) -> list[str]:
         """Waits for what still has to go; returns what is left by then, each as a text that begins with "- "."""
-        until = time.monotonic() + self._grace
-        while (left := self._left()) and time.monotonic() < until:
+        until = monotonic() + self._grace
+        while (left := self._left()) and monotonic() < until:
             time.sleep(POLL)
         if left:
             gc.collect()  # what only a cycle holds is not left behind

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 from .._core.values import checked_seconds
 from .._loop import aside, clock
+from .._loop.clock import monotonic
 from .._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class VirtualTime(clock.Clock):
 
     def __init__(self, *, patience: float = 0.05) -> None:
         self._patience = checked_seconds("VirtualTime(patience={!r})", patience)
-        self._now = time.monotonic()
+        self._now = monotonic()
         self._lock = ScopedLock()
         self._timers: list[_Timer] = []
         self._count = 0

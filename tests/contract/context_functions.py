@@ -1,5 +1,6 @@
 """What the workers do whose tests are about their context; functions of a module, so that processes can import them."""
 
+import contextvars
 import functools
 import socket
 import sys
@@ -9,6 +10,8 @@ import time
 from supervisor import StopInjected, StopRequested, current_context
 
 from .functions import LIMIT, TICK, obey_and_return_reason, spin
+
+variable = contextvars.ContextVar("variable", default=None)
 
 
 def seconds_to(method, seconds):
@@ -125,6 +128,27 @@ def callbacks_in_order(ctx, board):
         except StopInjected:
             board.add("order", "injected")
             raise
+
+
+def variables_in_callbacks(ctx, board):
+    """One that runs beside it, one that comes too late, and one of a thread of its own."""
+
+    def look():
+        board.add("seen", f"{variable.get()} {current_context().name} {current_context().reason}")
+
+    def register():
+        variable.set("of a helper")
+        ctx.on_stop(look)
+
+    variable.set("of the worker")
+    ctx.on_stop(look)
+    variable.set("later")
+    helper = threading.Thread(target=register)
+    helper.start()
+    helper.join()
+    board.post("entered")
+    ctx.stop.wait()
+    ctx.on_stop(look)
 
 
 def callback_of_a_block_that_was_left(ctx, board):

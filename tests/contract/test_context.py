@@ -85,6 +85,13 @@ async def test_callbacks_run_in_order_on_a_helper_thread_before_an_injection(kin
     assert board.lines("order") == ["first True", "second why", "injected"]
 
 
+async def test_on_stop_callbacks_see_the_variables_of_who_registered_them_and_their_worker(kind, board):
+    async with Supervisor(policy=PATIENT) as sup:
+        worker = await started(sup, board, c.variables_in_callbacks, kind, name="w")
+        await worker.stop("why")
+    assert sorted(board.lines("seen")) == [f"{who} w why" for who in ("later", "of a helper", "of the worker")]
+
+
 async def test_a_callback_whose_block_was_left_does_not_run(kind, board):
     await stopped(board, kind, c.callback_of_a_block_that_was_left)
     assert not board.has("ran")

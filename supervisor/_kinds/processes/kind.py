@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pickle import loads
-from time import monotonic
 from typing import TYPE_CHECKING, Any, assert_never
 
 from ..._core.errors import RemoteError, SupervisorError, described
@@ -13,6 +12,7 @@ from ..._core.policy import Ask, Inject, Kill, ProcessStep, Terminate
 from ..._core.values import printable
 from ..._core.verdict import converted
 from ..._loop import aside
+from ..._loop.clock import monotonic
 from ..._run.names import qualname
 from .loop_calls import LoopCalls
 from .pickling import pickled_call

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..._core.errors import SupervisorError
 from ..._loop import aside
+from ..._loop.clock import monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable

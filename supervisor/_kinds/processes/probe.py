@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
+from ..._loop.clock import monotonic
 from ..._worker.locks import ScopedLock
 from .wire import STACK, STACK_IN_C
 
@@ -76,9 +77,9 @@ class Probe:
         os.lseek(file, 0, os.SEEK_SET)
         silence = _Silence(self._target.pid)
         self._target.signal(STACK)
-        asked_at = time.monotonic()
+        asked_at = monotonic()
         asked_in_c = False
-        while (waited := time.monotonic() - asked_at) < TIMEOUT:
+        while (waited := monotonic() - asked_at) < TIMEOUT:
             time.sleep(0.0003)
             text = os.pread(file, 1 << 16, 0)
             if is_whole(text):

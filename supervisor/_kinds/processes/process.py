@@ -13,6 +13,7 @@ from pickle import loads
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..._loop import aside
+from ..._loop.clock import monotonic
 from .launch import first_frame, launch, no_forks
 from .probe import Probe, kernels_view
 from .reaping import group_is_reaped, kill_and_reap, reap_later
@@ -330,8 +331,8 @@ class Process:
     def end_now(self, seconds: float) -> None:
         """Kills it and waits for its death, `seconds` at most, and then no longer here. Its keeper is not notified."""
         self.kill()
-        until = time.monotonic() + seconds
-        while not self.reaped and time.monotonic() < until:
+        until = monotonic() + seconds
+        while not self.reaped and monotonic() < until:
             try:
                 dead = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
             except ChildProcessError:

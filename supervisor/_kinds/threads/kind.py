@@ -6,13 +6,13 @@ from _thread import get_ident
 from contextlib import nullcontext
 from functools import partial
 from threading import current_thread
-from time import monotonic
 from typing import TYPE_CHECKING, assert_never
 
 from ..._core.errors import described
 from ..._core.policy import Ask, Inject, ThreadStep
 from ..._core.values import printable
 from ..._core.verdict import converted
+from ..._loop.clock import monotonic
 from ..._run.names import qualname
 from ..._worker.context import WorkerContext
 from ..._worker.current import entered, fire

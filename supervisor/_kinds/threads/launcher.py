@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..._loop import aside
+from ..._loop.clock import monotonic
 from ..._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
