@@ -33,6 +33,7 @@ from supervisor._loop.errors import report_error
 from supervisor._loop.inbox import TURN, Inbox
 from supervisor._loop.outlast import outlast
 from supervisor._observe.notices import RunSubmitted
+from supervisor._observe.publisher import Publisher
 from supervisor._run import loop_call
 from supervisor._run.futures import FutureLock
 from supervisor._runtime import (
@@ -48,6 +49,7 @@ from supervisor._runtime import (
     rules,
     runtime,
     snapshot,
+    stop_signals,
     teardown,
     tree,
     wakeups,
@@ -228,6 +230,51 @@ WHEN_WORKERS_CALL = Struck(
     (portal, loop_call),
     frozenset("begin fit rung _ended _close _cancel answer reply stopped end _leave".split()),
 )
+
+PARTS_OF_A_STOP = (
+    *((Alarms, name) for name in ("set", "forget", "close")),
+    *((asking.Asking, name) for name in ("begin", "is_under_way")),
+    *((calls.Calls, name) for name in ("concluded", "resolve", "forget")),
+    *((closing.Closing, name) for name in ("when_idle", "close", "conclude", "close_inbox", "call_off")),
+    *((escalation.Escalation, name) for name in ("_outcome", "_abandon", "_perform", "conclude", "give_climb", "stop")),
+    (escalation, "Outcome"),
+    (escalation, "decide"),
+    (groups.Groups, "stop_members"),
+    (names.Names, "release"),
+    *((portal.Portal, name) for name in ("hasten", "end", "fit")),
+    *((Publisher, name) for name in ("transition", "ended")),
+    (rules.RuleBook, "_of"),
+    *((stop_signals.StopSignals, name) for name in ("give_up", "put_back")),
+    *((teardown.Teardown, name) for name in ("_ask_all", "_ask_worker", "call_ended", "worker_ended", "_all_asked")),
+    *((teardown.Teardown, name) for name in ("close_groups", "finish_if_quiet", "_announce", "_report")),
+    *((Threads, name) for name in ("perform", "stack", "abandon", "when_gone", "join")),
+    *((tree.Tree, name) for name in ("close", "stop", "feed", "run_ended", "_finish", "_let_go_on")),
+    (tree, "decide_life"),
+    (wakeups.WakeUps, "announce"),
+    *((workers.Workers, name) for name in ("concluded", "ended", "deadline", "begin_run")),
+)
+"""Functions that a stop, or a shutdown, comes to: whose each is, and its name."""
+
+
+@contextlib.contextmanager
+def deaf_machine(monkeypatch):
+    """Meanwhile no run takes note of a stop, whoever asks for it."""
+    with monkeypatch.context() as patched:
+        patched.setattr(escalation, "decide", lambda state, event, now, rules: (state, ()))
+        yield
+
+
+@contextlib.contextmanager
+def no_further_runs(monkeypatch, sup):
+    """Meanwhile no run of a worker can be begun."""
+
+    def begin(node):
+        raise MemoryError("on purpose")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sup._binding.reach().tree, "_begin_run", begin)
+        yield
+
 
 # ------------------------------------------------------------------------------------------------ a supervisor
 

@@ -21,6 +21,7 @@ __all__ = [
     "WorkerExit",
     "WorkerFailed",
     "described",
+    "is_a",
     "shown",
     "text_of",
     "type_name",
@@ -202,6 +203,11 @@ def _can_be_pickled(error: BaseException) -> bool:
     except Exception:
         return False
     return True
+
+
+def is_a(error: BaseException | None, *types: type[BaseException]) -> bool:
+    """Whether an error is of one of these types of ours; unlike `isinstance`, it calls no code of the error's class."""
+    return issubclass(type(error), types)
 
 
 def text_of(error: BaseException) -> str:

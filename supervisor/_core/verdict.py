@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from .errors import RestartLimitExceeded, StopRequested, SupervisorError, WorkerExit, WorkerFailed
+from .errors import RestartLimitExceeded, StopRequested, SupervisorError, WorkerExit, WorkerFailed, is_a
 from .failures import WorkerDied, WorkerStopped, WorkerTimeout
 
 if TYPE_CHECKING:
@@ -94,4 +94,5 @@ def error_of_start(outcome: Outcome, cause: Cause | None) -> BaseException:
 
 def error_of_wait(outcome: Outcome) -> BaseException:
     """Returns what those get who wait for a worker to become ready, where it has ended for good."""
-    return outcome.error if isinstance(outcome.error, RestartLimitExceeded) else WorkerStopped(outcome)
+    error = outcome.error
+    return error if error is not None and is_a(error, RestartLimitExceeded) else WorkerStopped(outcome)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from . import aside
 from .clock import Timer, call_at
+from .errors import insist, report_error
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,7 +42,10 @@ class Alarms(Generic[E_contra]):
         self._timer_at = 0.0
 
     def set(self, at: float, target: E_contra) -> None:
-        """Calls `ring(target)` at this moment, unless the target is over by then; perhaps a little early."""
+        """Calls `ring(target)` at this moment, unless the target is over by then; perhaps a little early.
+
+        Where that raises an Exception, it is called once more.
+        """
         self._count += 1
         heappush(self._heap, (at, self._count, target))
         if self._timer is None or at < self._timer_at:
@@ -70,6 +74,9 @@ class Alarms(Generic[E_contra]):
         self._timer_at = at
         self._timer = call_at(self._loop, self._clock, at, self._rung)
 
+    def _report(self, error: Exception) -> None:
+        report_error(self._loop, "supervisor: an alarm failed", error)
+
     def _rung(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -80,7 +87,7 @@ class Alarms(Generic[E_contra]):
                 entry = heappop(self._heap)
                 try:
                     if not entry[2].over:
-                        self._ring(entry[2])
+                        insist(self._report, self._ring, entry[2])
                 except (KeyboardInterrupt, SystemExit):
                     heappush(self._heap, entry)  # a signal handler raised it here: ring again
                     raise

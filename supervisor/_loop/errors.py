@@ -1,4 +1,4 @@
-"""Errors that nobody waits for: the loop's exception handler gets them, and whatever it does ends nothing of ours."""
+"""Errors that nobody waits for: whatever becomes of them ends nothing of ours."""
 
 from __future__ import annotations
 
@@ -6,9 +6,29 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
-__all__ = ["is_interrupt", "report_error"]
+__all__ = ["insist", "is_interrupt", "report_error"]
+
+
+def insist(report: Callable[[Exception], object], do: Callable[..., object], *args: Any) -> bool:
+    """Calls `do(*args)`, and once more where that raises an Exception; returns whether it was done.
+
+    For what must not be lost, and can be done twice, as it is after an interrupt: memory may be short for a moment. The
+    first error is reported; the second one is the same again, as a rule.
+    """
+    try:
+        do(*args)
+    except Exception as error:
+        report(error)
+    else:
+        return True
+    try:
+        do(*args)
+    except Exception:
+        return False
+    return True
 
 
 def is_interrupt(loop: asyncio.AbstractEventLoop, error: BaseException) -> bool:

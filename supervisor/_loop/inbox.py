@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from . import aside
 from .clock import monotonic
-from .errors import report_error
+from .errors import insist, report_error
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,7 +51,8 @@ class Inbox(Generic[T]):
     """Carries items from any thread to the loop's thread, many to one wake-up, each handled exactly once or more.
 
     An item is taken out only after `handle` has returned, so that a KeyboardInterrupt in the loop loses none; `handle`
-    must therefore bear to see an item twice. Items that reach a closed loop are dropped quietly.
+    must therefore bear to see an item twice; it sees one again where it has raised. Items that reach a closed loop are
+    dropped quietly.
     """
 
     SLICE = 32
@@ -142,12 +143,12 @@ class Inbox(Generic[T]):
             if not items:
                 break  # a nested drain was faster
             item = items[0]
-            try:
-                handle(item)
-            except Exception as error:
-                report_error(self._loop, "supervisor: a completion failed", error)
+            insist(self._report, handle, item)
             if items and items[0] is item:
                 items.popleft()
+
+    def _report(self, error: Exception) -> None:
+        report_error(self._loop, "supervisor: a completion failed", error)
 
     def close(self) -> None:
         """Stops listening; what is posted afterwards is dropped. On the loop's thread, or after the loop's end."""

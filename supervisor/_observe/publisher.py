@@ -189,6 +189,15 @@ class Publisher:
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
         self.log.write(logging.ERROR, "worker.callback_failed", worker=run.name, callback=callback, exc_info=error)
 
+    def fault(self, doing: str, worker: str, error: BaseException) -> None:
+        """Logs that something failed in the supervisor itself, which has gone on by doing it again, or more simply."""
+        self.log.write(logging.ERROR, "supervisor.fault", doing=doing, worker=worker, exc_info=error)
+
+    def overdue(self, group: str, left: list[str]) -> None:
+        """Logs that a shutdown has come to the end of its time without these; `group` is empty for the supervisor's."""
+        named = {"group": group} if group else {}
+        self.log.write(logging.ERROR, "supervisor.overdue", **named, left=left)
+
     def loop_call_left(self, run: Run, function: str, stack: str) -> None:
         """Logs that what a worker had the loop do was cancelled, and does not end."""
         fields = {"worker": run.name, "kind": run.kind.name, "attempt": run.attempt, "function": function}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .._loop import aside
 from .._loop.clock import monotonic
+from .._loop.errors import insist
 from .._loop.inbox import TURN
 
 if TYPE_CHECKING:
@@ -34,9 +37,12 @@ class Asking:
     def begin(
         self, nodes: Iterable[WorkerNode], ask: Callable[[WorkerNode], object], done: Callable[[], object]
     ) -> None:
-        """Calls `ask(node)` for each of them, and then `done()`; each of these at least once."""
+        """Calls `ask(node)` for each of them, and then `done()`; each of these at least once, whatever it raises."""
         self._nodes = deque(nodes)
         self._take_turn(ask, done)
+
+    def _failed(self, node: WorkerNode, error: Exception) -> None:
+        self._log.write(logging.ERROR, "supervisor.fault", doing="ask", worker=node.name, exc_info=error)
 
     def _take_turn(self, ask: Callable[[WorkerNode], object], done: Callable[[], object]) -> None:
         if not self._nodes:
@@ -52,6 +58,6 @@ class Asking:
         until = monotonic() + TURN
         while self._nodes and monotonic() < until:
             node = self._nodes[0]
-            ask(node)
+            insist(partial(self._failed, node), ask, node)
             if self._nodes and self._nodes[0] is node:
                 self._nodes.popleft()

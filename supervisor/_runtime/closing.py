@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._loop import aside
+from .._loop.clock import monotonic
 
 if TYPE_CHECKING:
     import asyncio
@@ -85,17 +86,21 @@ class Closing:
     def close(self) -> None:
         """Nothing is left: no alarm rings any more, and threads that are past their last line are gone."""
         self._alarms.close()
+        until = monotonic() + JOIN_SLACK
         for kind in self._kinds:
-            kind.join(JOIN_SLACK, {run.ident for run in self._abandoned.values()})
+            kind.join(max(0.0, until - monotonic()), {run.ident for run in self._abandoned.values()})
 
     def conclude(self, report: ShutdownReport) -> None:
-        """Calls the watchdog off and logs the report; ends the process where that was asked for."""
-        if self._watchdog is not None:
-            self._watchdog.disarm()
+        """Logs the report; ends the process where that was asked for, which the watchdog watches over."""
         self._report_unmatched()
         self._log.stopped(report)
         if self._watchdog is not None:
             self._watchdog.judge(report)
+
+    def call_off(self) -> None:
+        """Calls the watchdog off: nothing is left to be done."""
+        if self._watchdog is not None:
+            self._watchdog.disarm()
 
     def close_inbox(self) -> None:
         """Stops listening, once the last abandoned thread has come back: until then its late end is to be logged."""

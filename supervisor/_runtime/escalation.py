@@ -7,7 +7,8 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from .._core.errors import StopRequested
+from .._core.errors import StopRequested, is_a
+from .._core.failures import WorkerStopped
 from .._core.ladder import (
     Abandon,
     Abandoned,
@@ -16,6 +17,7 @@ from .._core.ladder import (
     EndedState,
     Entered,
     Event,
+    Exited,
     GraceAsked,
     NoteLateEnd,
     Perform,
@@ -32,7 +34,7 @@ from .._core.outcome import Outcome
 from .._core.policy import Ask, Inject
 from .._loop import aside
 from .._loop.clock import monotonic
-from .._loop.errors import report_error
+from .._loop.errors import insist
 from .._run.climb import Climb
 
 if TYPE_CHECKING:
@@ -60,6 +62,9 @@ REASONS: dict[Cause, str] = {
     "shutdown": "shutdown",
 }
 """What `ctx.reason` says where nobody gave a reason."""
+
+CLIMB_ON = 0.02
+"""Seconds after which a run climbs on where its alarm could not be set."""
 
 NO_RULES = Rules((), (), 0.0)
 """For runs that nobody stops: the machine does not look at them."""
@@ -116,6 +121,7 @@ class Escalation:
         """Begins to stop a run; of one that is being stopped, a shutdown can only shorten the ladder."""
         if run.climb is None:
             self._inbox.drain()  # it may have been entered, or have ended, unheard
+            self._catch_up(run)
         if run.over:
             return
         if run.climb is None:
@@ -176,11 +182,15 @@ class Escalation:
             run.climb.waiters.append(end)
         return end
 
+    def _catch_up(self, run: Run) -> None:
+        """What has come in time is heard first; whatever that leads to, the ladder goes on."""
+        insist(lambda error: self._publisher.fault("catch_up", run.name, error), run.kind.catch_up, run)
+
     # ------------------------------------------------------------------------------------ time
 
     def rung(self, run: Run) -> None:
         """An alarm of a run has rung: it climbs on, or its time is over; what has come in time is heard first."""
-        run.kind.catch_up(run)
+        self._catch_up(run)
         if run.over:
             return
         if run.climb is not None:
@@ -219,7 +229,7 @@ class Escalation:
         if climb is None:
             _, commands = decide(run.state, event, self._clock(), NO_RULES)
             for command in commands:
-                self._carry_out(run, command)
+                self._carry_out_next(run, command)
             return
         if isinstance(climb.state, Queued | Starting):
             self._claim(run, climb)
@@ -233,12 +243,27 @@ class Escalation:
         climb.agenda.work(self._call_soon, self._carry_out_next, run)
 
     def _carry_out_next(self, run: Run, command: Command) -> None:
-        try:
-            self._carry_out(run, command)
-        except Exception as error:  # no single failure may keep the ladder from going on
-            report_error(self._loop, f"supervisor: {command} of {run!r} failed", error)
+        if not insist(partial(self._report, run, command), self._carry_out, run, command):
+            self._carry_out_simply(run, command)
         if self._portal.open:
             self._portal.fit(run)
+
+    def _report(self, run: Run, command: Command, error: Exception) -> None:
+        self._publisher.fault(type(command).__name__, run.name, error)
+
+    def _carry_out_simply(self, run: Run, command: Command) -> None:
+        """Does what matters of a command that has failed twice: no failure may keep a ladder from coming to its end."""
+        match command:
+            case WakeAt():
+                aside.call_later(self._loop, CLIMB_ON, self.rung, run)
+            case Abandon():
+                self._mark_abandoned(run)
+            case Conclude(ended=ended, step=step_name):
+                self._conclude_simply(run, ended, step_name)
+            case Perform() | NoteLateEnd():
+                pass
+            case _:
+                assert_never(command)
 
     def _carry_out(self, run: Run, command: Command) -> None:
         match command:
@@ -292,9 +317,26 @@ class Escalation:
         self._publisher.blocked_callbacks(run)
         if inject and isinstance(climb.state, Stopping):
             self._have_performed(run, climb.state.step)
+        self._mark_abandoned(run)
+
+    def _mark_abandoned(self, run: Run) -> None:
         if run.kind.abandon(run):
             self.abandoned[run.number] = run
             self.feed(run, Abandoned())
+        elif not run.over:  # its end has been said by now, and is heard here if it was not
+            self.feed(run, Exited(run.returned, run.died))
+
+    def give_up(self, run: Run) -> None:
+        """Ends a run for which a shutdown has no time left: as what it has come to, or else as abandoned."""
+        if not run.over and (run.climb is None or not isinstance(run.climb.state, Stopping | EndedState)):
+            self.stop(run, "shutdown")  # nobody is given up without having been asked
+        climb = run.climb
+        if run.over or climb is None:  # the latter: the thread of an executor's call is ending it by itself
+            return
+        if isinstance(climb.state, Stopping):
+            self._abandon(run, isinstance(climb.state.step, Inject))
+        if isinstance(climb.state, EndedState) and not run.over:  # it was not concluded
+            self._conclude_simply(run, climb.state.ended, climb.state.step)
 
     def _remind_abandoned(self) -> None:
         """Before Python 3.13 one exception that is delivered keeps the others from being noticed: set them again."""
@@ -319,18 +361,44 @@ class Escalation:
             run.given_name = run.name  # it outlives the function
         outcome = self._outcome(run, ended, step)
         run.owner.concluded(run, outcome)
+        self._let_go(run, outcome)
+        if ended == "injected":
+            self._remind_abandoned()
+        self._run_ended()
+        self._part(run)
+
+    def _conclude_simply(self, run: Run, ended: Ended, step: StepName | None) -> None:
+        """Does the same where that has failed: no part of it keeps the others from being done."""
+        outcome = Outcome(run.name, run.kind.name, run.attempt, ended, step)
+        report = partial(self._report, run, Conclude(ended, step))
+        if not insist(report, run.owner.concluded, run, outcome):
+            insist(report, self.answer, run, outcome)
+        insist(report, self._let_go, run, outcome)
+        insist(report, self._run_ended)
+        self._part(run)
+
+    def _part(self, run: Run) -> None:
+        """Parts a run from its worker, whose outcome holds an error, whose traceback holds the run by its context."""
+        if run.number not in self.abandoned:  # of those, losses want to know
+            run.node = None
+
+    def answer(self, run: Run, outcome: Outcome) -> None:
+        """Has nobody wait any longer for a run that its owner could not conclude."""
+        run.over = True
+        run.kind.calls.pop(run.number, None)
+        if run.future is not None and not run.future.done():
+            run.future.set_exception(WorkerStopped(outcome))
+        if run.entry is not None and not run.entry.done():
+            run.entry.set_result(None)
+
+    def _let_go(self, run: Run, outcome: Outcome) -> None:
         if run.climb is not None:
-            if ended == "abandoned":
+            if outcome.ended == "abandoned":
                 run.climb.outcome = outcome
             for waiter in run.climb.waiters:
                 if not waiter.done():
                     waiter.set_result(None)
         run.let_go()
-        if run.number not in self.abandoned:  # of those, losses want to know
-            run.node = None  # it holds how this run has ended: an error, whose traceback holds the run by its context
-        if ended == "injected":
-            self._remind_abandoned()
-        self._run_ended()
 
     def _outcome(self, run: Run, ended: Ended, step: StepName | None) -> Outcome:
         climb = run.climb
@@ -343,7 +411,7 @@ class Escalation:
             ended,
             step,
             value=run.value if finished else None,
-            error=run.error if finished and not isinstance(run.error, StopRequested) else None,
+            error=run.error if finished and not is_a(run.error, StopRequested) else None,
             exit_code=run.exit_code,
             seconds=ended_at - run.started_at if run.started_at else 0.0,
             stop_seconds=0.0 if climb is None else self._clock() - climb.began_at,

@@ -5,6 +5,7 @@ Who comes down with whom, and in which order all go up again, is decided in `str
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from .._core.lifecycle import Held, Past, RestartAsked, RunEnded
@@ -20,6 +21,7 @@ from .._core.strategy import (
     Steady,
     decide_group,
 )
+from .._loop.errors import insist
 from .nodes import GroupNode, WorkerNode
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class Groups:
         replaced: Is called with the name of a worker in whose place another one has come.
         next_number: Returns the number of a group that is started again.
         shut_down: Is called where a member of the root was given up, and all others are to go with it.
+        report: Says what has failed, of which group.
     """
 
     def __init__(
@@ -81,7 +84,9 @@ class Groups:
         replaced: Callable[[str], object],
         next_number: Callable[[], int],
         shut_down: Callable[[Node, BaseException], object],
+        report: Callable[[str, str, Exception], object],
     ) -> None:
+        self._report = report
         self._members = members
         self._call_soon = call_soon
         self._chance = chance
@@ -98,9 +103,12 @@ class Groups:
         phase, commands = decide_group(before, event, group.strategy)
         group.phase_agenda.todo += commands  # no call stands between these two: an interrupt finds both done, or none
         group.phase = phase
-        group.phase_agenda.work(self._call_soon, self._carry_out, group)
+        group.phase_agenda.work(self._call_soon, self._carry_out_next, group)
         if isinstance(before, Restarting) and isinstance(group.phase, Steady) and group.group is not None:
             self._members.readied(group)
+
+    def _carry_out_next(self, group: GroupNode, command: GroupCommand) -> None:
+        insist(partial(self._report, type(command).__name__, group.name), self._carry_out, group, command)
 
     def _carry_out(self, group: GroupNode, command: GroupCommand) -> None:
         member = group.members.get(command.number)

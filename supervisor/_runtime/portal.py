@@ -214,6 +214,12 @@ class Portal:
         now = self._clock()
         return max(now + LEFT_LEAST, min(now + LEFT_GRACE, self._deadline(call.run)))
 
+    def give_up(self, run: Run) -> None:
+        """Waits no longer for the calls of a run, nor has it wait."""
+        for call in tuple(self.open.get(run, ())):
+            self._leave(call)
+            self._give_up(call)
+
     def _give_up(self, call: LoopCall) -> None:
         """Its task does not end: that is logged, and no shutdown waits for it any more."""
         if not call.over and call.task is not None:

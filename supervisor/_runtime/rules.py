@@ -46,7 +46,14 @@ class RuleBook:
         self._known: dict[tuple[EscalationPolicy | None, Kind, bool, bool], Rules] = {}
 
     def of(self, run: Run) -> Rules:
-        """Returns the rules of a run, by the nearest policy that was named for it."""
+        """Returns the rules of a run, by the nearest policy that was named for it; never raises."""
+        try:
+            return self._of(run)
+        except Exception as error:  # a policy of a class of the application's
+            self._log.write(logging.ERROR, "supervisor.fault", doing="policy", worker=run.name, exc_info=error)
+            return self.make(DEFAULT_POLICY, run.kind.name, run.own, run.no_inject_on_cancel)
+
+    def _of(self, run: Run) -> Rules:
         settings = self._settings
         config = settings.config
         layered = None if config is None else config._policy_in_layers(run.name)

@@ -31,6 +31,7 @@ from .closing import JOIN_SLACK, Closing
 from .escalation import Escalation
 from .executor_calls import ExecutorCalls
 from .kinds import Kinds
+from .last_resort import LastResort
 from .losses import Losses
 from .names import Names
 from .nodes import GroupNode, Node, WorkerNode
@@ -203,6 +204,15 @@ class Runtime:
             Watchdog(self.log) if settings.on_abandoned == "exit" else None,
             self.rules.report_unmatched,
         )
+        self._last_resort = LastResort(
+            loop,
+            self.clock,
+            self.publisher,
+            self.kinds,
+            self.portal,
+            self.escalation,
+            lambda scope: self.teardown.end(scope),  # noqa: PLW0108  # which is not there yet
+        )
         self.teardown = Teardown(
             settings.name,
             settings.shutdown_timeout,
@@ -221,6 +231,7 @@ class Runtime:
             signals=self.signals,
             asking=asking,
             wakeups=wakeups,
+            last_resort=self._last_resort,
             budget=self.rules.budget,
         )
 
@@ -288,7 +299,7 @@ class Runtime:
             report_limits=self.rules.report_irreplaceable,
             group_added=self.teardown.add,
         )
-        self.tree = self.workers.tree = self.teardown.tree = Tree(
+        self.tree = self.workers.tree = self.teardown.tree = self._last_resort.tree = Tree(
             loop,
             self.clock,
             self._alarms,

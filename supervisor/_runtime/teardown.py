@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import SupervisorClosed
 from .._core.ladder import StopAsked
 from .._core.stop_order import deadlines
 from .._loop import aside
+from .._loop.errors import insist
 from .._observe.notices import GroupEnded, ShutdownBegun, ShutdownEnded
 from .executor_calls import forget_unseen
 from .nodes import GroupNode, Node, WorkerNode, scope_of
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from .closing import Closing
     from .escalation import Escalation
     from .kinds import Kinds
+    from .last_resort import LastResort
     from .losses import Losses
     from .names import Names
     from .portal import Portal
@@ -75,6 +78,7 @@ class Teardown:
         signals: StopSignals,
         asking: Asking,
         wakeups: WakeUps,
+        last_resort: LastResort,
         budget: Callable[[Run], float],
     ) -> None:
         self._supervisor = supervisor
@@ -95,6 +99,7 @@ class Teardown:
         self._asking = asking
         self._wakeups = wakeups
         self._budget = budget
+        self._last_resort = last_resort
         self._deadlines: dict[Node, float] = {}  # of workers that are stopped, and that others wait for
         self._groups: dict[GroupNode, dict[GroupNode, None]] = {}  # those that have no report yet, with those in them
 
@@ -132,11 +137,18 @@ class Teardown:
             seconds = self._seconds if timeout is None else timeout
             self._begin_reports(scope)
             shutdown.begin(now, seconds, self._loop.create_future(), reason or self._signal_that_ends(scope))
-            self._announce(scope)
-        elif not shutdown.shorten(now, timeout) and shutdown.all_asked:
+            self._last_resort.arm(scope)  # before anything else, so that it depends on none of it
+            self._insist(self._announce, scope)
+        elif shutdown.shorten(now, timeout):
+            self._last_resort.arm(scope)
+        elif shutdown.all_asked:
             return shutdown.closed
-        self._ask_all(scope, now, first=first)
+        self._insist(self._ask_all, scope, now, first)
         return shutdown.closed
+
+    def _insist(self, do: Callable[..., object], *args: Any) -> None:
+        """No failure of one part keeps a shutdown from doing the others."""
+        insist(partial(self._publisher.fault, "shutdown", self._supervisor), do, *args)
 
     def _signal_that_ends(self, scope: GroupNode) -> str:
         signal = self._signals.first
@@ -159,11 +171,11 @@ class Teardown:
             self._log.write(logging.INFO, "supervisor.group_stopping", group=scope.name, reason=shutdown.reason)
         self._publisher.publish(ShutdownBegun(shutdown.reason, shutdown.deadline, scope.name))
 
-    def _ask_all(self, scope: GroupNode, now: float, *, first: bool) -> None:
+    def _ask_all(self, scope: GroupNode, now: float, first: bool) -> None:
         shutdown = scope.shutdown
         if scope is self._root:
-            self._closing.begin(shutdown.deadline - now)
-        self._portal.hasten()
+            self._insist(self._closing.begin, shutdown.deadline - now)
+        self._insist(self._portal.hasten)
         if scope is self._root:
             self.tree.close()
         nodes = self.tree.workers_in(scope)
@@ -258,7 +270,7 @@ class Teardown:
 
     def worker_ended(self, node: WorkerNode) -> None:
         """A worker has ended for good."""
-        self._losses.note(node)
+        self._insist(self._losses.note, node)
         self._deadlines.pop(node, None)
         if self._root.shutdown.begun:
             self.close_groups(node.group)
@@ -294,12 +306,13 @@ class Teardown:
 
     def _end_group(self, group: GroupNode) -> None:
         shutdown = group.shutdown
-        report = shutdown.report = self._report(group)
+        report = shutdown.report = self._report_of(group)
         if group.gone:
             self._names.release_group(group)  # only now: its end is reported by its name
         if shutdown.begun:
             self._log.group_stopped(group.name, report)
             self._publisher.publish(ShutdownEnded(report, group.name))
+            self._last_resort.call_off(group)
             if not shutdown.closed.done():
                 shutdown.closed.set_result(None)
         self._publisher.publish(GroupEnded(group.name))
@@ -310,6 +323,12 @@ class Teardown:
         if group.group in self._groups:
             self._groups[group.group].pop(group, None)
         self._groups.pop(group, None)  # last: until then, an interrupt has all of it done again
+
+    def _report_of(self, scope: GroupNode) -> ShutdownReport:
+        """Makes a report; without what was lost earlier, where that cannot be had."""
+        made: list[ShutdownReport] = []
+        self._insist(lambda: made.append(self._report(scope)))
+        return made[0] if made else scope.shutdown.make_report(self._clock(), {}, 0)
 
     def _report(self, scope: GroupNode) -> ShutdownReport:
         lost = self._losses.all_in(scope, self._escalation.abandoned.values())
@@ -332,16 +351,27 @@ class Teardown:
         if shutdown.closed.done():
             return
         if shutdown.report is None:
-            self._closing.close()
-            report = self._report(self._root)
-            self._closing.conclude(report)
+            self._insist(self._closing.close)
+            report = self._report_of(self._root)
+            self._insist(self._closing.conclude, report)
             shutdown.report = report
-        self._closing.close_inbox()
-        self._close_all()
-        self._signals.put_back()
-        self._publisher.publish(ShutdownEnded(shutdown.report))
-        self._root.changed()
+        self._insist(self._closing.close_inbox)
+        self._insist(self._close_all)
+        self._insist(self._signals.put_back)
+        self._insist(self._publisher.publish, ShutdownEnded(shutdown.report))
+        self._insist(self._root.changed)
+        self._last_resort.call_off(self._root)
+        self._insist(self._closing.call_off)
         shutdown.closed.set_result(None)
+
+    def end(self, scope: GroupNode) -> None:
+        """Ends the shutdown of a scope in which nothing is left that anybody could wait for."""
+        if scope is self._root:
+            self._finish()
+            return
+        for group in reversed(self.tree.groups_in(scope)):
+            if group.shutdown.report is None:
+                self._end_group(group)
 
 
 def stop_deadlines(budgets: Mapping[Node, float], now: float, deadline: float) -> dict[Node, float]:

@@ -10,13 +10,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from .._core.errors import RestartLimitExceeded, WorkerExit, WorkerFailed
+from .._core.errors import RestartLimitExceeded, WorkerExit, WorkerFailed, is_a
+from .._core.ladder import EndedState
 from .._core.lifecycle import (
     AskTurn,
     Finish,
     LifeCommand,
     LifeEvent,
     NoteRestart,
+    Over,
     Readied,
     RestartAsked,
     RunEnded,
@@ -33,6 +35,7 @@ from .._core.outcome import Outcome
 from .._core.strategy import Due, Failed, Gone, Ready, Waits
 from .._loop import aside
 from .._loop.agenda import Agenda
+from .._loop.errors import insist
 from .groups import Groups, halted, siblings
 from .nodes import NEVER, GroupNode, Node, WorkerNode
 
@@ -97,6 +100,7 @@ class Tree:
         self._stop_run = stop_run
         self._worker_ended = worker_ended
         self._group_ended = group_ended
+        self._loop = loop
         self._call_soon = partial(aside.call_soon, loop)
         self._groups = Groups(
             self,
@@ -106,6 +110,7 @@ class Tree:
             replaced=losses.replaced,
             next_number=next_number,
             shut_down=shut_down,
+            report=publisher.fault,
         )
         self._waiting: dict[Node, None] = {}  # those whose turn has come, but not what they come after
         self._to_stop: Agenda[Node] = Agenda()  # those that nothing comes after any more
@@ -172,7 +177,7 @@ class Tree:
         event = RunEnded(
             outcome.ended,
             stuck=run.climb is not None and run.climb.cause == "stuck",
-            barred=_is_one_of(outcome.error, node.restart.never_on),
+            barred=self._is_barred(node, run, outcome.error),
             chance=self._chance(),
         )
         if outcome.ended == "cancelled" and node.attempt > 1:
@@ -180,11 +185,28 @@ class Tree:
         node.last_outcome = node.final = outcome
         self.feed(node, event)
 
+    def _is_barred(self, node: WorkerNode, run: Run, error: BaseException | None) -> bool:
+        """Whether nothing may follow this error; a class that cannot say so does not bar it."""
+        try:
+            return _is_one_of(error, node.restart.never_on)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as broken:  # of the application's
+            self._publisher.callback_failed(run, "never_on", broken)
+            return False
+
     # ------------------------------------------------------------------------------------ a shutdown
 
     def workers_in(self, scope: GroupNode) -> list[WorkerNode]:
         """Returns the workers of a scope, the oldest first. Any thread."""
         return list(scope.crew.values())
+
+    def groups_in(self, scope: GroupNode) -> list[GroupNode]:
+        """Returns a scope, and the groups that are in it, those around others first."""
+        found = [scope]
+        for group in found:
+            found += (member for member in group.members.values() if isinstance(member, GroupNode))
+        return found
 
     def close(self) -> None:
         """From here on nobody is started again: the shutdown of the root has begun."""
@@ -212,7 +234,31 @@ class Tree:
             self._work_for(node)
 
     def _work_for(self, node: Node) -> None:
-        node.agenda.work(self._call_soon, self._carry_out, node)
+        node.agenda.work(self._call_soon, self._carry_out_next, node)
+
+    def _carry_out_next(self, node: Node, command: LifeCommand) -> None:
+        errors: list[Exception] = []
+        if not insist(errors.append, self._carry_out, node, command):
+            self._carry_out_simply(node, command, errors[0])
+        if errors:
+            self._publisher.fault(type(command).__name__, node.name, errors[0])
+
+    def _carry_out_simply(self, node: Node, command: LifeCommand, error: Exception) -> None:
+        """Does what matters of a command that has failed twice: a life must go on, or come to its end."""
+        match command:
+            case StartRun() if isinstance(node, WorkerNode):
+                node.last_outcome = node.final = Outcome(node.name, node.kind.name, node.attempt, "failed", error=error)
+                self.feed(node, RunEnded("failed", stuck=False, barred=False, chance=0.5))
+            case StartRun():
+                self.feed(node, RunEnded("failed", stuck=False, barred=False, chance=0.5))
+            case WakeAt(at=at):
+                aside.call_later(self._loop, max(0.0, at - self._clock()), self.rung, node)
+            case Finish():
+                self._finish_simply(node)
+            case NoteRestart() | AskTurn() | StopRun():
+                pass
+            case _:
+                assert_never(command)
 
     def _carry_out(self, node: Node, command: LifeCommand) -> None:
         match command:
@@ -308,6 +354,33 @@ class Tree:
         if node not in group.originals:
             node.let_go()
 
+    def _finish_simply(self, node: Node) -> None:
+        """Takes a node out, where that has failed: no part of it keeps the others from being done."""
+        report = partial(self._publisher.fault, "Finish", node.name)
+        if node.group is not None:
+            insist(report, partial(node.group.remove, node, comes_back=False, stood_down=False))
+        if isinstance(node, WorkerNode):
+            self.workers.pop(node.number, None)
+            if node.final is None:
+                state = node.run.state
+                ended = state.ended if isinstance(state, EndedState) else "abandoned"
+                node.final = Outcome(node.name, node.kind.name, node.attempt, ended)
+            for around in node.groups:
+                around.shutdown.note(node.number, node.final)
+            insist(report, self._worker_ended, node)
+        insist(report, self._let_go_on, node)
+        insist(report, node.changed)
+
+    def strike_out(self, node: Node) -> None:
+        """Ends a node of which a shutdown cannot wait for more: what its machine has commanded is left undone."""
+        if node.over:
+            return
+        node.agenda.todo.clear()
+        if isinstance(node, WorkerNode):
+            node.final = node.final or node.last_outcome
+        node.state = Over(node.state.past)
+        self._finish_simply(node)
+
     def _give_up(self, node: Node, exhausted: bool) -> BaseException | None:
         """Returns the error for which a node is given up, if it is."""
         error: BaseException | None = None
@@ -319,7 +392,7 @@ class Tree:
             self._log_given_up(node, error)
         elif isinstance(node, WorkerNode) and node.final is not None and error is not None:
             final = node.final
-            if isinstance(final.error, RestartLimitExceeded):
+            if is_a(final.error, RestartLimitExceeded):
                 return final.error  # it was given up before an interrupt
             error.__cause__ = final.error
             node.final = replace(final, ended=final.ended if node.is_lost else "failed", error=error)
@@ -342,7 +415,10 @@ class Tree:
         """Something has ended: what it came after may be stopped now, where it is to be."""
         self._count_out(node, self._to_stop.todo)
         # One after the other: what ends meanwhile leads here again, however many.
-        self._to_stop.work(self._call_soon, self._stop_if_due)
+        self._to_stop.work(self._call_soon, self._stop_next)
+
+    def _stop_next(self, node: Node) -> None:
+        insist(partial(self._publisher.fault, "StopRun", node.name), self._stop_if_due, node)
 
     def _stop_if_due(self, node: Node) -> None:
         if node.over or node.group is None:

@@ -278,7 +278,7 @@ class Workers:
         self._alarms.forget()
         node.worker.conclude(final)
         self._note_end(node)
-        if final is node.last_outcome or final.error:
+        if final is node.last_outcome or final.error is not None:
             self._publisher.ended(node.run, final, ran=node.last_outcome)
         else:
             self._publisher.ended(node.run, final, asked=node.reason)

@@ -1,0 +1,120 @@
+"""The timer of last resort of each shutdown: whatever was lost on the way, it ends in time."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .._core.outcome import Outcome
+from .._loop import aside
+from .._loop.clock import call_at
+from .._loop.errors import insist
+from .nodes import GroupNode, scope_of
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from .._loop.clock import Timer
+    from .._observe.publisher import Publisher
+    from .escalation import Escalation
+    from .kinds import Kinds
+    from .portal import Portal
+    from .tree import Tree
+
+__all__ = ["LastResort"]
+
+LAST_RESORT_SLACK = 0.15
+"""Seconds past its deadline after which a shutdown waits for nothing more."""
+
+
+class LastResort:
+    """Ends what is left when a shutdown is overdue, so that it depends on nothing that may fail. On the loop's thread.
+
+    As a rule nothing is left by then; something may be, where the loop came too late to part of what there was to do,
+    or where something failed inside the supervisor. Who has ended meanwhile is reported so, all others as abandoned.
+
+    Args:
+        end: Makes the report of a scope in which nothing is left.
+
+    Attributes:
+        tree: The tree of nodes; set by who makes it.
+    """
+
+    tree: Tree
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        publisher: Publisher,
+        kinds: Kinds,
+        portal: Portal,
+        escalation: Escalation,
+        end: Callable[[GroupNode], object],
+    ) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._publisher = publisher
+        self._kinds = kinds
+        self._portal = portal
+        self._escalation = escalation
+        self._end = end
+        self._timers: dict[GroupNode, Timer] = {}
+
+    def arm(self, scope: GroupNode) -> None:
+        """Sets the timer of a shutdown that has begun, or that has less time now."""
+        at = scope.shutdown.deadline + LAST_RESORT_SLACK
+        if at == math.inf:
+            return
+        timer = call_at(self._loop, self._clock, at, partial(self._overdue, scope))
+        before, self._timers[scope] = self._timers.get(scope), timer
+        if before is not None:
+            before.cancel()
+
+    def call_off(self, scope: GroupNode) -> None:
+        """The shutdown has ended."""
+        timer = self._timers.pop(scope, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _overdue(self, scope: GroupNode) -> None:
+        if scope.shutdown.report is not None:
+            return
+        if self._clock() < scope.shutdown.deadline + LAST_RESORT_SLACK / 2:
+            self.arm(scope)  # a clock that was set back
+            return
+        try:
+            self._end_all(scope)
+        except (KeyboardInterrupt, SystemExit):
+            aside.call_soon(self._loop, self._overdue, scope)  # all of it can be done twice
+            raise
+
+    def _end_all(self, scope: GroupNode) -> None:
+        calls = [run for run in self._kinds.calls() if scope.holds(scope_of(run))]
+        nodes = self.tree.workers_in(scope)
+        open_calls = [run for run in tuple(self._portal.open) if scope.holds(scope_of(run))]
+        runs = dict.fromkeys((*calls, *(node.run for node in nodes if not node.between_runs)))
+        for run in runs:
+            self._insist(run.name, self._escalation.give_up, run)
+        left = [run.name for run in calls if not run.over and run.climb is not None]
+        left += [node.name for node in nodes if not node.over]
+        if left:
+            self._publisher.overdue(scope.name, left)
+        for run in calls:
+            if not run.over:
+                outcome = Outcome(run.name, run.kind.name, run.attempt, "abandoned")
+                scope.shutdown.note(run.number, outcome)
+                self._insist(run.name, self._escalation.answer, run, outcome)
+        for node in nodes:
+            self._insist(node.name, self.tree.strike_out, node)
+        for run in open_calls:
+            self._insist(run.name, self._portal.give_up, run)
+        for group in reversed(self.tree.groups_in(scope)):
+            if group.group is not None:
+                self._insist(group.name, self.tree.strike_out, group)
+        self._end(scope)
+
+    def _insist(self, name: str, do: Callable[..., object], *args: object) -> None:
+        insist(partial(self._publisher.fault, "shutdown", name), do, *args)
