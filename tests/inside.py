@@ -17,6 +17,8 @@ from supervisor import Restart
 from supervisor._api import checks, forgotten, worker
 from supervisor._api.integration import integration_of
 from supervisor._core import ladder
+from supervisor._core.outcome import Ended
+from supervisor._core.policy import StepName
 from supervisor._kinds.processes import kind, launch, probe, process
 from supervisor._kinds.processes.pool import Pool
 from supervisor._kinds.processes.probe import Probe
@@ -74,6 +76,7 @@ __all__ = [  # single parts
     "Agenda",
     "Alarms",
     "Chain",
+    "Ended",
     "FutureLock",
     "Gate",
     "Inbox",
@@ -81,6 +84,7 @@ __all__ = [  # single parts
     "RunSubmitted",
     "ScopedLock",
     "Shield",
+    "StepName",
     "framed",
     "health_of",
     "injection_missing",

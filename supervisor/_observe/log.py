@@ -77,6 +77,7 @@ class Log:
         transition: Transition,
         *,
         exit_code: int | None = None,
+        stop_seconds: float | None = None,
         stack: str | None = None,
         error: BaseException | None = None,
     ) -> None:
@@ -91,6 +92,7 @@ class Log:
             "reason": transition.reason,
             "ended": transition.ended,
             "elapsed": round(transition.elapsed, 6),
+            "stop_seconds": None if stop_seconds is None else round(stop_seconds, 6),
             "ident": transition.ident,
             "pid": transition.pid,
             "exit_code": exit_code,

@@ -119,6 +119,7 @@ class Publisher:
             level,
             transition,
             exit_code=None if outcome is None else outcome.exit_code,
+            stop_seconds=None if outcome is None or outcome.step is None else outcome.stop_seconds,
             stack=run.climb.stack if past_ask and run.climb is not None else None,
             error=outcome.error if outcome is not None and level >= logging.ERROR else None,
         )
@@ -169,25 +170,21 @@ class Publisher:
 
     def stuck(self, run: Run, reason: str, stack: str | None) -> None:
         """Logs that a run gave no sign of life in time, and where it stands."""
-        fields = {"worker": run.name, "kind": run.kind.name, "attempt": run.attempt, "reason": reason}
-        if stack is not None:
-            fields["stack"] = stack
-        self.log.write(logging.WARNING, "worker.stuck", **fields)
+        fields = {} if stack is None else {"stack": stack}
+        self.log.write(logging.WARNING, "worker.stuck", **_of(run), reason=reason, **fields)
 
     def late_return(self, run: Run) -> None:
         """Publishes that an abandoned run has ended after all."""
         self.log.write(
             logging.WARNING,
             "worker.late_end",
-            worker=run.name,
-            kind=run.kind.name,
-            attempt=run.attempt,
+            **_of(run),
             elapsed=round(self._clock() - run.submitted_at, 6),
         )
         self.publish(LateReturn(run))
 
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
-        self.log.write(logging.ERROR, "worker.callback_failed", worker=run.name, callback=callback, exc_info=error)
+        self.log.write(logging.ERROR, "worker.callback_failed", **_of(run), callback=callback, exc_info=error)
 
     def fault(self, doing: str, worker: str, error: BaseException) -> None:
         """Logs that something failed in the supervisor itself, which has gone on by doing it again, or more simply."""
@@ -200,8 +197,7 @@ class Publisher:
 
     def loop_call_left(self, run: Run, function: str, stack: str) -> None:
         """Logs that what a worker had the loop do was cancelled, and does not end."""
-        fields = {"worker": run.name, "kind": run.kind.name, "attempt": run.attempt, "function": function}
-        self.log.write(logging.WARNING, "worker.call_left", **fields, stack=stack)
+        self.log.write(logging.WARNING, "worker.call_left", **_of(run), function=function, stack=stack)
 
     def blocked_callbacks(self, run: Run) -> None:
         """Logs each callback of `on_stop` that still runs."""
@@ -211,9 +207,14 @@ class Publisher:
                 self.log.write(
                     logging.WARNING,
                     "worker.callback_blocked",
-                    worker=run.name,
+                    **_of(run),
                     callback=qualname(registration.callback),
                 )
+
+
+def _of(run: Run) -> dict[str, str | int]:
+    """Returns the fields that all events of a run have."""
+    return {"worker": run.name, "kind": run.kind.name, "attempt": run.attempt}
 
 
 def _level(run: Run, step: StepName | None, outcome: Outcome | None) -> int:

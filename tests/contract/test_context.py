@@ -114,6 +114,7 @@ async def test_errors_of_callbacks_are_logged_and_stop_nothing(kind, board, even
     failed = [event for event in events if event["event"] == "worker.callback_failed"]
     assert sorted(event["callback"] for event in failed) == ["broken", "broken", "exits", "exits"]
     assert all((event["worker"], event["level"]) == ("w", "error") for event in failed)
+    assert all((event["kind"], event["attempt"]) == (kind, 1) for event in failed)
     texts = " ".join(repr(event["exc_info"]) for event in failed)
     assert texts.count("broken callback") >= 2
     assert texts.count("SystemExit") >= 2
@@ -127,6 +128,7 @@ async def test_a_callback_that_blocks_is_logged_and_the_ladder_goes_on(kind, boa
     blocked = [event for event in events if event["event"] == "worker.callback_blocked"]
     assert len(blocked) == 1
     assert "blocks" in blocked[0]["callback"]
+    assert (blocked[0]["kind"], blocked[0]["attempt"]) == (kind, 1)
 
 
 async def test_a_callback_without_a_decent_repr_harms_nobody(kind, board, events):

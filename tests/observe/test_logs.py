@@ -77,6 +77,8 @@ async def test_a_long_lived_worker_is_told_at_info(events):
         ("info", "worker.ended", "ask", "stopped"),
     ]
     assert [event.get("reason") for event in events if event.get("worker") == "w"] == [None, "why", "why"]
+    of_stop = [event.get("stop_seconds") for event in events if event.get("worker") == "w"]
+    assert of_stop == [None, None, round(worker.outcome.stop_seconds, 6)]
 
 
 async def test_a_long_lived_worker_that_fails_is_told_as_an_error_with_its_traceback(events):

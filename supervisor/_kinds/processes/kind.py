@@ -223,12 +223,13 @@ class Processes:
             case "extend":
                 self._extend(process, *details)
             case "callback_failed":  # its call may be over by now, as in the next case
-                worker, callback, trace = details
+                worker, attempt, callback, trace = details
                 event = {"event": "worker.callback_failed", "callback": callback, "exc_info": RemoteError(trace)}
-                self._log("error", event, worker=worker)
+                self._log("error", event, worker=worker, kind=self.name, attempt=attempt)
             case "callback_blocked":
-                worker, callback = details
-                self._log("warning", {"event": "worker.callback_blocked", "callback": callback}, worker=worker)
+                worker, attempt, callback = details
+                event = {"event": "worker.callback_blocked", "callback": callback}
+                self._log("warning", event, worker=worker, kind=self.name, attempt=attempt)
             case "log":
                 worker, attempt, method, name, data = details
                 event = _event(name, data)
@@ -240,7 +241,7 @@ class Processes:
             case "broken":
                 event = {"event": "worker.stream_failed", "reason": printable(described(details[0]))}
                 if run is not None:
-                    event["worker"] = run.name
+                    event |= {"worker": run.name, "attempt": run.attempt}
                 self._log("error", event, kind=self.name, pid=process.pid)
             case _:
                 raise AssertionError(f"{process!r} said {what!r}")

@@ -44,7 +44,7 @@ async def test_what_is_no_message_ends_its_process_alone(board, events, which, n
             await calls[0]
         assert await neighbour == 5
     (failed,) = failures(events)
-    assert (failed["level"], failed["worker"]) == ("error", "w")
+    assert (failed["level"], failed["worker"], failed["attempt"]) == ("error", "w", 1)
     assert failed["reason"]
 
 

@@ -125,7 +125,7 @@ class ChildBackend:
 
     def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
         with self.own_shield():  # half a message must not be sent
-            self._owner.say("callback_failed", self.name, name_of(callback), traced(error, FOLDER))
+            self._owner.say("callback_failed", self.name, self.attempt, name_of(callback), traced(error, FOLDER))
 
 
 def name_of(callback: Callable[..., object]) -> str:

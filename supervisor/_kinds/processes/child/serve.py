@@ -244,7 +244,7 @@ class Child:
             blocked = [each for each in ctx.registrations if each.running and each not in backend.blocked]
             backend.blocked += blocked
         for registration in blocked:
-            self.say("callback_blocked", backend.name, name_of(registration.callback))
+            self.say("callback_blocked", backend.name, backend.attempt, name_of(registration.callback))
 
     def _answered(self, question: int, *parts: Any) -> None:
         answer = self._answers.pop(question, None)
