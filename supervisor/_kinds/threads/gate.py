@@ -12,6 +12,7 @@ and not every instruction of a `try` statement is covered by its handler.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..._core.errors import StopInjected
 from ..._worker.locks import ScopedLock
+from .sections import strike
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MISSING", "Gate", "Injection", "Shield", "injection_missing"]
 
-Injection: TypeAlias = Literal["unstarted", "deferred", "taken", "injected", "gone"]
+Injection: TypeAlias = Literal["unstarted", "deferred", "waiting", "taken", "injected", "gone"]
 
 MISSING: Any = object()
 """Stands where a function has returned nothing yet."""
@@ -96,7 +98,8 @@ class Gate:
     def inject(self) -> Injection:
         """Raises the exception in the worker: now, on leaving its shield, or never where it is past its end.
 
-        Never blocks for longer than another injector's few bytecodes.
+        "waiting": it stands where it must not be struck; the next shield that it leaves raises the exception, or the
+        next attempt. Never blocks for longer than another injector's few bytecodes.
         """
         with _injecting:
             if not self.ident:
@@ -112,7 +115,11 @@ class Gate:
                 except IndexError:
                     return "taken"
                 self._aimed = True
-                return "injected" if _set_pending(self.ident, exception) else "gone"
+                struck = strike(self.ident, _set_pending, exception)
+                if struck is None:
+                    self._deferred.append(exception)
+                    return "waiting"
+                return "injected" if struck else "gone"
             finally:
                 if self._lock._is_owned():  # type: ignore[attr-defined]  # typeshed leaves it out
                     self._lock.release()
@@ -179,11 +186,19 @@ class Gate:
 
 
 def _unsignal(ident: int) -> None:
-    """Takes back the signal that clearing gave: by an exception of our own, which is delivered at once, here."""
+    """Takes back the signal that clearing gave: by an exception of our own, which is delivered at once, here.
+
+    3.12 runs a collection that is due at the same check, and before it delivers: the exception would strike a finalizer
+    of somebody else's. So what is due is collected at the end of the call that keeps more from becoming due.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         _set_pending(ident, _Unsignal)
     except _Unsignal:
         pass
+    if collecting:
+        gc.enable()
 
 
 class _Unsignal(BaseException):

@@ -19,6 +19,7 @@ from ..._worker.current import entered, fire
 from ..._worker.stop_event import StopEvent
 from .backend import ThreadBackend
 from .gate import Gate, Shield, injection_missing
+from .injector import Injector
 from .launcher import Launcher
 from .pool import Pool
 from .stack import stack_of
@@ -60,6 +61,7 @@ class Threads:
         self._chain = chain
         self.calls: dict[int, Run] = {}
         self.launcher = Launcher(supervisor)
+        self._injector = Injector(self.launcher)
         self.pool = Pool(max_threads, self.calls, resolving, self.launcher, services, self._carry_out, self._lost)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
 
@@ -128,8 +130,15 @@ class Threads:
         missing = injection_missing()
         gate = run.handle
         if missing is None and isinstance(gate, Gate):  # else a thread takes the run this very moment
-            gate.inject()
+            still_waiting = self._injector.inject(gate)
+            if still_waiting:
+                self._log_waiting(run)
         return missing
+
+    def _log_waiting(self, run: Run) -> None:
+        event = {"event": "worker.injection_waits", "worker": run.name, "attempt": run.attempt}
+        stack = self.stack(run)
+        self._services.forward("warning", event, kind=self.name, **({} if stack is None else {"stack": stack}))
 
     def stack(self, run: Run) -> str | None:
         stack = None if run.ident is None else stack_of(run.ident)

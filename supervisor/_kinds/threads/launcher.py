@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..._loop import aside
 from ..._loop.clock import monotonic
 from ..._worker.locks import ScopedLock
+from .sections import known, left
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,9 +71,11 @@ class Launcher:
         self._next()
         thread = threading.current_thread()
         self.living.add(thread)
+        known()
         try:
             target()
         finally:
+            left()
             self.living.discard(thread)
 
     def join(self, seconds: float, but: set[int | None]) -> None:

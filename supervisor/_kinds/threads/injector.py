@@ -1,0 +1,108 @@
+"""Injects into runs; into those that stand where they must not be struck, as soon as they do not."""
+
+from __future__ import annotations
+
+import sys
+from time import sleep
+from typing import TYPE_CHECKING
+
+from ..._worker.locks import ScopedLock
+
+if TYPE_CHECKING:
+    from .gate import Gate
+    from .launcher import Launcher
+
+__all__ = ["Injector"]
+
+SHORTEST = 0.0002
+LONGEST = 0.05
+"""Seconds between two looks at the threads that wait to be struck: few at first, more for those that stay there."""
+
+LONGER = 1.02
+"""By this factor each pause is longer than the one before."""
+
+QUICK = 0.00001
+"""The switch interval at first.
+
+A thread that gives the interpreter up only where it writes or waits would be seen nowhere else. So it has to be
+interrupted.
+"""
+
+QUICK_UNTIL = 0.005
+"""The pause beyond which the switch interval is what it was."""
+
+
+class Injector:
+    """Injects into runs, each as soon as its thread stands where it may be struck. Any thread.
+
+    A thread of its own looks at those that must not be struck yet, for as long as there are any: also once they have
+    been abandoned.
+    """
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
+        self._lock = ScopedLock()  # a signal handler may come in between
+        self._waiting: dict[int, Gate] = {}
+        self._looking = False
+        self._pause = SHORTEST
+
+    def inject(self, gate: Gate) -> bool:
+        """Injects now or soon; returns whether the run has been waited for since the last time, and still is."""
+        if gate.inject() != "waiting":
+            return False
+        with self._lock:
+            again = id(gate) in self._waiting
+            self._waiting[id(gate)] = gate
+            self._pause = SHORTEST
+            start, self._looking = not self._looking, True
+        if start:
+            self._launcher.start("injector", self._look, self._cannot_look)
+        return again
+
+    def _cannot_look(self, _: RuntimeError) -> None:
+        """The system has no thread for this: the ladder injects again."""
+        with self._lock:
+            self._looking = False
+
+    def _look(self) -> None:
+        switching = Switching()
+        try:
+            while self._wait_and_look():
+                switching.quick(self._pause < QUICK_UNTIL)
+        finally:
+            switching.quick(False)
+
+    def _wait_and_look(self) -> bool:
+        """Returns whether any are left."""
+        sleep(self._pause)
+        for key, gate in tuple(self._waiting.items()):
+            if gate.inject() != "waiting":
+                self._waiting.pop(key, None)
+        with self._lock:
+            self._looking = bool(self._waiting)
+            self._pause = min(self._pause * LONGER, LONGEST)
+            return self._looking
+
+
+class Switching:
+    """Lowers the interpreter's switch interval, for as long as some injector wants that."""
+
+    _lock = ScopedLock()
+    _wanted = 0
+    _usual = _lowered = 0.0
+
+    def __init__(self) -> None:
+        self._mine = False
+
+    def quick(self, quick: bool) -> None:
+        if quick == self._mine:
+            return
+        self._mine = quick
+        with Switching._lock:
+            Switching._wanted += 1 if quick else -1
+            if quick and Switching._wanted == 1:
+                Switching._usual = sys.getswitchinterval()
+                sys.setswitchinterval(min(QUICK, Switching._usual))
+                Switching._lowered = sys.getswitchinterval()  # which it has rounded
+            elif not Switching._wanted and sys.getswitchinterval() == Switching._lowered:
+                sys.setswitchinterval(Switching._usual)

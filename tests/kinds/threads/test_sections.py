@@ -1,0 +1,150 @@
+"""An injection leaves nothing taken or half done that others need: it waits for its worker to be elsewhere."""
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from supervisor import Ask, EscalationPolicy, Inject, Supervisor
+
+from ...waiting import until
+from .spinning import USED
+
+ROOT = Path(__file__).parents[3]
+
+
+def spinning(name, rounds):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kinds.threads.spinning", name, str(rounds)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=3000,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.parametrize("name", USED)
+def test_what_a_worker_used_can_be_used_by_others(name):
+    found, errors = spinning(name, 10)
+    assert found["ended"] == {"injected": 10}
+    assert found["broken"] == 0
+    assert found["switching"] == pytest.approx(0.005)
+    assert "thread started by" not in errors, "a thread of somebody else's was struck"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", USED)
+def test_what_a_worker_used_can_be_used_by_others_many_times(name):
+    found, errors = spinning(name, 300)
+    assert found["broken"] == 0
+    assert "thread started by" not in errors, "a thread of somebody else's was struck"
+
+
+async def test_a_worker_that_waits_for_a_lock_of_such_code_is_struck_once_it_has_given_it_back(events, leftovers):
+    """Until then it is not injectable: the log says so, with its stack."""
+    handler = logging.Handler()
+    handler.acquire()
+    waits = threading.Event()
+
+    def work(ctx):
+        waits.set()
+        handler.acquire()  # what is struck at the end of it has the lock for ever
+        try:
+            leftovers.release.wait(0)
+        finally:
+            handler.release()
+            endless()
+
+    def endless():
+        while True:
+            pass
+
+    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(0.2))) as sup:
+        await sup.start(work, name="writer")
+        assert waits.wait(5)
+    assert sup.report.outcomes[0].ended == "abandoned"
+    waiting = [event for event in events if event["event"] == "worker.injection_waits"]
+    assert [event["worker"] for event in waiting] == ["writer"]
+    assert "handler.acquire" in waiting[0]["stack"]
+    handler.release()
+    await until(lambda: any(event["event"] == "worker.late_end" for event in events))
+    assert handler.lock.acquire(timeout=5)
+    handler.lock.release()
+
+
+async def test_a_worker_that_waits_for_its_condition_is_struck_there(events, leftovers):
+    """What it had pending is raised when the wait is over, as in any C call; nothing is left in the Condition."""
+    condition = threading.Condition()
+    waits = threading.Event()
+
+    def work(ctx):
+        with condition:
+            waits.set()
+            condition.wait(20)
+            waits.clear()
+
+    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(10))) as sup:
+        worker = await sup.start(work)
+        assert waits.wait(5)
+        stopping = asyncio.ensure_future(worker.stop())
+        await until(lambda: any(event.get("step") == "inject" for event in events))
+        with condition:
+            condition.notify_all()
+        outcome = await stopping
+    assert outcome.ended == "injected"
+    assert waits.is_set()
+    assert condition.acquire(timeout=5)
+    condition.release()
+    assert not any(event["event"] == "worker.injection_waits" for event in events)
+
+
+def test_clearing_what_is_pending_strikes_no_finalizer():
+    """The collector may run them at any check, in any thread."""
+    script = """if True:
+        import gc, sys, threading
+        from tests.inside import Gate
+        struck = []
+        sys.unraisablehook = lambda unraisable: struck.append(unraisable.exc_type.__name__)
+
+        class Garbage:
+            def __init__(self):
+                self.me = self
+            def __del__(self):
+                for _ in range(3):
+                    str(1)
+
+        def function():
+            entered.set()
+            endless()
+
+        def endless():
+            while True:
+                pass
+
+        for _ in range(300):
+            gate, entered = Gate(), threading.Event()
+            thread = threading.Thread(target=gate.run, args=(function, ()))
+            thread.start()
+            entered.wait()
+            gc.set_threshold(1)
+            kept = [Garbage() for _ in range(5)]
+            del kept
+            gate.inject()
+            thread.join()
+            gc.set_threshold(700)
+        assert gc.isenabled()
+        print(struck.count("_Unsignal"))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.stdout == "0\n", done.stderr
