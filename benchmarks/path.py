@@ -244,7 +244,8 @@ async def _parts() -> dict[str, float]:
         threads = runtime.kinds.threads
         assert isinstance(threads, Threads)
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        child, packed = Child(nowhere, nowhere), Frame(pickled_call(1, "noop-1", 1, None, noop, ())[0][HEAD:], [])
+        child = Child(nowhere, nowhere, nowhere)
+        packed = Frame(pickled_call(1, "noop-1", 1, None, noop, ())[0][HEAD:], [])
         parts: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
             "make the future": (lambda: None, lambda _: CallFuture(loop=loop)),
             "make the record": (

@@ -98,7 +98,18 @@ def _refuse_supervisord() -> None:
             )
 
 
+def _support_freezing() -> None:
+    """A frozen program that is started as a worker process becomes one by `multiprocessing.freeze_support()`."""
+    import sys  # noqa: PLC0415  # no name of ours
+
+    if getattr(sys, "frozen", False) and "--multiprocessing-fork" in sys.argv[1:2]:
+        from ._kinds.processes.child.frozen import support  # noqa: PLC0415  # light
+
+        support()
+
+
 _refuse_supervisord()
+_support_freezing()
 
 
 def __getattr__(name: str) -> object:

@@ -34,6 +34,11 @@ NO_GUARD = (
     'put what starts the program under `if __name__ == "__main__":`'
 )
 
+NOT_FREED = (
+    "is used in a worker process of a frozen program before that has become one: call multiprocessing.freeze_support() "
+    'as the first thing under `if __name__ == "__main__":`'
+)
+
 
 class Binding:
     """Binds one supervisor to the event loop that first uses it. Its groups share it.
@@ -80,6 +85,8 @@ class Binding:
             raise self.misused(self.lost)
         if getattr(sys.modules.get("supervisor._kinds.processes.child.main_module"), "importing", False):
             raise self.misused(NO_GUARD)
+        if getattr(sys, "frozen", False) and sys.argv[1:2] == ["--multiprocessing-fork"]:
+            raise self.misused(NOT_FREED)
         if self.loop is not None:
             raise self.misused(ANOTHER_LOOP)
         if self.when_bound is not None:

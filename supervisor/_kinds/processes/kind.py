@@ -14,7 +14,9 @@ from ..._core.verdict import converted
 from ..._loop import aside
 from ..._loop.clock import monotonic
 from ..._run.names import qualname
+from .handover import answer_to
 from .loop_calls import LoopCalls
+from .main_module import is_nowhere
 from .pickling import pickled_call
 from .pool import Pool
 from .process import Process
@@ -69,6 +71,7 @@ class Processes:
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         self._loop_calls = LoopCalls(services)
         self._surroundings = surroundings()
+        self._main_is_nowhere = is_nowhere()
         self._asking_since = self._asked = 0.0
 
     @property
@@ -93,7 +96,9 @@ class Processes:
             TypeError: It cannot be sent to a process.
         """
         own = run.own if run.watched else None
-        call = pickled_call(run.number, run.name, run.attempt, own, run.fn, run.args, run.before_call)
+        call = pickled_call(
+            run.number, run.name, run.attempt, own, run.fn, run.args, run.before_call, nowhere=self._main_is_nowhere
+        )
         if run.own:
             now = surroundings(umask=True)
         else:
@@ -220,6 +225,8 @@ class Processes:
                     run.beat_at = self._services.clock()
             case "call":
                 self._loop_calls.begin(process, *details)
+            case "ask":
+                process.control.send(answer_to(*details))
             case "extend":
                 self._extend(process, *details)
             case "callback_failed":  # its call may be over by now, as in the next case

@@ -13,6 +13,7 @@ from pickle import dumps
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..._worker.locks import ScopedLock
+from .main_module import whereabouts
 from .surroundings import import_path
 from .wire import framed
 
@@ -27,6 +28,9 @@ STDERR = 2
 
 BUFFER = 1 << 20
 """Bytes of a socket's buffer: fewer turns of the loop for large arguments and results."""
+
+EXECUTABLE = sys.executable
+"""What multiprocessing uses where nobody has chosen another."""
 
 ROOT = str(Path(__file__).parents[3])
 BOOT = (
@@ -84,11 +88,12 @@ def launch() -> Launched:
         stderr = _standard_error()
         theirs.callback(os.close, stderr)
         passed = (far_data.fileno(), far_control.fileno(), far_life, stderr, stack.fileno())
+        program = _program(passed, theirs)
         popen = subprocess.Popen(  # noqa: S603  # this interpreter
-            [sys.executable, *_flags(), "-P", "-c", BOOT, *map(str, passed), ROOT],
+            program.command,
             stdin=subprocess.DEVNULL,
             stderr=errors,
-            pass_fds=passed,
+            pass_fds=program.passed,
             start_new_session=True,
         )
         ours.pop_all()
@@ -100,6 +105,44 @@ def _closing(thing: C, stack: ExitStack) -> C:
     """Has a stack close what was opened."""
     stack.callback(thing.close)
     return thing
+
+
+class _Program(NamedTuple):
+    command: list[str]
+    passed: tuple[int, ...]
+
+
+def _program(passed: tuple[int, ...], theirs: ExitStack) -> _Program:
+    """Returns what is run as a worker process, and the files that it is given.
+
+    A frozen program runs itself as it does for multiprocessing; see `Bootstrap`.
+    """
+    if not getattr(sys, "frozen", False):
+        return _Program([_interpreter(), *_flags(), "-P", "-c", BOOT, *map(str, passed), ROOT], passed)
+    from .child.frozen import Bootstrap  # noqa: PLC0415  # few need it
+
+    far, near = os.pipe()
+    theirs.callback(os.close, far)
+    with os.fdopen(near, "wb") as file:
+        file.write(dumps({}, 5) + dumps(Bootstrap(passed), 5))
+    return _Program([sys.executable, "--multiprocessing-fork", f"pipe_handle={far}"], (*passed, far))
+
+
+def _interpreter() -> str:
+    """Returns what `multiprocessing.set_executable` was given, or this interpreter.
+
+    Raises:
+        FileNotFoundError: This Python is part of another program, and nobody has said where an interpreter is.
+    """
+    spawn: Any = sys.modules.get("multiprocessing.spawn")
+    chosen = os.fsdecode((spawn and spawn.get_executable()) or "")
+    interpreter = sys.executable if chosen in ("", EXECUTABLE) else chosen
+    if not interpreter:
+        raise FileNotFoundError(
+            "sys.executable is empty, so this Python is part of another program: name an interpreter by "
+            "multiprocessing.set_executable(path)"
+        )
+    return interpreter
 
 
 def _flags() -> list[str]:
@@ -133,16 +176,7 @@ def _standard_error() -> int:
 
 def first_frame() -> list[Part]:
     """Returns what a process needs to know of its owner."""
-    main: dict[str, str] = {}
-    module: Any = sys.modules["__main__"]
-    sys.modules.setdefault("__mp_main__", module)  # what processes make of its classes goes by this name
-    spec, path = getattr(module, "__spec__", None), getattr(module, "__file__", None)
-    if spec is not None:
-        if spec.name != "__main__" and not spec.name.endswith(".__main__"):
-            main = {"name": spec.name}
-    elif path is not None:
-        main = {"path": str(Path(path).absolute())}
-    first = {"path": import_path(sys.path), "argv": sys.argv, "main": main}
+    first = {"path": import_path(sys.path), "argv": sys.argv, "main": whereabouts()}
     return framed(dumps((first,), 5))
 
 

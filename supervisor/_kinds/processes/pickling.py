@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..._run.names import qualname
+from .main_module import whereabouts
 from .wire import framed
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ __all__ = ["pickled_call"]
 
 PROTOCOL = 5
 
+MAIN = b"__main__"
+CONNECTION = b"multiprocessing.connection"
+
 
 def pickled_call(
     number: int,
@@ -27,6 +33,8 @@ def pickled_call(
     fn: Callable[..., Any],
     args: Any,
     before_call: Callable[[], Callable[[], object]] | None = None,
+    *,
+    nowhere: bool = False,
 ) -> list[Part]:
     """Returns the frame of a call.
 
@@ -39,6 +47,7 @@ def pickled_call(
         fn: The function.
         args: Its arguments.
         before_call: What is called there before the function; it returns what is called after it.
+        nowhere: The main module is one that no process can import.
 
     Raises:
         TypeError: The function or its arguments cannot be sent.
@@ -49,13 +58,27 @@ def pickled_call(
         data = pickle.dumps(call, PROTOCOL, buffer_callback=buffers.append)
     except Exception as error:
         buffers.clear()
-        data = _by_cloudpickle(call, buffers, error)
+        data = _otherwise(call, buffers, error)
+    else:
+        if "multiprocessing.connection" in sys.modules and CONNECTION in data:  # pickled as a mere number
+            buffers.clear()
+            data = _otherwise(call, buffers, TypeError("a connection cannot be pickled"))
+    if nowhere and MAIN in data:
+        data = _main_by_value(call, buffers, data)
     return framed(data, [buffer.raw() for buffer in buffers])
 
 
-def _by_cloudpickle(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer], error: Exception) -> bytes:
-    """Pickles what the standard library cannot: lambdas and closures, by value."""
+def _otherwise(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer], error: Exception) -> bytes:
+    """Pickles what the standard library's pickle cannot, by what else there is."""
     fn = call[4]
+    if "multiprocessing.reduction" in sys.modules:
+        try:
+            return _by_multiprocessing(call, buffers)
+        except RuntimeError as misuse:  # of what is multiprocessing's own
+            raise TypeError(f"fn={qualname(fn)}: cannot be sent to a process: {misuse}") from misuse
+        except Exception as second:
+            error = second
+            buffers.clear()
     try:
         cloudpickle = import_module("cloudpickle")
     except ImportError:
@@ -68,3 +91,47 @@ def _by_cloudpickle(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer], e
     except Exception as second:
         raise TypeError(f"fn={qualname(fn)}: cannot be sent to a process: {second}") from second
     return data
+
+
+def _by_multiprocessing(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer]) -> bytes:
+    """Pickles connections and sockets, and what its context "spawn" shares by inheritance: locks, queues, events."""
+    context: Any = import_module("multiprocessing.context")
+    reduction: Any = import_module("multiprocessing.reduction")
+    stream = io.BytesIO()
+    context.set_spawning_popen(_AsIfSpawning())  # for this thread alone
+    try:
+        reduction.ForkingPickler(stream, PROTOCOL, True, buffers.append).dump(call)
+    finally:
+        context.set_spawning_popen(None)
+    return stream.getvalue()
+
+
+class _AsIfSpawning:
+    """Stands in for a process that is being spawned: files are handed out later, to whoever unpickles them."""
+
+    def duplicate_for_child(self, fd: int) -> int:
+        return fd
+
+    def DupFd(self, fd: int) -> object:  # noqa: N802  # multiprocessing calls it
+        from multiprocessing.resource_sharer import DupFd  # noqa: PLC0415  # few need it
+
+        return DupFd(fd)
+
+
+def _main_by_value(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer], data: bytes) -> bytes:
+    """Pickles a call that seems to refer to a main module that no process can import; as it was, where it does not."""
+    fn = call[4]
+    try:
+        cloudpickle = import_module("cloudpickle")
+    except ImportError:
+        function = getattr(fn, "func", fn)  # of a partial
+        if getattr(function, "__module__", None) != "__main__":
+            return data  # the process will say so, if need be
+        raise TypeError(
+            f"fn={qualname(fn)}: cannot be sent to a process: it is of the main module, which is "
+            f"{whereabouts()['nowhere']}: no process can import that. Put it into a module, or install the extra "
+            "stopladder[cloudpickle], which sends it by value"
+        ) from None
+    buffers.clear()
+    by_value: bytes = cloudpickle.dumps(call, PROTOCOL, buffer_callback=buffers.append)
+    return by_value

@@ -14,7 +14,7 @@ call's end.
 |---|---|---|
 | data | the first frame; calls, as `pickled_call` makes them | ready; entered, ended |
 | control | stop, step; granted, answered | readied, beat; call, extend; callback_failed, callback_blocked; |
-| | | log, logs_dropped |
+| | | log, logs_dropped; ask |
 
 A message names itself first. `Processes.heard` takes those of the child, `Child.listen` those of the owner.
 """

@@ -33,6 +33,7 @@ async def test_a_process_starts_with_no_more_of_our_modules_than_it_needs():
         loaded = await sup.run(eval, "list(__import__('sys').modules)", kind="process")
     ours = {name for name in loaded if name.partition(".")[0] == "supervisor"}
     assert ours == inside.MODULES_OF_A_CHILD
+    assert not {"multiprocessing", "runpy", "socket", "threading"} & set(loaded)
 
 
 async def both_fail(sup, match):

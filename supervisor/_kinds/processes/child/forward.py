@@ -7,7 +7,6 @@ of its application, that configures structlog itself is left alone, and logs on 
 from __future__ import annotations
 
 import _thread
-import sys
 from _pickle import dumps
 from _queue import SimpleQueue
 
@@ -44,24 +43,8 @@ class Forwarder:
         self._dropped = 0
         self.forked = False
 
-    # -------------------------------------------------------------------------------- an import hook
-
-    def find_spec(self, name: str, path: Any, target: Any) -> Any:
-        """Finds structlog as all finders do, and has it configured once it has been imported."""
-        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path)
-        spec = next((spec for spec in specs if spec is not None), None)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def exec_module(module: Any) -> None:
-            execute(module)
-            self._configure(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-    def _configure(self, structlog: Any) -> None:
+    def configure(self, structlog: Any) -> None:
+        """Has structlog forward its events; it has just been imported."""
         drop = structlog.DropEvent
 
         printed = structlog.processors.KeyValueRenderer(key_order=["event"])

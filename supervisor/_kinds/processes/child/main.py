@@ -13,7 +13,7 @@ from _pickle import loads
 
 from ...._core.values import printable
 from ..wire import INJECT, STACK, STACK_IN_C, TERMINATE, Receiver, message, write
-from .serve import Child, flush
+from .serve import AWAITED, Child, flush
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
     import _signal  # the module of C
 
-__all__ = ["main"]
+__all__ = ["main", "serve_owner"]
 
 DEPTH = 100
 """Frames of a stack that are written, the innermost, as by faulthandler."""
@@ -33,11 +33,15 @@ DEPTH = 100
 
 def main() -> None:
     """Runs a worker process; its command line has the numbers of the files that it was given."""
-    data, control, life, errors, stack = map(int, sys.argv[1:6])
+    serve_owner(*map(int, sys.argv[1:6]))
+
+
+def serve_owner(data: int, control: int, life: int, errors: int, stack: int) -> None:
+    """Turns this process into a worker process, with the files that it was given."""
     for fd in (data, control, errors, stack):  # not the lifeline: it is to hold a program that takes this one's place
         os.set_inheritable(fd, False)
     _tie_to(life)
-    child = Child(data, control)
+    child = Child(data, control, life)
     _set_signals(child.gate, stack)
     _leave_nothing_to_copies(child, (life, stack))
     first = _first_frame(data)
@@ -47,10 +51,19 @@ def main() -> None:
     _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
     _thread.start_new_thread(child.listen, ())
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    for name in AWAITED:
+        if name in sys.modules:  # a `.pth` file, or freeze_support(), has imported it
+            from .imports import imported  # noqa: PLC0415  # lean
+
+            imported(child, name, sys.modules[name])
     os.dup2(errors, 2)
     os.close(errors)
     write(data, message("ready"))
     child.serve()
+    if "multiprocessing.util" in sys.modules:
+        from .handover import finish  # noqa: PLC0415  # lean
+
+        finish()
     flush()
     os._exit(0)
 

@@ -16,13 +16,24 @@ importing = False
 """The owner's main module is being imported: a Supervisor in it lacks the `if __name__` guard."""
 
 
-def import_main(where: dict[str, Any]) -> None:
+def import_main(where: dict[str, Any], why: Exception) -> None:
     """Makes the functions of the owner's main module importable, as spawned processes do.
 
     Args:
-        where: Its name, or the path of its file; emptied, once it has been imported.
+        where: Its name, or the path of its file, folder or archive; emptied, once it has been imported.
+        why: What was not found.
+
+    Raises:
+        ImportError: It is in no file.
     """
     global importing  # noqa: PLW0603
+    if "nowhere" in where:
+        if "'__main__'" not in str(why):
+            raise why
+        raise ImportError(
+            f"{why}; the owner's main module is {where['nowhere']}: no process can import that. Put the function or "
+            "class into a module, or install the extra stopladder[cloudpickle], which sends it by value"
+        ) from why
     module = types.ModuleType("__mp_main__")
     importing = True
     try:

@@ -36,6 +36,9 @@ GRANT_TIMEOUT = 5.0
 GRANTED = 3
 """Parts of the answer to `ctx.extend`: its lock, the seconds, and when the grace ends."""
 
+AWAITED = ("structlog", "multiprocessing", "multiprocessing.connection", "multiprocessing.resource_tracker")
+"""Modules after whose import by a function something is to be done."""
+
 FLUSH_TIMEOUT = 0.5
 """Seconds that a process which leaves waits for an owner that is slow to take its last log events."""
 
@@ -48,11 +51,14 @@ class Child:
         lock: Guards `backend`, and the parts of it that both threads use.
         backend: That of the call that is carried out, or None.
         owners_main: Where the owner's main module is, until it has been imported here.
+        life: The end of a pipe that ends with the owner.
         logs: What forwards log events, once a function has imported structlog.
+        rename: Gives the process a name, once multiprocessing has been imported, which has names for processes.
         forked: This is a copy that a function has forked: the sockets and the other thread have stayed behind.
     """
 
-    def __init__(self, data: int, control: int) -> None:
+    def __init__(self, data: int, control: int, life: int) -> None:
+        self.life = life
         self.gate = Gate()
         self.lock = _thread.allocate_lock()
         self.backend: ChildBackend | None = None
@@ -66,7 +72,8 @@ class Child:
         self.logs: Forwarder | None = None
         self.forked = False
         self._misfit: OSError | None = None  # why it is not in the folder in which its owner is
-        sys.meta_path.insert(0, _WaitForStructlog(self))
+        self.rename: Callable[[str], object] | None = None
+        sys.meta_path.insert(0, _ImportHook(self))
 
     # -------------------------------------------------------------------------------- the main thread
 
@@ -86,7 +93,9 @@ class Child:
         try:
             call = self._unpickled(frame.pickle, frame.buffers)
             if call[0] == "surroundings":
-                self._misfit = _take_over(*call[1:])
+                from .surroundings import take_over  # noqa: PLC0415  # lean
+
+                self._misfit = take_over(*call[1:])
                 return
             number, name, attempt, own, fn, args, before_call = call
         except BaseException as error:
@@ -106,6 +115,8 @@ class Child:
             if self._early is not None and self._early[0] == number:
                 _, backend.asked, backend.ends_at = self._early
         entered(backend)
+        if self.rename is not None:
+            self.rename(name)
         if own is not None:
             write(self._data, message("entered", number))
             if own:
@@ -149,16 +160,21 @@ class Child:
                 raise
             from .main_module import import_main  # noqa: PLC0415  # lean
 
-            import_main(self.owners_main)
+            import_main(self.owners_main, error)
             return loads(data, buffers=buffers)
 
     def _answer(self, number: int | None, ok: bool, value: Any, trace: str | None) -> None:
+        said = ("ended", number, ok, value, trace)
         buffers: list[Any] = []
         try:
-            parts = framed(
-                dumps(("ended", number, ok, value, trace), 5, buffer_callback=buffers.append),
-                [item.raw() for item in buffers],
-            )
+            try:
+                data = dumps(said, 5, buffer_callback=buffers.append)
+            except Exception:
+                if "cloudpickle" not in sys.modules:
+                    raise
+                buffers.clear()  # its function may have come by value, and so may go classes of its module
+                data = sys.modules["cloudpickle"].dumps(said, 5, buffer_callback=buffers.append)
+            parts = framed(data, [item.raw() for item in buffers])
         except BaseException as error:
             text = f"the result cannot be pickled: {described(error)}"
             parts = message("ended", number, False, RemoteError(text), traced(error, FOLDER))
@@ -189,9 +205,8 @@ class Child:
         self.gate.deferred = False
         self.backend = None
         entered(None)
-        if self.logs is None:
-            sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _WaitForStructlog)]
-        else:
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _ImportHook)]
+        if self.logs is not None:
             self.logs.forked = True
 
     # -------------------------------------------------------------------------------- the control thread
@@ -274,6 +289,15 @@ class Child:
         backend = self.backend
         return ("", 0) if backend is None else (backend.name, backend.attempt)
 
+    def ask(self, what: str) -> Any:
+        """Asks the owner for what multiprocessing hands to its children; None where it has no such thing."""
+        if self.forked:
+            return None
+        question, answer = self._question(None)
+        self.say("ask", what, question)
+        answer[0].acquire()
+        return answer[1]
+
     def ask_for_more(self, backend: ChildBackend, seconds: float) -> float:
         if backend.asked is None and not self.forked:
             return 0.0
@@ -316,38 +340,19 @@ class Child:
             return self._asked, answer
 
 
-class _WaitForStructlog:
-    """An import hook: once a function imports structlog, what forwards log events is loaded, and takes over."""
+class _ImportHook:
+    """Once a function imports a module that concerns the owner, what is to be done then is loaded, and done."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name != "structlog":
+        if name not in AWAITED:
             return None
         with shielded():
-            from .forward import Forwarder  # noqa: PLC0415  # lean
+            from .imports import spec_of  # noqa: PLC0415  # lean
 
-            sys.meta_path.remove(self)
-            logs = self._child.logs = Forwarder(self._child.send, self._child.stamp)
-            return logs.find_spec(name, path, target)
-
-
-def _take_over(changed: dict[Any, Any], gone: list[Any], folder: str | None, path: Any, umask: Any) -> OSError | None:
-    """Takes over what has changed in the owner's state; returns why it cannot."""
-    for key in gone:
-        os.environb.pop(key, None)
-    os.environb.update(changed)
-    if path is not None:
-        sys.path[:] = path
-    if umask is not None:
-        os.umask(umask)
-    if folder is not None:
-        try:
-            os.chdir(folder)
-        except OSError as error:
-            return error
-    return None
+            return spec_of(self._child, self, name, path, target)
 
 
 def _leave(raised: BaseException | None) -> NoReturn:

@@ -1,0 +1,35 @@
+"""Where the main module of this program is, for worker processes that must find functions of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["is_nowhere", "whereabouts"]
+
+
+def whereabouts() -> dict[str, str]:
+    """Returns its "name", or the "path" of its file, folder or archive; or what it is, where it is "nowhere" at all.
+
+    Nothing of this where the program is frozen: its processes run it themselves.
+    """
+    module: Any = sys.modules["__main__"]
+    sys.modules.setdefault("__mp_main__", module)  # what processes make of its classes goes by this name
+    if getattr(sys, "frozen", False):
+        return {}
+    spec, path = getattr(module, "__spec__", None), getattr(module, "__file__", None)
+    if spec is not None and spec.name != "__main__":
+        return {"name": spec.name}
+    if spec is not None and spec.origin is not None:  # python folder, python archive.zip
+        return {"path": str(Path(spec.origin).absolute().parent)}
+    if path is None:
+        return {"nowhere": "given by `python -c` or typed into a shell or a notebook"}
+    if str(path).startswith("<"):
+        return {"nowhere": "read from the standard input"}
+    return {"path": str(Path(path).absolute())}
+
+
+def is_nowhere() -> bool:
+    """Whether no process can import it."""
+    return "nowhere" in whereabouts()
