@@ -24,7 +24,7 @@ __all__ = ["Launched", "first_frame", "launch", "no_forks"]
 
 C = TypeVar("C", socket.socket, IO[bytes])
 
-STDERR = 2
+STDOUT, STDERR = 1, 2
 
 BUFFER = 1 << 20
 """Bytes of a socket's buffer: fewer turns of the loop for large arguments and results."""
@@ -92,6 +92,7 @@ def launch() -> Launched:
         popen = subprocess.Popen(  # noqa: S603  # this interpreter
             program.command,
             stdin=subprocess.DEVNULL,
+            stdout=None if _is_standard(STDOUT) else subprocess.DEVNULL,
             stderr=errors,
             pass_fds=program.passed,
             start_new_session=True,
@@ -168,10 +169,18 @@ def _missing_standard_files() -> list[int]:
 
 
 def _standard_error() -> int:
+    return os.dup(STDERR) if _is_standard(STDERR) else os.open(os.devnull, os.O_WRONLY)
+
+
+def _is_standard(fd: int) -> bool:
+    """Whether this is a file that is meant for the processes that this one starts.
+
+    Where it was started without, as a daemon may be, any file that it has opened since may have the number.
+    """
     try:
-        return os.dup(2)
-    except OSError:  # this process has none
-        return os.open(os.devnull, os.O_WRONLY)
+        return os.get_inheritable(fd)
+    except OSError:
+        return False
 
 
 def first_frame() -> list[Part]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from os import getcwd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,17 +40,20 @@ def surroundings(last: Surroundings | None = None, *, umask: bool = False) -> Su
     """Returns the state of this process; the last one found, where nothing has changed since. Any thread.
 
     Args:
-        last: What was found the last time.
+        last: What was found the last time. Each call takes this way: nothing is made where all is as it was.
         umask: Look for that, too.
     """
-    environ = getattr(os.environ, "_data", os.environ)
     try:
-        folder = os.getcwd()  # noqa: PTH109  # each call takes this way
+        environ = os.environ._data  # type: ignore[attr-defined]  # the keys and values as they are given to programs
+    except AttributeError:  # a test has put another mapping into its place
+        environ = {os.fsencode(key): os.fsencode(value) for key, value in os.environ.items()}
+    try:
+        folder = getcwd()  # noqa: PTH109  # each call takes this way
     except OSError:
         folder = None
-    mask = _umask() if umask else None
-    now = Surroundings(environ, folder, sys.path, mask)
-    return last if last == now and last is not None else Surroundings(dict(environ), folder, sys.path[:], mask)
+    if last is not None and last[0] == environ and last[1] == folder and last[2] == sys.path and not umask:
+        return last
+    return Surroundings(dict(environ), folder, sys.path[:], _umask() if umask else None)
 
 
 def difference(then: Surroundings, now: Surroundings) -> list[Part] | None:

@@ -253,6 +253,37 @@ def test_a_host_without_its_standard_files(tmp_path, closed):
     assert result.exists()
 
 
+@pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
+def test_a_host_that_began_without_its_standard_files(tmp_path, closed):
+    """The numbers are those of files that it has opened since, of the loop's own: nobody else may write into these."""
+    code = """
+        import asyncio, os, sys
+        from supervisor import Supervisor
+        from tests.kinds.processes import tasks
+
+        async def main():
+            async with Supervisor(max_processes=2) as sup:
+                await asyncio.sleep(0)
+                for _ in range(2):
+                    await sup.run(print, "text", kind="process")
+                got = await sup.run(tasks.writes_to_its_standard_files, kind="process")
+            open(sys.argv[1], "w").write(repr(got))
+
+        asyncio.run(main())
+    """
+    result = tmp_path / "result"
+
+    def close():
+        for fd in map(int, closed.split()):
+            os.close(fd)
+
+    command = [sys.executable, "-c", textwrap.dedent(code), str(result)]
+    subprocess.run(command, timeout=20, check=False, cwd=ROOT, preexec_fn=close)
+    files = eval(result.read_text())
+    for fd in {1, 2} & set(map(int, closed.split())):
+        assert files[fd] == "/dev/null"
+
+
 @pytest.mark.parametrize("fn", [tasks.closes_its_output, tasks.closes_sys_stdout])
 async def test_a_task_that_closes_its_output(fn):
     async with sound(), Supervisor(max_processes=1) as sup:

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -82,6 +83,21 @@ async def test_what_a_call_has_changed_stays_until_the_owner_changes_it(monkeypa
         assert (await sup.run(look, "SURROUNDINGS_TEST", kind="process"))[0] == ["its own"]
         monkeypatch.setenv("SURROUNDINGS_TEST", "the owner's")
         assert (await sup.run(look, "SURROUNDINGS_TEST", kind="process"))[0] == ["the owner's"]
+
+
+async def test_the_time_zone_is_that_of_the_environment(monkeypatch):
+    async with sound(30), Supervisor(max_processes=1) as sup:
+        await sup.run(time.time, kind="process")
+        monkeypatch.setenv("TZ", "XYZ-5")
+        assert await sup.run(eval, "__import__('time').localtime(0).tm_zone", kind="process") == "XYZ"
+
+
+async def test_another_mapping_in_place_of_the_environment(monkeypatch):
+    async with sound(30), Supervisor(max_processes=1) as sup:
+        await sup.run(abs, -1, kind="process")
+        with mock.patch("os.environ", {"SURROUNDINGS_TEST": "another"}):
+            assert (await sup.run(look, "SURROUNDINGS_TEST", "PATH", kind="process"))[0] == ["another", None]
+        assert (await sup.run(look, "SURROUNDINGS_TEST", "PATH", kind="process"))[0] == [None, os.environ["PATH"]]
 
 
 async def test_a_folder_that_is_gone_fails_the_calls_that_were_made_there_and_no_others(changing):

@@ -5,7 +5,10 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from functools import partial
     from typing import Any
+else:
+    from _functools import partial  # the module of C
 
 __all__ = ["flusher"]
 
@@ -30,4 +33,6 @@ def flusher() -> Callable[[], object]:
             variable = _ctypes.dlsym(library, "__stdoutp")  # macOS
     except (ImportError, AttributeError, OSError):
         return lambda: None
-    return lambda: _ctypes.call_function(fflush, (Pointer.from_address(variable),))
+    # The pointer is read where the library has it: it is the stream of the moment. Each call ends so.
+    flush: Callable[[], object] = partial(_ctypes.call_function, fflush, (Pointer.from_address(variable),))
+    return flush

@@ -17,6 +17,10 @@ def take_over(changed: dict[Any, Any], gone: list[Any], folder: str | None, path
     for key in gone:
         os.environb.pop(key, None)
     os.environb.update(changed)
+    if b"TZ" in changed or b"TZ" in gone:
+        import time  # noqa: PLC0415  # lean
+
+        time.tzset()
     if path is not None:
         sys.path[:] = path
     if umask is not None:
