@@ -8,6 +8,8 @@ from typing import Any
 
 __all__ = ["is_nowhere", "whereabouts"]
 
+TYPED = "given by `python -c` or typed into a shell or a notebook"
+
 
 def whereabouts() -> dict[str, str]:
     """Returns its "name", or the "path" of its file, folder or archive; or what it is, where it is "nowhere" at all.
@@ -19,12 +21,15 @@ def whereabouts() -> dict[str, str]:
     if getattr(sys, "frozen", False):
         return {}
     spec, path = getattr(module, "__spec__", None), getattr(module, "__file__", None)
+    shell = hasattr(sys, "ps1") and not sys.flags.interactive
+    if spec is not None and shell:  # python -m asyncio, or that of 3.13: what is typed is not of that module
+        return {"nowhere": TYPED}
     if spec is not None and spec.name != "__main__":
         return {"name": spec.name}
     if spec is not None and spec.origin is not None:  # python folder, python archive.zip
         return {"path": str(Path(spec.origin).absolute().parent)}
     if path is None:
-        return {"nowhere": "given by `python -c` or typed into a shell or a notebook"}
+        return {"nowhere": TYPED}
     if str(path).startswith("<"):
         return {"nowhere": "read from the standard input"}
     return {"path": str(Path(path).absolute())}

@@ -43,8 +43,9 @@ def surroundings(last: Surroundings | None = None, *, umask: bool = False) -> Su
         last: What was found the last time. Each call takes this way: nothing is made where all is as it was.
         umask: Look for that, too.
     """
+    environ: Mapping[Any, Any]
     try:
-        environ = os.environ._data  # type: ignore[attr-defined]  # the keys and values as they are given to programs
+        environ = os.environ._data  # type: ignore[attr-defined]  # the keys and values as programs get them
     except AttributeError:  # a test has put another mapping into its place
         environ = {os.fsencode(key): os.fsencode(value) for key, value in os.environ.items()}
     try:
@@ -53,7 +54,8 @@ def surroundings(last: Surroundings | None = None, *, umask: bool = False) -> Su
         folder = None
     if last is not None and last[0] == environ and last[1] == folder and last[2] == sys.path and not umask:
         return last
-    return Surroundings(dict(environ), folder, sys.path[:], _umask() if umask else None)
+    copy: dict[Any, Any] = dict(environ)  # pyright: ignore[reportUnknownArgumentType]
+    return Surroundings(copy, folder, sys.path[:], _umask() if umask else None)
 
 
 def difference(then: Surroundings, now: Surroundings) -> list[Part] | None:

@@ -156,6 +156,13 @@ def test_what_is_typed_in_is_refused_by_name_with_the_ways_out(folder, how):
     assert "no process can import that. Put the function or class into a module" in argument
 
 
+def test_the_module_of_a_shell_is_not_that_of_what_is_typed_into_it(folder):
+    """As in `python -m asyncio`."""
+    (folder / "shell.py").write_text("import sys; sys.ps1 = '>>> '; exec(sys.stdin.read())")
+    text = WITHOUT_CLOUDPICKLE + TYPED.replace("CLOUDPICKLE", "False")
+    assert got(ran(folder, "-m", "shell", text=text))[0].startswith("GOT TypeError fn=double")
+
+
 @pytest.mark.parametrize("how", ["-c", "-"])
 def test_what_is_typed_in_is_sent_by_value_where_cloudpickle_is_there(folder, how):
     pytest.importorskip("cloudpickle")
