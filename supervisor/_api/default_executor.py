@@ -62,7 +62,7 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
         settings = runtime.settings
         _import_what_prints_tracebacks()
         ThreadPoolExecutor.__init__(self, settings.max_threads, settings.name)
-        PoolExecutor.__init__(self, settings.name, "thread", self._serving)
+        PoolExecutor.__init__(self, settings.name, "thread", self._serving, settings.max_threads)
         self._binding = binding
         self._main = runtime
         self._over = threading.Event()

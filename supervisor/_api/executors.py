@@ -40,6 +40,7 @@ class PoolExecutor(Executor):
     """What `Supervisor.executor` returns. Any thread may use it.
 
     Args:
+        max_workers: How many calls run at once at most, which some libraries read.
         scope: What its calls belong to; None: the root of the runtime that takes each.
 
     Attributes:
@@ -49,12 +50,18 @@ class PoolExecutor(Executor):
     no_inject_on_cancel = False
 
     def __init__(
-        self, supervisor: str, kind: Kind, runtime: Callable[[], Runtime], scope: GroupNode | None = None
+        self,
+        supervisor: str,
+        kind: Kind,
+        runtime: Callable[[], Runtime],
+        max_workers: int,
+        scope: GroupNode | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._scope = scope
         self._kind: Kind = kind
         self._runtime = runtime
+        self._max_workers = max_workers  # the name that it has in the stock executors
         self._used: Runtime | None = None
         self._closing = ScopedLock()  # between a submit and a shutdown
         self._closed = False

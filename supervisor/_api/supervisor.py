@@ -446,7 +446,9 @@ class Supervisor:
     def executor(self, kind: Literal["thread", "process"] = "thread") -> Executor:
         """Returns the pool as a `concurrent.futures.Executor`, for `loop.run_in_executor` and libraries that take one.
 
-        Each call gives an executor of its own: its `shutdown()` closes that one alone. Any thread may use it. It
+        Each call gives an executor of its own: its `shutdown()` closes that one alone. Any thread may use it. Called in
+        an event loop, it binds the supervisor to that loop, unless it is bound already; so the first call may come from
+        any thread. It
         differs from a `ThreadPoolExecutor` in these points:
 
         - `cancel()` of a running call returns False, as there, and begins to stop it by its ladder. Its future ends
@@ -472,6 +474,7 @@ class Supervisor:
 
         Raises:
             ValueError: There is no such kind.
+            RuntimeError: It was called in an event loop, and the supervisor belongs to the process before a fork.
 
         Example:
             >>> import asyncio
@@ -483,7 +486,11 @@ class Supervisor:
             1024
         """
         check_kind(kind)
-        return PoolExecutor(self.name, kind, self._binding.reach, self._scope)
+        if asyncio._get_running_loop() is not None:
+            self._binding.reach()
+        settings = self._binding.settings
+        max_workers = settings.max_threads if kind == "thread" else settings.max_processes
+        return PoolExecutor(self.name, kind, self._binding.reach, max_workers, self._scope)
 
     def install_as_default_executor(self) -> None:
         """Has all `asyncio.to_thread` and `run_in_executor(None, ...)` of its event loop run on its threads.

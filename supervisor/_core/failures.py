@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
+
 from .errors import SupervisorError
 
 TYPE_CHECKING = False  # light
@@ -50,8 +52,11 @@ class WorkerTimeout(WorkerStopped, TimeoutError):
         return f"worker {self.outcome.worker!r} ran out of time: {_ending(self.outcome)}"
 
 
-class WorkerDied(SupervisorError):
+class WorkerDied(SupervisorError, BrokenExecutor):
     """The process of a worker ended by itself: by a signal, by `os._exit`, for want of memory.
+
+    It is a `concurrent.futures.BrokenExecutor`, which a stock process pool raises then: code that repeats a call for
+    that one repeats it for this one. But only this call has failed, and the executor goes on.
 
     Attributes:
         outcome: How the run ended; `outcome.exit_code` is as in `subprocess`, None where it is not known.

@@ -191,8 +191,9 @@ def checked_signals(
             raise ValueError(f"wait_for_signal({wanted[-1].name}): no process can handle this signal")
     if threading.current_thread() is not threading.main_thread():
         raise SupervisorMisused(
-            f"supervisor {supervisor!r}: {where} works only where the event loop runs in the main thread; "
-            "elsewhere, handle signals there and call request_shutdown()"
+            f"supervisor {supervisor!r}: {where} works only where the event loop runs in the main thread, as no other "
+            "can handle signals; in a thread, as under a TestClient, leave it out, or handle the signals in the main "
+            "thread and call request_shutdown()"
         )
     return tuple(number for number in wanted if numbers or signal.getsignal(number) is not signal.SIG_IGN)
 

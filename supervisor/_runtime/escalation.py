@@ -136,8 +136,11 @@ class Escalation:
 
     def stop_soon(self, run: Run) -> None:
         """Begins to stop a run that its caller has cancelled. Any thread."""
-        # Through the loop, as `stop` itself handles what is in the inbox, and this is in there until it is done.
-        self._inbox.post(lambda: self._call_soon(self.stop, run, "cancel"))
+        try:  # not through the inbox, which takes a turn of the loop more
+            aside.call_soon_threadsafe(self._loop, self.stop, run, "cancel")
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
 
     def ask_alone(self, run: Run) -> None:
         """Asks a thread that carries out a run, and leaves it at that: the loop is gone, and with it the ladder."""

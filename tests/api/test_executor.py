@@ -2,10 +2,12 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import functools
 import gc
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from supervisor import (
     Inject,
     Supervisor,
     SupervisorClosed,
+    WorkerDied,
     WorkerStopped,
     current_context,
 )
@@ -346,11 +349,91 @@ async def test_a_shutdown_ends_its_calls_and_reports_them(leftovers):
 
 async def test_it_may_be_made_before_any_loop_runs_and_binds_at_its_first_call():
     sup = Supervisor()
-    ex = sup.executor()
+    ex = await aside(sup.executor)
     with pytest.raises(RuntimeError, match="needs a running asyncio event loop"):
         await aside(ex.submit, int)
     assert await aside(ex.submit(int).result) == 0
     await sup.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+async def test_made_in_a_loop_it_is_bound_to_that_and_its_first_call_may_come_from_any_thread(kind):
+    sup = Supervisor(max_threads=1, max_processes=1)
+    ex = sup.executor(kind)
+    assert await aside(ex.submit(abs, -1).result) == 1
+    here = asyncio.get_running_loop()
+
+    async def elsewhere():
+        loop = asyncio.get_running_loop()
+        assert loop is not here
+        assert await loop.run_in_executor(sup.executor(kind), abs, -2) == 2
+        with pytest.raises(RuntimeError, match="bound to another event loop"):
+            await sup.run(abs, -3)
+
+    await aside(asyncio.run, elsewhere())
+    await sup.shutdown()
+
+
+async def test_libraries_that_read_how_many_workers_it_has_find_the_number():
+    async with Supervisor(max_threads=3, max_processes=2) as sup:
+        sup.install_as_default_executor()
+        executors = [sup.executor(), sup.executor("process"), sup.group("group").executor()]
+        assert [ex._max_workers for ex in executors] == [3, 2, 3]
+        assert asyncio.get_running_loop()._default_executor._max_workers == 3
+
+
+async def test_who_repeats_calls_of_a_broken_pool_repeats_those_of_a_process_that_died():
+    async with Supervisor(max_processes=1) as sup:
+        future = sup.executor("process").submit(os._exit, 3)
+        with pytest.raises(concurrent.futures.BrokenExecutor) as caught:
+            await asyncio.wrap_future(future)
+        assert isinstance(caught.value, WorkerDied)
+        assert await asyncio.wrap_future(sup.executor("process").submit(abs, -1)) == 1
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["awaited", "from a thread"])
+async def test_a_cancellation_is_heard_within_two_turns_of_the_loop(own):
+    async with Supervisor(policy=EscalationPolicy(Ask(5))) as sup:
+        entered, stops = threading.Event(), []
+
+        def work():
+            stops.append(current_context().stop)
+            entered.set()
+            stops[0].wait(LIMIT)
+
+        future = sup.executor().submit(work)
+        await aside(entered.wait)
+        waiting = asyncio.ensure_future(asyncio.wrap_future(future))
+        await asyncio.sleep(0)
+        if own:
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+        else:
+            thread = threading.Thread(target=future.cancel)
+            thread.start()
+            thread.join()
+        for _ in range(2):
+            await asyncio.sleep(0)
+        assert stops[0].is_set()
+
+
+async def test_cancelling_a_call_of_a_closed_loop_is_no_error():
+    sup, entered, leave = Supervisor(), threading.Event(), threading.Event()
+
+    def elsewhere():
+        async def main():
+            return sup.executor().submit(lambda: entered.set() or leave.wait(LIMIT))
+
+        future = asyncio.run(main())
+        assert entered.wait(LIMIT)
+        assert not future.cancel()
+        leave.set()
+        assert future.result(LIMIT)
+        inside.retire_threads(sup)
+
+    await aside(elsewhere)
+    inside.forget(sup)
 
 
 async def test_what_a_call_was_given_is_let_go_when_it_has_ended(ex):

@@ -1,8 +1,10 @@
 """The code in the README and in the docs runs as it stands there."""
 
+import asyncio
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,20 @@ def test_a_snippet_pasted_into_a_file_runs(page, code, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     for line in re.findall(r"# prints: (.*)$", code, re.MULTILINE):
         assert line in done.stdout
+
+
+def test_a_lifespan_that_waits_for_signals_works_outside_the_main_thread_where_test_clients_run_it():
+    code = (ROOT / "docs/howto/fastapi.md").read_text().partition("## Stop the workers while")[2]
+    (code,) = re.findall(r"^```python\n(.*?)^```", code, re.DOTALL | re.MULTILINE)
+    names = {"__name__": "app"}
+    exec("\n".join(line for line in code.splitlines() if "simulates Ctrl-C" not in line), names)
+
+    async def serve():
+        async with names["lifespan"](None):
+            await asyncio.sleep(0.01)
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(asyncio.run, serve()).result(60)
 
 
 def test_the_pages_have_snippets():
