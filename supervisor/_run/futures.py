@@ -75,6 +75,14 @@ class FutureLock(ScopedLock):  # type: ignore[misc]  # typeshed calls an RLock f
             condition.notify_all()
 
 
+class CancelledElsewhere(concurrent.futures.CancelledError):
+    """What a function has raised: something that it waited for was cancelled, and not its own call.
+
+    A class of its own, as asyncio takes CancelledError itself, where a future ends with it, for a cancellation of
+    whoever awaits that future.
+    """
+
+
 class WorkFuture(concurrent.futures.Future[Any]):
     """The future of an executor's call. Any thread may use it.
 
@@ -114,6 +122,12 @@ class WorkFuture(concurrent.futures.Future[Any]):
         finally:
             if self._state == CANCELLED:  # else the loop has ended it in between
                 self.set_running_or_notify_cancel()  # so that whoever waits for it hears of it
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        if type(exception) is concurrent.futures.CancelledError:
+            cause, exception = exception, CancelledElsewhere(*exception.args)
+            exception.__cause__ = cause
+        super().set_exception(exception)
 
     def _invoke_callbacks(self) -> None:
         """Runs the done callbacks, which are for whoever registered them, not for whom this thread serves just now."""

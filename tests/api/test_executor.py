@@ -377,9 +377,13 @@ async def test_made_in_a_loop_it_is_bound_to_that_and_its_first_call_may_come_fr
 async def test_libraries_that_read_how_many_workers_it_has_find_the_number():
     async with Supervisor(max_threads=3, max_processes=2) as sup:
         sup.install_as_default_executor()
-        executors = [sup.executor(), sup.executor("process"), sup.group("group").executor()]
-        assert [ex._max_workers for ex in executors] == [3, 2, 3]
-        assert asyncio.get_running_loop()._default_executor._max_workers == 3
+        executors = [
+            sup.executor(),
+            sup.executor("process"),
+            sup.group("group").executor(),
+            inside.default_executor(sup),
+        ]
+        assert [getattr(ex, "_max_workers") for ex in executors] == [3, 2, 3, 3]  # noqa: B009  # dask's, and others'
 
 
 async def test_who_repeats_calls_of_a_broken_pool_repeats_those_of_a_process_that_died():
@@ -416,6 +420,30 @@ async def test_a_cancellation_is_heard_within_two_turns_of_the_loop(own):
         for _ in range(2):
             await asyncio.sleep(0)
         assert stops[0].is_set()
+
+
+def fails_as_something_was_cancelled():
+    future = concurrent.futures.Future()
+    future.cancel()
+    future.result()
+
+
+@pytest.mark.parametrize("way", ["to_thread", "thread", "process"])
+async def test_a_cancellation_of_what_a_function_waits_for_is_not_one_of_its_caller(way):
+    async with Supervisor(max_processes=1) as sup:
+        sup.install_as_default_executor()
+
+        async def call():
+            if way == "to_thread":
+                await asyncio.to_thread(fails_as_something_was_cancelled)
+            else:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(sup.executor(way), fails_as_something_was_cancelled)
+
+        with pytest.raises(ExceptionGroup) as caught:  # where a TaskGroup would say nothing of a cancelled child
+            async with asyncio.TaskGroup() as group:
+                group.create_task(call())
+        assert isinstance(caught.value.exceptions[0], concurrent.futures.CancelledError)
 
 
 async def test_cancelling_a_call_of_a_closed_loop_is_no_error():
