@@ -61,6 +61,7 @@ from supervisor._runtime import nodes as nodes_of_the_tree
 from supervisor._runtime.executor_calls import ExecutorCalls
 from supervisor._runtime.health import health_of
 from supervisor._runtime.nodes import GroupNode, WorkerNode
+from supervisor._runtime.switching import FAST, hold
 from supervisor._runtime.teardown import stop_deadlines
 from supervisor._worker.locks import ScopedLock
 from supervisor._worker.stop_event import Chain
@@ -68,6 +69,7 @@ from supervisor._worker.stop_event import Chain
 __all__ = [  # single parts
     "BYTES_A_TURN",
     "CAPACITY",
+    "FAST",
     "HEAD",
     "MISSING",
     "STACK",
@@ -87,6 +89,7 @@ __all__ = [  # single parts
     "StepName",
     "framed",
     "health_of",
+    "hold",
     "injection_missing",
     "integration_of",
     "message",

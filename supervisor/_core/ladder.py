@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, assert_never
 
-from .policy import LADDER, Ask, Inject, Step, StepName
+from .policy import LADDER, Ask, Inject, Kill, Step, StepName
 
 if TYPE_CHECKING:
     from .outcome import Ended
@@ -45,6 +45,12 @@ __all__ = [
     "WakeAt",
     "decide",
 ]
+
+LAST_LEAST = 0.05
+"""Seconds to which a shutdown shrinks the grace of a last step at most."""
+
+KILL_LEAST = 0.1
+"""Seconds that the kernel has in any case to end a process that was killed."""
 
 Cause: TypeAlias = Literal["cancel", "timeout", "stop", "stuck", "shutdown"]
 """Why a stop began. The first cause stays: it decides how `run()` ends."""
@@ -315,13 +321,15 @@ def _begin(
     cause: Cause, step: Step, later: tuple[Step, ...], now: float, *, began_at: float, deadline: float
 ) -> Stopping:
     again_at = now + step.every if isinstance(step, Inject) else math.inf
-    return Stopping(cause, step, later, began_at, now + step.grace, again_at, deadline)
+    grace = max(step.grace, KILL_LEAST) if isinstance(step, Kill) else step.grace
+    return Stopping(cause, step, later, began_at, now + grace, again_at, deadline)
 
 
 def _fit(state: Stopping, now: float) -> Stopping:
     """Shrinks all remaining graces by one factor where they would not end by the deadline.
 
-    An infinite grace counts as the time that is left. Each step keeps its share, so that each still happens.
+    An infinite grace counts as the time that is left. Each step keeps its share, so that each still happens. The last
+    one has a moment in any case, past the deadline if need be: who obeys at once is not to be given up.
     """
     if math.isinf(state.deadline):
         return state
@@ -332,11 +340,18 @@ def _fit(state: Stopping, now: float) -> Stopping:
     total = math.fsum(graces)
     factor = left / total if total > left else 1.0
     present, *later = (grace * factor for grace in graces)
+    ends_at = min(now + present, state.deadline)
+    if not state.later:
+        ends_at = max(ends_at, min(state.ends_at, now + _least(state.step)))
     return replace(
         state,
-        ends_at=min(now + present, state.deadline),
+        ends_at=ends_at,
         later=tuple(replace(step, grace=grace) for step, grace in zip(state.later, later, strict=True)),
     )
+
+
+def _least(step: Step) -> float:
+    return KILL_LEAST if isinstance(step, Kill) else LAST_LEAST
 
 
 def _remaining(state: Stopping, now: float) -> list[float]:

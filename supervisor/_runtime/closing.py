@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._loop import aside
 from .._loop.clock import monotonic
+from . import switching
 
 if TYPE_CHECKING:
     import asyncio
@@ -63,6 +64,7 @@ class Closing:
         """The shutdown has that many seconds: whoever is idle in a pool may end. May be called again with fewer."""
         if self._watchdog is not None:
             self._watchdog.arm(seconds)
+        switching.hold(self)
         for kind in self._kinds:
             kind.retire()
 
@@ -99,6 +101,7 @@ class Closing:
 
     def call_off(self) -> None:
         """Calls the watchdog off: nothing is left to be done."""
+        switching.release(self)
         if self._watchdog is not None:
             self._watchdog.disarm()
 

@@ -329,10 +329,16 @@ class Escalation:
         elif not run.over:  # its end has been said by now, and is heard here if it was not
             self.feed(run, Exited(run.returned, run.died))
 
-    def give_up(self, run: Run) -> None:
-        """Ends a run for which a shutdown has no time left: as what it has come to, or else as abandoned."""
+    def hurry(self, run: Run) -> None:
+        """Performs all steps at once that are left, on a run for which a shutdown has no time left."""
         if not run.over and (run.climb is None or not isinstance(run.climb.state, Stopping | EndedState)):
-            self.stop(run, "shutdown")  # nobody is given up without having been asked
+            self.stop(run, "shutdown")
+        if run.climb is not None and isinstance(run.climb.state, Stopping) and not run.over:
+            for step in run.climb.state.later:
+                self._have_performed(run, step)
+
+    def give_up(self, run: Run) -> None:
+        """Ends a run for which a shutdown has waited long enough: as what it has come to, or else as abandoned."""
         climb = run.climb
         if run.over or climb is None:  # the latter: the thread of an executor's call is ending it by itself
             return

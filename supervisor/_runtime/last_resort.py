@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .._loop.clock import Timer
     from .._observe.publisher import Publisher
+    from .._run.run import Run
     from .escalation import Escalation
     from .kinds import Kinds
     from .portal import Portal
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LastResort"]
 
-LAST_RESORT_SLACK = 0.15
-"""Seconds past its deadline after which a shutdown waits for nothing more."""
+LAST_RESORT_SLACK = 0.12
+"""Seconds past its deadline after which a shutdown does all at once that is still to be done."""
+
+LAST_LOOK = 0.03
+"""Seconds after that in which a worker may still end, and be heard."""
 
 
 class LastResort:
@@ -86,17 +90,31 @@ class LastResort:
             self.arm(scope)  # a clock that was set back
             return
         try:
-            self._end_all(scope)
+            for run in self._runs(scope):
+                self._insist(run.name, self._escalation.hurry, run)
+            aside.call_later(self._loop, LAST_LOOK, self._give_up, scope)
         except (KeyboardInterrupt, SystemExit):
             aside.call_soon(self._loop, self._overdue, scope)  # all of it can be done twice
             raise
+
+    def _give_up(self, scope: GroupNode) -> None:
+        if scope.shutdown.report is not None:
+            return
+        try:
+            self._end_all(scope)
+        except (KeyboardInterrupt, SystemExit):
+            aside.call_soon(self._loop, self._give_up, scope)
+            raise
+
+    def _runs(self, scope: GroupNode) -> list[Run]:
+        calls = [run for run in self._kinds.calls() if scope.holds(scope_of(run))]
+        return calls + [node.run for node in self.tree.workers_in(scope) if not node.between_runs]
 
     def _end_all(self, scope: GroupNode) -> None:
         calls = [run for run in self._kinds.calls() if scope.holds(scope_of(run))]
         nodes = self.tree.workers_in(scope)
         open_calls = [run for run in tuple(self._portal.open) if scope.holds(scope_of(run))]
-        runs = dict.fromkeys((*calls, *(node.run for node in nodes if not node.between_runs)))
-        for run in runs:
+        for run in self._runs(scope):
             self._insist(run.name, self._escalation.give_up, run)
         left = [run.name for run in calls if not run.over and run.climb is not None]
         left += [node.name for node in nodes if not node.over]

@@ -206,6 +206,11 @@ class _Timer:
 
     def cancel(self) -> None:
         self.cancelled = True
+        self.callback = _nothing  # what it holds is not to live until the time comes
+
+
+def _nothing() -> None:
+    pass
 
 
 async def _turns() -> None:

@@ -10,6 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from supervisor import Ask, EscalationPolicy, Inject, Kill, Terminate
 from supervisor._core.ladder import (
+    KILL_LEAST,
+    LAST_LEAST,
     Abandon,
     Abandoned,
     Command,
@@ -209,13 +211,29 @@ def test_a_shrunk_ladder_visits_every_step_by_the_deadline(ladder: tuple[Step, .
         if any(isinstance(command, Abandon) for command in commands):
             break
         (at,) = [command.at for command in commands if isinstance(command, WakeAt)]
-        assert at <= deadline + 1e-6
+        assert at <= deadline + KILL_LEAST + 1e-6
         after, commands = decide(state, TimePassed(), at, rules)
         assert isinstance(after, Stopping)
         assert after.later == state.later or len(after.later) < len(state.later)
         state, now = after, at
     assert visited == [type(step) for step in ladder]
-    assert now <= deadline + 1e-6 or now <= finite
+    assert now <= deadline + KILL_LEAST + 1e-6 or now <= finite
+
+
+@pytest.mark.parametrize(("last", "least"), [(Inject(2), LAST_LEAST), (Kill(2), KILL_LEAST), (Ask(0.01), 0.01)])
+def test_the_last_step_has_a_moment_also_where_no_time_is_left(last: Step, least: float) -> None:
+    rules = Rules((last,), (last,), 20)
+    state, commands = stopping(10.0, rules, deadline=10.0)
+    assert commands == (Perform(last), WakeAt(10 + least))
+    again, _ = decide(state, StopAsked("shutdown", deadline=10.0), 10 + least / 2, rules)
+    assert isinstance(again, Stopping)
+    assert again.ends_at == state.ends_at, "asked again, it does not begin anew"
+
+
+def test_the_kernel_has_time_to_kill_whatever_the_policy_says() -> None:
+    state, commands = stopping(10.0, Rules((Kill(0),), (Kill(0),), 20))
+    assert state.ends_at == 10 + KILL_LEAST
+    assert not any(isinstance(command, Abandon) for command in commands)
 
 
 class WorkerNode(RuleBasedStateMachine):
@@ -305,7 +323,7 @@ class WorkerNode(RuleBasedStateMachine):
     def the_end_of_a_stop_is_in_sight(self) -> None:
         if isinstance(self.state, Stopping) and self.deadline < math.inf:
             remaining = max(0.0, self.state.ends_at - self.now) + math.fsum(step.grace for step in self.state.later)
-            assert self.now + remaining <= max(self.deadline, self.now) + 1e-6
+            assert self.now + remaining <= max(self.deadline, self.now) + KILL_LEAST + 1e-6
 
     def teardown(self) -> None:
         """A stop always ends: from wherever it is, its alarms lead to the end."""

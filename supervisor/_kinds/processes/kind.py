@@ -168,8 +168,12 @@ class Processes:
     # -------------------------------------------------------------------------------- the end
 
     def abandon(self, run: Run) -> bool:
-        """Gives a process up that even SIGKILL has not ended."""
-        self.pool.lose(_process_of(run))
+        """Gives a process up that even SIGKILL has not ended; the kernel is asked a last time whether it has."""
+        self.catch_up(run)
+        process = _process_of(run)
+        if process.run is not run:
+            return False
+        self.pool.lose(process)
         return True
 
     def came_back(self, run: Run) -> None:

@@ -174,8 +174,11 @@ class Process:
                 sys.stderr.write(text)
 
     def catch_up(self) -> None:
-        """Takes in what it has said, and what has become of it, up to now: the loop may have stood still."""
-        if self.reaped:
+        """Takes in what it has said, and what has become of it, up to now: the loop may have stood still.
+
+        Not within what it says: a callback of the application's may lead here, and would have it heard twice.
+        """
+        if self.reaped or self.data.hearing or self.control.hearing:
             return
         self.control.read()
         self.data.read()

@@ -63,6 +63,11 @@ class Stream:
         sock.setblocking(False)
         aside.add_reader(loop, sock, self.read)
 
+    @property
+    def hearing(self) -> bool:
+        """Whether a frame is being heard at this moment, further up the stack."""
+        return self._frame is not None
+
     def send(self, parts: list[Part]) -> None:
         """Sends a frame, behind those that are still on their way."""
         if self._over:

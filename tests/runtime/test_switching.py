@@ -1,0 +1,88 @@
+"""While a supervisor shuts down, threads let each other have the interpreter sooner."""
+
+import sys
+import threading
+
+import pytest
+
+from supervisor import Ask, EscalationPolicy, Inject, Supervisor
+
+from .. import inside
+
+
+@pytest.fixture(autouse=True)
+def interval():
+    before = sys.getswitchinterval()
+    yield before
+    assert sys.getswitchinterval() == before
+    sys.setswitchinterval(before)
+
+
+async def shut_down_two(meanwhile):
+    """Shuts two supervisors down, one after the other has begun; calls this in the worker of each, and after each."""
+    seen = []
+
+    def work(ctx):
+        ctx.stop.wait()
+        seen.append(sys.getswitchinterval())
+        meanwhile()
+
+    first, second = Supervisor(), Supervisor()
+    await first.start(work)
+    await second.start(work)
+    first.request_shutdown()
+    await second.shutdown()
+    await first.wait_closed()
+    return seen
+
+
+async def test_the_interval_is_short_during_a_shutdown_and_as_before_after_the_last(interval):
+    seen = await shut_down_two(lambda: None)
+    assert all(seconds == pytest.approx(inside.FAST) for seconds in seen)
+    assert sys.getswitchinterval() == interval
+
+
+async def test_what_the_application_has_set_stays(interval):
+    await shut_down_two(lambda: sys.setswitchinterval(0.003))
+    assert sys.getswitchinterval() == pytest.approx(0.003)
+    sys.setswitchinterval(interval)
+    sys.setswitchinterval(inside.FAST / 2)
+    seen = await shut_down_two(lambda: None)
+    assert all(seconds == pytest.approx(inside.FAST / 2) for seconds in seen), "it is never made longer"
+    sys.setswitchinterval(interval)
+
+
+def test_who_is_gone_holds_it_no_longer(interval):
+    class Holder:
+        pass
+
+    holder = Holder()
+    inside.hold(holder)
+    inside.hold(holder)
+    assert sys.getswitchinterval() < interval
+    del holder
+    assert sys.getswitchinterval() == interval
+
+
+async def test_workers_that_obey_are_heard_beside_those_that_compute_and_swallow_everything():
+    over = threading.Event()
+
+    def swallow(ctx):
+        while not over.is_set():
+            try:
+                while not over.is_set():
+                    sum(range(50))
+            except BaseException:
+                pass
+
+    sup = Supervisor(policy=EscalationPolicy(Ask(2), Inject(0.3)))
+    try:
+        for number in range(3):
+            await sup.start(swallow, name=f"swallows-{number}x")
+        for number in range(60):
+            await sup.start(lambda ctx: ctx.stop.wait(), name=f"listens-{number}x")
+        report = await sup.shutdown(timeout=3)
+    finally:
+        over.set()
+    assert {outcome.worker for outcome in report.abandoned} == {f"swallows-{number}x" for number in range(3)}
+    assert report.counts()["stopped"] == 60
