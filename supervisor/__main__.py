@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn, get_args
 
 from . import __version__
-from ._core.limits import limits
+from ._core.limits import limits, why_irreplaceable
 from ._core.policy import EscalationPolicy, Inject, Kind
 from ._core.restart import Restart
 from ._core.values import printable
@@ -21,7 +21,7 @@ from .config import PREFIX, Config, ConfigError, Layer, load
 from .config.schema import PLATFORMS, dotted, json_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["main"]
 
@@ -96,13 +96,13 @@ def _check(options: argparse.Namespace) -> int:
             print(f"  from: {', '.join(_sources(config, name))}")
         print(f"  restart: {_restart(said.restart)}")
         if said.policy is None:
-            print(f"  ladder: {ELSEWHERE}")
+            print(f"  ladder: {ELSEWHERE}", *_irreplaceable(config, name, kinds), sep="\n")
             continue
         for kind in kinds:
             over = said.over_budget(kind)
             too_long += bool(over)
             print(*_ladder(said.policy, kind, said.shutdown_in()), *(f"    TOO LONG: {one}" for one in over), sep="\n")
-            restart = said.restart or config.restart or NEVER
+            restart = said.restart or config.restart_for(name) or NEVER
             print(*(f"    NOTE: {limit}\n" for limit in limits(said.policy, kind, restart.when)), sep="", end="")
     if too_long:
         print("\n1 ladder takes" if too_long == 1 else f"\n{too_long} ladders take", "longer than the platform gives")
@@ -135,6 +135,15 @@ def _by_worker(config: Config, names: Sequence[str]) -> dict[str, Config]:
         )
         for name in names
     }
+
+
+def _irreplaceable(config: Config, name: str, kinds: Iterable[Kind]) -> Iterator[str]:
+    """Gives what the ladder that is said elsewhere cannot do for the restart that is said here."""
+    policy, restart = config.policy_for(name) or DEFAULT, config.restart_for(name) or NEVER
+    for kind in kinds:
+        why = why_irreplaceable(policy.for_kind(kind), kind)
+        if why and restart.when != "never":
+            yield f"    NOTE: {kind}: stuck, it cannot be replaced: {why}"
 
 
 def _sources(config: Config, name: str) -> Iterator[str]:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .policy import STEPS_OF_KIND, Inject, Kill
+from .policy import STEPS_OF_KIND, EscalationPolicy, Inject, Kill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .policy import EscalationPolicy, Kind, Step
+    from .policy import Kind, Step
     from .restart import RestartWhen
 
 __all__ = ["limits", "why_irreplaceable"]
+
+DEFAULT = EscalationPolicy()
 
 
 def limits(policy: EscalationPolicy, kind: Kind, when: RestartWhen) -> Iterator[str]:
     """Gives what a ladder says, or seems to say, and does not do for a worker of a kind that is restarted like this.
 
     Example:
-        >>> from supervisor import Ask, EscalationPolicy, Kill
+        >>> from supervisor import Ask, Kill
         >>> for limit in limits(EscalationPolicy(Ask(5), Kill(2)), "thread", "failure"):
         ...     print(limit)
         left out: kill; a thread has no such step
@@ -28,7 +30,7 @@ def limits(policy: EscalationPolicy, kind: Kind, when: RestartWhen) -> Iterator[
     """
     steps = policy.for_kind(kind)
     missing = [step.name for step in policy.steps if type(step) not in STEPS_OF_KIND[kind]]
-    if missing:
+    if missing and policy != DEFAULT:  # that one is for all kinds, and nobody wonders
         yield f"left out: {', '.join(missing)}; a {kind} has no such step"
     if when != "never" and (why := why_irreplaceable(steps, kind)):
         yield f"stuck, it cannot be replaced: {why}"

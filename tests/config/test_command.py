@@ -231,6 +231,14 @@ def test_a_ladder_of_a_pattern_is_judged_by_the_restart_that_holds_for_it(check)
     assert notes(out[out.index("b") :]) == []
 
 
+def test_a_restart_is_judged_by_the_ladder_that_holds_for_it(check):
+    text = "workers.a.restart.when = 'always'\nworkers.b.restart.when = 'never'\nworkers.'a*' = {policy = {inject=1}}"
+    _, out, _ = check(text)
+    assert notes(out) == []
+    _, out, _ = check(text.replace("inject", "ask"))
+    assert notes(out) == [f"thread: {NO_INJECT}"]
+
+
 def test_it_says_which_keys_hold_for_a_worker_and_which_patterns_are_near_its_name(check):
     text = "restart.when = 'always'\nworkers.'feeds/*' = {policy = {ask=1}}\nworkers.web.restart = {when = 'never'}"
     _, out, _ = check(text, "--worker", "feeds/reader", "--worker", "web", "--worker", "wbe", "--worker", "other")
