@@ -2,6 +2,8 @@
 
 import ast
 import ctypes
+import json
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from supervisor import StopInjected
 
 from ..inside import FutureLock, ScopedLock
 
+ROOT = Path(__file__).parents[2]
 RLock = type(threading.RLock())
 
 
@@ -76,6 +79,30 @@ def test_every_lock_that_the_library_takes_with_with_is_such_a_lock():
     assert "claim" in public  # taken by hand, once
     for path, tree in modules.items():
         assert not (made[path] | public) & set(names_in_with(tree)), path
+
+
+@pytest.mark.parametrize(
+    ("exceptions", "strikes"),
+    [
+        ("interrupted", 200),
+        ("injected", 100),
+        pytest.param("interrupted", 20_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
+        pytest.param("injected", 5_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
+    ],
+)
+def test_a_storm_of_exceptions_leaves_no_lock_taken(exceptions, strikes):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.worker.lock_storm", exceptions, str(strikes)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["strikes"] >= strikes
+    assert report["left taken"] == []
 
 
 def names_of_plain_locks(tree):

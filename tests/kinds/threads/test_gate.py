@@ -266,12 +266,19 @@ def test_an_exception_left_pending_ends_a_blocked_thread_when_its_call_returns()
 
 def test_a_process_that_is_forked_during_an_injection_can_inject() -> None:
     script = (
-        "import os\n"
+        "import os, threading\n"
         "from tests import inside\n"
-        "with inside.injecting:\n"
-        "    pid = os.fork()\n"
-        "    if pid == 0:\n"
-        "        os._exit(0 if inside.injecting.acquire(False) else 1)\n"
+        "held, go_on = threading.Event(), threading.Event()\n"
+        "def inject():\n"
+        "    with inside.injecting:\n"
+        "        held.set()\n"
+        "        go_on.wait()\n"
+        "threading.Thread(target=inject).start()\n"
+        "held.wait()\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    os._exit(0 if inside.injecting.acquire(False) else 1)\n"
+        "go_on.set()\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
     )
     done = subprocess.run(
