@@ -25,7 +25,7 @@ DEFAULT_POLICY = EscalationPolicy()
 KNOWN_RULES = 100
 """Ladders that are remembered as the machine wants them."""
 
-SHOWN = 10
+SHOWN = 5
 """Patterns at most that are named as matching nothing."""
 
 

@@ -17,6 +17,9 @@ __all__ = ["Unmatched"]
 REMEMBERED = 1000
 """Names that are remembered: none is compared twice, and a pattern that matches nothing is compared with them."""
 
+COMPARED = 50
+"""Names at most, the first that were seen, among which one is looked for that is near a pattern: a shutdown waits."""
+
 LONGEST = 100
 """Characters of a pattern, or of a name, that are compared to find what is near."""
 
@@ -90,7 +93,7 @@ class Unmatched:
         A name without those of its groups counts as like it; of a pattern with wildcards, what stands before the first
         one is compared with how names begin, or what stands after the last one with how they end.
         """
-        names = [name for name in islice(tuple(self._seen), 200) if len(name) <= LONGEST]
+        names = [name for name in islice(tuple(self._seen), COMPARED) if len(name) <= LONGEST]
         layer = self._left.get(pattern)
         inner = [name for name in names if layer is not None and layer.matches(name.rpartition("/")[2])]
         return (inner or _alike(pattern[:LONGEST], names))[:3]
