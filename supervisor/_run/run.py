@@ -381,11 +381,9 @@ class Run:
         return self.error is None and not self.died
 
     def let_go(self) -> None:
-        """Drops what it held: alarms, its context, and those who waited for it, may hold it for longer."""
+        """Drops what it held: alarms, the pool's queue, its context, and its future may hold it for longer."""
         self.future = self.worker = self.entry = self.value = self.error = self.prepared = None
-        # An alarm holds it, or the queue of the pool, the future of an executor's call, or the context of a worker.
-        if self.expires_at is not None or self.handle is None or self.settle is not None or self.own:
-            self.fn, self.args, self.context = let_go, (), None
+        self.fn, self.args, self.context = let_go, (), None
 
     def __repr__(self) -> str:
         return f"<Run {self.name!r} {self.state_name}>"

@@ -40,6 +40,10 @@ def returns(thing):
     return thing
 
 
+def takes(*, thing):
+    assert thing
+
+
 def fails(thing):
     mine = Thing()
     raise Failure(mine, thing)

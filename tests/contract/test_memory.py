@@ -128,6 +128,15 @@ async def test_each_result_of_map_as_soon_as_its_taker_lets_go_of_it(no_collecto
         await until(lambda: not m.alive)
 
 
+async def test_the_future_of_a_call_holds_what_has_come_of_it_alone(no_collector, kind):
+    async with Supervisor(policy=QUICK) as sup:
+        await begin(sup, kind)
+        future = sup.executor(kind).submit(m.takes, thing=m.Thing())
+        assert await asyncio.wrap_future(future) is None
+        await nothing_left(sup, kind)
+        assert future.done()
+
+
 # ------------------------------------------------------------------------------------------------ workers of start()
 
 

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import gc
 import signal
+import socket
 import threading
 import weakref
 from concurrent.futures import wait
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 import structlog
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
 import supervisor
-from supervisor import Ask, EscalationPolicy, Restart, Supervisor, metrics
+from supervisor import Ask, EscalationPolicy, Restart, Supervisor, metrics, otel, systemd
 
 from ..waiting import until
 from . import context_functions as f
@@ -191,6 +193,24 @@ async def test_nor_by_what_serves_several(seen, kind):
         sessions = [await asyncio.create_task(handle(sup, way, kind, number)) for number, way in enumerate(WAYS)]
         gc.collect()
         await until(lambda: not any(session() for session in sessions))
+
+
+async def test_nor_by_what_observes_it(seen, kind, monkeypatch, tmp_path):
+    async def observe(sup, kind):
+        otel.instrument(sup, tracer_provider=TracerProvider())
+        systemd.notify(sup)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", manager.getsockname())
+        monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+        async with Supervisor(max_threads=1, max_processes=1, policy=QUICK) as sup:
+            sessions = [
+                await asyncio.create_task(handle(sup, way, kind, number))
+                for number, way in enumerate([observe, call, worker_that_is_stopped, call_of_an_executor])
+            ]
+            gc.collect()
+            await until(lambda: not any(session() for session in sessions))
 
 
 async def test_nor_by_a_supervisor_that_it_shuts_down(seen, kind):
