@@ -213,10 +213,7 @@ class Processes:
                     self._ended(process, run, *rest)
             case "unloadable":
                 if run is not None:
-                    text = f"the result of worker {run.name!r} cannot be unpickled: {described(details[0])}"
-                    error = RemoteError(text)
-                    error.__cause__ = details[0]
-                    self._ended(process, run, False, error, None)
+                    self._ended(process, run, False, _unloadable(run, *details), None)
             case "entered":
                 if run is not None and run.number == details[0]:
                     run.started_at = monotonic()
@@ -281,6 +278,12 @@ class Processes:
         granted = self._services.extend(run, seconds) if run is not None and run.number == number else 0.0
         ends_at = _ends_at(run) if run is not None else math.inf
         process.control.send(message("granted", question, granted, ends_at))
+
+
+def _unloadable(run: Run, why: BaseException) -> RemoteError:
+    error = RemoteError(f"the result of worker {run.name!r} cannot be unpickled: {described(why)}")
+    error.__cause__ = why
+    return error
 
 
 def _event(name: Any, data: bytes) -> dict[str, Any]:

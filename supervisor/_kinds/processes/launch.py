@@ -185,7 +185,7 @@ def _is_standard(fd: int) -> bool:
 
 def first_frame() -> list[Part]:
     """Returns what a process needs to know of its owner."""
-    first = {"path": import_path(sys.path), "argv": sys.argv, "main": whereabouts()}
+    first = {"path": import_path(sys.path), "argv": getattr(sys, "argv", []), "main": whereabouts()}
     return framed(dumps((first,), 5))
 
 

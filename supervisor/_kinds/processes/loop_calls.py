@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._core.errors import RemoteError, SupervisorMisused, described
 from ..._run import loop_call
+from .pickling import pickled
 from .remote_errors import provable
 from .wire import message
 
@@ -51,7 +52,7 @@ class LoopCalls:
         if how == "error" and what.__traceback__ is not None:
             what, trace = provable(what, loop_call.__file__)
         try:
-            data = dumps(what, 5)
+            data = pickled(what, None)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

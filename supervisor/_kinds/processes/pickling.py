@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .wire import Part
 
-__all__ = ["pickled_call"]
+__all__ = ["pickled", "pickled_call"]
 
 PROTOCOL = 5
 
@@ -55,52 +55,45 @@ def pickled_call(
     call = (number, name, attempt, own, fn, args, before_call)
     buffers: list[pickle.PickleBuffer] = []
     try:
-        data = pickle.dumps(call, PROTOCOL, buffer_callback=buffers.append)
+        data = pickled(call, buffers)
+    except RuntimeError as misuse:  # of what is multiprocessing's own
+        raise TypeError(f"fn={qualname(fn)}: cannot be sent to a process: {misuse}") from misuse
     except Exception as error:
         buffers.clear()
-        data = _otherwise(call, buffers, error)
-    else:
-        if "multiprocessing.connection" in sys.modules and CONNECTION in data:  # pickled as a mere number
-            buffers.clear()
-            data = _otherwise(call, buffers, TypeError("a connection cannot be pickled"))
+        data = _by_cloudpickle(call, buffers, error)
     if nowhere and MAIN in data:
         data = _main_by_value(call, buffers, data)
     return framed(data, [buffer.raw() for buffer in buffers])
 
 
-def _otherwise(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer], error: Exception) -> bytes:
-    """Pickles what the standard library's pickle cannot, by what else there is."""
-    fn = call[4]
-    if "multiprocessing.reduction" in sys.modules:
-        try:
-            return _by_multiprocessing(call, buffers)
-        except RuntimeError as misuse:  # of what is multiprocessing's own
-            raise TypeError(f"fn={qualname(fn)}: cannot be sent to a process: {misuse}") from misuse
-        except Exception as second:
-            error = second
-            buffers.clear()
+def pickled(what: object, buffers: list[pickle.PickleBuffer] | None) -> bytes:
+    """Pickles as the standard library does for processes; large buffers are laid aside, where there is a list for them.
+
+    Raises:
+        Exception: It cannot be pickled; a RuntimeError where it is multiprocessing's own, and not to be sent.
+    """
+    aside = None if buffers is None else buffers.append
     try:
-        cloudpickle = import_module("cloudpickle")
-    except ImportError:
-        raise TypeError(
-            f"fn={qualname(fn)}: cannot be sent to a process: {error}. Lambdas and closures can with the extra "
-            "stopladder[cloudpickle]; otherwise give a function of a module, and arguments that can be pickled"
-        ) from error
-    try:
-        data: bytes = cloudpickle.dumps(call, PROTOCOL, buffer_callback=buffers.append)
-    except Exception as second:
-        raise TypeError(f"fn={qualname(fn)}: cannot be sent to a process: {second}") from second
-    return data
+        data = pickle.dumps(what, PROTOCOL, buffer_callback=aside)
+    except (TypeError, RuntimeError):  # it may be a socket, or what is shared by inheritance alone
+        pass
+    else:
+        if "multiprocessing.connection" not in sys.modules or CONNECTION not in data:
+            return data
+    # A connection has been pickled as a mere number, which would be that of another file.
+    if buffers is not None:
+        buffers.clear()
+    return _by_multiprocessing(what, aside)
 
 
-def _by_multiprocessing(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer]) -> bytes:
+def _by_multiprocessing(what: object, aside: Callable[[pickle.PickleBuffer], object] | None) -> bytes:
     """Pickles connections and sockets, and what its context "spawn" shares by inheritance: locks, queues, events."""
     context: Any = import_module("multiprocessing.context")
     reduction: Any = import_module("multiprocessing.reduction")
     stream = io.BytesIO()
     context.set_spawning_popen(_AsIfSpawning())  # for this thread alone
     try:
-        reduction.ForkingPickler(stream, PROTOCOL, True, buffers.append).dump(call)
+        reduction.ForkingPickler(stream, PROTOCOL, True, aside).dump(what)
     finally:
         context.set_spawning_popen(None)
     return stream.getvalue()
@@ -116,6 +109,23 @@ class _AsIfSpawning:
         from multiprocessing.resource_sharer import DupFd  # noqa: PLC0415  # few need it
 
         return DupFd(fd)
+
+
+def _by_cloudpickle(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer], error: Exception) -> bytes:
+    """Pickles what the standard library cannot: lambdas and closures, by value."""
+    fn = call[4]
+    try:
+        cloudpickle = import_module("cloudpickle")
+    except ImportError:
+        raise TypeError(
+            f"fn={qualname(fn)}: cannot be sent to a process: {error}. Lambdas and closures can with the extra "
+            "stopladder[cloudpickle]; otherwise give a function of a module, and arguments that can be pickled"
+        ) from error
+    try:
+        data: bytes = cloudpickle.dumps(call, PROTOCOL, buffer_callback=buffers.append)
+    except Exception as second:
+        raise TypeError(f"fn={qualname(fn)}: cannot be sent to a process: {second}") from second
+    return data
 
 
 def _main_by_value(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer], data: bytes) -> bytes:

@@ -256,6 +256,46 @@ async def test_connections_and_sockets_are_sent():
             each.close()
 
 
+SENDS_A_SOCKET = """
+    import asyncio, socket, sys
+    from supervisor import Supervisor
+
+    def sends(sock):
+        sock.sendall(b"by a socket")
+
+    async def main():
+        left, right = socket.socketpair()
+        async with Supervisor(max_processes=1) as sup:
+            await sup.run(sends, right, kind="process")
+            print(left.recv(100))
+
+    if __name__ == "__main__":
+        asyncio.run(main())
+"""
+
+
+def test_a_socket_is_sent_by_an_owner_that_has_not_imported_multiprocessing(tmp_path):
+    assert owner(tmp_path, SENDS_A_SOCKET)[0] == ["b'by a socket'"]
+
+
+async def gets_a_connection():
+    there, here = multiprocessing.Pipe()
+    there.send("by the loop")
+    there.close()
+    return here
+
+
+def asks_for_a_connection(ctx):
+    connection = ctx.call(gets_a_connection)
+    return connection.recv()
+
+
+async def test_a_connection_is_sent_as_the_answer_of_the_loop():
+    async with sound(30), Supervisor(max_processes=1) as sup:
+        worker = await sup.start(asks_for_a_connection, kind="process")
+        assert (await worker.wait()).value == "by the loop"
+
+
 def returns_a_connection():
     return multiprocessing.Pipe()
 

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -83,6 +84,28 @@ async def test_memfd_is_denied(monkeypatch):
     monkeypatch.setattr(os, "memfd_create", denied)
     async with sound(), Supervisor(max_processes=1) as sup:
         assert await sup.run(double, 2, kind="process") == 4
+
+
+async def test_no_folder_can_be_written_to(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    async with sound(), Supervisor(max_processes=1) as sup:
+        assert await sup.run(double, 2, kind="process") == 4
+
+
+def runs_programs():
+    """Of each kind: with a function of Python in between, and by a fork of its own."""
+    first = subprocess.run(["sh", "-c", "exit 3"], check=False, preexec_fn=lambda: os.setpgid(0, 0))
+    pid = os.fork()
+    if pid == 0:
+        os.execvp("sh", ["sh", "-c", "exit 4"])
+    return first.returncode, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+async def test_a_worker_starts_programs_by_any_fork():
+    async with sound(), Supervisor(max_processes=1) as sup:
+        for _ in range(2):
+            assert await sup.run(runs_programs, kind="process") == (3, 4)
 
 
 async def test_by_default_as_many_calls_as_the_affinity_allows():
