@@ -27,7 +27,7 @@ from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
 from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
 from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
-from supervisor._loop import agenda, alarms, clock, inbox
+from supervisor._loop import agenda, alarms, backlog, clock, inbox
 from supervisor._loop import outlast as outlasting
 from supervisor._loop.agenda import Agenda
 from supervisor._loop.alarms import Alarms
@@ -39,7 +39,6 @@ from supervisor._observe.publisher import Publisher
 from supervisor._run import loop_call
 from supervisor._run.futures import FutureLock
 from supervisor._runtime import (
-    asking,
     calls,
     closing,
     escalation,
@@ -195,7 +194,7 @@ _ON_THE_LOOP = (
     rules,
     wakeups,
     worker,
-    asking,
+    backlog,
     closing,
     teardown,
     groups,
@@ -203,7 +202,9 @@ _ON_THE_LOOP = (
 )
 WHEN_CALLS_END = Struck(
     _ON_THE_LOOP,
-    frozenset("_rung _called drain _drain _arrived ended forget feed work _carry_out conclude concluded".split()),
+    frozenset(
+        "_rung _called drain _drain catch_up _arrived ended forget feed work _carry_out conclude concluded".split()
+    ),
 )
 WHEN_ALARMS_RING = Struck(
     _ON_THE_LOOP,
@@ -212,7 +213,7 @@ WHEN_ALARMS_RING = Struck(
 WHEN_A_SHUTDOWN_ASKS = Struck(
     _ON_THE_LOOP,
     frozenset(
-        "begin _begin _announce _ask_all _claimed_calls _take_turn _ask_worker _all_asked stop give_climb _claim"
+        "begin _begin _announce _ask_all _stop_call _take_turn _work _ask_worker _all_asked stop give_climb _claim"
         " _perform announce _start".split()
     ),
 )
@@ -225,10 +226,10 @@ WHEN_A_GROUP_RESTARTS = Struck(
     ),
 )
 WHEN_A_SCOPE_IS_SHUT_DOWN = Struck(
-    (agenda, asking, closing, groups, nodes_of_the_tree, teardown, tree),
+    (agenda, backlog, closing, groups, nodes_of_the_tree, teardown, tree),
     frozenset(
         "work feed _work_for _carry_out stop stop_members emptied _finish _let_go_on _stop_if_due _count_out remove"
-        " begin _begin _begin_reports _announce _ask_all _claimed_calls _ask_group _ask_worker _all_asked _take_turn"
+        " begin _begin _begin_reports _announce _ask_all _stop_call _ask_group _ask_worker _all_asked _take_turn _work"
         " call_ended worker_ended close_groups _has_ended _end_group finish_if_quiet _finish when_idle gone close"
         " conclude close_inbox _pass_by_empty".split()
     ),
@@ -240,7 +241,7 @@ WHEN_WORKERS_CALL = Struck(
 
 PARTS_OF_A_STOP = (
     *((Alarms, name) for name in ("set", "forget", "close")),
-    *((asking.Asking, name) for name in ("begin", "is_under_way")),
+    *((backlog.Backlog, name) for name in ("add", "go_on")),
     *((calls.Calls, name) for name in ("concluded", "resolve", "forget")),
     *((closing.Closing, name) for name in ("when_idle", "close", "conclude", "close_inbox", "call_off")),
     *((escalation.Escalation, name) for name in ("_outcome", "_abandon", "_perform", "conclude", "give_climb", "stop")),
@@ -449,18 +450,18 @@ def stop_with_a_late_look(monkeypatch, sup, meanwhile):
     It must lead to something that comes in.
     """
     inside = sup._binding.reach()
-    drain = inside._inbox.drain
+    look = inside._inbox.catch_up
 
-    def late(limit=None):
+    def late():
         meanwhile()
         while not inside._inbox._items:
             pass
-        drain(limit)
+        look()
 
     run = inside.snapshot.live()[0]
     inside.escalation.give_climb(run, "stop", "")
     with monkeypatch.context() as patched:
-        patched.setattr(inside._inbox, "drain", late)
+        patched.setattr(inside._inbox, "catch_up", late)
         inside.escalation.feed(run, ladder.StopAsked("stop"))
 
 

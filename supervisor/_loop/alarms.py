@@ -6,8 +6,9 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from . import aside
-from .clock import Timer, call_at
+from .clock import Timer, call_at, monotonic
 from .errors import insist, report_error
+from .inbox import TURN
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,7 +28,10 @@ E_contra = TypeVar("E_contra", bound=Ending, contravariant=True)
 
 
 class Alarms(Generic[E_contra]):
-    """Alarms on the loop's clock, all with one timer of the loop. On the loop's thread."""
+    """Alarms on the loop's clock, all with one timer of the loop. On the loop's thread.
+
+    Of those that are due at the same moment, as many ring in one turn as fit into it.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], ring: Callable[[E_contra], None]
@@ -83,6 +87,7 @@ class Alarms(Generic[E_contra]):
             self._timer = None
         now = self._clock()
         try:
+            until = monotonic() + TURN
             while self._heap and (self._heap[0][0] <= now or self._heap[0][2].over):
                 entry = heappop(self._heap)
                 try:
@@ -91,6 +96,8 @@ class Alarms(Generic[E_contra]):
                 except (KeyboardInterrupt, SystemExit):
                     heappush(self._heap, entry)  # a signal handler raised it here: ring again
                     raise
+                if monotonic() >= until:
+                    break  # the others in the next turn
         finally:
             # What rang may have set alarms, and so the timer, for later than the earliest that is left.
             if self._heap and (self._timer is None or self._heap[0][0] < self._timer_at):

@@ -64,6 +64,7 @@ class Inbox(Generic[T]):
         self._items: deque[T] = deque()
         self._armed = False  # a wake-up is on its way, or its turn has not looked into the inbox yet
         self._closed = False
+        self._rests_until = 0.0
         self._bell: _Bell | None = None
         if eventfd and hasattr(os, "eventfd"):
             bell = _Bell()
@@ -131,6 +132,28 @@ class Inbox(Generic[T]):
             until = monotonic() + TURN
             while self._items and monotonic() < until:
                 self._drain(self.SLICE)
+
+    @property
+    def behind(self) -> bool:
+        """Whether something has arrived that has not been handled."""
+        return bool(self._items)
+
+    def catch_up(self) -> None:
+        """Handles what has arrived, for whomever it is, before something is judged: as much as fits into a turn.
+
+        Where that was not all of it, for as long again nothing more is handled in this way, however many are judged.
+        """
+        if not self._items:
+            return
+        now = monotonic()
+        if now < self._rests_until:
+            return
+        until = now + TURN
+        while self._items:
+            aside.run(self._drain, self.SLICE)
+            if monotonic() >= until:
+                self._rests_until = until + TURN
+                return
 
     def drain(self, limit: int | None = None) -> None:
         """Handles what has arrived so far, for whomever it is; on the loop's thread."""

@@ -37,6 +37,11 @@ class Scope(Protocol):
         """Its name, with those of the groups around it; that of a supervisor is empty here."""
         ...
 
+    @property
+    def held(self) -> bool:
+        """Whether it is being shut down: calls that still wait in it never begin. Any thread."""
+        ...
+
 
 class Owner(Protocol):
     """Whose a run is: one of the calls, or of a worker of `start()`. On the loop's thread."""
@@ -72,7 +77,8 @@ class WorkerKind(Protocol):
     On the loop's thread, where nothing else is said; nothing blocks, but for `stack` and `join`. A KeyboardInterrupt
     may strike within a method, which is then called again: each one is idempotent.
 
-    What it does with a run: it takes `claim`, without blocking, and drops the run where somebody else has it. Then it
+    What it does with a run: it drops one that is `held`. It takes `claim`, without blocking, and drops the run where
+    somebody else has it. Then it
     sets `handle`, `ident` or `pid`, and `started_at`, and calls the function; where the run is `watched`, it calls
     `owner.entered` on the loop's thread. At the end it sets `ended_at`, and `value`, or `error` as `converted` returns
     it, or `died` and what is known of the `exit_code`. It says so once, by `Services.ended` on the loop's thread, or by
@@ -236,6 +242,7 @@ class Run:
         worker: Its handle, once somebody asked for one.
         claim: Taken once: by the thread that carries it out, or by who makes sure that none will.
         watched: The loop wants to know when the function is entered.
+        unheard: It is watched, and nothing of it has been published yet.
         submitted_at: On the loop's clock.
         expires_at: When its time is over, on the loop's clock: its timeout, its time to become ready, its heartbeat.
         ends_by: By when its caller wants it to have ended, ladder included, on the loop's clock.
@@ -248,6 +255,7 @@ class Run:
         died: Its process has ended without a word.
         exit_code: What is known of how its process ended.
         ctx: Its context, once the worker's function asked for it.
+        ending: Its end is in the inbox, or about to be: nothing is left to be stopped.
         started_at, ended_at: When the function was entered and left, on the monotonic clock.
         value, error: What came of it; `returned` tells which.
         climb: Where it stands on its ladder, and why; None until a stop begins.
@@ -267,6 +275,7 @@ class Run:
         "ctx",
         "died",
         "ended_at",
+        "ending",
         "ends_by",
         "entry",
         "error",
@@ -293,6 +302,7 @@ class Run:
         "started_at",
         "submitted_at",
         "trace",
+        "unheard",
         "value",
         "watched",
         "worker",
@@ -322,7 +332,7 @@ class Run:
         self.context: contextvars.Context | None = context
         self.submitted_at = submitted_at
         self.node: object = None
-        self.own = self.watched = False
+        self.own = self.watched = self.ending = self.unheard = False
         self.attempt = 1
         self.ready = False
         self.beat_at = 0.0
@@ -375,6 +385,11 @@ class Run:
     def worker_context(self) -> WorkerContext:
         """Returns its context, made when it is first asked for, in its worker's own thread."""
         return self.kind.context_of(self)
+
+    @property
+    def held(self) -> bool:
+        """Whether it is a call that must not begin any more: its kind leaves it to the loop. Any thread."""
+        return self.scope.held and not self.own
 
     @property
     def returned(self) -> bool:

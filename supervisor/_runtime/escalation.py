@@ -120,9 +120,9 @@ class Escalation:
     def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
         """Begins to stop a run; of one that is being stopped, a shutdown can only shorten the ladder."""
         if run.climb is None:
-            self._inbox.drain()  # it may have been entered, or have ended, unheard
+            self._inbox.catch_up()  # it may have been entered, or have ended, unheard
             self._catch_up(run)
-        if run.over:
+        if run.over or run.ending:
             return
         if run.climb is None:
             if not self._asks_many():
@@ -133,6 +133,12 @@ class Escalation:
             self._work_for(run, run.climb)  # else an interrupt has kept the machine from hearing of it
             return
         self.feed(run, StopAsked(cause, run.owner.deadline(run)))
+
+    def publish_queued(self, run: Run) -> None:
+        """Publishes that a call of an executor has come in: when the loop hears of it, or before it is stopped."""
+        if run.unheard:
+            run.unheard = False
+            self._publisher.transition(run, None, "queued")
 
     def stop_soon(self, run: Run) -> None:
         """Begins to stop a run that its caller has cancelled. Any thread."""
@@ -155,6 +161,7 @@ class Escalation:
         """
         if run.settle is not None and not run.settle.acquire(False):
             return False
+        self.publish_queued(run)
         run.climb = climb = Climb(run.state, cause, reason or REASONS[cause], self._clock(), self._rules(run))
         self._claim(run, climb)
         return True
@@ -194,7 +201,7 @@ class Escalation:
     def rung(self, run: Run) -> None:
         """An alarm of a run has rung: it climbs on, or its time is over; what has come in time is heard first."""
         self._catch_up(run)
-        if run.over:
+        if run.over or run.ending:
             return
         if run.climb is not None:
             self.feed(run, TimePassed())
@@ -203,7 +210,14 @@ class Escalation:
         elif self._clock() < run.expires_at:
             if run.expires_at < math.inf:
                 self._alarms.set(run.expires_at, run)
+        elif run.own and self._inbox.behind:
+            self._inbox.post(partial(self._judge, run))  # what it has said may still be in there
         else:
+            run.owner.expired(run)
+
+    def _judge(self, run: Run) -> None:
+        """All has been heard that a worker has said until its time was over."""
+        if not (run.over or run.climb is not None or run.expires_at is None) and self._clock() >= run.expires_at:
             run.owner.expired(run)
 
     def extend(self, run: Run, seconds: float) -> float:
@@ -311,10 +325,10 @@ class Escalation:
     # ------------------------------------------------------------------------------------ giving up
 
     def _abandon(self, run: Run, inject: bool) -> None:
-        self._inbox.drain()
+        self._inbox.catch_up()
         climb = run.climb
         assert climb is not None
-        if isinstance(climb.state, EndedState):
+        if isinstance(climb.state, EndedState) or run.ending:
             return  # it has ended meanwhile, and is about to be concluded
         climb.stack = climb.stack or run.kind.stack(run)
         self._publisher.blocked_callbacks(run)

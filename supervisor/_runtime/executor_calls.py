@@ -163,7 +163,8 @@ class ExecutorCalls:
 
     def _list(self, run: Run) -> None:
         if run.watched:  # published before anybody can find it, and end it
-            self._inbox.post(partial(self._publisher.transition, run, None, "queued"))
+            run.unheard = True
+            self._inbox.post(partial(self._escalation.publish_queued, run))
         list_call(run)
 
     def _take_back(self, run: Run) -> bool:

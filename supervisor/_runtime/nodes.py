@@ -273,6 +273,7 @@ class GroupNode(Node):
         failure: Why it fails, where a member was given up.
         lost: A worker had to be abandoned while it came down.
         shutdown: Its shutdown, whether it has begun or not.
+        held: It is being shut down, or one around it is: calls that still wait in it never begin. Any thread.
     """
 
     __slots__ = (
@@ -280,6 +281,7 @@ class GroupNode(Node):
         "calls",
         "crew",
         "failure",
+        "held",
         "lost",
         "members",
         "on_exhausted",
@@ -317,7 +319,7 @@ class GroupNode(Node):
         self.phase: GroupState = Steady()
         self.phase_agenda: Agenda[GroupCommand] = Agenda()
         self.failure: BaseException | None = None
-        self.lost = False
+        self.lost = self.held = False
         self.shutdown = Shutdown()
 
     @property

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from .._kinds.threads import Threads
 from .._loop.alarms import Alarms
+from .._loop.backlog import Backlog
 from .._loop.clock import clock_of
 from .._loop.inbox import Inbox
 from .._loop.signals import SECOND_TIMEOUT
@@ -25,7 +26,6 @@ from .._run.loop_call import LoopCall
 from .._run.ports import Services
 from .._run.run import Run
 from .._worker.stop_event import Chain
-from .asking import Asking
 from .calls import Calls
 from .closing import JOIN_SLACK, Closing
 from .escalation import Escalation
@@ -136,6 +136,7 @@ class Runtime:
             settings.name, self._next_number, lambda: self.tree.workers, self.kinds, self.losses, self.rules.unmatched
         )
         self._chain = Chain()
+        self._backlog = Backlog(loop, self.log.refresh, self._could_not_stop)
         self._wire_stops()
         self._wire_calls()
         self._wire_workers(partial(new_handle, self))
@@ -164,8 +165,8 @@ class Runtime:
     def _wire_stops(self) -> None:
         """Makes what stops a run, and what shuts a scope down."""
         settings, loop, root = self.settings, self.loop, self.root
-        asking = Asking(loop, self.log)
-        wakeups = WakeUps(loop, self._chain, asking.is_under_way)
+        backlog = self._backlog
+        wakeups = WakeUps(loop, self._chain, lambda: self.teardown.asks)
         self.portal = Portal(
             loop,
             self.clock,
@@ -185,7 +186,7 @@ class Runtime:
             self.portal,
             rules=self.rules.of,
             wakeups=wakeups,
-            asks_many=asking.is_under_way,
+            asks_many=lambda: bool(backlog),
             run_ended=self._run_ended,
         )
         self.signals = StopSignals(
@@ -229,7 +230,7 @@ class Runtime:
             root,
             closing=closing,
             signals=self.signals,
-            asking=asking,
+            backlog=backlog,
             wakeups=wakeups,
             last_resort=self._last_resort,
             budget=self.rules.budget,
@@ -367,7 +368,7 @@ class Runtime:
 
     def _rung(self, item: Run | Node | LoopCall) -> None:
         """A moment has come for which somebody had set an alarm."""
-        self._inbox.drain()  # what has ended by now need not be stopped
+        self._inbox.catch_up()  # what has ended by now need not be stopped
         if item.over:
             return
         if isinstance(item, Node):
@@ -376,6 +377,9 @@ class Runtime:
             self.portal.rung(item)
         else:
             self.escalation.rung(item)
+
+    def _could_not_stop(self, what: Run | Node | None, error: Exception) -> None:
+        self.publisher.fault("ask", self.settings.name if what is None else what.name, error)
 
     def _run_ended(self) -> None:
         """A run has ended for which a shutdown may wait."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
     from .._core.outcome import Outcome
     from .._core.report import ShutdownReport
+    from .._loop.backlog import Backlog
     from .._loop.inbox import Inbox
     from .._observe.log import Log
     from .._observe.publisher import Publisher
     from .._run.run import Run
-    from .asking import Asking
     from .closing import Closing
     from .escalation import Escalation
     from .kinds import Kinds
@@ -45,7 +46,7 @@ class Teardown:
     """Shuts scopes down: a supervisor, or groups of it alone. On the loop's thread, but for `refuse`.
 
     What a shutdown is about and has met stands in the `shutdown` of its scope. The supervisor is a scope like any
-    other; what only it does at its end is in `closing`, `signals` and `asking`.
+    other; what only it does at its end is in `closing` and `signals`.
 
     Args:
         supervisor: Its name, for messages.
@@ -53,6 +54,7 @@ class Teardown:
         budget: Returns how many seconds the ladder of a run takes.
 
     Attributes:
+        asks: Some of the workers that a shutdown stops have not been asked yet.
         tree: The tree of nodes; set by who makes it, as that one needs this.
     """
 
@@ -76,7 +78,7 @@ class Teardown:
         *,
         closing: Closing,
         signals: StopSignals,
-        asking: Asking,
+        backlog: Backlog,
         wakeups: WakeUps,
         last_resort: LastResort,
         budget: Callable[[Run], float],
@@ -96,7 +98,8 @@ class Teardown:
         self._root = root
         self._closing = closing
         self._signals = signals
-        self._asking = asking
+        self._backlog = backlog
+        self.asks = False
         self._wakeups = wakeups
         self._budget = budget
         self._last_resort = last_resort
@@ -125,7 +128,7 @@ class Teardown:
     def _begin(self, scope: GroupNode, timeout: float | None, reason: str) -> asyncio.Future[None]:
         shutdown = scope.shutdown
         if not shutdown.begun:
-            self._inbox.drain()  # what has ended by now was not stopped
+            self._inbox.catch_up()  # what has ended by now was not stopped
             self._log.refresh()
         if shutdown.report is not None:  # a group may have one without a shutdown
             closed = self._loop.create_future()
@@ -136,6 +139,9 @@ class Teardown:
         if first:
             seconds = self._seconds if timeout is None else timeout
             self._begin_reports(scope)
+            if scope is self._root:
+                for group in self._groups:  # also of those that have ended but for their calls
+                    group.held = True
             shutdown.begin(now, seconds, self._loop.create_future(), reason or self._signal_that_ends(scope))
             self._last_resort.arm(scope)  # before anything else, so that it depends on none of it
             self._insist(self._announce, scope)
@@ -156,6 +162,7 @@ class Teardown:
 
     def _begin_reports(self, scope: GroupNode) -> None:
         """What a group has stopped up to now was for a restart of its own, and does not belong into its report."""
+        scope.held = True
         scope.changed()
         if not scope.ending:
             scope.shutdown.forget()
@@ -179,38 +186,37 @@ class Teardown:
         if scope is self._root:
             self.tree.close()
         nodes = self.tree.workers_in(scope)
-        calls = self._claimed_calls(scope)
+        queued: deque[Run] = deque()
+        running: deque[Run] = deque()
+        for run in self._kinds.calls_in(scope):
+            (queued if run.handle is None and run.climb is None else running).append(run)
         if first and scope is self._root:
-            queued = sum(run.handle is None for run in calls)
-            self._log.stopping(shutdown.reason, shutdown.deadline - now, len(nodes) + len(calls) - queued, queued)
+            self._log.stopping(shutdown.reason, shutdown.deadline - now, len(nodes) + len(running), len(queued))
         if any(node.after or node.group is not scope for node in nodes):
             self._reserve(nodes, now, shutdown.deadline)
-        for run in calls:
-            self._escalation.feed(run, StopAsked("shutdown", run.owner.deadline(run)))
+        stop = partial(self._stop_call, shutdown.reason)
+        self._backlog.add(running, stop)
+        self._backlog.add(queued, stop)
         if scope is self._root:
             self._signals.give_up()
-            self._asking.begin(nodes, self._ask_worker, self._all_asked)
+            self.asks = True
+            self._backlog.add(deque(nodes), self._ask_worker, self._all_asked)
         else:
             self._ask_group(scope, nodes)
+        self._backlog.go_on()
 
-    def _claimed_calls(self, scope: GroupNode) -> list[Run]:
-        """Claims all calls of a scope, before the first one is stopped.
-
-        Otherwise threads that become free would take calls that are still queued.
-        """
-        calls = self._kinds.calls_in(scope)
-        self._inbox.drain()  # what other threads have submitted up to now is handled first
-        calls = [run for run in calls if not run.over]
-        for run in calls:
-            if run.climb is None and not self._escalation.give_climb(run, "shutdown", scope.shutdown.reason):
-                forget_unseen(run)
-        return [run for run in calls if run.climb is not None]
+    def _stop_call(self, reason: str, run: Run) -> None:
+        if run.over or run.ending:
+            return
+        if run.climb is None and not self._escalation.give_climb(run, "shutdown", reason):
+            forget_unseen(run)
+        else:
+            self._escalation.feed(run, StopAsked("shutdown", run.owner.deadline(run)))
 
     def _ask_group(self, group: GroupNode, nodes: list[WorkerNode]) -> None:
         reason = group.shutdown.reason
-        for node in nodes:
-            if node.run.climb is not None:
-                self._escalation.stop(node.run, "shutdown", reason)
+        stopping = deque(node for node in nodes if node.run.climb is not None)
+        self._backlog.add(stopping, lambda node: self._escalation.stop(node.run, "shutdown", reason))
         if not self._root.shutdown.begun:  # else the supervisor's own shutdown asks all others, in their order
             self.tree.stop(group, "shutdown", reason)
         self.close_groups(group)
@@ -221,6 +227,7 @@ class Teardown:
             self.tree.stop(node, "shutdown", self._root.shutdown.reason)
 
     def _all_asked(self) -> None:
+        self.asks = False
         self._wakeups.announce()
         self._root.shutdown.all_asked = True
         self._close_all()

@@ -149,7 +149,7 @@ class Pool:
     def _give(self, process: Process, run: Run) -> None:
         """Sends a run to a process that is free."""
         process.run = None
-        if not run.claim.acquire(False):  # withdrawn meanwhile
+        if run.held or not run.claim.acquire(False):  # withdrawn meanwhile
             self._next(process)
             return
         self._send(process, run)
@@ -208,7 +208,7 @@ class Pool:
             return
         while self._waiting:
             run = self._waiting.popleft()
-            if not run.over and not run.claim.locked():
+            if not (run.over or run.held or run.claim.locked()):
                 self._give(process, run)
                 return
         if self._retired:

@@ -218,7 +218,7 @@ class Threads:
     def _carry_out(self, run: Run) -> bool:
         """Carries out a run, unless it was withdrawn; returns whether this thread was abandoned over it."""
         context, fn, args = run.context, run.fn, run.args  # first: once it is claimed, it may be given up, and let go
-        if not run.claim.acquire(False):
+        if (run.scope.held and not run.own) or not run.claim.acquire(False):
             return False
         run.ident = get_ident()
         gate = run.handle = Gate()
@@ -244,6 +244,7 @@ class Threads:
             except Exception as broken:  # an error whose own code fails is still an error of this run alone
                 run.error = broken
         del value, error, fn, args, context
+        run.ending = True
         if run.settle is None:
             self._post(run)
         else:
