@@ -111,7 +111,7 @@ CONSTANTS = {
     "POSIX": (checks,),
     "QUIET_SLACK": (closing,),
     "REMEMBERED": (losses,),
-    "TURN": (inbox,),
+    "TURN": (alarms, backlog, inbox),
 }
 """The constants that tests change, and the modules that read each."""
 
@@ -349,6 +349,17 @@ def alarms_set(sup):
 
 def names_taken(sup):
     return sup._binding.reach().names.taken
+
+
+def post(sup, *items):
+    """Has something arrived in its inbox."""
+    for item in items:
+        sup._binding.runtime._inbox.post(item)
+
+
+def is_ending(worker):
+    """Whether the end of its run is in the inbox."""
+    return run_of(worker).ending
 
 
 def something_is_posted(sup):

@@ -43,7 +43,7 @@ class Alarms(Generic[E_contra]):
         self._count = 0
         self._over = 0  # of how many targets that are over there may be entries
         self._timer: Timer | None = None
-        self._timer_at = 0.0
+        self._timer_at = self._called_at = 0.0
 
     def set(self, at: float, target: E_contra) -> None:
         """Calls `ring(target)` at this moment, unless the target is over by then; perhaps a little early.
@@ -54,9 +54,10 @@ class Alarms(Generic[E_contra]):
         heappush(self._heap, (at, self._count, target))
         if self._timer is None or at < self._timer_at:
             self._arm(at)
-        elif self._timer_at < self._clock():
+        elif self._timer_at < self._clock() and monotonic() >= self._called_at + TURN:
             # It is about to ring, and must not be put off; or an interrupt has kept it from ringing.
             aside.call_soon(self._loop, self._rung)
+            self._called_at = monotonic()  # once for many: each rings for a whole turn
 
     def forget(self) -> None:
         """Takes note that a target is over; its entries, of which it may have some, go when they are many."""

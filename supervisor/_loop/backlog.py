@@ -74,7 +74,7 @@ class Backlog:
         self._each_turn()
         until = monotonic() + TURN
         while self._queues:
-            queue, do, done = mine = self._queues[0]
+            queue, do, done = self._queues[0]
             if queue:
                 thing = queue[0]
                 insist(partial(self._failed, thing), do, thing)

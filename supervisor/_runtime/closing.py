@@ -90,6 +90,8 @@ class Closing:
         self._alarms.close()
         until = monotonic() + JOIN_SLACK
         for kind in self._kinds:
+            kind.retire()  # again: what should have done so may have failed
+        for kind in self._kinds:
             kind.join(max(0.0, until - monotonic()), {run.ident for run in self._abandoned.values()})
 
     def conclude(self, report: ShutdownReport) -> None:

@@ -2,11 +2,15 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
+import structlog
 
 from supervisor import Supervisor, current_context
 
+from .. import inside
+from ..inside import Alarms
 from .work import LINEAR, counted, each
 
 
@@ -84,3 +88,91 @@ async def test_each_of_many_groups_costs_as_much_at_a_shutdown(which):
         return work
 
     assert await each(cost) < LINEAR
+
+
+class Turns:
+    """Counts the work in each turn of the loop."""
+
+    def __init__(self, work):
+        self._task = asyncio.ensure_future(self._count(work))
+
+    async def _count(self, work):
+        while True:
+            work.turn()
+            await asyncio.sleep(0)
+
+    def end(self):
+        self._task.cancel()
+
+
+async def longest_turn(work_of):
+    with counted() as work:
+        turns = Turns(work)
+        await work_of()
+        turns.end()
+    return work.longest
+
+
+@pytest.mark.parametrize("where", ["group", "supervisor"])
+async def test_the_loop_goes_on_while_many_queued_calls_are_stopped(where, monkeypatch):
+    inside.patch(monkeypatch, TURN=0)  # one thing in each turn: what is done for all at once shows
+
+    async def longest(number):
+        async with Supervisor(max_threads=2) as sup:
+            of = sup if where == "supervisor" else sup.group("group")
+            calls = await queued(of, number)
+            lines = await longest_turn(sup.shutdown)
+            assert sup.report.never_started == number
+            await asyncio.gather(*calls, return_exceptions=True)
+        return lines
+
+    few, many = await longest(100), await longest(1000)
+    assert many < few + 10 * 900, "for each of them, some lines at most go by in one turn"
+
+
+async def test_alarms_of_the_same_moment_ring_in_turns_that_are_short(monkeypatch):
+    inside.patch(monkeypatch, TURN=0)
+    rang, loop = [], asyncio.get_running_loop()
+
+    class Target:
+        over = False
+
+    alarms = Alarms(loop, loop.time, rang.append)
+    at = loop.time() + 0.01
+    for _ in range(10):
+        alarms.set(at, Target())
+    time.sleep(0.02)
+    while len(rang) < 10:
+        before = len(rang)
+        await asyncio.sleep(0)
+        assert len(rang) <= before + 1
+    alarms.close()
+
+
+async def test_a_shutdown_is_in_time_however_much_has_come_in_that_is_still_to_be_logged():
+    """Executor calls of another thread, each of which has three events, from a logger that is slow."""
+    slow = structlog.wrap_logger(structlog.ReturnLogger(), processors=[lambda *_: time.sleep(0.001) or {}])
+    sup = Supervisor(max_threads=2, logger=slow)
+    await sup.run(int)
+    executor = sup.executor()
+    await asyncio.to_thread(lambda: [executor.submit(int) for _ in range(2000)])
+    began = time.monotonic()
+    await sup.shutdown(timeout=0.5)
+    assert time.monotonic() - began < 2, "that all is logged takes 6 s"
+
+
+async def test_what_has_ended_is_not_stopped_however_much_has_come_in_before_it(monkeypatch):
+    inside.patch(monkeypatch, TURN=0)
+    release = threading.Event()
+
+    def work(ctx):
+        release.wait()
+
+    async with Supervisor() as sup:
+        worker = await sup.start(work, name="work")
+        inside.post(sup, *[lambda: None] * 1000)
+        release.set()
+        while not inside.is_ending(worker):
+            time.sleep(0.001)
+        outcome = await worker.stop()
+        assert outcome.ended == "returned"
