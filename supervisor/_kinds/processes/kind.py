@@ -230,6 +230,12 @@ class Processes:
                 process.control.send(answer_to(*details))
             case "extend":
                 self._extend(process, *details)
+            case _:
+                self._log_heard(process, what, details)
+
+    def _log_heard(self, process: Process, what: str, details: tuple[Any, ...]) -> None:
+        """Logs what a process has said of callbacks, of its own log events, or by ending its stream."""
+        match what:
             case "callback_failed":  # its call may be over by now, as in the next case
                 worker, attempt, callback, trace = details
                 event = {"event": "worker.callback_failed", "callback": callback, "exc_info": RemoteError(trace)}
@@ -248,8 +254,8 @@ class Processes:
                 self._log("warning", event, worker=worker, kind=self.name, pid=process.pid)
             case "broken":
                 event = {"event": "worker.stream_failed", "reason": printable(described(details[0]))}
-                if run is not None:
-                    event |= {"worker": run.name, "attempt": run.attempt}
+                if process.run is not None:
+                    event |= {"worker": process.run.name, "attempt": process.run.attempt}
                 self._log("error", event, kind=self.name, pid=process.pid)
             case _:
                 raise AssertionError(f"{process!r} said {what!r}")
