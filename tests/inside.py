@@ -26,7 +26,9 @@ from supervisor._kinds.processes.process import Process
 from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
 from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
 from supervisor._kinds.threads import Threads, gate
+from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
+from supervisor._kinds.threads.launcher import Launcher
 from supervisor._loop import agenda, alarms, backlog, clock, inbox
 from supervisor._loop import outlast as outlasting
 from supervisor._loop.agenda import Agenda
@@ -583,6 +585,14 @@ def defer(in_gate, error):
 def is_closed(by_us):
     """Whether this thread has closed a gate."""
     return by_us._lock._is_owned()
+
+
+OF_A_THREAD = (
+    (Launcher._run.__code__, Launcher._begin.__code__),
+    (pool_of_threads.Pool._serve.__code__,),
+    (ExecutorCalls.settle.__code__, ExecutorCalls._end_unseen.__code__, calls.Calls.resolve.__code__),
+)
+"""What a thread of a pool executes beside the functions of calls."""
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import SupervisorBusy
+from .._core.errors import SupervisorBusy, WorkerFailed
 from .._core.ladder import Exited
 from .._core.stop_order import seconds_before_stop
 from .._core.verdict import error_of_call
@@ -236,6 +236,8 @@ class Calls:
             if isinstance(problem, KeyboardInterrupt) and get_ident() == self._thread:
                 raise
             self.callback_failed(run, "add_done_callback", problem)
+            if not future.done():  # it has struck before that, or the error's own code has raised it
+                future.set_exception(problem if isinstance(problem, Exception) else WorkerFailed(run.name, problem))
 
     def forget(self, run: Run) -> None:
         """Lets go of a run: alarms may still hold it, so it lets go of what it held. Of a worker's run, too."""

@@ -49,7 +49,8 @@ class ExecutorCalls:
         call_ended: Is called, in the loop, when a call has ended for which a shutdown may wait.
 
     Attributes:
-        resolving: The futures of calls that have ended and are being resolved, by the numbers of the calls.
+        resolving: The futures of calls that have ended and are being resolved, each with its value or its error, by the
+            numbers of the calls.
     """
 
     __slots__ = (
@@ -111,7 +112,7 @@ class ExecutorCalls:
         self._close_groups = close_groups
         self._call_ended = call_ended
         self._admitting = ScopedLock()  # a signal handler may come in between
-        self.resolving: dict[int, AnyFuture] = {}
+        self.resolving: dict[int, tuple[AnyFuture, Any, BaseException | None]] = {}
 
     # ------------------------------------------------------------------------------------ a call comes in
 
@@ -198,19 +199,22 @@ class ExecutorCalls:
         Its future comes last: what the application does in its callbacks may take any time.
         """
         assert run.settle is not None
-        future, value, error = run.future, run.value, run.error
-        if future is None:
-            self._inbox.post(run)
-            return
-        self.resolving[run.number] = future  # whoever looks for it finds it among the calls, or else here
-        try:
-            if not run.settle.acquire(False) and not self._loop.is_closed():
-                self._inbox.post(run)
+        ending = self.resolving.get(run.number)
+        if ending is None:
+            if run.future is None:
+                if run.climb is not None or not run.over:
+                    self._inbox.post(run)
                 return
+            # Whoever looks for it finds it among the calls, or else here. Where an exception from outside strikes this
+            # thread below, it stays, and all of this is done again.
+            ending = self.resolving[run.number] = (run.future, run.value, run.error)
+        future, value, error = ending
+        if run.settle.acquire(False) or self._loop.is_closed():
             self._end_unseen(run, "returned" if error is None else "failed", run)
             self._calls.resolve(run, future, value, error)
-        finally:
-            del self.resolving[run.number]
+        else:
+            self._inbox.post(run)
+        del self.resolving[run.number]
 
     def withdrawn(self, run: Run) -> None:
         """An executor's call was cancelled before a thread had taken it."""
@@ -259,7 +263,9 @@ class ExecutorCalls:
     def futures(self) -> list[AnyFuture]:
         """Returns the futures of all calls that have not ended, or are about to be resolved."""
         futures = [future for run in self._kinds.calls() if (future := run.future) is not None]
-        futures += self.resolving.copy().values()  # looked at after the calls: it is here before it leaves them
+        futures += [
+            ending[0] for ending in self.resolving.copy().values()
+        ]  # looked at after the calls: it is here before it leaves them
         return futures
 
 

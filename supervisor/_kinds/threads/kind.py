@@ -205,10 +205,10 @@ class Threads:
             run.ended_at = run.ended_at or monotonic()
             if run.value is None and run.error is None:
                 run.error = converted(run, error, stopping=run.climb is not None)
-            if run.settle is None:
-                self._post(lambda: None if run.over else self._services.ended(run))
-            else:
-                self._services.settle(run)
+        if run.settle is not None:
+            self._services.settle(run)  # also of one that is over: its future may not be resolved
+        elif not run.over:
+            self._post(lambda: None if run.over else self._services.ended(run))
         return run.climb is not None and _leave(run.climb)
 
     def _log_lost(self, thread: str, reason: str) -> None:

@@ -67,16 +67,26 @@ class Launcher:
                 return
 
     def _run(self, target: Callable[[], object]) -> None:
-        """What each thread does."""
-        self._next()
-        thread = threading.current_thread()
-        self.living.add(thread)
-        known()
+        """What each thread does.
+
+        A target sees to what strikes it. What comes out, or strikes before it has begun, is an exception of another
+        library: the target is called again, or what the thread was started for would be lost.
+        """
         try:
-            target()
+            try:
+                self._begin()
+                target()
+            except BaseException:
+                self._begin()
+                target()
         finally:
             left()
-            self.living.discard(thread)
+            self.living.discard(threading.current_thread())
+
+    def _begin(self) -> None:
+        self._next()
+        self.living.add(threading.current_thread())
+        known()
 
     def join(self, seconds: float, but: set[int | None]) -> None:
         """Waits for threads that are past their last line, so that none is seen alive after a shutdown."""

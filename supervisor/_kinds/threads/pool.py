@@ -108,20 +108,21 @@ class Pool:
     def _serve(self) -> None:
         """What each thread does: carries out one call after another."""
         get, carry_out = self._queue.get, self._carry_out
+        if self._retired:
+            self._queue.put(None)  # it may have been struck as it left, and be here again
         run = None
         try:
             while True:
                 run = get()
                 if run is None:
-                    break
+                    self._post(self._left)
+                    return
                 if carry_out(run):
                     return  # abandoned: it has been replaced, and does not count
                 run = None  # or it would live on while this thread waits
         except BaseException as error:  # from outside: nothing here raises by itself
             if not self._lost(run, error):
                 self._post(self._replace_lost)
-            return
-        self._post(self._left)
 
     def _replace_lost(self) -> None:
         """A thread has ended between two calls, perhaps with one in its hands: all that nobody has claimed come again.
@@ -156,7 +157,7 @@ class Pool:
     def _left(self) -> None:
         with self._counting:
             self.size -= 1
-        if self.size == 0 and self._gone is not None:
+        if self.size <= 0 and self._gone is not None:  # one that was struck as it left may count twice
             self._gone()
 
     def retire(self) -> None:

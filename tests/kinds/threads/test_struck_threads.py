@@ -1,0 +1,70 @@
+"""An exception of another library at any line of a thread's own code: no call and no thread of the pool is lost."""
+
+import asyncio
+import linecache
+import threading
+from concurrent.futures import wait
+
+import pytest
+
+from supervisor import Supervisor
+
+from ... import inside
+
+
+class Foreign(BaseException):
+    pass
+
+
+class Striker:
+    """Raises an exception at the n-th line that a thread of a pool executes in some functions, once."""
+
+    def __init__(self, strike_at, codes):
+        self.left = strike_at
+        self.codes = codes
+        self.struck = None
+
+    def trace(self, frame, event, arg):
+        return self.line if frame.f_code in self.codes else None
+
+    def line(self, frame, event, arg):
+        text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and self.struck is None and not text.startswith(("try:", "with ", "except ", "finally:")):
+            self.left -= 1
+            if self.left == 0:
+                self.struck = f"{frame.f_code.co_name}: {text}"
+                raise Foreign
+        return self.line
+
+
+async def two_calls(striker):
+    """Makes two calls, the first on a thread that is traced; returns which of them are not resolved."""
+    async with Supervisor("s", max_threads=1) as sup:
+        threading.settrace(striker.trace)
+        try:
+            executor = sup.executor()
+            first = executor.submit(pow, 2, 3)
+            await asyncio.to_thread(wait, [first], 3)
+        finally:
+            threading.settrace(None)
+        second = executor.submit(pow, 2, 4)
+        await asyncio.to_thread(wait, [second], 3)
+        return [name for name, call in (("first", first), ("second", second)) if not call.done()]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # past its last line
+@pytest.mark.parametrize("codes", inside.OF_A_THREAD, ids=lambda codes: codes[0].co_name)
+def test_both_calls_are_resolved(quiet, codes):
+    strike_at, found, struck = 0, {}, set()
+    while True:
+        strike_at += 1
+        striker = Striker(strike_at, codes)
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_exception_handler(lambda loop, context: None)
+            if unresolved := runner.run(two_calls(striker)):
+                found[striker.struck] = unresolved
+        if striker.struck is None:
+            break
+        struck.add(striker.struck)
+    assert len(struck) >= 2, "nothing was struck"
+    assert not found
