@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import sys
-from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 from .._core.policy import EscalationPolicy
 from .._core.restart import Restart
 from .._core.values import checked_count, checked_line, checked_seconds, plain
-from .._run.names import innermost, qualname
 
 if TYPE_CHECKING:
     from ..config import Config
 
 __all__ = [
     "check_choice",
-    "check_function",
     "check_kind",
     "checked_config",
     "checked_interval",
@@ -32,29 +28,6 @@ __all__ = [
     "checked_timeout",
     "usable_cpus",
 ]
-
-NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-
-
-def check_function(where: str, fn: object) -> None:
-    plain = fn.__func__ if type(fn) is MethodType else fn
-    if type(plain) is FunctionType:
-        is_async = plain.__code__.co_flags & NOT_BLOCKING
-    elif type(plain) is BuiltinFunctionType:
-        return
-    else:
-        if not callable(fn):
-            raise TypeError(f"{where}(fn={fn!r}): must be callable")
-        inner = innermost(fn)
-        is_async = any(
-            inspect.iscoroutinefunction(candidate) or inspect.isasyncgenfunction(candidate)
-            for candidate in (inner, getattr(inner, "__call__", None))  # noqa: B004  # not whether, but which
-        )
-    if is_async:
-        raise TypeError(
-            f"{where}(fn={qualname(cast('Any', fn))}): is a coroutine function; await it, "
-            f"and give {where}() the blocking function that it calls"
-        )
 
 
 def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:

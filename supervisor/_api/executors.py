@@ -22,7 +22,7 @@ from .._run.futures import WorkFuture
 from .._run.names import qualname
 from .._worker.current import current, shielded
 from .._worker.locks import ScopedLock
-from .checks import check_function
+from .functions import check_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, cast, get_args
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
@@ -16,7 +16,7 @@ from .._loop import aside
 from .._loop.outlast import outlast
 from .._loop.signals import checked_signals
 from .._observe.transitions import Transitions
-from .._run.names import qualname
+from .._run import unrun
 from .._runtime.health import SHUTTING_DOWN
 from .._runtime.nodes import GroupNode, Node, WorkerNode
 from .._runtime.settings import Settings
@@ -25,7 +25,6 @@ from .._worker.current import shielded
 from .binding import Binding
 from .checks import (
     check_choice,
-    check_function,
     check_kind,
     checked_config,
     checked_interval,
@@ -40,6 +39,7 @@ from .checks import (
 )
 from .default_executor import DefaultExecutor
 from .executors import PoolExecutor
+from .functions import check_fit, check_function, misfit_of_run, unexpected_keywords
 from .signalled import SignalledBody
 from .view import LoopView
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
     from types import TracebackType
-    from typing import Protocol, Self
+    from typing import Never, Protocol, Self
 
     from .._core.policy import EscalationPolicy, Kind
     from .._core.report import ShutdownReport
@@ -68,6 +68,9 @@ __all__ = ["Supervisor"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+RUN_OPTIONS = ("kind", "timeout", "within", "policy", "name")
+START_OPTIONS = ("kind", "name", "policy", "restart", "heartbeat", "ready_timeout", "after")
 
 
 class Supervisor:
@@ -206,6 +209,7 @@ class Supervisor:
         within: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
+        **unexpected: Never,
     ) -> T:
         """Calls `fn(*args)` on a thread or process of a pool and returns its result; never leaves it behind unsaid.
 
@@ -231,6 +235,7 @@ class Supervisor:
             policy: Its ladder, followed as it stands; None: what `config` has for its name, else the supervisor's.
             name: Its name, unlike that of any live worker or call and without "/"; None: the function's name and a
                 number.
+            **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
 
         Raises:
             Exception: What the function raised, as it is. StopIteration comes as RuntimeError.
@@ -256,6 +261,8 @@ class Supervisor:
             >>> asyncio.run(main())
             (3, 2)
         """
+        if unexpected:
+            raise unexpected_keywords("run", fn, unexpected, RUN_OPTIONS)
         binding = self._binding
         loop = binding.loop
         if loop is None or loop is not asyncio._get_running_loop():
@@ -277,11 +284,20 @@ class Supervisor:
             )
         future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
         try:
-            return cast("T", await future)
+            value = cast("T", await future)
         except asyncio.CancelledError:
             if not future.run.over:
                 await outlast(binding.bind().escalation.end_of(future.run), cancelled=True)
             raise
+        except TypeError as error:
+            wrong = misfit_of_run(fn, args)
+            if wrong is None:
+                raise
+            raise TypeError(wrong) from error
+        else:
+            if type(value) in unrun.UNRUN:
+                unrun.report(future.run.name, value)
+            return value
         finally:
             del future  # it holds the error whose traceback holds this frame
 
@@ -297,6 +313,7 @@ class Supervisor:
         heartbeat: float | None = None,
         ready_timeout: float | None = None,
         after: Sequence[str] = (),
+        **unexpected: Never,
     ) -> Worker:
         """Starts a worker: `fn(ctx, *args)` on a thread or process of its own. Returns when it has been entered.
 
@@ -318,6 +335,7 @@ class Supervisor:
             ready_timeout: Seconds, above 0, within which each of its runs must call `ctx.ready()`; `start` returns when
                 the first one has. None: a run is ready once it has been entered.
             after: Names of live workers: it begins when these are ready, and a shutdown stops it before them.
+            **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
 
         Raises:
             WorkerTimeout: It was not ready in time, and has been stopped.
@@ -343,9 +361,9 @@ class Supervisor:
             {'stopped': 1}
         """
         runtime = self._binding.bind()
+        if unexpected:
+            raise unexpected_keywords("start", fn, unexpected, START_OPTIONS)
         check_function("start", fn)
-        if inspect.isgeneratorfunction(fn):
-            raise TypeError(f"start(fn={qualname(fn)}): is a generator function, whose body nobody would run")
         check_kind(kind)
         node = WorkerNode(
             self._scope,
@@ -363,7 +381,7 @@ class Supervisor:
         if before:
             runtime.names.refuse_taken(node)
             await runtime.workers.until_ready(before, node)
-        runtime.workers.start(node)
+        runtime.workers.start(node, partial(check_fit, fn, args))
         worker = cast("Worker", node.worker)
         entry = node.run.entry
         assert entry is not None
@@ -376,7 +394,9 @@ class Supervisor:
             raise
         if worker.outcome is not None and not node.started:
             climb = node.run.climb
-            raise error_of_start(worker.outcome, None if climb is None else climb.cause)
+            if climb is None:
+                raise error_of_start(worker.outcome, None)
+            raise error_of_start(worker.outcome, climb.cause, climb.reason)
         return worker
 
     def _view_of(self, kind: Kind) -> LoopView:

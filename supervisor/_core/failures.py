@@ -42,14 +42,21 @@ class WorkerTimeout(WorkerStopped, TimeoutError):
 
     Attributes:
         outcome: How the run ended.
+        reason: Why it was stopped, where that was for something else than its timeout: it was not ready in time.
 
     Example:
         >>> issubclass(WorkerTimeout, TimeoutError)
         True
     """
 
+    def __init__(self, outcome: Outcome, reason: str = "") -> None:
+        super().__init__(outcome)
+        self.reason = reason
+        self.args = (outcome, reason)  # for pickles
+
     def __str__(self) -> str:
-        return f"worker {self.outcome.worker!r} ran out of time: {_ending(self.outcome)}"
+        why = f"was {self.reason}" if self.reason else "ran out of time"
+        return f"worker {self.outcome.worker!r} {why}: {_ending(self.outcome)}"
 
 
 class WorkerDied(SupervisorError, BrokenExecutor):

@@ -74,21 +74,22 @@ def error_of_call(outcome: Outcome, cause: Cause | None, *, returned: bool) -> B
     return error
 
 
-def error_of_start(outcome: Outcome, cause: Cause | None) -> BaseException:
+def error_of_start(outcome: Outcome, cause: Cause | None, reason: str = "") -> BaseException:
     """Returns what `start()` raises where the worker has ended before it was ready.
 
     Args:
         outcome: How the worker ended.
         cause: Why its run was stopped, if it was.
+        reason: The same, for people.
     """
     if cause == "stuck":
-        return WorkerTimeout(outcome)
+        return WorkerTimeout(outcome, f"{reason}, as it had not called ctx.ready()" if reason else "")
     if outcome.ended == "died":
         return WorkerDied(outcome)
     if outcome.error is not None:
         return outcome.error
     if outcome.ended == "returned":
-        return SupervisorError(f"worker {outcome.worker!r} returned before it was ready")
+        return SupervisorError(f"worker {outcome.worker!r} returned before it had called ctx.ready()")
     return WorkerStopped(outcome)
 
 

@@ -146,14 +146,28 @@ class WorkFuture(concurrent.futures.Future[Any]):
             return super().result()
         self._refuse_deadlock("result")
         with shielded():
-            return super().result(timeout)
+            if timeout is not None or not self._queued_behind_caller():
+                return super().result(timeout)
+            with self.calls.waiting(self.run):
+                return super().result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         if self._state in DONE:
             return super().exception()
         self._refuse_deadlock("exception")
         with shielded():
-            return super().exception(timeout)
+            if timeout is not None or not self._queued_behind_caller():
+                return super().exception(timeout)
+            with self.calls.waiting(self.run):
+                return super().exception()
+
+    def _queued_behind_caller(self) -> bool:
+        """Whether the caller is a call on a thread of the pool for which this one waits."""
+        caller: Any = current.source
+        kind = self.run.kind
+        if caller is None or self.run.handle is not None or not kind.own_threads:
+            return False
+        return kind.calls.get(getattr(caller, "number", 0)) is caller
 
     def _refuse_deadlock(self, method: str) -> None:
         run = self.run

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from .._worker.backend import Answer
     from .loop_call import LoopCall
@@ -25,6 +26,10 @@ class CallOwner(Protocol):
 
     def withdrawn(self, run: Run) -> None:
         """A call was cancelled before a thread had taken it."""
+        ...
+
+    def waiting(self, run: Run) -> AbstractContextManager[None]:
+        """Surrounds the waiting of a call for another one, queued on the same threads; raises where none is left."""
         ...
 
     def refuse_blocking(self, what: str) -> None:

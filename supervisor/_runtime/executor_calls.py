@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _thread import RLock, get_ident
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from .nodes import list_call, scope_of, unlist_call
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from .._core.outcome import Ended
     from .._loop.inbox import Inbox
@@ -72,6 +73,7 @@ class ExecutorCalls:
         "_shutdown",
         "_supervisor",
         "_thread",
+        "_waiting",
         "resolving",
     )
 
@@ -112,6 +114,7 @@ class ExecutorCalls:
         self._close_groups = close_groups
         self._call_ended = call_ended
         self._admitting = ScopedLock()  # a signal handler may come in between
+        self._waiting = 0  # calls, whose threads do nothing else meanwhile
         self.resolving: dict[int, tuple[AnyFuture, Any, BaseException | None]] = {}
 
     # ------------------------------------------------------------------------------------ a call comes in
@@ -259,6 +262,25 @@ class ExecutorCalls:
                 f"supervisor {self._supervisor!r}: {what} would block its event loop's own thread, which must go on "
                 "to end it; wait in another thread, or await asyncio.wrap_future(...)"
             )
+
+    @contextmanager
+    def waiting(self, run: Run) -> Generator[None]:
+        """Counts a thread of the pool that waits for a call which is still queued there; refuses to be the last one."""
+        with self._admitting:
+            threads = run.kind.capacity
+            if self._waiting + 1 >= threads:
+                raise SupervisorMisused(
+                    f"supervisor {self._supervisor!r}: waiting for the queued call {run.name!r} in a call of the same "
+                    f"pool: all its threads (max_threads={threads}) would then wait, for ever, for calls that are "
+                    "queued behind them: make that call where this one is made, wait with a timeout, or raise "
+                    "max_threads"
+                )
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self._admitting:
+                self._waiting -= 1
 
     def futures(self) -> list[AnyFuture]:
         """Returns the futures of all calls that have not ended, or are about to be resolved."""

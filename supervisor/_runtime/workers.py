@@ -98,14 +98,17 @@ class Workers:
 
     # ------------------------------------------------------------------------------------ starting
 
-    def start(self, node: WorkerNode) -> None:
-        """Starts a worker. Its first run's `entry` is done once that is ready or has ended."""
+    def start(self, node: WorkerNode, check: Callable[[], object]) -> None:
+        """Starts a worker. Its first run's `entry` is done once that is ready or has ended.
+
+        `check` is called before anything starts, and may refuse it; what cannot be sent to a process is refused first.
+        """
         self._refuse(node.group)
         self._log.refresh()
         self.enlist(node)
         try:
             node.run = self._make_run(node, node.number)
-            self._prepare(node.run)
+            self._prepare(node.run, check=check)
         except BaseException:
             self._names.release(node.name, node)
             raise
@@ -170,10 +173,12 @@ class Workers:
         run.entry = self._loop.create_future()
         return run
 
-    def _prepare(self, run: Run, before: Run | None = None) -> None:
+    def _prepare(self, run: Run, before: Run | None = None, check: Callable[[], object] | None = None) -> None:
         self._publisher.submitted(run, before)
         try:
             run.kind.prepare(run)
+            if check is not None:
+                check()
         except BaseException as error:
             self._publisher.refused(run, error)
             raise

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..._run.names import qualname
+from .culprit import culprit
 from .main_module import whereabouts
 from .wire import framed
 
@@ -117,14 +119,16 @@ def _by_cloudpickle(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer], e
     try:
         cloudpickle = import_module("cloudpickle")
     except ImportError:
+        which = culprit(fn, call[5], partial(pickled, buffers=None))
         raise TypeError(
-            f"fn={qualname(fn)}: cannot be sent to a process: {error}. Lambdas and closures can with the extra "
+            f"fn={qualname(fn)}: cannot be sent to a process: {which}{error}. Lambdas and closures can with the extra "
             "stopladder[cloudpickle]; otherwise give a function of a module, and arguments that can be pickled"
         ) from error
     try:
         data: bytes = cloudpickle.dumps(call, PROTOCOL, buffer_callback=buffers.append)
     except Exception as second:
-        raise TypeError(f"fn={qualname(fn)}: cannot be sent to a process: {second}") from second
+        which = culprit(fn, call[5], cloudpickle.dumps)
+        raise TypeError(f"fn={qualname(fn)}: cannot be sent to a process: {which}{second}") from second
     return data
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..._run.names import qualname
-from .gate import Gate, Shield
+from .gate import Gate, Shield, UserShield
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ class ThreadBackend:
         return None if asked is None else asked.reason
 
     def shield(self) -> AbstractContextManager[None]:
-        return Shield(self._gate)
+        return UserShield(self._gate)
 
     def own_shield(self) -> AbstractContextManager[None]:
         return Shield(self._gate) if self._gate.ident == get_ident() else nullcontext()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["MISSING", "Gate", "Injection", "Shield", "injection_missing"]
+__all__ = ["MISSING", "Gate", "Injection", "Shield", "UserShield", "injection_missing"]
 
 Injection: TypeAlias = Literal["unstarted", "deferred", "waiting", "taken", "injected", "gone"]
 
@@ -85,12 +85,13 @@ class Gate:
     any time, before and after as well.
     """
 
-    __slots__ = ("_aimed", "_deferred", "_lock", "depth", "exception", "ident")
+    __slots__ = ("_aimed", "_deferred", "_lock", "depth", "exception", "ident", "unused")
 
     def __init__(self, exception: type[BaseException] = StopInjected) -> None:
         self.exception = exception
         self.ident = 0
         self.depth = 0
+        self.unused = 0  # shields that the function has asked for and not entered
         self._lock = RLock()  # owned by the worker: masked. Owned by an injector: for a few bytecodes.
         self._deferred: list[type[BaseException]] = []  # one at most: appended to by injectors alone
         self._aimed = False  # written by who owns the lock: something may be pending
@@ -239,3 +240,17 @@ class Shield:
         gate._lock.release()
         if gate.depth == 0 and gate._deferred:
             gate.raise_deferred()
+
+
+class UserShield(Shield):
+    """The same, for a function that asks for one: the gate counts those that are never entered."""
+
+    __slots__ = ()
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(gate)
+        gate.unused += 1
+
+    def __enter__(self) -> None:
+        self._gate.unused -= 1
+        super().__enter__()

@@ -13,10 +13,12 @@ from ..._core.policy import Ask, Inject, ThreadStep
 from ..._core.values import printable
 from ..._core.verdict import converted
 from ..._loop.clock import monotonic
-from ..._run.names import qualname
+from ..._run.names import innermost, qualname
+from ..._run.unrun import UNRUN, refused
 from ..._worker.context import WorkerContext
 from ..._worker.current import entered, fire
 from ..._worker.stop_event import StopEvent
+from ..._worker.unused_shield import warn_of_unused_shield
 from .backend import ThreadBackend
 from .gate import Gate, Shield, injection_missing
 from .injector import Injector
@@ -234,9 +236,13 @@ class Threads:
         entered(None)
         if run.ctx is not None:
             run.ctx.registrations.clear()  # each holds the list that holds it
+            if error is None and gate.unused > 0 and run.climb is None:  # else an injection may have come before `with`
+                error = warn_of_unused_shield(run.name, innermost(fn))
         run.context = run.ctx = None
         run.args = ()
-        if error is None:
+        if error is None and run.own and type(value) in UNRUN:
+            run.error = refused(run.name, value)
+        elif error is None:
             run.value = value
         else:
             try:

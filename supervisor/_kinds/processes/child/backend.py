@@ -10,7 +10,7 @@ from ...._worker.context import WorkerContext
 from ...._worker.stop_event import StopEvent
 from ..remote_errors import traced
 from . import FOLDER
-from .gate import MAIN_THREAD, NoShield, Shield
+from .gate import MAIN_THREAD, NoShield, Shield, UserShield
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class ChildBackend:
         return self.asked
 
     def shield(self) -> Shield:
-        return Shield(self._owner.gate)
+        return UserShield(self._owner.gate)
 
     def own_shield(self) -> Shield | NoShield:
         return Shield(self._owner.gate) if _thread.get_ident() == MAIN_THREAD else NoShield()

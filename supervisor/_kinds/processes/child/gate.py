@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Any
 
-__all__ = ["Gate", "NoShield", "Shield"]
+__all__ = ["Gate", "NoShield", "Shield", "UserShield"]
 
 
 class Gate:
@@ -22,13 +22,14 @@ class Gate:
     that is the frame of the user's function, or below it.
     """
 
-    __slots__ = ("deferred", "depth", "running", "struck")
+    __slots__ = ("deferred", "depth", "running", "struck", "unused")
 
     def __init__(self) -> None:
         self.running = False
         self.depth = 0
         self.deferred = False
         self.struck = False  # a signal has come for this call
+        self.unused = 0  # shields that the function has asked for and not entered
 
     def on_signal(self, _: int, frame: FrameType | None) -> None:
         if not self.running or frame is None:
@@ -42,7 +43,7 @@ class Gate:
     def run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
         """Calls the function; returns its value, and what it raised or None. Nothing is raised in this frame."""
         value = error = None
-        self.depth = 0
+        self.depth = self.unused = 0
         self.deferred = self.struck = False
         self.running = True
         try:
@@ -82,6 +83,20 @@ class Shield:
         if gate.deferred and not gate.depth:
             gate.deferred = False
             raise StopInjected
+
+
+class UserShield(Shield):
+    """The same, for a function that asks for one: the gate counts those that are never entered."""
+
+    __slots__ = ()
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(gate)
+        gate.unused += 1
+
+    def __enter__(self) -> None:
+        self._gate.unused -= 1
+        super().__enter__()
 
 
 class NoShield:

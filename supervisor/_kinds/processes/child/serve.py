@@ -129,6 +129,10 @@ class Child:
         entered(None)
         if restore is not None:
             self._guarded(restore, name, attempt)
+        if self.gate.unused > 0 and raised is None and not self.gate.struck:
+            from ...._worker.unused_shield import warn_of_unused_shield  # noqa: PLC0415  # lean
+
+            raised = warn_of_unused_shield(name, fn)
         if self.gate.struck:  # faster than the message that says so
             self._report_blocked(backend)
         backend.let_go()
