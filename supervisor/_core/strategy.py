@@ -15,7 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
+from .numbers import Numbers
+
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from .restart import Strategy
 
 __all__ = [
@@ -59,8 +63,8 @@ class Restarting:
         whole: The group itself was started again, and not all in it have become ready since.
     """
 
-    down: frozenset[int]
-    due: frozenset[int] = frozenset()
+    down: AbstractSet[int]
+    due: AbstractSet[int] = Numbers()
     rising: int | None = None
     whole: bool = False
 
@@ -77,7 +81,7 @@ GroupState: TypeAlias = Steady | Restarting | Ending
 
 @dataclass(frozen=True, slots=True)
 class Sibling:
-    """Another worker of the group that has not ended.
+    """Another worker of the group that has not ended, and that it has not stopped for a restart already.
 
     Attributes:
         number: Its number; who was started later has a higher one.
@@ -140,7 +144,7 @@ class Emptied:
 class Begun:
     """The group is started again: all of these are due."""
 
-    due: frozenset[int]
+    due: AbstractSet[int]
 
 
 GroupEvent: TypeAlias = Failed | Due | Ready | Waits | Gone | EndAsked | Emptied | Begun
@@ -181,7 +185,7 @@ def decide_group(state: GroupState, event: GroupEvent, strategy: Strategy) -> Gr
         case EndAsked():
             return Ending(), ()
         case Begun(due=due):
-            return _go_on(Restarting(frozenset(), due, whole=True))
+            return _go_on(Restarting(Numbers(), Numbers(due), whole=True))
         case Emptied():
             return (Steady() if isinstance(state, Ending) else state), ()
         case Failed() | Due() | Ready() | Waits() | Gone():
@@ -245,7 +249,7 @@ def _failed(state: Steady | Restarting, event: Failed, strategy: Strategy) -> Gr
     if isinstance(state, Restarting):  # it begins again, with those that are down already
         rising = state.rising if state.rising not in down else None
         return replace(state, down=state.down | down, due=state.due - down, rising=rising), tuple(commands)
-    return Restarting(frozenset(down)), tuple(commands)
+    return Restarting(Numbers(down)), tuple(commands)
 
 
 def _go_on(state: Restarting) -> GroupDecision:
@@ -254,5 +258,5 @@ def _go_on(state: Restarting) -> GroupDecision:
         return state, ()
     if not state.due:
         return Steady(), ()
-    first = min(state.due)
+    first = state.due.least if isinstance(state.due, Numbers) else min(state.due)
     return replace(state, due=state.due - {first}, rising=first), (Start(first),)

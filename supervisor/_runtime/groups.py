@@ -25,15 +25,19 @@ from .._loop.errors import insist
 from .nodes import GroupNode, WorkerNode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .._core.ladder import Cause
     from .._core.lifecycle import LifeEvent
     from .._core.outcome import Ended
     from .._core.strategy import GroupCommand, GroupEvent
+    from .._loop.backlog import Backlog
     from .nodes import Node
 
 __all__ = ["Groups", "Members", "siblings"]
+
+FEW = 16
+"""Commands of a group that are carried out at once."""
 
 
 class Members(Protocol):
@@ -66,6 +70,7 @@ class Groups:
     Args:
         members: The tree.
         call_soon: The loop's.
+        backlog: For what are many.
         chance: Returns a random number from 0 to 1.
         enlist: Gives a worker its number, its name and its handle; raises ValueError where a call has its name.
         replaced: Is called with the name of a worker in whose place another one has come.
@@ -78,6 +83,7 @@ class Groups:
         self,
         members: Members,
         call_soon: Callable[..., object],
+        backlog: Backlog,
         chance: Callable[[], float],
         *,
         enlist: Callable[[WorkerNode], object],
@@ -89,6 +95,8 @@ class Groups:
         self._report = report
         self._members = members
         self._call_soon = call_soon
+        self._backlog = backlog
+        self._slow: set[GroupNode] = set()  # whose commands are in the backlog
         self._chance = chance
         self._enlist = enlist
         self._replaced = replaced
@@ -103,9 +111,21 @@ class Groups:
         phase, commands = decide_group(before, event, group.strategy)
         group.phase_agenda.todo += commands  # no call stands between these two: an interrupt finds both done, or none
         group.phase = phase
-        group.phase_agenda.work(self._call_soon, self._carry_out_next, group)
+        for command in commands:
+            if not isinstance(command, Start):
+                group.standing.pop(command.number, None)  # the next failure need not bring it down once more
+        self._work_for(group)
         if isinstance(before, Restarting) and isinstance(group.phase, Steady) and group.group is not None:
             self._members.readied(group)
+
+    def _work_for(self, group: GroupNode) -> None:
+        """Carries out a few commands at once; many, and all that come until these are done, in short turns."""
+        todo = group.phase_agenda.todo
+        if len(todo) <= FEW and group not in self._slow:
+            group.phase_agenda.work(self._call_soon, self._carry_out_next, group)
+        elif group not in self._slow:
+            self._backlog.add(todo, partial(self._carry_out_next, group), partial(self._slow.discard, group))
+            self._slow.add(group)
 
     def _carry_out_next(self, group: GroupNode, command: GroupCommand) -> None:
         insist(partial(self._report, type(command).__name__, group.name), self._carry_out, group, command)
@@ -200,6 +220,17 @@ def halted(group: GroupNode) -> bool:
     return group.ending or group.root.shutdown.begun
 
 
+def _standing_from(group: GroupNode, node: Node) -> Iterator[Node]:
+    """Those that still stand; where the order counts, without most of those that come before."""
+    if group.strategy != "rest_for_one":
+        yield from group.standing.values()
+        return
+    for other in reversed(group.standing.values()):
+        if other.number < node.number:
+            return
+        yield other
+
+
 def siblings(node: Node) -> tuple[Sibling, ...]:
     """Returns those that a failure of a node may take down."""
     group = node.group
@@ -207,6 +238,6 @@ def siblings(node: Node) -> tuple[Sibling, ...]:
         return ()
     return tuple(
         Sibling(other.number, other.restart.when != "never", not other.between_runs)
-        for other in group.members.values()
+        for other in _standing_from(group, node)
         if other is not node
     )

@@ -261,6 +261,7 @@ class GroupNode(Node):
         on_exhausted: What follows where a member is given up.
         policy: The ladder of those that have none of their own.
         members: Those that have not ended, by their numbers.
+        standing: Those of the members that have a run, and that no failure has brought down yet, in their order.
         crew: The workers in it that have not ended, those of its groups included, by their numbers. Any thread may
             read it.
         calls: The calls in it, and in its groups, that have not concluded, by their numbers. The root has none here:
@@ -290,6 +291,7 @@ class GroupNode(Node):
         "phase_agenda",
         "policy",
         "shutdown",
+        "standing",
         "stood_down",
         "strategy",
     )
@@ -311,6 +313,7 @@ class GroupNode(Node):
         self.on_exhausted: OnExhausted = on_exhausted
         self.policy = policy
         self.members: dict[int, Node] = {}
+        self.standing: dict[int, Node] = {}
         self.crew: dict[int, WorkerNode] = {}
         self.calls: dict[int, Run] = {}
         self.calling: dict[Run, None] = {}
@@ -398,6 +401,7 @@ class GroupNode(Node):
     def insert(self, member: Node) -> None:
         """Takes in a member. What the root consists of, nobody starts again."""
         self.members[member.number] = member
+        self.stand(member)
         if isinstance(member, WorkerNode):
             for around in self.around:
                 around.crew[member.number] = member
@@ -414,6 +418,13 @@ class GroupNode(Node):
                 old.let_go()
                 return
 
+    def stand(self, member: Node) -> None:
+        """A member begins a run."""
+        out_of_order = self.standing and member.number < next(reversed(self.standing))
+        self.standing[member.number] = member
+        if out_of_order and self.strategy == "rest_for_one":
+            self.standing = dict(sorted(self.standing.items()))
+
     def remove(self, member: Node, *, comes_back: bool, stood_down: bool) -> None:
         """A member has ended; it may come back when the group is started again. Idempotent."""
         if not comes_back:
@@ -424,6 +435,7 @@ class GroupNode(Node):
             for around in self.around:
                 around.crew.pop(member.number, None)
         self.members.pop(member.number, None)
+        self.standing.pop(member.number, None)
 
     # ---------------------------------------------------------------------------- calls in it
 

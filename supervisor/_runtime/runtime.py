@@ -306,6 +306,7 @@ class Runtime:
             self._alarms,
             self.publisher,
             self.losses,
+            self._backlog,
             random.random,
             self.root,
             next_number=self._next_number,

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .._core.ladder import Cause
     from .._core.strategy import GroupEvent
     from .._loop.alarms import Alarms
+    from .._loop.backlog import Backlog
     from .._observe.publisher import Publisher
     from .._run.run import Run
     from .losses import Losses
@@ -58,6 +59,7 @@ class Tree:
 
     Args:
         alarms: Have it call `rung` for a node.
+        backlog: For what are many.
         chance: Returns a random number from 0 to 1.
         root: The supervisor as a group.
         next_number: Returns the number of a group that is started again.
@@ -80,6 +82,7 @@ class Tree:
         alarms: Alarms[Node],
         publisher: Publisher,
         losses: Losses,
+        backlog: Backlog,
         chance: Callable[[], float],
         root: GroupNode,
         *,
@@ -105,6 +108,7 @@ class Tree:
         self._groups = Groups(
             self,
             self._call_soon,
+            backlog,
             chance,
             enlist=enlist,
             replaced=losses.replaced,
@@ -266,10 +270,13 @@ class Tree:
                 self._note_restart(node)
                 if failed and node.group is not None:
                     self._hear(node.group, Failed(node.number, siblings(node)))
+                    node.group.standing.pop(node.number, None)
             case AskTurn():
                 assert node.group is not None
                 self._hear(node.group, Due(node.number))
             case StartRun():
+                if node.group is not None:
+                    node.group.stand(node)
                 if isinstance(node, GroupNode):
                     self._groups.begin(node)
                 elif isinstance(node, WorkerNode):

@@ -7,11 +7,13 @@ import time
 import pytest
 import structlog
 
-from supervisor import Supervisor, current_context
+from supervisor import Restart, Supervisor, current_context
 
 from .. import inside
 from ..inside import Alarms
 from .work import LINEAR, counted, each
+
+SILENT = structlog.wrap_logger(structlog.ReturnLogger(), wrapper_class=structlog.make_filtering_bound_logger(50))
 
 
 def wait(ctx):
@@ -176,3 +178,28 @@ async def test_what_has_ended_is_not_stopped_however_much_has_come_in_before_it(
             time.sleep(0.001)
         outcome = await worker.stop()
         assert outcome.ended == "returned"
+
+
+@pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
+async def test_each_of_many_members_that_fail_at_once_costs_as_much(strategy):
+    async def cost(number):
+        go = threading.Event()
+
+        def work(ctx):
+            if ctx.attempt == 1:
+                with ctx.on_stop(go.set):
+                    go.wait()
+                raise ValueError
+            ctx.stop.wait()
+
+        async with Supervisor(strategy=strategy, logger=SILENT) as sup:
+            restart = Restart("always", max_restarts=number, backoff=0)
+            workers = [await sup.start(work, restart=restart) for _ in range(number)]
+            with counted() as work_done:
+                go.set()
+                while not all(worker.attempt >= 2 and worker.state == "running" for worker in workers[::-1]):
+                    await asyncio.sleep(0.001)
+            await sup.shutdown()
+        return work_done
+
+    assert await each(cost, few=20) < 1.6, "quadratic, it is 10; how many turns there are is chance"
