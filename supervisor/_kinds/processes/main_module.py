@@ -16,7 +16,9 @@ def whereabouts() -> dict[str, str]:
 
     Nothing of this where the program is frozen: its processes run it themselves.
     """
-    module: Any = sys.modules["__main__"]
+    module: Any = sys.modules.get("__main__")
+    if module is None:  # this Python is part of another program
+        return {"nowhere": TYPED}
     sys.modules.setdefault("__mp_main__", module)  # what processes make of its classes goes by this name
     if getattr(sys, "frozen", False):
         return {}

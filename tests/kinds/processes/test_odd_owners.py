@@ -86,6 +86,13 @@ async def test_memfd_is_denied(monkeypatch):
         assert await sup.run(double, 2, kind="process") == 4
 
 
+async def test_there_is_no_main_module_and_no_command_line(monkeypatch):
+    monkeypatch.delitem(sys.modules, "__main__")
+    monkeypatch.delattr(sys, "argv")
+    async with sound(), Supervisor(max_processes=1) as sup:
+        assert await sup.run(double, 2, kind="process") == 4
+
+
 async def test_no_folder_can_be_written_to(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     monkeypatch.setenv("TMPDIR", "/nowhere")
