@@ -224,13 +224,13 @@ WHEN_A_GROUP_RESTARTS = Struck(
     frozenset(
         "work feed run_ended readied _work_for _carry_out _note_restart _hear give_turn _release_waiting siblings"
         " begin_run _make_run _prepare _launch conclude concluded stop stop_members emptied fail begin _renewed add"
-        " _finish _give_up _let_go_on _stop_if_due _count_out insert remove enlist name_worker take".split()
+        " _finish _give_up let_go_on _stop_if_due _count_out insert remove enlist name_worker take".split()
     ),
 )
 WHEN_A_SCOPE_IS_SHUT_DOWN = Struck(
     (agenda, backlog, closing, groups, nodes_of_the_tree, teardown, tree),
     frozenset(
-        "work feed _work_for _carry_out stop stop_members emptied _finish _let_go_on _stop_if_due _count_out remove"
+        "work feed _work_for _carry_out stop stop_members emptied _finish let_go_on _stop_if_due _count_out remove"
         " begin _begin _begin_reports _announce _ask_all _stop_call _ask_group _ask_worker _all_asked _take_turn _work"
         " call_ended worker_ended close_groups _has_ended _end_group finish_if_quiet _finish when_idle gone close"
         " conclude close_inbox _pass_by_empty".split()
@@ -246,8 +246,8 @@ PARTS_OF_A_STOP = (
     *((backlog.Backlog, name) for name in ("add", "go_on")),
     *((calls.Calls, name) for name in ("concluded", "resolve", "forget")),
     *((closing.Closing, name) for name in ("when_idle", "close", "conclude", "close_inbox", "call_off")),
-    *((escalation.Escalation, name) for name in ("_outcome", "_abandon", "_perform", "conclude", "give_climb", "stop")),
-    (escalation, "Outcome"),
+    *((escalation.Escalation, name) for name in ("abandon", "_perform", "conclude", "give_climb", "stop")),
+    (escalation, "outcome_of"),
     (escalation, "decide"),
     (groups.Groups, "stop_members"),
     (names.Names, "release"),
@@ -258,7 +258,7 @@ PARTS_OF_A_STOP = (
     *((teardown.Teardown, name) for name in ("_ask_all", "_ask_worker", "call_ended", "worker_ended", "_all_asked")),
     *((teardown.Teardown, name) for name in ("close_groups", "finish_if_quiet", "_announce", "_report")),
     *((Threads, name) for name in ("perform", "stack", "abandon", "when_gone", "join")),
-    *((tree.Tree, name) for name in ("close", "stop", "feed", "run_ended", "_finish", "_let_go_on")),
+    *((tree.Tree, name) for name in ("close", "stop", "feed", "run_ended", "_finish", "let_go_on")),
     (tree, "decide_life"),
     (wakeups.WakeUps, "announce"),
     *((workers.Workers, name) for name in ("concluded", "ended", "deadline", "begin_run")),

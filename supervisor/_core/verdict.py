@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .ladder import Cause
     from .outcome import Outcome
 
-__all__ = ["converted", "error_of_call", "error_of_start", "error_of_wait"]
+__all__ = ["converted", "error_of_call", "error_of_start", "error_of_wait", "is_one_of"]
 
 
 class Named(Protocol):
@@ -97,3 +97,12 @@ def error_of_wait(outcome: Outcome) -> BaseException:
     """Returns what those get who wait for a worker to become ready, where it has ended for good."""
     error = outcome.error
     return error if error is not None and is_a(error, RestartLimitExceeded) else WorkerStopped(outcome)
+
+
+def is_one_of(error: BaseException | None, types: tuple[type[BaseException], ...]) -> bool:
+    """Whether a run has raised one of these; what must not reach the event loop as it is comes in disguise."""
+    if not types:
+        return False
+    if isinstance(error, WorkerExit) and any(issubclass(SystemExit, kind) for kind in types):
+        return True
+    return isinstance(error, types) or (isinstance(error, WorkerFailed) and isinstance(error.error, types))

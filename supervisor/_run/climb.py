@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from .._core.outcome import Outcome
     from .._core.policy import Inject
 
-__all__ = ["Climb"]
+__all__ = ["REASONS", "Climb"]
+
+REASONS: dict[Cause, str] = {
+    "cancel": "cancelled",
+    "timeout": "timeout",
+    "stop": "stop",
+    "stuck": "stuck",
+    "shutdown": "shutdown",
+}
+"""What `ctx.reason` says where nobody gave a reason."""
 
 
 class Climb:

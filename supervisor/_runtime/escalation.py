@@ -7,7 +7,6 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from .._core.errors import StopRequested, is_a
 from .._core.failures import WorkerStopped
 from .._core.ladder import (
     Abandon,
@@ -33,9 +32,9 @@ from .._core.ladder import (
 from .._core.outcome import Outcome
 from .._core.policy import Ask, Inject
 from .._loop import aside
-from .._loop.clock import monotonic
 from .._loop.errors import insist
-from .._run.climb import Climb
+from .._run.climb import REASONS, Climb
+from .outcomes import outcome_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,15 +52,6 @@ if TYPE_CHECKING:
     from .wakeups import WakeUps
 
 __all__ = ["Escalation"]
-
-REASONS: dict[Cause, str] = {
-    "cancel": "cancelled",
-    "timeout": "timeout",
-    "stop": "stop",
-    "stuck": "stuck",
-    "shutdown": "shutdown",
-}
-"""What `ctx.reason` says where nobody gave a reason."""
 
 CLIMB_ON = 0.02
 """Seconds after which a run climbs on where its alarm could not be set."""
@@ -121,7 +111,7 @@ class Escalation:
         """Begins to stop a run; of one that is being stopped, a shutdown can only shorten the ladder."""
         if run.climb is None:
             self._inbox.catch_up()  # it may have been entered, or have ended, unheard
-            self._catch_up(run)
+            self.catch_up(run)
         if run.over or run.ending:
             return
         if run.climb is None:
@@ -192,7 +182,7 @@ class Escalation:
             run.climb.waiters.append(end)
         return end
 
-    def _catch_up(self, run: Run) -> None:
+    def catch_up(self, run: Run) -> None:
         """What has come in time is heard first; whatever that leads to, the ladder goes on."""
         insist(lambda error: self._publisher.fault("catch_up", run.name, error), run.kind.catch_up, run)
 
@@ -200,7 +190,7 @@ class Escalation:
 
     def rung(self, run: Run) -> None:
         """An alarm of a run has rung: it climbs on, or its time is over; what has come in time is heard first."""
-        self._catch_up(run)
+        self.catch_up(run)
         if run.over or run.ending:
             return
         if run.climb is not None:
@@ -276,7 +266,7 @@ class Escalation:
             case Abandon():
                 self._mark_abandoned(run)
             case Conclude(ended=ended, step=step_name):
-                self._conclude_simply(run, ended, step_name)
+                self.conclude_simply(run, ended, step_name)
             case Perform() | NoteLateEnd():
                 pass
             case _:
@@ -289,7 +279,7 @@ class Escalation:
             case WakeAt(at=at):
                 self._alarms.set(at, run)
             case Abandon(inject=inject):
-                self._abandon(run, inject)
+                self.abandon(run, inject)
             case Conclude(ended=ended, step=step_name):
                 self.conclude(run, ended, step_name)
             case NoteLateEnd():
@@ -304,7 +294,7 @@ class Escalation:
         run.asked = climb
         if not isinstance(step, Ask):
             climb.stack = climb.stack or run.kind.stack(run)
-        self._have_performed(run, step)
+        self.have_performed(run, step)
         if isinstance(step, Ask):
             self._wakeups.announce()
         if not again:
@@ -312,7 +302,7 @@ class Escalation:
             if not first:
                 self._publisher.blocked_callbacks(run)
 
-    def _have_performed(self, run: Run, step: Step) -> None:
+    def have_performed(self, run: Run, step: Step) -> None:
         """Has the run's kind perform a step; where it cannot, that is logged once."""
         missing = run.kind.perform(run, step)
         if missing is None:
@@ -324,7 +314,7 @@ class Escalation:
 
     # ------------------------------------------------------------------------------------ giving up
 
-    def _abandon(self, run: Run, inject: bool) -> None:
+    def abandon(self, run: Run, inject: bool) -> None:
         self._inbox.catch_up()
         climb = run.climb
         assert climb is not None
@@ -333,7 +323,7 @@ class Escalation:
         climb.stack = climb.stack or run.kind.stack(run)
         self._publisher.blocked_callbacks(run)
         if inject and isinstance(climb.state, Stopping):
-            self._have_performed(run, climb.state.step)
+            self.have_performed(run, climb.state.step)
         self._mark_abandoned(run)
 
     def _mark_abandoned(self, run: Run) -> None:
@@ -343,29 +333,11 @@ class Escalation:
         elif not run.over:  # its end has been said by now, and is heard here if it was not
             self.feed(run, Exited(run.returned, run.died))
 
-    def hurry(self, run: Run) -> None:
-        """Performs all steps at once that are left, on a run for which a shutdown has no time left."""
-        if not run.over and (run.climb is None or not isinstance(run.climb.state, Stopping | EndedState)):
-            self.stop(run, "shutdown")
-        if run.climb is not None and isinstance(run.climb.state, Stopping) and not run.over:
-            for step in run.climb.state.later:
-                self._have_performed(run, step)
-
-    def give_up(self, run: Run) -> None:
-        """Ends a run for which a shutdown has waited long enough: as what it has come to, or else as abandoned."""
-        climb = run.climb
-        if run.over or climb is None:  # the latter: the thread of an executor's call is ending it by itself
-            return
-        if isinstance(climb.state, Stopping):
-            self._abandon(run, isinstance(climb.state.step, Inject))
-        if isinstance(climb.state, EndedState) and not run.over:  # it was not concluded
-            self._conclude_simply(run, climb.state.ended, climb.state.step)
-
     def _remind_abandoned(self) -> None:
         """Before Python 3.13 one exception that is delivered keeps the others from being noticed: set them again."""
         for run in self.abandoned.values():
             if run.climb is not None and run.climb.injected is not None:
-                self._have_performed(run, run.climb.injected)
+                self.have_performed(run, run.climb.injected)
 
     def _note_late_end(self, run: Run) -> None:
         if self.abandoned.pop(run.number, None) is None:
@@ -382,7 +354,7 @@ class Escalation:
         """Hands a run's outcome to its owner, and lets go of it. Idempotent in each part."""
         if run.given_name is None:
             run.given_name = run.name  # it outlives the function
-        outcome = self._outcome(run, ended, step)
+        outcome = outcome_of(run, ended, step, self._clock())
         run.owner.concluded(run, outcome)
         self._let_go(run, outcome)
         if ended == "injected":
@@ -390,7 +362,7 @@ class Escalation:
         self._run_ended()
         self._part(run)
 
-    def _conclude_simply(self, run: Run, ended: Ended, step: StepName | None) -> None:
+    def conclude_simply(self, run: Run, ended: Ended, step: StepName | None) -> None:
         """Does the same where that has failed: no part of it keeps the others from being done."""
         outcome = Outcome(run.name, run.kind.name, run.attempt, ended, step)
         report = partial(self._report, run, Conclude(ended, step))
@@ -422,21 +394,3 @@ class Escalation:
                 if not waiter.done():
                     waiter.set_result(None)
         run.let_go()
-
-    def _outcome(self, run: Run, ended: Ended, step: StepName | None) -> Outcome:
-        climb = run.climb
-        finished = ended not in ("abandoned", "cancelled")
-        ended_at = run.ended_at if finished else monotonic()
-        return Outcome(
-            run.name,
-            run.kind.name,
-            run.attempt,
-            ended,
-            step,
-            value=run.value if finished else None,
-            error=run.error if finished and not is_a(run.error, StopRequested) else None,
-            exit_code=run.exit_code,
-            seconds=ended_at - run.started_at if run.started_at else 0.0,
-            stop_seconds=0.0 if climb is None else self._clock() - climb.began_at,
-            stack=None if climb is None else climb.stack,
-        )

@@ -6,7 +6,9 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .._core.ladder import EndedState, Stopping
 from .._core.outcome import Outcome
+from .._core.policy import Inject
 from .._loop import aside
 from .._loop.clock import call_at
 from .._loop.errors import insist
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from .portal import Portal
     from .tree import Tree
 
-__all__ = ["LastResort"]
+__all__ = ["LastResort", "groups_in"]
 
 LAST_RESORT_SLACK = 0.12
 """Seconds past its deadline after which a shutdown does all at once that is still to be done."""
@@ -91,20 +93,38 @@ class LastResort:
             return
         try:
             for run in self._runs(scope):
-                self._insist(run.name, self._escalation.hurry, run)
-            aside.call_later(self._loop, LAST_LOOK, self._give_up, scope)
+                self._insist(run.name, self._hurry, run)
+            aside.call_later(self._loop, LAST_LOOK, self._give_all_up, scope)
         except (KeyboardInterrupt, SystemExit):
             aside.call_soon(self._loop, self._overdue, scope)  # all of it can be done twice
             raise
 
-    def _give_up(self, scope: GroupNode) -> None:
+    def _give_all_up(self, scope: GroupNode) -> None:
         if scope.shutdown.report is not None:
             return
         try:
             self._end_all(scope)
         except (KeyboardInterrupt, SystemExit):
-            aside.call_soon(self._loop, self._give_up, scope)
+            aside.call_soon(self._loop, self._give_all_up, scope)
             raise
+
+    def _hurry(self, run: Run) -> None:
+        """Performs all steps at once that are left, on a run for which a shutdown has no time left."""
+        if not run.over and (run.climb is None or not isinstance(run.climb.state, Stopping | EndedState)):
+            self._escalation.stop(run, "shutdown")
+        if run.climb is not None and isinstance(run.climb.state, Stopping) and not run.over:
+            for step in run.climb.state.later:
+                self._escalation.have_performed(run, step)
+
+    def _give_up(self, run: Run) -> None:
+        """Ends a run for which a shutdown has waited long enough: as what it has come to, or else as abandoned."""
+        climb = run.climb
+        if run.over or climb is None:  # the latter: the thread of an executor's call is ending it by itself
+            return
+        if isinstance(climb.state, Stopping):
+            self._escalation.abandon(run, isinstance(climb.state.step, Inject))
+        if isinstance(climb.state, EndedState) and not run.over:  # it was not concluded
+            self._escalation.conclude_simply(run, climb.state.ended, climb.state.step)
 
     def _runs(self, scope: GroupNode) -> list[Run]:
         calls = [run for run in self._kinds.calls() if scope.holds(scope_of(run))]
@@ -115,7 +135,7 @@ class LastResort:
         nodes = self.tree.workers_in(scope)
         open_calls = [run for run in tuple(self._portal.open) if scope.holds(scope_of(run))]
         for run in self._runs(scope):
-            self._insist(run.name, self._escalation.give_up, run)
+            self._insist(run.name, self._give_up, run)
         left = [run.name for run in calls if not run.over and run.climb is not None]
         left += [node.name for node in nodes if not node.over]
         if left:
@@ -126,13 +146,21 @@ class LastResort:
                 scope.shutdown.note(run.number, outcome)
                 self._insist(run.name, self._escalation.answer, run, outcome)
         for node in nodes:
-            self._insist(node.name, self.tree.strike_out, node)
+            self._insist(node.name, self.tree.salvage.strike_out, node)
         for run in open_calls:
             self._insist(run.name, self._portal.give_up, run)
-        for group in reversed(self.tree.groups_in(scope)):
+        for group in reversed(groups_in(scope)):
             if group.group is not None:
-                self._insist(group.name, self.tree.strike_out, group)
+                self._insist(group.name, self.tree.salvage.strike_out, group)
         self._end(scope)
 
     def _insist(self, name: str, do: Callable[..., object], *args: object) -> None:
         insist(partial(self._publisher.fault, "shutdown", name), do, *args)
+
+
+def groups_in(scope: GroupNode) -> list[GroupNode]:
+    """Returns a scope, and the groups that are in it, those around others first."""
+    found = [scope]
+    for group in found:
+        found += (member for member in group.members.values() if isinstance(member, GroupNode))
+    return found

@@ -15,6 +15,7 @@ from .._loop import aside
 from .._loop.errors import insist
 from .._observe.notices import GroupEnded, ShutdownBegun, ShutdownEnded
 from .executor_calls import forget_unseen
+from .last_resort import groups_in
 from .nodes import GroupNode, Node, WorkerNode, scope_of
 
 if TYPE_CHECKING:
@@ -206,6 +207,8 @@ class Teardown:
         self._backlog.go_on()
 
     def _stop_call(self, reason: str, run: Run) -> None:
+        if run.climb is None and run.handle is not None:
+            self._escalation.catch_up(run)  # what it has said by now came in time
         if run.over or run.ending:
             return
         if run.climb is None and not self._escalation.give_climb(run, "shutdown", reason):
@@ -376,7 +379,7 @@ class Teardown:
         if scope is self._root:
             self._finish()
             return
-        for group in reversed(self.tree.groups_in(scope)):
+        for group in reversed(groups_in(scope)):
             if group.shutdown.report is None:
                 self._end_group(group)
 

@@ -10,15 +10,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from .._core.errors import RestartLimitExceeded, WorkerExit, WorkerFailed, is_a
-from .._core.ladder import EndedState
+from .._core.errors import RestartLimitExceeded, is_a
 from .._core.lifecycle import (
     AskTurn,
     Finish,
     LifeCommand,
     LifeEvent,
     NoteRestart,
-    Over,
     Readied,
     RestartAsked,
     RunEnded,
@@ -33,11 +31,13 @@ from .._core.lifecycle import (
 )
 from .._core.outcome import Outcome
 from .._core.strategy import Due, Failed, Gone, Ready, Waits
+from .._core.verdict import is_one_of
 from .._loop import aside
 from .._loop.agenda import Agenda
 from .._loop.errors import insist
 from .groups import Groups, halted, siblings
 from .nodes import NEVER, GroupNode, Node, WorkerNode
+from .salvage import Salvage
 
 if TYPE_CHECKING:
     import asyncio
@@ -73,6 +73,7 @@ class Tree:
     Attributes:
         workers: The workers, by their numbers. Other threads may read it.
         root: The supervisor as a group.
+        salvage: What is done for nodes where something has failed.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Tree:
         self._stop_run = stop_run
         self._worker_ended = worker_ended
         self._group_ended = group_ended
-        self._loop = loop
+        self.salvage = Salvage(self, loop, clock, publisher, worker_ended)
         self._call_soon = partial(aside.call_soon, loop)
         self._groups = Groups(
             self,
@@ -192,7 +193,7 @@ class Tree:
     def _is_barred(self, node: WorkerNode, run: Run, error: BaseException | None) -> bool:
         """Whether nothing may follow this error; a class that cannot say so does not bar it."""
         try:
-            return _is_one_of(error, node.restart.never_on)
+            return is_one_of(error, node.restart.never_on)
         except KeyboardInterrupt:
             raise
         except BaseException as broken:  # of the application's
@@ -204,13 +205,6 @@ class Tree:
     def workers_in(self, scope: GroupNode) -> list[WorkerNode]:
         """Returns the workers of a scope, the oldest first. Any thread."""
         return list(scope.crew.values())
-
-    def groups_in(self, scope: GroupNode) -> list[GroupNode]:
-        """Returns a scope, and the groups that are in it, those around others first."""
-        found = [scope]
-        for group in found:
-            found += (member for member in group.members.values() if isinstance(member, GroupNode))
-        return found
 
     def close(self) -> None:
         """From here on nobody is started again: the shutdown of the root has begun."""
@@ -243,26 +237,9 @@ class Tree:
     def _carry_out_next(self, node: Node, command: LifeCommand) -> None:
         errors: list[Exception] = []
         if not insist(errors.append, self._carry_out, node, command):
-            self._carry_out_simply(node, command, errors[0])
+            self.salvage.carry_out(node, command, errors[0])
         if errors:
             self._publisher.fault(type(command).__name__, node.name, errors[0])
-
-    def _carry_out_simply(self, node: Node, command: LifeCommand, error: Exception) -> None:
-        """Does what matters of a command that has failed twice: a life must go on, or come to its end."""
-        match command:
-            case StartRun() if isinstance(node, WorkerNode):
-                node.last_outcome = node.final = Outcome(node.name, node.kind.name, node.attempt, "failed", error=error)
-                self.feed(node, RunEnded("failed", stuck=False, barred=False, chance=0.5))
-            case StartRun():
-                self.feed(node, RunEnded("failed", stuck=False, barred=False, chance=0.5))
-            case WakeAt(at=at):
-                aside.call_later(self._loop, max(0.0, at - self._clock()), self.rung, node)
-            case Finish():
-                self._finish_simply(node)
-            case NoteRestart() | AskTurn() | StopRun():
-                pass
-            case _:
-                assert_never(command)
 
     def _carry_out(self, node: Node, command: LifeCommand) -> None:
         match command:
@@ -342,7 +319,7 @@ class Tree:
             self._worker_ended(node)
         elif isinstance(node, GroupNode):
             self._group_ended(node)
-        self._let_go_on(node)
+        self.let_go_on(node)
         node.changed()
         ending = group.ending
         if fails and not self._closing and (not ending or group.failure is error):  # the latter after an interrupt
@@ -353,40 +330,13 @@ class Tree:
         if self._closing:
             for around in node.groups:
                 if around.after and not around.dependents and around.empty:
-                    self._let_go_on(around)
+                    self.let_go_on(around)
         elif ending and group.ending and not group.members:
             self._groups.emptied(group)
         elif not fails and (error is not None or (isinstance(node, GroupNode) and node.has_failed)):
             self._note_given_up(node)
         if node not in group.originals:
             node.let_go()
-
-    def _finish_simply(self, node: Node) -> None:
-        """Takes a node out, where that has failed: no part of it keeps the others from being done."""
-        report = partial(self._publisher.fault, "Finish", node.name)
-        if node.group is not None:
-            insist(report, partial(node.group.remove, node, comes_back=False, stood_down=False))
-        if isinstance(node, WorkerNode):
-            self.workers.pop(node.number, None)
-            if node.final is None:
-                state = node.run.state
-                ended = state.ended if isinstance(state, EndedState) else "abandoned"
-                node.final = Outcome(node.name, node.kind.name, node.attempt, ended)
-            for around in node.groups:
-                around.shutdown.note(node.number, node.final)
-            insist(report, self._worker_ended, node)
-        insist(report, self._let_go_on, node)
-        insist(report, node.changed)
-
-    def strike_out(self, node: Node) -> None:
-        """Ends a node of which a shutdown cannot wait for more: what its machine has commanded is left undone."""
-        if node.over:
-            return
-        node.agenda.todo.clear()
-        if isinstance(node, WorkerNode):
-            node.final = node.final or node.last_outcome
-        node.state = Over(node.state.past)
-        self._finish_simply(node)
 
     def _give_up(self, node: Node, exhausted: bool) -> BaseException | None:
         """Returns the error for which a node is given up, if it is."""
@@ -418,7 +368,7 @@ class Tree:
         if self._losses.give_up(node):
             self._publisher.given_up(node.role)
 
-    def _let_go_on(self, node: Node) -> None:
+    def let_go_on(self, node: Node) -> None:
         """Something has ended: what it came after may be stopped now, where it is to be."""
         self._count_out(node, self._to_stop.todo)
         # One after the other: what ends meanwhile leads here again, however many.
@@ -451,10 +401,3 @@ class Tree:
                 if self._closing and isinstance(other, GroupNode) and other.empty:
                     self._count_out(other, freed)
             other.dependents.discard(node)
-
-
-def _is_one_of(error: BaseException | None, types: tuple[type[BaseException], ...]) -> bool:
-    """Whether a run has raised one of these; what must not reach the event loop as it is comes in disguise."""
-    if isinstance(error, WorkerExit) and any(issubclass(SystemExit, kind) for kind in types):
-        return True
-    return isinstance(error, types) or (isinstance(error, WorkerFailed) and isinstance(error.error, types))

@@ -300,7 +300,7 @@ def test_the_report_has_one_outcome_for_each_worker_with_its_last_run(virtual):
             ("again", 2, "stopped"),
             ("pausing", 1, "stopped"),
         }
-        assert report.clean
+        assert [outcome.worker for outcome in report.earlier] == ["over"]
         assert "again (run 2)" in str(report)
 
     virtual(main)

@@ -1,0 +1,36 @@
+"""How a run has ended, as its outcome says it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._core.errors import StopRequested, is_a
+from .._core.outcome import Outcome
+from .._loop.clock import monotonic
+
+if TYPE_CHECKING:
+    from .._core.outcome import Ended
+    from .._core.policy import StepName
+    from .._run.run import Run
+
+__all__ = ["outcome_of"]
+
+
+def outcome_of(run: Run, ended: Ended, step: StepName | None, now: float) -> Outcome:
+    """Returns how a run has ended that comes to its end `now`, on the loop's clock."""
+    climb = run.climb
+    finished = ended not in ("abandoned", "cancelled")
+    ended_at = run.ended_at if finished else monotonic()
+    return Outcome(
+        run.name,
+        run.kind.name,
+        run.attempt,
+        ended,
+        step,
+        value=run.value if finished else None,
+        error=run.error if finished and not is_a(run.error, StopRequested) else None,
+        exit_code=run.exit_code,
+        seconds=ended_at - run.started_at if run.started_at else 0.0,
+        stop_seconds=0.0 if climb is None else now - climb.began_at,
+        stack=None if climb is None else climb.stack,
+    )
