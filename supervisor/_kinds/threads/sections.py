@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import sys
 import threading
 from _thread import get_ident
 from itertools import chain
@@ -123,7 +124,21 @@ def _may_be_struck(code: CodeType, instruction: int, caller: FrameType | None) -
             return False
         # It has just been called, and has done nothing yet: what matters is where its caller stands.
         code, instruction, caller = caller.f_code, caller.f_lasti, caller.f_back
-    return True
+    return not _enters(code, instruction)
+
+
+def _enters(code: CodeType, instruction: int) -> bool:
+    """Whether a `with` waits there for its lock, on 3.14: what is pending would be raised between that and its block.
+
+    Before and after 3.14, the interpreter raises it within the block, or later.
+    """
+    return _WITH_IS_STRUCK and code.co_code[instruction - 2 : instruction + 1] == _ENTERING
+
+
+_WITH_IS_STRUCK: Final = (3, 14) <= sys.version_info < (3, 15)
+
+_ENTERING: Final = bytes((opmap.get("LOAD_SPECIAL", 0), 0, opmap["CALL"]))
+"""Loads `__enter__` and calls it."""
 
 
 def _covered(code: CodeType, instruction: int) -> bool:

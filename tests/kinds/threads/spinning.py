@@ -18,6 +18,29 @@ import structlog
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 
 
+class Lock:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def use(self):
+        with self.lock:
+            pass
+
+
+class RLock(Lock):
+    def __init__(self):
+        self.lock = threading.RLock()
+
+
+class ByHand(Lock):
+    def use(self):
+        self.lock.acquire()
+        try:
+            pass
+        finally:
+            self.lock.release()
+
+
 class Items:
     def __init__(self):
         self.queue = queue.Queue()
@@ -117,6 +140,10 @@ USED = {
 }
 
 
+UNPROTECTED = {kind.__name__: kind for kind in (Lock, RLock, ByHand)}
+"""Code of the application's own: what it has taken is left taken, now and then, where the interpreter does not help."""
+
+
 def spin(_, use):
     def endless():
         while True:
@@ -141,7 +168,7 @@ async def one(thing):
 def main(name, rounds):
     ended, broken = collections.Counter(), 0
     for _ in range(rounds):
-        thing = USED[name]()
+        thing = (USED | UNPROTECTED)[name]()
         ended[asyncio.run(one(thing))] += 1
         broken += not usable(thing.use)
     print(json.dumps({"ended": ended, "broken": broken, "switching": sys.getswitchinterval()}))

@@ -107,6 +107,30 @@ async def test_a_worker_that_waits_for_its_condition_is_struck_there(events, lef
     assert not any(event["event"] == "worker.injection_waits" for event in events)
 
 
+@pytest.mark.parametrize("make", [threading.Lock, threading.RLock])
+async def test_a_worker_that_waits_in_a_with_for_its_lock_gives_it_back(make, events):
+    lock, waits = make(), threading.Event()
+
+    def work(_):
+        waits.set()
+        with lock:
+            endless()
+
+    def endless():
+        while True:
+            pass
+
+    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(10))) as sup:
+        with lock:
+            worker = await sup.start(work)
+            assert waits.wait(5)
+            stopping = asyncio.ensure_future(worker.stop())
+            await until(lambda: any(event.get("step") == "inject" for event in events))
+        assert (await stopping).ended == "injected"
+    assert lock.acquire(timeout=5)
+    lock.release()
+
+
 def test_clearing_what_is_pending_strikes_no_finalizer():
     """The collector may run them at any check, in any thread."""
     script = """if True:
