@@ -29,6 +29,7 @@ from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
 from supervisor._kinds.threads.launcher import Launcher
+from supervisor._kinds.threads.tracers import anybody_traces
 from supervisor._loop import agenda, alarms, backlog, clock, inbox
 from supervisor._loop import outlast as outlasting
 from supervisor._loop.agenda import Agenda
@@ -88,6 +89,7 @@ __all__ = [  # single parts
     "ScopedLock",
     "Shield",
     "StepName",
+    "anybody_traces",
     "framed",
     "health_of",
     "hold",

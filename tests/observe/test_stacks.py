@@ -71,3 +71,19 @@ async def test_a_stack_has_the_source_and_shows_a_recursion_once(quiet):
     assert "    recurse(ctx, depth - 1)\n" in stack
     assert "[Previous line repeated " in stack
     assert "    ctx.stop.wait()\n" in stack
+
+
+async def test_a_worker_inside_a_greenlet_has_the_stack_of_that_greenlet(leftovers, quiet):
+    """Playwright and SQLAlchemy run their blocking calls so; what switched to it is out of reach."""
+    greenlet = pytest.importorskip("greenlet")
+
+    def hangs_here():
+        leftovers.release.wait(30)
+
+    async with Supervisor(policy=EscalationPolicy(Ask(0.05))) as sup:
+        worker = await sup.start(lambda ctx: greenlet.greenlet(hangs_here).switch(), name="green")
+        await until(lambda: "in hangs_here" in worker.stack())
+        assert "in hangs_here" in sup.stacks()["green"]
+        outcome = await worker.stop()
+    assert outcome.ended == "abandoned"
+    assert "in hangs_here" in outcome.stack

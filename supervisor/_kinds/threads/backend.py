@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ..._core.policy import Kind
-    from ..._run.ports import Services
     from ..._run.run import Run
     from ..._worker.backend import Answer
+    from .kind import Threads
 
 __all__ = ["ThreadBackend"]
 
@@ -25,10 +25,10 @@ __all__ = ["ThreadBackend"]
 class ThreadBackend:
     """What a thread's run does for its context."""
 
-    __slots__ = ("_gate", "_run", "_services", "attempt", "kind", "name")
+    __slots__ = ("_gate", "_run", "_threads", "attempt", "kind", "name")
 
-    def __init__(self, run: Run, gate: Gate, services: Services) -> None:
-        self._services = services
+    def __init__(self, run: Run, gate: Gate, threads: Threads) -> None:
+        self._threads = threads
         self._run = run
         self._gate = gate
         self.name = run.name
@@ -48,19 +48,19 @@ class ThreadBackend:
 
     def ready(self) -> None:
         if not self._run.ready:
-            self._services.post(partial(self._run.owner.readied, self._run))
+            self._threads.services.post(partial(self._run.owner.readied, self._run))
 
     def heartbeat(self) -> None:
-        self._run.beat_at = self._services.clock()
+        self._run.beat_at = self._threads.services.clock()
 
     def extend(self, seconds: float) -> float:
-        return self._services.extend(self._run, seconds)
+        return self._threads.services.extend(self._run, seconds)
 
     def remaining(self) -> float:
-        return self._services.remaining(self._run)
+        return self._threads.services.remaining(self._run)
 
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
-        return self._services.call(self._run, fn, args, cleanup)
+        return self._threads.services.call(self._run, fn, args, cleanup)
 
     def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
-        self._services.callback_failed(self._run, qualname(callback), error)
+        self._threads.services.callback_failed(self._run, qualname(callback), error)

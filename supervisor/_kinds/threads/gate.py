@@ -15,13 +15,13 @@ import ctypes
 import gc
 import os
 import sys
-import threading
 from _thread import RLock, get_ident
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..._core.errors import StopInjected
 from ..._worker.locks import ScopedLock
 from .sections import strike
+from .tracers import anybody_traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,9 +70,7 @@ def injection_missing() -> str | None:
         return "this interpreter has no PyThreadState_SetAsyncExc"
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         return "without the GIL an injected exception cannot be kept out of foreign code"
-    if sys.version_info < (3, 12) and any(
-        (sys.gettrace(), sys.getprofile(), threading.gettrace(), threading.getprofile())
-    ):
+    if sys.version_info < (3, 12) and anybody_traces():
         # While an exception waits for a thread that is blocked, a traced function's entry never ends on 3.11.
         return "a tracer or profiler is active, and Python 3.11 would hang under it"
     return None

@@ -19,6 +19,7 @@ from ..._worker.context import WorkerContext
 from ..._worker.current import entered, fire
 from ..._worker.stop_event import StopEvent
 from ..._worker.unused_shield import warn_of_unused_shield
+from . import copies
 from .backend import ThreadBackend
 from .gate import Gate, Shield, injection_missing
 from .injector import Injector
@@ -47,6 +48,7 @@ class Threads:
         resolving: Calls that have ended, whose threads are in the callbacks of their futures.
 
     Attributes:
+        services: What it may ask of the runtime.
         calls: The calls of the pool that have not concluded, by their number.
         launcher: Starts all threads, and knows those that are alive.
         pool: The threads that carry out calls.
@@ -58,7 +60,7 @@ class Threads:
     def __init__(
         self, supervisor: str, max_threads: int, services: Services, chain: Chain, resolving: Collection[int] = ()
     ) -> None:
-        self._services = services
+        self.services = services
         self._post = services.post
         self._chain = chain
         self.calls: dict[int, Run] = {}
@@ -66,6 +68,12 @@ class Threads:
         self._injector = Injector(self.launcher)
         self.pool = Pool(max_threads, self.calls, resolving, self.launcher, services, self._carry_out, self._lost)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
+        copies.here.add(self)
+
+    def become_a_copy(self) -> None:
+        """This process was forked, perhaps by a worker's function: it is the only thing that goes on here."""
+        self.services = copies.of_a_copy(self.services)
+        self._post = copies.leave
 
     @property
     def capacity(self) -> int:
@@ -124,7 +132,7 @@ class Threads:
             self.launcher.start(
                 f"{run.name}/on_stop",
                 target=lambda: fire(ctx, registrations),
-                failed=lambda error: self._services.callback_failed(run, "all of them", error),
+                failed=lambda error: self.services.callback_failed(run, "all of them", error),
             )
 
     def _inject(self, run: Run) -> str | None:
@@ -140,7 +148,7 @@ class Threads:
     def _log_waiting(self, run: Run) -> None:
         event = {"event": "worker.injection_waits", "worker": run.name, "attempt": run.attempt}
         stack = self.stack(run)
-        self._services.forward("warning", event, kind=self.name, **({} if stack is None else {"stack": stack}))
+        self.services.forward("warning", event, kind=self.name, **({} if stack is None else {"stack": stack}))
 
     def stack(self, run: Run) -> str | None:
         stack = None if run.ident is None else stack_of(run.ident)
@@ -182,7 +190,7 @@ class Threads:
             assert isinstance(gate, Gate)
             with Shield(gate) if gate.ident else nullcontext():
                 stop = StopEvent(self._chain)
-                run.ctx = WorkerContext(run, ThreadBackend(run, gate, self._services), stop)
+                run.ctx = WorkerContext(run, ThreadBackend(run, gate, self), stop)
                 if run.asked is not None:  # asked while nobody could hear it
                     stop.set()
         return run.ctx
@@ -208,14 +216,14 @@ class Threads:
             if run.value is None and run.error is None:
                 run.error = converted(run, error, stopping=run.climb is not None)
         if run.settle is not None:
-            self._services.settle(run)  # also of one that is over: its future may not be resolved
+            self.services.settle(run)  # also of one that is over: its future may not be resolved
         elif not run.over:
-            self._post(lambda: None if run.over else self._services.ended(run))
+            self._post(lambda: None if run.over else self.services.ended(run))
         return run.climb is not None and _leave(run.climb)
 
     def _log_lost(self, thread: str, reason: str) -> None:
         event = {"event": "worker.thread_lost", "thread": thread, "reason": reason}
-        self._services.forward("error", event, kind=self.name)
+        self.services.forward("error", event, kind=self.name)
 
     def _carry_out(self, run: Run) -> bool:
         """Carries out a run, unless it was withdrawn; returns whether this thread was abandoned over it."""
@@ -254,7 +262,7 @@ class Threads:
         if run.settle is None:
             self._post(run)
         else:
-            self._services.settle(run)
+            self.services.settle(run)
         # Only after the completion is in the inbox does this thread look whether it was given up. So if the loop finds
         # no completion and no `left`, this thread is certain to see `abandoned`.
         return run.climb is not None and _leave(run.climb)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
-__all__ = ["known", "left", "strike"]
+__all__ = ["known", "left", "others", "strike"]
 
 Position: TypeAlias = "tuple[CodeType, int, FrameType | None]"
 
@@ -53,6 +53,11 @@ def known() -> None:
 def left() -> None:
     """This thread is about to end."""
     _states.pop(get_ident(), None)
+
+
+def others() -> bool:
+    """Returns whether there are threads of ours, besides this one."""
+    return any(ident != get_ident() for ident in tuple(_states))
 
 
 # ------------------------------------------------------------------------------------------------ sections
