@@ -37,6 +37,7 @@ from supervisor._loop.alarms import Alarms
 from supervisor._loop.errors import report_error
 from supervisor._loop.inbox import TURN, Inbox
 from supervisor._loop.outlast import outlast
+from supervisor._loop.switching import FAST, hold, release
 from supervisor._observe.notices import RunSubmitted
 from supervisor._observe.publisher import Publisher
 from supervisor._run import loop_call
@@ -63,7 +64,6 @@ from supervisor._runtime import nodes as nodes_of_the_tree
 from supervisor._runtime.executor_calls import ExecutorCalls
 from supervisor._runtime.health import health_of
 from supervisor._runtime.nodes import GroupNode, WorkerNode
-from supervisor._runtime.switching import FAST, hold
 from supervisor._runtime.teardown import stop_deadlines
 from supervisor._worker.locks import ScopedLock
 from supervisor._worker.stop_event import Chain
@@ -97,6 +97,7 @@ __all__ = [  # single parts
     "integration_of",
     "message",
     "outlast",
+    "release",
     "report_error",
     "stop_deadlines",
     "write",

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .._loop import aside
+from .._loop import aside, switching
 from .._loop.clock import monotonic
-from . import switching
 
 if TYPE_CHECKING:
     import asyncio

@@ -86,3 +86,18 @@ async def test_workers_that_obey_are_heard_beside_those_that_compute_and_swallow
         over.set()
     assert {outcome.worker for outcome in report.abandoned} == {f"swallows-{number}x" for number in range(3)}
     assert report.counts()["stopped"] == 60
+
+
+def test_the_least_that_anybody_holds_counts_in_whatever_order_they_release_it(interval):
+    class Holder:
+        pass
+
+    first, second = Holder(), Holder()
+    for order in ((first, second), (second, first)):
+        inside.hold(first)
+        inside.hold(second, inside.FAST / 10)
+        assert sys.getswitchinterval() < inside.FAST / 5
+        inside.release(order[0])
+        assert sys.getswitchinterval() < interval
+        inside.release(order[1])
+        assert sys.getswitchinterval() == interval

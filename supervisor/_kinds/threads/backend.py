@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..._core.policy import Kind
     from ..._run.run import Run
     from ..._worker.backend import Answer
-    from .kind import Threads
+    from .copies import Kind as Threads
 
 __all__ = ["ThreadBackend"]
 

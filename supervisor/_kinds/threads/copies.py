@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from weakref import WeakSet
 
 from ..._core.errors import SupervisorMisused, WorkerExit
@@ -17,11 +17,18 @@ from ..._core.errors import SupervisorMisused, WorkerExit
 if TYPE_CHECKING:
     from ..._run.ports import Services
     from ..._run.run import Run
-    from .kind import Threads
+
+    class Kind(Protocol):
+        """The kind of a supervisor's threads, as far as this module knows it."""
+
+        services: Services
+
+        def become_a_copy(self) -> None: ...
+
 
 __all__ = ["here", "leave", "of_a_copy"]
 
-here: WeakSet[Threads] = WeakSet()
+here: WeakSet[Kind] = WeakSet()
 """The kinds of this process."""
 
 

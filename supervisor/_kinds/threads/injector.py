@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from time import sleep
 from typing import TYPE_CHECKING
 
+from ..._loop import switching
 from ..._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
@@ -65,12 +65,14 @@ class Injector:
             self._looking = False
 
     def _look(self) -> None:
-        switching = Switching()
         try:
             while self._wait_and_look():
-                switching.quick(self._pause < QUICK_UNTIL)
+                if self._pause < QUICK_UNTIL:
+                    switching.hold(self, QUICK)
+                else:
+                    switching.release(self)
         finally:
-            switching.quick(False)
+            switching.release(self)
 
     def _wait_and_look(self) -> bool:
         """Returns whether any are left."""
@@ -82,27 +84,3 @@ class Injector:
             self._looking = bool(self._waiting)
             self._pause = min(self._pause * LONGER, LONGEST)
             return self._looking
-
-
-class Switching:
-    """Lowers the interpreter's switch interval, for as long as some injector wants that."""
-
-    _lock = ScopedLock()
-    _wanted = 0
-    _usual = _lowered = 0.0
-
-    def __init__(self) -> None:
-        self._mine = False
-
-    def quick(self, quick: bool) -> None:
-        if quick == self._mine:
-            return
-        self._mine = quick
-        with Switching._lock:
-            Switching._wanted += 1 if quick else -1
-            if quick and Switching._wanted == 1:
-                Switching._usual = sys.getswitchinterval()
-                sys.setswitchinterval(min(QUICK, Switching._usual))
-                Switching._lowered = sys.getswitchinterval()  # which it has rounded
-            elif not Switching._wanted and sys.getswitchinterval() == Switching._lowered:
-                sys.setswitchinterval(Switching._usual)
