@@ -1,6 +1,8 @@
 """Functions that hold things, and what says how many of these are alive in this process."""
 
+import asyncio
 import gc
+import sys
 import time
 import weakref
 
@@ -121,3 +123,23 @@ def worker_that_fails_once(ctx, path):
         path.touch()
         raise Failure
     ctx.stop.wait()
+
+
+def worker_that_spins(ctx, thing):
+    mine = Thing()
+    while mine is not thing:
+        pass
+
+
+def worker_that_checks(ctx, thing):
+    while True:
+        ctx.check()
+        time.sleep(0.001)
+
+
+def worker_that_calls_the_loop(ctx, thing):
+    ctx.call(asyncio.sleep, 60)
+
+
+def worker_that_exits(ctx, thing):
+    sys.exit(str(thing))

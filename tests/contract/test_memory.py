@@ -200,3 +200,42 @@ async def test_workers_of_a_group(no_collector, quiet, kind, tmp_path):
         await group.shutdown()
         await until(lambda: not m.alive)
         assert first.state == again.state == "ended"
+
+
+@pytest.mark.parametrize("fn", [m.worker_that_spins, m.worker_that_checks, m.worker_that_calls_the_loop])
+async def test_a_worker_that_is_stopped_by_any_step(no_collector, quiet, kind, fn):
+    async with Supervisor(policy=QUICK) as sup:
+        worker = await sup.start(fn, m.Thing(), kind=kind)
+        await worker.stop()
+        await until(lambda: not m.alive)
+
+
+@pytest.mark.parametrize("options", [{"ready_timeout": 0.1}, {"heartbeat": 0.1}])
+async def test_a_worker_that_is_stuck(no_collector, quiet, kind, options):
+    async with Supervisor(policy=QUICK) as sup:
+        with contextlib.suppress(Exception):
+            worker = await sup.start(m.worker_that_checks, m.Thing(), kind=kind, **options)
+            await worker.wait()
+        await until(lambda: not m.alive)
+
+
+async def test_a_worker_that_exits(no_collector, quiet, kind):
+    async with Supervisor(policy=QUICK) as sup:
+        with contextlib.suppress(Exception):
+            worker = await sup.start(m.worker_that_exits, m.Thing(), kind=kind)
+            await worker.wait()
+        worker = None
+        await until(lambda: not m.alive)
+
+
+async def test_a_call_that_was_stopped_by_its_handle(no_collector, quiet, kind):
+    async with Supervisor(policy=QUICK) as sup:
+        call = asyncio.create_task(sup.run(m.obeys, m.Thing(), kind=kind))
+        await until(lambda: [each.state for each in sup.workers()] == ["running"])
+        (worker,) = sup.workers()
+        await worker.stop()
+        with contextlib.suppress(Exception):
+            await call
+        del call
+        await until(lambda: not m.alive)
+        assert (worker.state, worker.attempt, worker.restarts) == ("ended", 1, 0)
