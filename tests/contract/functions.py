@@ -363,3 +363,7 @@ def generator(ctx):
 
 async def coroutine_function():
     pass
+
+
+def is_ready_and_returns(ctx):
+    ctx.ready()

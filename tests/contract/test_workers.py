@@ -214,3 +214,10 @@ async def test_a_policy_without_a_step_for_the_kind_still_asks(kind, board):
     assert (outcome.ended, outcome.step, outcome.value) == ("stopped", "ask", "value")
     assert 0 < outcome.stop_seconds < f.LIMIT
     assert outcome.seconds > 0
+
+
+async def test_a_worker_that_returns_right_after_it_was_ready_has_been_ready(kind):
+    async with Supervisor() as sup:
+        for _ in range(25):
+            worker = await sup.start(f.is_ready_and_returns, kind=kind, ready_timeout=60)
+            assert (await worker.wait()).ended == "returned"

@@ -262,6 +262,8 @@ class Processes:
 
     def _ended(self, process: Process, run: Run, ok: bool, value: Any, trace: str | None) -> None:
         """A call has ended; its process is free, or has been stopped too hard to be used again."""
+        if run.own and not run.ready:
+            process.control.read()  # by another way: that it was ready before
         run.ended_at = monotonic()
         if ok:
             run.value = value
