@@ -66,6 +66,7 @@ def fire(ctx: WorkerContext, registrations: tuple[Registration, ...]) -> None:
             registration.fire()
         except BaseException as error:  # its own StopRequested, say: this thread is a helper, the worker goes on
             ctx.callback_failed(registration.callback, error)
+    entered(None)  # what this thread held is gone before the thread is
 
 
 def shielded() -> AbstractContextManager[None]:
