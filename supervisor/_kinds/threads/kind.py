@@ -86,7 +86,7 @@ class Threads:
 
     @property
     def living(self) -> Iterable[Thread]:
-        return tuple(self.launcher.living)
+        return tuple(self.launcher.living.copy())
 
     # -------------------------------------------------------------------------------- starting a run
 

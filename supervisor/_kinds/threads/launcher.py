@@ -91,6 +91,6 @@ class Launcher:
     def join(self, seconds: float, but: set[int | None]) -> None:
         """Waits for threads that are past their last line, so that none is seen alive after a shutdown."""
         until = monotonic() + seconds
-        for thread in tuple(self.living):
+        for thread in self.living.copy():
             if thread.ident not in but:
                 thread.join(max(0.0, until - monotonic()))
