@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Inject, Supervisor
+from supervisor import Ask, EscalationPolicy, Inject, StopInjected, Supervisor
 
 from ...waiting import until
 from .spinning import USED
@@ -129,6 +129,31 @@ async def test_a_worker_that_waits_in_a_with_for_its_lock_gives_it_back(make, ev
         assert (await stopping).ended == "injected"
     assert lock.acquire(timeout=5)
     lock.release()
+
+
+async def test_an_injection_that_a_finalizer_swallows_comes_again(quiet, monkeypatch):
+    swallowed = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: swallowed.append(unraisable.exc_type))
+
+    class Finalized:
+        def __del__(self):
+            for number in range(2000):
+                str(number)
+
+    def work(ctx):
+        def endless():
+            while True:
+                Finalized()
+
+        endless()
+
+    swallowers = 0
+    while not swallowers:
+        async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(20, every=0.01))) as sup:
+            await sup.start(work)
+        assert sup.report.outcomes[0].ended == "injected"
+        swallowers = len(swallowed)
+    assert set(swallowed) == {StopInjected}
 
 
 def test_clearing_what_is_pending_strikes_no_finalizer():
