@@ -278,6 +278,15 @@ def deaf_machine(monkeypatch):
 
 
 @contextlib.contextmanager
+def deaf_inbox(monkeypatch):
+    """Meanwhile nothing is heard of what comes in from other threads."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Inbox, "drain", lambda self, limit=None: None)
+        patched.setattr(Inbox, "_take_turn", lambda self: None)
+        yield
+
+
+@contextlib.contextmanager
 def no_further_runs(monkeypatch, sup):
     """Meanwhile no run of a worker can be begun."""
 

@@ -34,6 +34,7 @@ from .._core.policy import Ask, Inject
 from .._loop import aside
 from .._loop.errors import insist
 from .._run.climb import REASONS, Climb
+from .nodes import unlist_call
 from .outcomes import outcome_of
 
 if TYPE_CHECKING:
@@ -380,7 +381,7 @@ class Escalation:
     def answer(self, run: Run, outcome: Outcome) -> None:
         """Has nobody wait any longer for a run that its owner could not conclude."""
         run.over = True
-        run.kind.calls.pop(run.number, None)
+        unlist_call(run)
         if run.future is not None and not run.future.done():
             run.future.set_exception(WorkerStopped(outcome))
         if run.entry is not None and not run.entry.done():

@@ -6,7 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .._core.ladder import EndedState, Stopping
+from .._core.ladder import EndedState, Exited, Stopping
 from .._core.outcome import Outcome
 from .._core.policy import Inject
 from .._loop import aside
@@ -118,6 +118,8 @@ class LastResort:
 
     def _give_up(self, run: Run) -> None:
         """Ends a run for which a shutdown has waited long enough: as what it has come to, or else as abandoned."""
+        if run.ending and not run.over and (run.climb is not None or run.settle is None):
+            self._escalation.feed(run, Exited(run.returned, run.died))  # the loop has not come to hear it
         climb = run.climb
         if run.over or climb is None:  # the latter: the thread of an executor's call is ending it by itself
             return

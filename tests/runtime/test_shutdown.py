@@ -400,6 +400,31 @@ def test_the_watchdog_ends_a_process_whose_interpreter_is_held_by_c_code(script)
     assert seconds < 15
 
 
+def test_the_watchdog_watches_until_the_report_is_logged(script):
+    done, seconds = script("""
+        import asyncio, time, structlog
+        from supervisor import Supervisor
+
+        def stuck(logger, method, event):
+            if event["event"] == "supervisor.stopped":
+                time.sleep(3600)
+            raise structlog.DropEvent
+
+        structlog.configure(processors=[stuck])
+
+        async def main():
+            async with Supervisor(on_abandoned="exit", shutdown_timeout=0.2):
+                pass
+            print("not reached")
+
+        asyncio.run(main())
+    """)
+    assert done.returncode == 1
+    assert "not reached" not in done.stdout
+    assert "Timeout" in done.stderr
+    assert seconds < 15
+
+
 def test_a_shutdown_that_nobody_awaited_holds_nothing_up(script):
     done, seconds = script("""
         import asyncio, time
