@@ -105,7 +105,7 @@ def test_a_restart_that_is_not_ready_in_time_is_a_failure(virtual):
 
 async def test_a_worker_that_returns_before_it_is_ready_makes_start_raise():
     async with Supervisor() as sup:
-        with pytest.raises(SupervisorError, match="'w' returned before it was ready"):
+        with pytest.raises(SupervisorError, match=r"'w' returned before it had called ctx.ready\(\)"):
             await sup.start(lambda ctx: 5, name="w", ready_timeout=LIMIT, restart=Restart("always", backoff=0))
         assert sup.workers() == ()
 

@@ -18,7 +18,9 @@ from . import tasks
 from .faults import alive, members, sound, until
 from .test_deaths import QUICK, call
 
-INJECTING = EscalationPolicy(Ask(0.01), Inject(10, every=math.inf))  # the first one must do
+INJECTING = EscalationPolicy(Ask(0.01), Inject(10, every=1))
+"""Not once alone: a signal that comes when the interpreter has looked for one, and has not begun to wait yet, is heard
+only after the wait."""
 INTERRUPTIBLE = (
     *(tasks.sleeps, tasks.receives, tasks.locks, tasks.gets, tasks.gets_simply, tasks.selects, tasks.joins),
     *(tasks.waits_for_a_program, tasks.backtracks, tasks.powers, tasks.spins),
