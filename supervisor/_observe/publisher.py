@@ -183,8 +183,10 @@ class Publisher:
         )
         self.publish(LateReturn(run))
 
-    def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
-        self.log.write(logging.ERROR, "worker.callback_failed", **_of(run), callback=callback, exc_info=error)
+    def callback_failed(self, run: Run, callback: str, error: BaseException, left_out: int = 0) -> None:
+        """Logs that a callback has raised, and how many have done so before it that are not logged each."""
+        more = {"left_out": left_out} if left_out else {}
+        self.log.write(logging.ERROR, "worker.callback_failed", **_of(run), callback=callback, **more, exc_info=error)
 
     def fault(self, doing: str, worker: str, error: BaseException) -> None:
         """Logs that something failed in the supervisor itself, which has gone on by doing it again, or more simply."""

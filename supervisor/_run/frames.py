@@ -6,15 +6,18 @@ import linecache
 import os
 import stat
 from traceback import FrameSummary, StackSummary
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._core.values import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import FrameType
+    from types import CodeType, FrameType
 
-__all__ = ["text_of_frames"]
+__all__ = ["Place", "text_of_frames", "text_of_places"]
+
+Place: TypeAlias = "tuple[CodeType, dict[str, Any], int]"
+"""A frame without what it holds: its code, its globals, and its line."""
 
 
 def text_of_frames(frames: Iterable[tuple[FrameType, int]]) -> str:
@@ -22,22 +25,25 @@ def text_of_frames(frames: Iterable[tuple[FrameType, int]]) -> str:
 
     Names of files and functions break no line.
     """
-    return "".join(StackSummary.from_list([_summary(frame, line) for frame, line in frames]).format())
+    return text_of_places((frame.f_code, frame.f_globals, line) for frame, line in frames)
 
 
-def _summary(frame: FrameType, line: int) -> FrameSummary:
-    code = frame.f_code
-    source = printable(_source(frame, line))
+def text_of_places(places: Iterable[Place]) -> str:
+    """Returns the same, of what is left of frames."""
+    return "".join(StackSummary.from_list([_summary(*place) for place in places]).format())
+
+
+def _summary(code: CodeType, names: dict[str, Any], line: int) -> FrameSummary:
+    source = printable(_source(code.co_filename, names, line))
     return FrameSummary(printable(code.co_filename), line, printable(code.co_name), lookup_line=False, line=source)
 
 
-def _source(frame: FrameType, line: int) -> str:
+def _source(filename: str, names: dict[str, Any], line: int) -> str:
     """Returns the source of a line; empty where there is none."""
-    filename = frame.f_code.co_filename
     try:
         if _would_block(filename):
             return ""
-        linecache.lazycache(filename, frame.f_globals)
+        linecache.lazycache(filename, names)
         linecache.checkcache(filename)
         return linecache.getline(filename, line).strip()
     except Exception:  # a name that no file can have; or a loader of the application's, whose code fails

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from _thread import get_ident
+from collections import deque
 from concurrent.futures import InvalidStateError
 from contextvars import copy_context
-from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import SupervisorBusy, WorkerFailed
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AnyFuture", "Calls"]
 
+FAILURES = 100
+"""Failures of callbacks that wait to be logged; of further ones it is logged how many there were."""
+
 
 class Calls:
     """The calls of one supervisor, and the owner of their runs.
@@ -69,8 +73,10 @@ class Calls:
         "_close_groups",
         "_deadline",
         "_escalation",
+        "_failures",
         "_inbox",
         "_kinds",
+        "_left_out",
         "_loop",
         "_names",
         "_next_number",
@@ -125,6 +131,8 @@ class Calls:
         self._deadline = deadline
         self._note_end = note_end
         self._close_groups = close_groups
+        self._failures: deque[tuple[Run, str, BaseException]] = deque()  # of callbacks, to be logged
+        self._left_out = count()
 
     # ------------------------------------------------------------------------------------ a call comes in
 
@@ -292,4 +300,16 @@ class Calls:
 
     def callback_failed(self, run: Run, callback: str, error: BaseException) -> None:
         """Reports that a callback of `on_stop`, or of an executor's future, raised. Any thread."""
-        self._inbox.post(partial(self._publisher.callback_failed, run, callback, error))
+        if len(self._failures) >= FAILURES:
+            next(self._left_out)
+            return
+        self._failures.append((run, callback, error))
+        self._inbox.post(self._log_failure)
+
+    def _log_failure(self) -> None:
+        if not self._failures:
+            return  # it was logged before an interrupt
+        run, callback, error = self._failures[0]
+        passed, self._left_out = self._left_out, count()
+        self._publisher.callback_failed(run, callback, error, next(passed))
+        self._failures.popleft()

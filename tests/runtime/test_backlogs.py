@@ -1,13 +1,14 @@
 """What grows with a backlog is linear, and is taken in short turns."""
 
 import asyncio
+import sys
 import threading
 import time
 
 import pytest
 import structlog
 
-from supervisor import Restart, Supervisor, current_context
+from supervisor import Ask, EscalationPolicy, Inject, Restart, Supervisor, current_context
 
 from .. import inside
 from ..inside import Alarms
@@ -203,3 +204,38 @@ async def test_each_of_many_members_that_fail_at_once_costs_as_much(strategy):
         return work_done
 
     assert await each(cost, few=20) < 1.6, "quadratic, it is 10; how many turns there are is chance"
+
+
+async def test_of_a_flood_of_failing_callbacks_it_is_logged_how_many_there_were():
+    events = []
+    logger = structlog.wrap_logger(
+        structlog.ReturnLogger(), processors=[lambda _, __, event: events.append(event) or {}]
+    )
+
+    def fail():
+        raise ValueError
+
+    def flood(ctx):
+        ctx.stop.wait()
+        for _ in range(5000):
+            ctx.on_stop(fail)
+
+    async with Supervisor(logger=logger) as sup:
+        await sup.start(flood)
+    failures = [event for event in events if event["event"] == "worker.callback_failed"]
+    assert len(failures) < 5000
+    assert len(failures) + sum(event.get("left_out", 0) for event in failures) == 5000
+
+
+async def test_all_threads_are_looked_at_once_for_many_that_are_stuck(monkeypatch):
+    looks, frames, release = [], sys._current_frames, threading.Event()
+    monkeypatch.setattr(sys, "_current_frames", lambda: looks.append(None) or time.sleep(0.002) or frames())
+    policy = EscalationPolicy(Ask(0.05), Inject(0.05))
+    async with Supervisor(policy=policy, logger=SILENT) as sup:
+        for _ in range(50):
+            await sup.start(lambda _: release.wait())
+        report = await sup.shutdown()
+        release.set()
+    assert len(report.abandoned) == 50
+    assert all("release.wait()" in outcome.stack for outcome in report.abandoned)
+    assert len(looks) < 25, "not one for each"

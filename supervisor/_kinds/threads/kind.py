@@ -25,7 +25,7 @@ from .gate import Gate, Shield, injection_missing
 from .injector import Injector
 from .launcher import Launcher
 from .pool import Pool
-from .stack import stack_of
+from .stack import Stacks, stack_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -63,6 +63,8 @@ class Threads:
         self.services = services
         self._post = services.post
         self._chain = chain
+        self._thread = get_ident()
+        self._stacks = Stacks(services.loop)
         self.calls: dict[int, Run] = {}
         self.launcher = Launcher(supervisor)
         self._injector = Injector(self.launcher)
@@ -151,7 +153,10 @@ class Threads:
         self.services.forward("warning", event, kind=self.name, **({} if stack is None else {"stack": stack}))
 
     def stack(self, run: Run) -> str | None:
-        stack = None if run.ident is None else stack_of(run.ident)
+        if run.ident is None:
+            return None
+        on_the_loop = get_ident() == self._thread
+        stack = self._stacks.of(run.ident, run.started_at) if on_the_loop else stack_of(run.ident)
         if stack == "":
             return f"  in {qualname(run.fn)}(), which is no Python code\n"
         return stack
