@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from benchmarks.measure import Goal, Table
 ROOT = Path(__file__).parents[2]
 SLOW = {"processes", "deaths", "starts"}
 """Those that start many processes."""
+EARLY_POLL = re.compile(r"child process pid \d+ exit status already read:  will report returncode 255\n")
+"""What asyncio logs of a dead process that it has not heard of when anyio's pool kills it: that polls it first."""
 
 
 @pytest.mark.parametrize(
@@ -32,7 +35,7 @@ def test_a_section_has_figures_a_floor_and_the_figures_that_its_goals_are_for(na
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert not EARLY_POLL.sub("", done.stderr)
     tables = [Table.from_data(data) for data in json.loads(done.stdout)]
     assert tables
     for table in tables:
