@@ -20,7 +20,7 @@ FAST = 0.0001
 ROUNDING = 0.000002
 """The interpreter rounds what is set to microseconds."""
 
-_lock = ScopedLock()  # event loops of several threads may shut down; a signal handler or a finalizer may come in between
+_lock = ScopedLock()  # loops of several threads may shut down; a signal handler or finalizer may come in between
 _holders: dict[int, float] = {}
 _before = 0.0
 _lowered = _lowering = 0.0
