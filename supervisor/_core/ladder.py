@@ -47,10 +47,10 @@ __all__ = [
 ]
 
 LAST_LEAST = 0.05
-"""Seconds to which a shutdown shrinks the grace of a last step at most."""
+"""Seconds below which the grace of a last step is not shrunk, as long as those before it can give them."""
 
 KILL_LEAST = 0.1
-"""Seconds that the kernel has in any case to end a process that was killed."""
+"""The same for a process that was killed; the kernel has as many whatever the policy says."""
 
 Cause: TypeAlias = Literal["cancel", "timeout", "stop", "stuck", "shutdown"]
 """Why a stop began. The first cause stays: it decides how `run()` ends."""
@@ -71,7 +71,10 @@ class Rules:
     patience: float
 
     def ladder(self, cause: Cause) -> tuple[Step, ...]:
-        return self.own_steps if cause in ("cancel", "timeout") else self.steps
+        steps = self.own_steps if cause in ("cancel", "timeout") else self.steps
+        if steps and isinstance(steps[-1], Kill) and steps[-1].grace < KILL_LEAST:
+            return (*steps[:-1], replace(steps[-1], grace=KILL_LEAST))
+        return steps
 
 
 # ------------------------------------------------------------------------------------------------ states
@@ -267,7 +270,7 @@ def _stopping(state: Stopping, event: Event, now: float, rules: Rules) -> Decisi
             # A shutdown brings the whole ladder to a run that was being stopped by a shorter one.
             later = _joined(state, rules.ladder(cause))
             nearer = replace(state, later=later, deadline=min(state.deadline, deadline))
-            return _climb(_fit(nearer, now), now, [])
+            return _climb(state if nearer == state else _fit(nearer, now), now, [])
         case GraceAsked(seconds=seconds):
             return _extended(state, seconds, rules), ()
         case Exited():
@@ -304,9 +307,11 @@ def _climb(state: Stopping, now: float, commands: list[Command]) -> Decision:
             commands.append(Abandon(inject=isinstance(state.step, Inject)))
             return replace(state, ends_at=math.inf, again_at=math.inf), tuple(commands)
         step, *later = state.later
-        # Fitted anew, as the alarm may have come late: lateness never pushes the end past the deadline.
+        # Fitted anew, as the alarm may have come late: lateness does not add up.
         begun = _begin(state.cause, step, tuple(later), now, began_at=state.began_at, deadline=state.deadline)
         state = _fit(begun, now)
+        if not later:  # the last one keeps its moment: who obeys at once is not to be given up as the loop was late
+            state = replace(state, ends_at=max(state.ends_at, now + min(step.grace, _least(step))))
         commands.append(Perform(step))
     if state.again_at <= now and isinstance(state.step, Inject):
         state = replace(state, again_at=now + state.step.every)
@@ -321,41 +326,38 @@ def _begin(
     cause: Cause, step: Step, later: tuple[Step, ...], now: float, *, began_at: float, deadline: float
 ) -> Stopping:
     again_at = now + step.every if isinstance(step, Inject) else math.inf
-    grace = max(step.grace, KILL_LEAST) if isinstance(step, Kill) else step.grace
-    return Stopping(cause, step, later, began_at, now + grace, again_at, deadline)
+    return Stopping(cause, step, later, began_at, now + step.grace, again_at, deadline)
 
 
 def _fit(state: Stopping, now: float) -> Stopping:
-    """Shrinks all remaining graces by one factor where they would not end by the deadline.
-
-    An infinite grace counts as the time that is left. Each step keeps its share, so that each still happens. The last
-    one has a moment in any case, past the deadline if need be: who obeys at once is not to be given up.
-    """
-    if math.isinf(state.deadline):
-        return state
+    """Shrinks all remaining graces where they would not end by the deadline; an infinite one counts as what is left."""
     left = max(0.0, state.deadline - now)
-    if math.fsum(_remaining(state, now)) <= left:
+    graces = [max(0.0, state.ends_at - now), *(step.grace for step in state.later)]
+    if math.fsum(graces) <= left:
         return state
-    graces = [min(grace, left) if math.isinf(grace) else grace for grace in _remaining(state, now)]
-    total = math.fsum(graces)
-    factor = left / total if total > left else 1.0
-    present, *later = (grace * factor for grace in graces)
-    ends_at = min(now + present, state.deadline)
-    if not state.later:
-        ends_at = max(ends_at, min(state.ends_at, now + _least(state.step)))
+    last = state.later[-1] if state.later else state.step
+    finite = [left if math.isinf(grace) else grace for grace in graces]
+    present, *later = _shrunk(finite, left, _least(last))
     return replace(
         state,
-        ends_at=ends_at,
+        ends_at=min(now + present, state.deadline),
         later=tuple(replace(step, grace=grace) for step, grace in zip(state.later, later, strict=True)),
     )
 
 
+def _shrunk(graces: list[float], left: float, least: float) -> list[float]:
+    """Shrinks all by one factor, so that each step still happens; the last one has `least`, or half of what is left."""
+    *before, last = graces
+    total = math.fsum(graces)
+    factor = left / total if total > left else 1.0
+    kept = max(last * factor, min(last, least, left / 2))
+    if before and kept > last * factor:
+        factor = (left - kept) / math.fsum(before)
+    return [*(grace * factor for grace in before), kept]
+
+
 def _least(step: Step) -> float:
     return KILL_LEAST if isinstance(step, Kill) else LAST_LEAST
-
-
-def _remaining(state: Stopping, now: float) -> list[float]:
-    return [max(0.0, state.ends_at - now), *(step.grace for step in state.later)]
 
 
 def _joined(state: Stopping, ladder: tuple[Step, ...]) -> tuple[Step, ...]:

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Escalation"]
 
+ASKED_LEAST = 0.05
+"""Seconds that a run has for its ladder in any case, unless its caller bounds it."""
+
 CLIMB_ON = 0.02
 """Seconds after which a run climbs on where its alarm could not be set."""
 
@@ -123,7 +126,12 @@ class Escalation:
         elif cause != "shutdown" and isinstance(run.climb.state, Stopping | EndedState):
             self._work_for(run, run.climb)  # else an interrupt has kept the machine from hearing of it
             return
-        self.feed(run, StopAsked(cause, run.owner.deadline(run)))
+        self.ask_to_stop(run, cause)
+
+    def ask_to_stop(self, run: Run, cause: Cause) -> None:
+        """Tells the machine. A shutdown that has no time left gives each a moment: who obeys is not to be given up."""
+        deadline = max(run.owner.deadline(run), self._clock() + ASKED_LEAST)
+        self.feed(run, StopAsked(cause, min(deadline, run.ends_by)))
 
     def publish_queued(self, run: Run) -> None:
         """Publishes that a call of an executor has come in: when the loop hears of it, or before it is stopped."""

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import SupervisorClosed
-from .._core.ladder import StopAsked
 from .._core.stop_order import deadlines
 from .._loop import aside
 from .._loop.errors import insist
@@ -214,7 +213,7 @@ class Teardown:
         if run.climb is None and not self._escalation.give_climb(run, "shutdown", reason):
             forget_unseen(run)
         else:
-            self._escalation.feed(run, StopAsked("shutdown", run.owner.deadline(run)))
+            self._escalation.ask_to_stop(run, "shutdown")
 
     def _ask_group(self, group: GroupNode, nodes: list[WorkerNode]) -> None:
         reason = group.shutdown.reason

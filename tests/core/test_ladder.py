@@ -211,23 +211,46 @@ def test_a_shrunk_ladder_visits_every_step_by_the_deadline(ladder: tuple[Step, .
         if any(isinstance(command, Abandon) for command in commands):
             break
         (at,) = [command.at for command in commands if isinstance(command, WakeAt)]
-        assert at <= deadline + KILL_LEAST + 1e-6
+        assert at <= deadline + 1e-6
         after, commands = decide(state, TimePassed(), at, rules)
         assert isinstance(after, Stopping)
         assert after.later == state.later or len(after.later) < len(state.later)
         state, now = after, at
     assert visited == [type(step) for step in ladder]
-    assert now <= deadline + KILL_LEAST + 1e-6 or now <= finite
+    assert now <= deadline + 1e-6 or now <= finite
 
 
-@pytest.mark.parametrize(("last", "least"), [(Inject(2), LAST_LEAST), (Kill(2), KILL_LEAST), (Ask(0.01), 0.01)])
-def test_the_last_step_has_a_moment_also_where_no_time_is_left(last: Step, least: float) -> None:
-    rules = Rules((last,), (last,), 20)
-    state, commands = stopping(10.0, rules, deadline=10.0)
-    assert commands == (Perform(last), WakeAt(10 + least))
-    again, _ = decide(state, StopAsked("shutdown", deadline=10.0), 10 + least / 2, rules)
-    assert isinstance(again, Stopping)
-    assert again.ends_at == state.ends_at, "asked again, it does not begin anew"
+@pytest.mark.parametrize(
+    ("last", "left", "kept"),
+    [
+        (Inject(2), 0.2, LAST_LEAST),
+        (Inject(2), 0.06, 0.03),  # half of what is left, so that the others have something too
+        (Inject(0.01), 0.2, 0.01),
+        (Inject(2), 10, 10 * 2 / 62),  # its share, where that is more
+        (Kill(2), 0.5, KILL_LEAST),
+        (Kill(0), 0.5, KILL_LEAST),
+    ],
+)
+def test_the_last_step_keeps_a_moment_within_the_deadline(last: Step, left: float, kept: float) -> None:
+    rules = Rules((Ask(60), last), (last,), 20)
+    state, commands = stopping(10.0, rules, deadline=10 + left)
+    assert isinstance(state, Stopping)
+    assert commands == (Perform(Ask(60)), WakeAt(pytest.approx(10 + left - kept)))
+    state, _ = decide(state, TimePassed(), state.ends_at, rules)
+    assert isinstance(state, Stopping)
+    assert isinstance(state.step, type(last))
+    assert state.ends_at == pytest.approx(10 + left)
+
+
+@pytest.mark.parametrize(("last", "least"), [(Inject(2), LAST_LEAST), (Kill(2), KILL_LEAST), (Inject(0.01), 0.01)])
+def test_the_last_step_has_its_moment_also_where_the_loop_was_late(last: Step, least: float) -> None:
+    rules = Rules((Ask(60), last), (last,), 20)
+    state, _ = stopping(10.0, rules, deadline=11)
+    late, _ = decide(state, TimePassed(), 12.0, rules)
+    assert isinstance(late, Stopping)
+    assert late.ends_at == pytest.approx(12 + least)
+    again, _ = decide(late, StopAsked("shutdown", deadline=11.0), 12 + least / 2, rules)
+    assert again == late, "asked again, it is not cut short"
 
 
 def test_the_kernel_has_time_to_kill_whatever_the_policy_says() -> None:

@@ -85,6 +85,17 @@ async def test_it_returns_in_time_whatever_the_workers_do(leftovers, timeout):
     assert all(isinstance(error, WorkerStopped) for error in await asyncio.gather(*calls, return_exceptions=True))
 
 
+async def test_who_obeys_at_once_has_a_moment_for_it_also_where_no_time_is_left(leftovers):
+    sup = Supervisor(policy=EscalationPolicy(Ask(5)))
+    for _ in range(3):
+        await sup.start(lambda ctx: ctx.stop.wait())
+    call = asyncio.create_task(sup.run(lambda: current_context().stop.wait()))
+    await until(lambda: len(sup.workers()) == 4 and all(worker.state == "running" for worker in sup.workers()))
+    report = await sup.shutdown(timeout=0)
+    assert report.counts() == {"stopped": 4}
+    assert await call is True
+
+
 def test_every_step_still_happens_within_a_short_deadline(virtual, events, leftovers):
     async def main(loop):
         sup = Supervisor(policy=EscalationPolicy(Ask(60), Inject(20, every=100)), shutdown_timeout=8)

@@ -14,6 +14,7 @@ from ..._core.verdict import converted
 from ..._loop import aside
 from ..._loop.clock import monotonic
 from ..._run.names import qualname
+from .allowance import Allowance
 from .handover import answer_to
 from .loop_calls import LoopCalls
 from .main_module import is_nowhere
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Processes"]
 
-ASKING_TIME, ASKING_WINDOW = 0.1, 0.5
-"""Seconds that processes are asked where they stand, of so many: the loop waits for their answers."""
+ASKING_TIME, DYING_TIME, WINDOW = 0.1, 0.05, 0.5
+"""Seconds that processes are asked where they stand, and that those which SIGKILL ends are waited for, of so many: the
+loop waits meanwhile."""
 
 
 class Processes:
@@ -72,7 +74,8 @@ class Processes:
         self._loop_calls = LoopCalls(services)
         self._surroundings = surroundings()
         self._main_is_nowhere = is_nowhere()
-        self._asking_since = self._asked = 0.0
+        self._asking = Allowance(ASKING_TIME, WINDOW)
+        self._dying = Allowance(DYING_TIME, WINDOW)
 
     @property
     def capacity(self) -> int:
@@ -158,19 +161,22 @@ class Processes:
         process = run.handle
         if not isinstance(process, Process) or process.run is not run:
             return None
-        began = monotonic()
-        if began >= self._asking_since + ASKING_WINDOW:
-            self._asking_since, self._asked = began, 0.0
-        stack = process.stack(ask=self._asked < ASKING_TIME)
-        self._asked += monotonic() - began
+        with self._asking as left:
+            stack = process.stack(ask=left > 0)
         return printable(stack or f"  in {qualname(run.fn)}(), which does not answer\n", lines=True)
 
     # -------------------------------------------------------------------------------- the end
 
     def abandon(self, run: Run) -> bool:
-        """Gives a process up that even SIGKILL has not ended; the kernel is asked a last time whether it has."""
-        self.catch_up(run)
+        """Gives a process up that even SIGKILL has not ended; the kernel is asked a last time whether it has.
+
+        It has a moment for that, once for many: they die at the same time.
+        """
         process = _process_of(run)
+        if process.killed:
+            with self._dying as left:
+                process.await_death(left)
+        self.catch_up(run)
         if process.run is not run:
             return False
         self.pool.lose(process)

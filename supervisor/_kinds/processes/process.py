@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -71,6 +72,7 @@ class Process:
         code: Its exit code, negative for a signal; None where it lives, or where somebody else has reaped it.
         reaped: It is no more.
         dying: It is no more, but what it has said is still to be heard.
+        killed: It is about to be no more.
         killed_late: It was not ready in time.
         broken: One of its streams has failed: nothing that it says is believed any more, and it takes no calls.
         loop_calls: What its run has the loop call, by the number of the question, until it is answered.
@@ -89,7 +91,7 @@ class Process:
         self.dying = False
         self.broken = False
         self.loop_calls: dict[int, LoopCall] = {}
-        self.killed_late = False
+        self.killed = self.killed_late = False
         self._said = False  # that a stream has failed
         self._keeper_knows = False
         self._pidfd = -1
@@ -189,6 +191,13 @@ class Process:
         if dead:
             self.died()
 
+    def await_death(self, seconds: float) -> None:
+        """Waits until it has died, `seconds` at most; what follows from that is left to `catch_up`."""
+        if not self.reaped and self._pidfd >= 0:
+            dead = select.poll()  # whatever the number of the file
+            dead.register(self._pidfd, select.POLLIN)
+            dead.poll(seconds * 1000)
+
     def _too_late(self) -> None:
         self.catch_up()
         if not self.ready and not self.reaped:
@@ -253,6 +262,7 @@ class Process:
 
         Where this process has given up the right to, the kernel still does it for the lifeline's end.
         """
+        self.killed = True
         if not self._signal_group(signal.SIGKILL):
             self._life.close()
 

@@ -1,10 +1,14 @@
 """A process that SIGKILL has ended was killed, and not abandoned, however little time was left."""
 
+import asyncio
+import time
+
 import pytest
 
-from supervisor import EscalationPolicy, Kill, Supervisor
+from supervisor import EscalationPolicy, Kill, Supervisor, WorkerTimeout
 
 from ... import inside
+from ...waiting import until
 
 
 def spin(*_):
@@ -26,3 +30,13 @@ async def test_also_where_its_policy_gives_it_no_time(events):
     async with Supervisor() as sup:
         worker = await sup.start(spin, kind="process", policy=EscalationPolicy(Kill(0)))
         assert (await worker.stop()).ended == "killed"
+
+
+async def test_also_where_the_loop_stood_still_until_no_time_was_left(events):
+    async with Supervisor() as sup:
+        began = time.monotonic()
+        calls = [asyncio.ensure_future(sup.run(time.sleep, 60, kind="process", within=2)) for _ in range(2)]
+        await until(lambda: [worker.state for worker in sup.workers()] == ["running"] * 2)
+        time.sleep(max(0.0, began + 2.1 - time.monotonic()))  # all steps are performed, and judged, in one moment
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert [(type(error), error.outcome.ended) for error in errors] == [(WorkerTimeout, "killed")] * 2
