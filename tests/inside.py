@@ -30,7 +30,7 @@ from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
 from supervisor._kinds.threads.launcher import Launcher
 from supervisor._kinds.threads.tracers import anybody_traces
-from supervisor._loop import agenda, alarms, backlog, clock, inbox
+from supervisor._loop import agenda, alarms, aside, backlog, clock, inbox
 from supervisor._loop import outlast as outlasting
 from supervisor._loop.agenda import Agenda
 from supervisor._loop.alarms import Alarms
@@ -146,6 +146,7 @@ def patch_chance(monkeypatch, chance):
 # ------------------------------------------------------------------------------------------------ lines to stand at
 
 
+ASIDE = aside.__name__
 GATE_FILE = gate.__file__
 CHILD_FOLDER = probe.CHILD
 LOOP_CALL_FILE = loop_call.__file__
@@ -267,6 +268,16 @@ PARTS_OF_A_STOP = (
     *((workers.Workers, name) for name in ("concluded", "ended", "deadline", "begin_run")),
 )
 """Functions that a stop, or a shutdown, comes to: whose each is, and its name."""
+
+
+PUTS_A_WAITER_INTO_THE_CHAIN = (Chain, "add")
+PARTS_OF_A_DEATH = (
+    (Probe, "close"),
+    (Stream, "close"),
+    *((Process, name) for name in ("kill", "_reap", "_unwatch")),
+    (Pool, "gone"),
+)
+"""Functions that the end of a process comes to: whose each is, and its name."""
 
 
 @contextlib.contextmanager
@@ -705,6 +716,36 @@ def launches(launched):
         yield
     finally:
         Process.__init__ = make
+
+
+def no_messages(monkeypatch, error):
+    """A process cannot be told that it is to end."""
+
+    def fail(*parts):
+        raise error
+
+    monkeypatch.setattr(kind, "message", fail)
+
+
+def fail_to_dismiss_once(sup, error):
+    """The first thread that is to end is not told so at the first time."""
+    pool = sup._binding.reach().kinds.threads.pool
+    queue = pool._queue
+
+    def put(item):
+        pool._queue = queue
+        raise error
+
+    pool._queue = SimpleNamespace(put=put)
+
+
+def no_stacks(monkeypatch, error):
+    """Nobody learns where a process stands."""
+
+    def fail(self, run):
+        raise error
+
+    monkeypatch.setattr(kind.Processes, "stack", fail)
 
 
 def tries_to_launch(monkeypatch, sup):

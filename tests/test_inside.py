@@ -15,6 +15,7 @@ OTHERS = {  # private names of others, which the library has to get along with
     *("_exit", "_replace", "_set_running_loop", "_log_destroy_pending"),
     *("_condition", "_threads_queues", "_threads", "_work_queue", "_selector", "_current_frames"),
     *("_resource_tracker", "_stop"),
+    *("_base", "_config", "_get_running_loop"),
     "_measured",  # that of the benchmarks
 }
 MODULE = re.compile(r"supervisor(\.\w+)*\._(?!_)\w+")

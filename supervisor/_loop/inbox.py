@@ -31,8 +31,8 @@ class _Bell:
 
     __slots__ = ("fd",)
 
-    def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
     def ring(self) -> None:
         os.eventfd_write(self.fd, 1)
@@ -67,11 +67,13 @@ class Inbox(Generic[T]):
         self._rests_until = 0.0
         self._bell: _Bell | None = None
         if eventfd and hasattr(os, "eventfd"):
-            bell = _Bell()
             try:
+                bell = _Bell(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
                 aside.add_reader(loop, bell.fd, self._rung)
             except NotImplementedError:
                 pass  # Windows' proactor loop
+            except OSError:
+                pass  # there are no more files: each wake-up then calls the loop
             else:
                 self._bell = bell
 

@@ -108,9 +108,9 @@ class Transitions:
         await self.aclose()
 
     def _wake(self) -> None:
-        more, self._more = self._more, None
-        if more is not None and not more.done():
-            more.set_result(None)
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
+        self._more = None  # only now: where that has failed, the next one wakes the reader
 
     def __repr__(self) -> str:
         how = "ended" if self._ended else "open"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING
 from contextvars import Context
 from threading import Condition
 from typing import TYPE_CHECKING, Any
@@ -130,9 +130,27 @@ class WorkFuture(concurrent.futures.Future[Any]):
         super().set_exception(exception)
 
     def _invoke_callbacks(self) -> None:
-        """Runs the done callbacks, which are for whoever registered them, not for whom this thread serves just now."""
-        if self._done_callbacks:
-            Context().run(super()._invoke_callbacks)  # type: ignore[misc]  # typeshed leaves it out
+        """Runs the done callbacks, which are for whoever registered them, not for whom this thread serves just now.
+
+        Each is taken out as it is called, so that those that an error has kept from it can be called later.
+        """
+        callbacks = self._done_callbacks
+        if not callbacks:
+            return
+        context = Context()
+        while callbacks:
+            try:
+                callback = callbacks.pop(0)
+            except IndexError:
+                return  # another thread calls them
+            try:
+                context.run(callback, self)
+            except Exception:
+                LOGGER.exception("exception calling callback for %r", self)
+
+    def finish(self) -> None:
+        """Runs the done callbacks that something has kept from being run when it was resolved."""
+        self._invoke_callbacks()
 
     def running(self) -> bool:
         """Whether a thread or process has taken the call, and it has not ended."""

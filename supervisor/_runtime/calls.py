@@ -14,11 +14,11 @@ from contextvars import copy_context
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from .._core.errors import SupervisorBusy, WorkerFailed
+from .._core.errors import SupervisorBusy
 from .._core.ladder import Exited
 from .._core.stop_order import seconds_before_stop
 from .._core.verdict import error_of_call
-from .._run.futures import CallFuture
+from .._run.futures import CallFuture, WorkFuture
 from .._run.run import Run
 from .names import full_name
 from .nodes import list_call, scope_of, unlist_call
@@ -229,11 +229,14 @@ class Calls:
             self._publisher.call_ended(run, ended)
         run.let_go()
 
-    def resolve(self, run: Run, future: AnyFuture, value: Any, error: BaseException | None) -> None:
+    def resolve(
+        self, run: Run, future: AnyFuture, value: Any, error: BaseException | None, *, again: bool = False
+    ) -> None:
         """Resolves the future of a call, unless that is done. Any thread."""
         try:
             if future.done():
-                pass
+                if isinstance(future, WorkFuture):
+                    future.finish()
             elif error is None:
                 future.set_result(value)
             else:
@@ -244,8 +247,8 @@ class Calls:
             if isinstance(problem, KeyboardInterrupt) and get_ident() == self._thread:
                 raise
             self.callback_failed(run, "add_done_callback", problem)
-            if not future.done():  # it has struck before that, or the error's own code has raised it
-                future.set_exception(problem if isinstance(problem, Exception) else WorkerFailed(run.name, problem))
+            if not again or future.done():  # there was no memory for it, or other callbacks come after this one
+                self.resolve(run, future, value, error, again=True)
 
     def forget(self, run: Run) -> None:
         """Lets go of a run: alarms may still hold it, so it lets go of what it held. Of a worker's run, too."""

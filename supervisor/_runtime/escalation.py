@@ -276,7 +276,10 @@ class Escalation:
                 self._mark_abandoned(run)
             case Conclude(ended=ended, step=step_name):
                 self.conclude_simply(run, ended, step_name)
-            case Perform() | NoteLateEnd():
+            case Perform(step=step):  # without what is published of it
+                run.asked = run.climb
+                insist(partial(self._report, run, command), self.have_performed, run, step)
+            case NoteLateEnd():
                 pass
             case _:
                 assert_never(command)

@@ -124,10 +124,11 @@ class Node(ABC):
 
     def changed(self) -> None:
         """Wakes whoever waits for something to happen to it."""
-        waiters, self.waiters = self.waiters, {}
-        for waiter in waiters:
+        while self.waiters:
+            waiter = next(iter(self.waiters))
             if not waiter.done():
                 waiter.set_result(None)
+            self.waiters.pop(waiter, None)  # only now: where that has failed, it is done again
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}: {self.state}>"

@@ -47,7 +47,10 @@ class Chain:
             waiter = self._waiting.popleft()
         except IndexError:
             return False
-        waiter.release()
+        try:
+            waiter.release()
+        except RuntimeError:
+            pass  # it was in the chain twice
         return True
 
     def release_all(self) -> None:
@@ -106,12 +109,14 @@ class StopEvent:
     def set(self) -> None:
         """Sets the flag and puts whoever waits into the chain; `Chain.start` wakes them."""
         self._set = True
-        while self._waiters:
-            try:
-                waiter = self._waiters.pop()
-            except IndexError:
-                return
-            self._chain.add(waiter)
+        try:
+            while self._waiters:
+                waiter = self._waiters[-1]
+                self._chain.add(waiter)
+                if self._waiters[-1] is waiter:
+                    self._waiters.pop()  # only now: what has failed, or was interrupted, is done again
+        except IndexError:
+            pass  # the last one has left by itself
 
     def release(self) -> None:
         """Wakes whoever waits, all of them."""

@@ -507,3 +507,14 @@ def test_the_interpreters_exit_waits_for_no_call():
 
 def test_the_module_has_no_logger_of_its_own():
     assert "supervisor" not in logging.root.manager.loggerDict
+
+
+async def test_a_done_callback_that_exits_keeps_no_other_from_being_called(ex, gatekeeper, quiet):
+    future = ex.submit(gatekeeper)
+    called = []
+    for callback in (called.append, lambda _: sys.exit(3), lambda _: sys.exit(4), called.append):
+        future.add_done_callback(callback)
+    gatekeeper.open.set()
+    while len(called) < 2:
+        await asyncio.sleep(0)
+    assert called == [future, future]

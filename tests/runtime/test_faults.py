@@ -87,6 +87,34 @@ async def test_whatever_part_of_a_stop_fails_the_shutdown_ends_in_time_and_names
     assert isinstance(future.exception(0), WorkerStopped)
 
 
+async def test_a_worker_that_waits_is_woken_although_memory_is_short_for_a_moment(monkeypatch, quiet):
+    failing = Failing(monkeypatch, *inside.PUTS_A_WAITER_INTO_THE_CHAIN, 1)
+    sup = Supervisor(policy=EscalationPolicy(Ask(20)))
+    worker = await sup.start(listen)
+    failing.begun = True
+    assert (await worker.stop()).ended == "stopped"
+    assert failing.failed == 1
+    await sup.shutdown(timeout=1)
+
+
+async def test_an_idle_thread_ends_although_memory_is_short_when_it_is_told(quiet):
+    sup = Supervisor(max_threads=1)
+    await sup.run(int)
+    inside.fail_to_dismiss_once(sup, MemoryError("on purpose"))
+    await sup.shutdown(timeout=5)
+    assert sup.statistics().threads == 0
+
+
+async def test_without_a_file_to_wake_the_loop_it_is_woken_otherwise(monkeypatch):
+    def failing(*args):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("os.eventfd", failing)
+    async with Supervisor() as sup:
+        assert await sup.run(abs, -1) == 1
+        assert await asyncio.wrap_future(sup.executor().submit(abs, -1)) == 1
+
+
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, MemoryError])
 async def test_a_class_in_never_on_whose_check_raises_bars_nothing_and_holds_nothing_up(events, error):
     class Meta(type):

@@ -13,6 +13,7 @@ from ..._core.values import printable
 from ..._core.verdict import converted
 from ..._loop import aside
 from ..._loop.clock import monotonic
+from ..._loop.errors import insist, report_error
 from ..._run.names import qualname
 from .allowance import Allowance
 from .handover import answer_to
@@ -154,8 +155,14 @@ class Processes:
         """From here on the process is not used again: a late signal must not meet another call."""
         process = _process_of(run)
         process.retired = True
-        process.control.send(message("step", run.number, _ends_at(run)))
+        insist(self._unsaid, self._say_step, process, run)  # the step itself comes in any case
         return process
+
+    def _say_step(self, process: Process, run: Run) -> None:
+        process.control.send(message("step", run.number, _ends_at(run)))
+
+    def _unsaid(self, error: Exception) -> None:
+        report_error(self._services.loop, f"supervisor {self._supervisor!r}: a process could not be told", error)
 
     def stack(self, run: Run) -> str | None:
         process = run.handle

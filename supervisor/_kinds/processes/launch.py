@@ -14,10 +14,13 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..._worker.locks import ScopedLock
 from .main_module import whereabouts
+from .reaping import kill_and_reap
 from .surroundings import import_path
 from .wire import framed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .wire import Part
 
 __all__ = ["Launched", "first_frame", "launch", "no_forks"]
@@ -67,28 +70,33 @@ class Launched(NamedTuple):
     stack: IO[bytes]
 
 
-def launch() -> Launched:
-    """Launches a process, in a session of its own; what was opened is closed again where that fails.
+def launch(ours: ExitStack) -> Launched:
+    """Launches a process, in a session of its own.
+
+    Args:
+        ours: Closes what is here of it, and ends it, where something fails before the caller has taken it over.
 
     Raises:
         OSError: There are no more files or processes.
     """
-    with ExitStack() as ours, ExitStack() as theirs:
-        for fd in _missing_standard_files():
-            theirs.callback(os.close, fd)
+    with ExitStack() as theirs:
+        fds: list[int] = []
+        pids: list[int] = []
+        theirs.callback(_close_all, fds)
+        while _closing(_opened(lambda: os.open(os.devnull, os.O_RDWR), "r+b"), theirs).fileno() <= STDERR:
+            pass  # the numbers that this process lacks: what is passed on must not get them
         data, far_data = map(_closing, socket.socketpair(), (ours, theirs))
         control, far_control = map(_closing, socket.socketpair(), (ours, theirs))
         for sock in (data, far_data):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        far_life, life_fd = os.pipe()
-        theirs.callback(os.close, far_life)
-        life = _closing(os.fdopen(life_fd, "wb", buffering=0), ours)
+        fds += os.pipe()
+        life = _closing(_opened(fds.pop, "wb"), ours)
         errors = _closing(_scratch_file(), ours)
         stack = _closing(_scratch_file(), ours)
-        stderr = _standard_error()
-        theirs.callback(os.close, stderr)
-        passed = (far_data.fileno(), far_control.fileno(), far_life, stderr, stack.fileno())
-        program = _program(passed, theirs)
+        stderr = _closing(_opened(_standard_error, "wb"), theirs)
+        ours.callback(kill_and_reap, pids)
+        passed = (far_data.fileno(), far_control.fileno(), fds[0], stderr.fileno(), stack.fileno())
+        program = _program(passed, fds)
         popen = subprocess.Popen(  # noqa: S603  # this interpreter
             program.command,
             stdin=subprocess.DEVNULL,
@@ -97,8 +105,8 @@ def launch() -> Launched:
             pass_fds=program.passed,
             start_new_session=True,
         )
-        ours.pop_all()
-    popen.returncode = 0  # it is reaped here, by whoever hears of its death
+        pids += [popen.pid]
+        popen.returncode = 0  # it is reaped here, by whoever hears of its death
     return Launched(popen.pid, data, control, life, errors, stack)
 
 
@@ -108,25 +116,42 @@ def _closing(thing: C, stack: ExitStack) -> C:
     return thing
 
 
+def _opened(take: Callable[[], int], mode: str) -> IO[bytes]:
+    """Makes a file of a number, which belongs to it from the moment on at which it is there."""
+
+    def opener(_: str, __: int) -> int:
+        return take()
+
+    return open("", mode, buffering=0, opener=opener)  # noqa: PTH123, SIM115  # a number has no path
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
 class _Program(NamedTuple):
     command: list[str]
     passed: tuple[int, ...]
 
 
-def _program(passed: tuple[int, ...], theirs: ExitStack) -> _Program:
+def _program(passed: tuple[int, ...], fds: list[int]) -> _Program:
     """Returns what is run as a worker process, and the files that it is given.
 
     A frozen program runs itself as it does for multiprocessing; see `Bootstrap`.
+
+    Args:
+        passed: The files of the process.
+        fds: Those that are closed once it has been launched.
     """
     if not getattr(sys, "frozen", False):
         return _Program([_interpreter(), *_flags(), "-P", "-c", BOOT, *map(str, passed), ROOT], passed)
     from .child.frozen import Bootstrap  # noqa: PLC0415  # few need it
 
-    far, near = os.pipe()
-    theirs.callback(os.close, far)
-    with os.fdopen(near, "wb") as file:
+    fds += os.pipe()
+    with _opened(fds.pop, "wb") as file:
         file.write(dumps({}, 5) + dumps(Bootstrap(passed), 5))
-    return _Program([sys.executable, "--multiprocessing-fork", f"pipe_handle={far}"], (*passed, far))
+    return _Program([sys.executable, "--multiprocessing-fork", f"pipe_handle={fds[-1]}"], (*passed, fds[-1]))
 
 
 def _interpreter() -> str:
@@ -153,19 +178,10 @@ def _flags() -> list[str]:
 
 def _scratch_file() -> IO[bytes]:
     try:
-        return os.fdopen(os.memfd_create("supervisor"), "w+b", buffering=0)
+        return _opened(lambda: os.memfd_create("supervisor"), "w+b")
     except (AttributeError, OSError):  # not Linux, or denied
         pass
     return tempfile.TemporaryFile(buffering=0)
-
-
-def _missing_standard_files() -> list[int]:
-    """Takes the numbers 0 to 2 where this process has no such files: what is passed on must not get them."""
-    fillers: list[int] = []
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
-        fillers.append(fd)
-    os.close(fd)
-    return fillers
 
 
 def _standard_error() -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..._core.errors import SupervisorError
 from ..._loop import aside
 from ..._loop.clock import monotonic
+from ..._loop.errors import insist, report_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -306,7 +307,8 @@ class Pool:
         run.context = None
 
     def lose(self, process: Process) -> None:
-        """A process was given up: another takes its place."""
+        """A process was given up: another takes its place. It is killed once more, in case that its ladder has not."""
+        process.kill()
         self.lost.add(process)
         self._counted.discard(process)
         if not self._retired:
@@ -338,7 +340,10 @@ class Pool:
         until = monotonic() + seconds
         left = tuple(self.every - self.lost)
         for process in left:
-            process.kill()
+            insist(self._report, process.kill)
         for process in left:
-            process.end_now(max(0.0, until - monotonic()))
+            insist(self._report, process.end_now, max(0.0, until - monotonic()))
             self.every.discard(process)
+
+    def _report(self, error: Exception) -> None:
+        report_error(self._loop, f"supervisor {self._supervisor!r}: a worker process could not be ended", error)

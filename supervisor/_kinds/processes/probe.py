@@ -101,9 +101,11 @@ class Probe:
         if not self._asking._is_owned() and self._asking.acquire(False):  # type: ignore[attr-defined]
             try:
                 self._file.close()
-                self._close()
             finally:
-                self._asking.release()
+                try:
+                    self._close()
+                finally:
+                    self._asking.release()
 
 
 class _Silence:

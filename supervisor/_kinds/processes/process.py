@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..._loop import aside
 from ..._loop.clock import monotonic
+from ..._loop.errors import insist, report_error
 from .launch import first_frame, launch, no_forks
 from .probe import Probe, kernels_view
-from .reaping import group_is_reaped, kill_and_reap, reap_later
+from .reaping import reap
 from .stream import Stream
 from .surroundings import difference, surroundings
 from .wire import INJECT, TERMINATE
@@ -93,7 +94,7 @@ class Process:
         self.loop_calls: dict[int, LoopCall] = {}
         self.killed = self.killed_late = False
         self._said = False  # that a stream has failed
-        self._keeper_knows = False
+        self._waited = self._keeper_knows = False
         self._pidfd = -1
         self._timer: asyncio.TimerHandle | None = None
         first = first_frame()
@@ -109,11 +110,8 @@ class Process:
 
         Where the loop does not take its files, or an interrupt comes, nothing of it is left.
         """
-        self.pid, data, control, self._life, self._errors, stack = launch()
         with ExitStack() as undo:
-            undo.callback(kill_and_reap, self.pid)
-            for file in (data, control, self._life, self._errors, stack):
-                undo.callback(file.close)
+            self.pid, data, control, self._life, self._errors, stack = launch(undo)
             undo.callback(self._close_pidfd)
             self._probe = Probe(self, stack, self._close_pidfd)
             self.data = Stream(self._loop, data, self._hear_data, self._stream_failed)
@@ -322,62 +320,60 @@ class Process:
             pass  # the loop is closed
 
     def died(self) -> None:
-        """Clears away what is left of it, and lets its keeper know."""
+        """Clears away what is left of it, and lets its keeper know. Idempotent in each part."""
         try:
-            if not self.reaped:
-                self.dying = True
-                self.data.read(to_the_end=True)
-                self.control.read(to_the_end=True)
-                self.kill()
-                self._reap()
-            if not self._keeper_knows:
-                self._keeper.gone(self)
-                self._keeper_knows = True
+            for part in (self._bury, self._clear_away, self._let_keeper_know, self._errors.close):
+                insist(self._report, part)
         except (KeyboardInterrupt, SystemExit):
-            aside.call_soon(self._loop, self.died)  # all of it can be done twice
+            aside.call_soon(self._loop, self.died)
             raise
-        except Exception:
-            self._unwatch()  # or the loop would call this for ever
-            raise
-        self._errors.close()
+
+    def _report(self, error: Exception) -> None:
+        report_error(self._loop, f"supervisor: the end of worker process {self.pid} could not be handled", error)
+
+    def _bury(self) -> None:
+        if not self._waited:
+            self.dying = True
+            self.data.read(to_the_end=True)
+            self.control.read(to_the_end=True)
+            self.kill()
+            self._reap()
+
+    def _let_keeper_know(self) -> None:
+        if not self._keeper_knows:
+            self._keeper.gone(self)
+            self._keeper_knows = True
 
     def end_now(self, seconds: float) -> None:
         """Kills it and waits for its death, `seconds` at most, and then no longer here. Its keeper is not notified."""
         self.kill()
         until = monotonic() + seconds
-        while not self.reaped and monotonic() < until:
+        dead = self.reaped
+        while not dead and monotonic() < until:
             try:
                 dead = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
             except ChildProcessError:
                 dead = True
-            if dead:
-                self.kill()
-                self._reap()
-                self._errors.close()
-            else:
+            if not dead:
                 time.sleep(0.0005)
-        if not self.reaped:
-            self._reap()
-            self._errors.close()
+        self.kill()
+        for part in (self._reap, self._clear_away, self._errors.close):
+            insist(self._report, part)
 
     def _reap(self) -> None:
         self.reaped = True
-        try:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.code = os.waitstatus_to_exitcode(status) if pid else None
-            if pid == 0 or not group_is_reaped(self.pid):  # they were killed, and the kernel takes its time
-                name = f"supervisor/reap-{self.pid}"
-                aside.start(threading.Thread(target=reap_later, args=(self.pid,), name=name, daemon=True))
-        except ChildProcessError:
-            self.code = None  # the application ignores SIGCHLD, or reaps what is not its own
-        self._call_off()
+        if not self._waited:
+            self.code = reap(self.pid, self._loop)
+            self._waited = True
+
+    def _clear_away(self) -> None:
         self._unwatch()
-        self.data.close()
-        self.control.close()
-        self._close_files()
+        self._call_off()
+        for close in (self.data.close, self.control.close, self._life.close, self._probe.close):
+            insist(self._report, close)  # the errors stay, for whoever asks why it did not start
 
     def _close_files(self) -> None:
-        """Closes what is not a stream; the errors stay, for whoever asks why it did not start."""
+        """Closes what is not a stream, without the errors."""
         self._life.close()
         self._probe.close()
 

@@ -4,19 +4,55 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-__all__ = ["group_is_reaped", "kill_and_reap", "reap_later"]
+from ..._loop import aside
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["kill_and_reap", "reap"]
+
+TRY_AGAIN = 1.0
+"""Seconds after which a thread is started that could not be."""
 
 
-def kill_and_reap(pid: int) -> None:
-    """Ends a process that has hardly begun."""
-    with suppress(OSError):
-        os.killpg(pid, signal.SIGKILL)
-    reap_later(pid)
+def kill_and_reap(pids: list[int]) -> None:
+    """Ends processes that have hardly begun."""
+    for pid in pids:
+        with suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+        _wait_for_all(pid)
 
 
-def group_is_reaped(pid: int) -> bool:
+def reap(pid: int, loop: asyncio.AbstractEventLoop) -> int | None:
+    """Reaps a worker process that was killed, and its group; returns its exit code where that is known by now.
+
+    A thread waits for those for which the kernel takes its time.
+    """
+    code = None
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            code = os.waitstatus_to_exitcode(status)
+        if not found or not _group_is_reaped(pid):
+            _reap_aside(pid, loop)
+    except ChildProcessError:
+        pass  # the application ignores SIGCHLD, or reaps what is not its own
+    return code
+
+
+def _reap_aside(pid: int, loop: asyncio.AbstractEventLoop) -> None:
+    name = f"supervisor/reap-{pid}"
+    try:
+        aside.start(threading.Thread(target=_wait_for_all, args=(pid,), name=name, daemon=True))
+    except (RuntimeError, MemoryError):  # there is none to be had at the moment
+        aside.call_later(loop, TRY_AGAIN, _reap_aside, pid, loop)
+
+
+def _group_is_reaped(pid: int) -> bool:
     """Reaps what a dead worker has left in its group; only a process 1, or the like, inherits it.
 
     The number of the group is not given out again while anything is left in it.
@@ -29,7 +65,7 @@ def group_is_reaped(pid: int) -> bool:
     return False
 
 
-def reap_later(pid: int) -> None:
+def _wait_for_all(pid: int) -> None:
     """Waits for a process, and for what it has left in its group, as long as that takes."""
     try:
         os.waitpid(pid, 0)

@@ -56,6 +56,7 @@ class Pool:
         )  # executors grow the pool from any thread, and a signal handler may come in between
         self.size = 0
         self.stuck = 0
+        self._to_dismiss = 0
         self._retired = False
         self._gone: Callable[[], object] | None = None
 
@@ -163,10 +164,12 @@ class Pool:
     def retire(self) -> None:
         """Lets each thread end after its present call."""
         with self._counting:
-            leaving = 0 if self._retired else self.size
+            if not self._retired:
+                self._to_dismiss = self.size
             self._retired = True
-        for _ in range(leaving):
+        while self._to_dismiss > 0:
             self._queue.put(None)
+            self._to_dismiss -= 1  # only now: where that has failed, it is done again
 
     def when_gone(self, gone: Callable[[], object]) -> None:
         """Calls `gone` once the threads have ended, but for those that were abandoned."""

@@ -291,3 +291,24 @@ def test_one_that_takes_its_time_to_die_is_reaped_though_the_loop_is_gone(monkey
             while look(pid) is not None:
                 assert time.monotonic() < limit, "nobody has reaped it"
                 time.sleep(0.001)
+
+
+@pytest.mark.parametrize("part", inside.PARTS_OF_A_DEATH, ids=lambda part: f"{part[0].__name__}.{part[1]}")
+async def test_whatever_part_of_an_end_fails_once_the_call_ends_and_nothing_is_left(monkeypatch, part):
+    owner, name = part
+    real, failed = getattr(owner, name), []
+
+    def failing(self, *args):
+        if not failed:
+            failed.append(1)
+            raise MemoryError("on purpose")
+        return real(self, *args)
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with sound() as calls, Supervisor() as sup:
+        assert await sup.run(int, "5", kind="process") == 5
+        monkeypatch.setattr(owner, name, failing)
+        calls.append(call(sup, os._exit, 3))
+        with pytest.raises(WorkerDied):
+            await calls[0]
+    assert failed

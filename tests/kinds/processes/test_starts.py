@@ -1,6 +1,8 @@
 """How processes come up, or do not: start timeouts, what they wrote, and the owner's main module."""
 
 import asyncio
+import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import Supervisor, SupervisorError
+from supervisor import Supervisor, SupervisorError, WorkerDied
 
 from ... import inside
 from ...contract import functions as f
@@ -241,3 +243,34 @@ async def test_a_loop_that_does_not_take_the_files_of_a_process_leaves_no_child(
         assert children() == before
         monkeypatch.undo()
         assert await sup.run(int, "5", kind="process") == 5
+
+
+@pytest.mark.parametrize("name", ["pipe", "memfd_create", "dup", "get_inheritable"])
+async def test_a_file_that_cannot_be_made_for_a_process_leaves_none_open(monkeypatch, name):
+    def failing(*args):
+        raise MemoryError("on purpose")
+
+    async with sound() as calls, Supervisor() as sup:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, name, failing)
+            calls.append(call(sup, int))
+            with pytest.raises(SupervisorError, match="cannot be launched: MemoryError"):
+                await calls[0]
+        assert await sup.run(int, "5", kind="process") == 5
+
+
+async def test_a_file_of_a_process_that_fails_as_it_is_closed_leaves_no_other_open(monkeypatch, quiet):
+    close = socket.socket.close
+
+    def failing(self):
+        close(self)
+        raise OSError(5, "Input/output error, on purpose")
+
+    async with sound() as calls, Supervisor() as sup:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        assert await sup.run(int, "5", kind="process") == 5
+        with monkeypatch.context() as patched:
+            patched.setattr(socket.socket, "close", failing)
+            calls.append(call(sup, os._exit, 3))
+            with pytest.raises(WorkerDied):
+                await calls[0]

@@ -335,3 +335,25 @@ async def test_an_abandoned_process_is_replaced(board, monkeypatch):
         await until(lambda: process.reaped)
         assert process not in inside.processes(sup)
         await sup.shutdown()
+
+
+async def test_a_process_is_ended_although_nobody_learns_where_it_stands(monkeypatch, board, events):
+    async with sound() as calls, Supervisor(policy=QUICK) as sup:
+        calls.append(call(sup, tasks.swallows, board, name="w"))
+        pid = int(await board.posted("entered"))
+        inside.no_stacks(monkeypatch, MemoryError("on purpose"))
+        outcome = await sup.workers()[0].stop()
+        assert outcome.ended == "terminated"
+        assert not alive(pid)
+    assert "supervisor.fault" in {event["event"] for event in events}
+    events.clear()  # their tracebacks hold the supervisor
+
+
+async def test_a_process_is_ended_although_it_cannot_be_told(monkeypatch, board, quiet):
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with sound() as calls, Supervisor(policy=QUICK) as sup:
+        calls.append(call(sup, tasks.swallows, board, name="w"))
+        pid = int(await board.posted("entered"))
+        inside.no_messages(monkeypatch, MemoryError("on purpose"))
+        assert (await sup.workers()[0].stop()).ended == "terminated"
+        assert not alive(pid)

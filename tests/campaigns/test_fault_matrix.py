@@ -1,0 +1,34 @@
+"""Whatever call of a function fails, in the owner or in a worker process: all is resolved, and nothing is left."""
+
+import os
+import random
+import time
+
+import pytest
+
+from .faults.matrix import Campaign
+
+SECONDS = 200
+"""How long new faults are begun."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_whatever_call_fails_all_is_resolved_in_time_and_nothing_is_left(tmp_path):
+    seed = int(os.environ.get("SUPERVISOR_SEED") or random.randrange(1_000_000))
+    print(f"SUPERVISOR_SEED={seed}")
+    campaign = Campaign(tmp_path)
+    plan = [(kind, fault) for kind in ("thread", "process") for fault in campaign.faults(kind)]
+    random.Random(seed).shuffle(plan)
+    campaign.run(plan, until=time.monotonic() + SECONDS)
+    print(campaign.figures(len(plan)))
+    assert not campaign.findings, campaign.figures(len(plan))
+
+
+def test_some_of_them(tmp_path):
+    campaign = Campaign(tmp_path)
+    plan = [("process", fault) for fault in campaign.faults("process")]
+    random.Random(5).shuffle(plan)
+    campaign.run(plan[:8], side_by_side=2, size=4)
+    assert campaign.injected >= 4
+    assert not campaign.findings
