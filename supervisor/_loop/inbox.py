@@ -31,8 +31,9 @@ class _Bell:
 
     __slots__ = ("fd",)
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self) -> None:
+        self.fd = -1
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def ring(self) -> None:
         os.eventfd_write(self.fd, 1)
@@ -44,7 +45,8 @@ class _Bell:
             pass  # nobody has rung: the loop was woken twice
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        close(self.fd)
+        if self.fd >= 0:
+            close(self.fd)
 
 
 class Inbox(Generic[T]):
@@ -68,7 +70,7 @@ class Inbox(Generic[T]):
         self._bell: _Bell | None = None
         if eventfd and hasattr(os, "eventfd"):
             try:
-                bell = _Bell(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+                bell = _Bell()
                 aside.add_reader(loop, bell.fd, self._rung)
             except NotImplementedError:
                 pass  # Windows' proactor loop

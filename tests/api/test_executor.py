@@ -518,3 +518,15 @@ async def test_a_done_callback_that_exits_keeps_no_other_from_being_called(ex, g
     while len(called) < 2:
         await asyncio.sleep(0)
     assert called == [future, future]
+
+
+async def test_calls_end_where_no_thread_can_be_started_whoever_watches_them(ex, monkeypatch, quiet):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        futures = [ex.submit(int) for _ in range(5)]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True), LIMIT)
+    assert [str(future.exception(0)) for future in futures] == ["can't start new thread"] * 5

@@ -7,18 +7,16 @@ import select
 import signal
 import sys
 import threading
-import time
 import weakref
 from contextlib import ExitStack, suppress
 from pickle import loads
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..._loop import aside
-from ..._loop.clock import monotonic
 from ..._loop.errors import insist, report_error
 from .launch import first_frame, launch, no_forks
 from .probe import Probe, kernels_view
-from .reaping import reap
+from .reaping import reap, wait_for_death
 from .stream import Stream
 from .surroundings import difference, surroundings
 from .wire import INJECT, TERMINATE
@@ -35,7 +33,6 @@ __all__ = ["Keeper", "Process"]
 
 LEAVE_TIMEOUT = 1.0
 """Seconds that an idle process has to leave by itself."""
-
 
 BEGINNING = 32
 """Bytes of a pickled message in which its name stands, which comes first."""
@@ -99,28 +96,29 @@ class Process:
         self._timer: asyncio.TimerHandle | None = None
         first = first_frame()
         self._seen = self._knows = surroundings(umask=True)
-        with no_forks:
-            self._launch()
-        self.data.send(first)
-        if start_timeout < float("inf"):
-            self._timer = aside.call_later(loop, start_timeout, self._too_late)
-
-    def _launch(self) -> None:
-        """Launches it; a copy of its owner, made by a fork, knows what to close from here on.
-
-        Where the loop does not take its files, or an interrupt comes, nothing of it is left.
-        """
-        with ExitStack() as undo:
-            self.pid, data, control, self._life, self._errors, stack = launch(undo)
-            undo.callback(self._close_pidfd)
-            self._probe = Probe(self, stack, self._close_pidfd)
-            self.data = Stream(self._loop, data, self._hear_data, self._stream_failed)
-            undo.callback(self.data.close)
-            self.control = Stream(self._loop, control, self._hear, self._stream_failed)
-            undo.callback(self.control.close)
-            self._watch()
-            _alive.add(self)
+        with (
+            ExitStack() as undo
+        ):  # where the loop does not take its files, or an interrupt comes, nothing of it is left
+            with no_forks:
+                self._launch(undo)
+            self.data.send(first)
+            if start_timeout < float("inf"):
+                undo.callback(self._call_off)
+                self._timer = aside.call_later(loop, start_timeout, self._too_late)
             undo.pop_all()
+
+    def _launch(self, undo: ExitStack) -> None:
+        """Launches it; a copy of its owner, made by a fork, knows what to close from here on."""
+        self.pid, data, control, self._life, self._errors, stack = launch(undo)
+        undo.callback(self._close_pidfd)
+        undo.callback(self._unwatch)
+        self._probe = Probe(self, stack, self._close_pidfd)
+        self.data = Stream(self._loop, data, self._hear_data, self._stream_failed)
+        undo.callback(self.data.close)
+        self.control = Stream(self._loop, control, self._hear, self._stream_failed)
+        undo.callback(self.control.close)
+        self._watch()
+        _alive.add(self)
 
     # -------------------------------------------------------------------------------- what it says
 
@@ -347,15 +345,8 @@ class Process:
     def end_now(self, seconds: float) -> None:
         """Kills it and waits for its death, `seconds` at most, and then no longer here. Its keeper is not notified."""
         self.kill()
-        until = monotonic() + seconds
-        dead = self.reaped
-        while not dead and monotonic() < until:
-            try:
-                dead = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-            except ChildProcessError:
-                dead = True
-            if not dead:
-                time.sleep(0.0005)
+        if not self.reaped:
+            wait_for_death(self.pid, seconds)
         self.kill()
         for part in (self._reap, self._clear_away, self._errors.close):
             insist(self._report, part)

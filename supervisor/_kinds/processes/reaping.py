@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..._loop import aside
+from ..._loop.clock import monotonic
 
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["kill_and_reap", "reap"]
+__all__ = ["kill_and_reap", "reap", "wait_for_death"]
 
 TRY_AGAIN = 1.0
 """Seconds after which a thread is started that could not be."""
@@ -42,6 +44,18 @@ def reap(pid: int, loop: asyncio.AbstractEventLoop) -> int | None:
     except ChildProcessError:
         pass  # the application ignores SIGCHLD, or reaps what is not its own
     return code
+
+
+def wait_for_death(pid: int, seconds: float) -> None:
+    """Waits until a process is dead, for so long at most, and leaves it to be reaped."""
+    until = monotonic() + seconds
+    while monotonic() < until:
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                return
+        except ChildProcessError:
+            return  # somebody else has reaped it
+        time.sleep(0.0005)
 
 
 def _reap_aside(pid: int, loop: asyncio.AbstractEventLoop) -> None:

@@ -47,6 +47,7 @@ class Pool:
         self._resolving = resolving
         self._launcher = launcher
         self._post = services.post
+        self._settle = services.settle
         self._carry_out = carry_out
         self._lost = lost
         self._queue: SimpleQueue[Run | None] = SimpleQueue()
@@ -102,7 +103,7 @@ class Pool:
                 return
             if run is not None and run.claim.acquire(False):
                 run.error = error
-                self._post(run)
+                (self._post if run.settle is None else self._settle)(run)
 
     # -------------------------------------------------------------------------------- in the threads
 
