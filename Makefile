@@ -4,6 +4,7 @@
 # make fix      mends what can be mended
 # make pythons  gets those of the supported Pythons that the machine lacks, into .pythons; prints a path to each
 # make slow     the long campaigns
+# make tables   tries what an injection leaves half done, and which blocked calls it ends, and writes the tables of docs/
 # make bench    the benchmarks, in ten minutes; writes docs/benchmarks.md
 # make bench-compare REV=main~5   what has changed since a revision, on the main paths (PATHS="run start", ROUNDS=30, CPU=1)
 # make docs     the documentation, into docs/_build/html
@@ -13,8 +14,9 @@ PYTHON ?= $(shell for p in python3 python3.15 python3.14 python3.13 python3.12 p
 VENV ?= .venv
 BIN = $(VENV)/bin
 TREE ?=
+PYTHONS ?= $(or $(wildcard .venv-3.*/bin/python),$(BIN)/python)
 
-.PHONY: run test check lint types imports cover fix pythons slow bench bench-compare docs clean
+.PHONY: run test check lint types imports cover fix pythons slow tables bench bench-compare docs clean
 
 run: $(VENV)/run.done
 	@$(BIN)/python examples/index_tree.py $(if $(TREE),"$(TREE)")
@@ -51,6 +53,11 @@ pythons:
 
 slow: $(VENV)/test.done
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+# On each Python that has a venv of its own here, as .ci/run makes them.
+tables: $(VENV)/test.done
+	$(BIN)/python docs/leaks.py $(PYTHONS)
+	$(BIN)/python docs/blocked.py $(PYTHONS)
 
 bench: $(VENV)/bench.done
 	$(BIN)/python -m benchmarks
