@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import select
 import threading
+from pickle import loads
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from supervisor._core import ladder
 from supervisor._core.outcome import Ended
 from supervisor._core.policy import StepName
 from supervisor._kinds.processes import kind, launch, probe, process
+from supervisor._kinds.processes.child.forward import Forwarder
 from supervisor._kinds.processes.pool import Pool
 from supervisor._kinds.processes.probe import Probe
 from supervisor._kinds.processes.process import Process
@@ -716,6 +718,20 @@ def launches(launched):
         yield
     finally:
         Process.__init__ = make
+
+
+def forwarder(send):
+    """What forwards log events in a process."""
+    return Forwarder(send, lambda: ("w", 1))
+
+
+def forward(by_it, **event):
+    by_it._put("info", event)
+
+
+def said(parts):
+    """What a message says."""
+    return loads(bytes(parts[0])[HEAD:])
 
 
 def no_messages(monkeypatch, error):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import queue
 import time
 
 import pytest
@@ -9,6 +10,7 @@ import structlog
 
 from supervisor import Supervisor
 
+from ... import inside
 from . import logging_tasks as tasks
 
 
@@ -146,3 +148,35 @@ async def test_who_configures_structlog_in_there_logs_by_himself(logged):
     async with Supervisor() as sup:
         assert await sup.run(tasks.configured_itself, kind="process") == ["my own"]
     assert logged == []
+
+
+def test_an_event_that_cannot_be_forwarded_keeps_no_other_from_it():
+    sent = queue.SimpleQueue()
+    errors = [MemoryError("on purpose")]
+
+    def send(parts):
+        if errors:
+            raise errors.pop()
+        sent.put(inside.said(parts))
+
+    by_it = inside.forwarder(send)
+    inside.forward(by_it, event="first")
+    forwarded = []
+    while ("logs_dropped", "w", 1) not in forwarded:
+        inside.forward(by_it, event="another")
+        forwarded.append(sent.get(timeout=5))
+    assert [what[0] for what in forwarded] == ["log"] * (len(forwarded) - 1) + ["logs_dropped"]
+
+
+def test_events_are_forwarded_once_there_is_a_thread_for_that(monkeypatch):
+    sent = queue.SimpleQueue()
+    by_it = inside.forwarder(lambda parts: sent.put(inside.said(parts)))
+
+    def start(*args):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("_thread.start_new_thread", start)
+        inside.forward(by_it, event="first")
+    inside.forward(by_it, event="second")
+    assert [sent.get(timeout=5)[4] for _ in range(2)] == ["first", "second"]

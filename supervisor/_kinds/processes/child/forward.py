@@ -40,6 +40,7 @@ class Forwarder:
         self._stamp = stamp
         self._waiting: SimpleQueue[tuple[Any, ...] | _thread.LockType] = SimpleQueue()
         self._started = _thread.allocate_lock()  # taken once: by who starts the thread
+        self._worker = ""
         self._dropped = 0
         self.forked = False
 
@@ -72,20 +73,28 @@ class Forwarder:
             # Pickled here: its values may change until it is sent.
             self._waiting.put((stamp[0], _packed(*stamp, method, event)))
             if self._started.acquire(False):
-                _thread.start_new_thread(self._forward, ())
+                try:
+                    _thread.start_new_thread(self._forward, ())
+                except (RuntimeError, MemoryError):  # there is none at the moment: the next event tries again
+                    self._started.release()
 
     def _forward(self) -> None:
-        worker = ""
         while True:
-            item = self._waiting.get()
-            if isinstance(item, tuple):
-                worker = item[0]
-                self._send(item[1])
-            if self._dropped and not self._waiting.qsize():
-                dropped, self._dropped = self._dropped, 0
-                self._send(message("logs_dropped", worker, dropped))
-            if not isinstance(item, tuple):
-                item.release()
+            try:
+                self._forward_next()
+            except Exception:  # for want of memory, say: it is said with the next one
+                self._dropped += 1
+
+    def _forward_next(self) -> None:
+        item = self._waiting.get()
+        if isinstance(item, tuple):
+            self._worker = item[0]
+            self._send(item[1])
+        if self._dropped and not self._waiting.qsize():
+            dropped, self._dropped = self._dropped, 0
+            self._send(message("logs_dropped", self._worker, dropped))
+        if not isinstance(item, tuple):
+            item.release()
 
     def flush(self, seconds: float) -> None:
         """Waits until all has been sent, for so long at most."""
