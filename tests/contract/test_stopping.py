@@ -221,7 +221,8 @@ async def test_an_injected_worker_unwinds(kind, board):
 
 
 async def test_what_is_swallowed_is_injected_again(kind, board):
-    async with Supervisor(policy=INJECTING) as sup:
+    policy = EscalationPolicy(Ask(0.02), Inject(f.LIMIT, every=0.5))  # what handles one is over before the next
+    async with Supervisor(policy=policy) as sup:
         task = await held(sup, board, kind, 2, fn=f.swallower)
         outcome = await sup.workers()[0].stop()
         with pytest.raises(WorkerStopped):
