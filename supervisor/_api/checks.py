@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from .._core.policy import EscalationPolicy
+from .._core.policy import Ask, EscalationPolicy, Inject, Kill, Terminate
 from .._core.restart import Restart
 from .._core.values import checked_count, checked_line, checked_seconds, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..config import Config
 
 __all__ = [
@@ -59,8 +62,18 @@ def checked_name(name: str | None, *, optional: bool = False, field: str = "name
 
 def checked_policy(policy: object) -> EscalationPolicy | None:
     if policy is not None and not isinstance(policy, EscalationPolicy):
-        raise TypeError(f"policy={policy!r}: must be an EscalationPolicy or None")
+        raise TypeError(f"policy={policy!r}: must be an EscalationPolicy or None{_as_policy(policy)}")
     return policy
+
+
+def _as_policy(given: object) -> str:
+    """Returns how what was given is said as a policy, for a message; nothing where nobody knows."""
+    if isinstance(given, Mapping):
+        return f", such as EscalationPolicy.from_config({given!r})"
+    steps = cast("Sequence[object]", given if isinstance(given, tuple | list) else (given,))
+    if steps and all(isinstance(step, Ask | Inject | Terminate | Kill) for step in steps):
+        return f", such as EscalationPolicy({', '.join(map(repr, steps))})"
+    return ", such as EscalationPolicy(Ask(5), Inject(2))"
 
 
 def checked_config(config: object) -> Config | None:
@@ -93,7 +106,8 @@ def checked_optional_count(field: str, value: int | None, *, least: int) -> int 
 
 def checked_restart(restart: object) -> Restart:
     if restart is not None and not isinstance(restart, Restart):
-        raise TypeError(f"restart={restart!r}: must be a Restart or None")
+        such = restart if restart in ("never", "failure", "always") else "failure"
+        raise TypeError(f'restart={restart!r}: must be a Restart or None, such as Restart("{such}")')
     return restart or Restart("never")
 
 

@@ -79,10 +79,23 @@ def misfit_of_run(fn: Callable[..., Any], args: tuple[Any, ...]) -> str | None:
     return called
 
 
-def unexpected_keywords(where: str, fn: object, names: Iterable[str], options: Iterable[str]) -> TypeError:
-    """Returns what to raise where a method was given keyword arguments that are no options of it."""
-    wanted, name = list(names), qualname(fn) if callable(fn) else repr(fn)
-    near = {option: None for one in wanted for option in difflib.get_close_matches(one, list(options), 1, 0.75)}
+RUN_OPTIONS = ("kind", "timeout", "within", "policy", "name")
+START_OPTIONS = ("kind", "name", "policy", "restart", "heartbeat", "ready_timeout", "after")
+OPTIONS = {"run": RUN_OPTIONS, "start": START_OPTIONS}
+
+
+def unexpected_keywords(where: str, fn: object, names: Iterable[str]) -> TypeError:
+    """Returns what to raise where `run` or `start` was given keyword arguments that are no options of it."""
+    wanted, name, options = list(names), qualname(fn) if callable(fn) else repr(fn), OPTIONS[where]
+    for other, others in OPTIONS.items():
+        elsewhere = [one for one in wanted if one in others]
+        if elsewhere:
+            what = "is an option" if len(elsewhere) == 1 else "are options"
+            return TypeError(
+                f"{where}(fn={name}): has no option {_list(elsewhere)}, which {what} of {other}(); "
+                f"{where}() has {_list(list(options))}"
+            )
+    near = {option: None for one in wanted for option in difflib.get_close_matches(one, options, 1, 0.75)}
     hint = f" (did you mean {_list(list(near))}?)" if near else ""
     given = _list([f"{one}=..." for one in wanted])
     return TypeError(

@@ -17,6 +17,7 @@ from .._loop.outlast import outlast
 from .._loop.signals import checked_signals
 from .._observe.transitions import Transitions
 from .._run import unrun
+from .._run.names import qualname
 from .._runtime.health import SHUTTING_DOWN
 from .._runtime.nodes import GroupNode, Node, WorkerNode
 from .._runtime.settings import Settings
@@ -68,9 +69,6 @@ __all__ = ["Supervisor"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-RUN_OPTIONS = ("kind", "timeout", "within", "policy", "name")
-START_OPTIONS = ("kind", "name", "policy", "restart", "heartbeat", "ready_timeout", "after")
 
 
 class Supervisor:
@@ -262,7 +260,7 @@ class Supervisor:
             (3, 2)
         """
         if unexpected:
-            raise unexpected_keywords("run", fn, unexpected, RUN_OPTIONS)
+            raise unexpected_keywords("run", fn, unexpected)
         binding = self._binding
         loop = binding.loop
         if loop is None or loop is not asyncio._get_running_loop():
@@ -296,7 +294,7 @@ class Supervisor:
             raise TypeError(wrong) from error
         else:
             if type(value) in unrun.UNRUN:
-                unrun.report(future.run.name, value)
+                unrun.report(name or qualname(fn), value)
             return value
         finally:
             del future  # it holds the error whose traceback holds this frame
@@ -362,7 +360,7 @@ class Supervisor:
         """
         runtime = self._binding.bind()
         if unexpected:
-            raise unexpected_keywords("start", fn, unexpected, START_OPTIONS)
+            raise unexpected_keywords("start", fn, unexpected)
         check_function("start", fn)
         check_kind(kind)
         node = WorkerNode(
@@ -754,6 +752,13 @@ class Supervisor:
             if cancelled := await outlast(closed):
                 raise cancelled
         return self._reported()
+
+    if not TYPE_CHECKING:  # type checkers refuse a plain `with` as long as they see none of this
+
+        def __enter__(self) -> None:
+            raise SupervisorMisused(f"supervisor {self.name!r}: enter it by `async with`, in a coroutine")
+
+        def __exit__(self, *_: object) -> None: ...
 
     async def __aenter__(self) -> Self:
         ended = self._scope.over or self.report is not None

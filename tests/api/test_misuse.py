@@ -1,6 +1,7 @@
 """What a newcomer gets wrong is refused at once, or warned of, in words that say what to do."""
 
 import asyncio
+import contextlib
 import functools
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import warnings
 
 import pytest
 
-from supervisor import Supervisor, SupervisorError, WorkerContext, WorkerTimeout, current_context
+from supervisor import Ask, Supervisor, SupervisorError, WorkerContext, WorkerTimeout, current_context
 
 from ..contract import functions as f
 
@@ -307,3 +308,44 @@ async def test_a_call_may_wait_for_another_where_a_thread_is_left_or_with_a_time
             await sup.run(lambda: executor.submit(no_ctx).result(0.01))
         process = sup.executor("process")
         assert await sup.run(lambda: process.submit(int, "5").result()) == 5
+
+
+@pytest.mark.parametrize(
+    ("give", "says"),
+    [
+        (
+            lambda sup: sup.run(int, heartbeat=1),
+            r"\(fn=int\): has no option heartbeat, which is an option of start\(\)",
+        ),
+        (lambda sup: sup.run(int, restart="always", after=()), r"no option restart, after, which are options of start"),
+        (lambda sup: sup.start(f.wait_for_stop, timeout=1), r"no option timeout, which is an option of run\(\)"),
+        (lambda sup: sup.run(int, policy=(Ask(1),)), r"such as EscalationPolicy\(Ask\(grace=1.0\)\)$"),
+        (lambda sup: sup.run(int, policy=Ask(1)), r"such as EscalationPolicy\(Ask\(grace=1.0\)\)$"),
+        (lambda sup: sup.run(int, policy={"ask": 1}), r"such as EscalationPolicy.from_config\({'ask': 1}\)$"),
+        (lambda sup: sup.run(int, policy=()), r"such as EscalationPolicy\(Ask\(5\), Inject\(2\)\)$"),
+        (lambda sup: sup.start(f.wait_for_stop, restart="always"), r'such as Restart\("always"\)$'),
+        (lambda sup: sup.start(f.wait_for_stop, restart=True), r'such as Restart\("failure"\)$'),
+        (lambda sup: sup.start(f.wait_for_stop, restart=[]), r'such as Restart\("failure"\)$'),
+    ],
+)
+async def test_what_was_meant_is_named(give, says):
+    async with Supervisor() as sup:
+        with pytest.raises(TypeError, match=says):
+            await give(sup)
+
+
+async def test_a_plain_with_is_told_of_async_with():
+    sup = Supervisor("app")
+    for enter in (sup.__enter__, lambda: contextlib.ExitStack().enter_context(sup)):
+        with pytest.raises(RuntimeError, match=r"'app'.*`async with`"):
+            enter()
+    with pytest.raises(RuntimeError, match="`async with`"), sup:
+        pass
+    async with sup:
+        pass
+
+
+async def test_a_function_that_returns_a_coroutine_is_named():
+    async with Supervisor() as sup:
+        with pytest.raises(TypeError, match=r"worker 'test_.*<lambda>' returned a coroutine"):
+            await sup.run(lambda: coroutine())

@@ -9,6 +9,7 @@ from ..._core.errors import RemoteError, described
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["provable", "set_cause", "traced"]
 
@@ -16,17 +17,49 @@ set_cause: Callable[[BaseException, BaseException], None] = BaseException.__dict
 """Past the error's own class, which may refuse."""
 
 
-def provable(error: BaseException, below: str) -> tuple[BaseException, str]:
-    """Returns an error that is certain to arrive, and its traceback as text."""
+def provable(error: BaseException, below: str) -> tuple[BaseException | Rebuilt, str]:
+    """Returns what is certain to arrive as an error, and the error's traceback as text."""
     trace = traced(error, below)
     try:
         copy = loads(dumps(error, 5))
         if type(copy) is type(error):
-            return error, trace
+            return (error if described(copy) == described(error) else _faithful(error)), trace
         reason = f"it unpickles as {type(copy).__qualname__}"
     except BaseException as broken:
         reason = f"it cannot be pickled: {described(broken)}"
     return RemoteError(f"{described(error)} ({reason})"), trace
+
+
+class Rebuilt:
+    """An error that its class would make a different one of, from its arguments: it arrives without being made anew."""
+
+    def __init__(self, *parts: Any) -> None:
+        self._parts = parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, self._parts
+
+
+def _faithful(error: BaseException) -> BaseException | Rebuilt:
+    """Returns what arrives with an error's own text, if that can be had: its `__init__` may not take its `args`."""
+    try:
+        reduced: Any = error.__reduce_ex__(5)
+        make, args, *state = reduced
+        if make is type(error):
+            rebuilt = Rebuilt(make, args, *state[:1])
+            if described(loads(dumps(rebuilt, 5))) == described(error):
+                return rebuilt
+    except Exception:  # noqa: S110  # then the error is as good as its class makes it
+        pass
+    return error
+
+
+def _rebuilt(make: type[BaseException], args: tuple[Any, ...], state: Any = None) -> BaseException:
+    error = make.__new__(make, *args)
+    BaseException.args.__set__(error, args)  # type: ignore[attr-defined]
+    if state:
+        error.__setstate__(state)
+    return error
 
 
 def traced(error: BaseException, below: str) -> str:

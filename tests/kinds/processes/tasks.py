@@ -457,3 +457,32 @@ def writes_to_its_standard_files():
     for fd in (1, 2):
         os.write(fd, b"text")
     return {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in (1, 2)}
+
+
+class HttpError(Exception):
+    """Does not take its own `args`, as the errors of many libraries."""
+
+    def __init__(self, code, *, url=""):
+        super().__init__(f"the server said {code}")
+        self.code, self.url = code, url
+
+
+def fails_by_http():
+    error = HttpError(503, url="http://here")
+    error.add_note("once")
+    raise error
+
+
+class Unlike(Exception):
+    """Has another text each time that it is made, and says itself how it is pickled."""
+
+    def __init__(self, made=0):
+        super().__init__(f"made {made + 1} times")
+        self.made = made + 1
+
+    def __reduce__(self):
+        return Unlike, (self.made,)
+
+
+def fails_unlike():
+    raise Unlike

@@ -186,3 +186,15 @@ async def test_a_process_that_sends_without_end_leaves_the_loop_its_turns():
         stream.read()
         stream.close()
     assert 0 < len(heard) <= inside.BYTES_A_TURN / len(frame) + 100
+
+
+async def test_an_error_that_does_not_take_its_own_arguments_arrives_as_it_was():
+    async with Supervisor() as sup:
+        with pytest.raises(tasks.HttpError) as caught:
+            await sup.run(tasks.fails_by_http, kind="process")
+        assert str(caught.value) == "the server said 503"
+        assert caught.value.args == ("the server said 503",)
+        assert (caught.value.code, caught.value.url) == (503, "http://here")
+        assert caught.value.__notes__ == ["once"]
+        with pytest.raises(tasks.Unlike, match="made 2 times"):  # as its class has it
+            await sup.run(tasks.fails_unlike, kind="process")
