@@ -168,7 +168,7 @@ def test_an_event_that_cannot_be_forwarded_keeps_no_other_from_it():
     assert [what[0] for what in forwarded] == ["log"] * (len(forwarded) - 1) + ["logs_dropped"]
 
 
-def test_events_are_forwarded_once_there_is_a_thread_for_that(monkeypatch):
+def test_events_are_forwarded_with_and_without_a_thread_for_that(monkeypatch):
     sent = queue.SimpleQueue()
     by_it = inside.forwarder(lambda parts: sent.put(inside.said(parts)))
 
@@ -178,5 +178,6 @@ def test_events_are_forwarded_once_there_is_a_thread_for_that(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("_thread.start_new_thread", start)
         inside.forward(by_it, event="first")
+        assert sent.qsize() == 1
     inside.forward(by_it, event="second")
     assert [sent.get(timeout=5)[4] for _ in range(2)] == ["first", "second"]

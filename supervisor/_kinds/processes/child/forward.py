@@ -77,15 +77,19 @@ class Forwarder:
                     _thread.start_new_thread(self._forward, ())
                 except (RuntimeError, MemoryError):  # there is none at the moment: the next event tries again
                     self._started.release()
+                    self._forward_next()
 
     def _forward(self) -> None:
         while True:
-            try:
-                self._forward_next()
-            except Exception:  # for want of memory, say: it is said with the next one
-                self._dropped += 1
+            self._forward_next()
 
     def _forward_next(self) -> None:
+        try:
+            self._send_next()
+        except Exception:  # for want of memory, say: it is said with the next one
+            self._dropped += 1
+
+    def _send_next(self) -> None:
         item = self._waiting.get()
         if isinstance(item, tuple):
             self._worker = item[0]
