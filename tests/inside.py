@@ -31,6 +31,8 @@ from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
 from supervisor._kinds.threads.launcher import Launcher
+from supervisor._kinds.threads.sections import known as thread_of_ours
+from supervisor._kinds.threads.sections import left as leaving_thread
 from supervisor._kinds.threads.tracers import anybody_traces
 from supervisor._loop import agenda, alarms, aside, backlog, clock, inbox
 from supervisor._loop import outlast as outlasting
@@ -97,11 +99,13 @@ __all__ = [  # single parts
     "hold",
     "injection_missing",
     "integration_of",
+    "leaving_thread",
     "message",
     "outlast",
     "release",
     "report_error",
     "stop_deadlines",
+    "thread_of_ours",
     "write",
 ]
 

@@ -15,8 +15,10 @@ import threading
 from _thread import get_ident
 from itertools import chain
 from opcode import opmap
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from .waits import WAIT, waking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,14 +80,14 @@ _RELEASING: Final = ("__exit__", "release")
 
 _STARTS: Final = threading.Thread.start.__code__
 _WAITS: Final = {
-    threading.Condition.wait.__code__,
+    WAIT,
     getattr(threading.Thread, "_wait_for_tstate_lock", threading.Thread.join).__code__,
 }
-"""Where a thread may stand for long. Their `try` puts right what an exception in them leaves."""
+"""Where a thread may stand for long. Their `try` puts right what an exception in its body leaves."""
 
 
 def _waits(code: CodeType, instruction: int, frame: FrameType | None) -> bool:
-    if code not in _WAITS or not _covered(code, instruction):
+    if code not in _WAITS or not _covered(code, instruction, first=True):
         return False
     starter = None if frame is None else frame.f_back
     if starter is None or starter.f_code is not _STARTS:
@@ -146,12 +148,14 @@ _ENTERING: Final = bytes((opmap.get("LOAD_SPECIAL", 0), 0, opmap["CALL"]))
 """Loads `__enter__` and calls it."""
 
 
-def _covered(code: CodeType, instruction: int) -> bool:
-    """Returns whether an instruction, by its offset in bytes, is within a `try` or a `with`."""
+def _covered(code: CodeType, instruction: int, first: bool = False) -> bool:
+    """Returns whether an instruction, by its offset in bytes, is in a `try` or a `with`; or in the first one of all."""
     numbers = _numbers(code.co_exceptiontable)
-    for start, length, _target, _depth in zip(numbers, numbers, numbers, numbers):  # noqa: B905  # one iterator
+    of_the_first = None
+    for start, length, target, _depth in zip(numbers, numbers, numbers, numbers):  # noqa: B905  # one iterator
+        of_the_first = of_the_first or target
         if start * 2 <= instruction < (start + length) * 2:
-            return True
+            return not first or target == of_the_first
     return False
 
 
@@ -173,6 +177,9 @@ ATTEMPTS = 3
 def strike(ident: int, set_pending: Callable[[int, Any], int], exception: type[BaseException]) -> bool | None:
     """Has an exception raised in a thread, unless it stands in such a section: then it returns None, and does nothing.
 
+    Where it waits in a Condition it is woken, unless it has just been notified and others wait there: then, too, it is
+    not struck.
+
     The thread must be alive, and in a function of its run, until this returns.
 
     Returns:
@@ -183,14 +190,19 @@ def strike(ident: int, set_pending: Callable[[int, Any], int], exception: type[B
         return bool(set_pending(ident, exception))
     for _ in range(ATTEMPTS):
         try:
-            position = _position(_frame_of(state))
+            frame = _frame_of(state)
         except ValueError:  # it has no frame
             return bool(set_pending(ident, exception))
+        position = _position(frame)
         if not _may_be_struck(*position):
             return None
-        # The thread may have moved on since. So it is compared and struck within one call of C code, in which nobody
-        # else gets the interpreter.
-        unmoved = map(position.__eq__, map(_position, map(_frame_of, (state,))))
-        if all(chain(unmoved, map(set_pending, (ident,), (exception,)))):
+        # The thread may have moved on since. So it is compared, struck and woken within one call of C code, in which
+        # nobody else gets the interpreter.
+        unmoved = chain(
+            map(is_, (frame,), map(_frame_of, (state,))),
+            map(position.__eq__, map(_position, (frame,))),
+        )
+        waits, wake = waking(frame) if position[0] is WAIT else ((), ())
+        if all(chain(unmoved, waits, map(set_pending, (ident,), (exception,)), wake)):
             return True
     return None
