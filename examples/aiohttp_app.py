@@ -12,6 +12,7 @@ report shows the poller as stopped, the spinner as injected and the sleeper as a
 import os
 import time
 from collections.abc import AsyncIterator
+from queue import SimpleQueue
 
 from aiohttp import web
 
@@ -29,7 +30,7 @@ def spin(_ctx: WorkerContext) -> None:
 
 
 def sleep(_ctx: WorkerContext) -> None:
-    time.sleep(3600)
+    SimpleQueue().get()  # a C call that never returns, as in a library that hangs
 
 
 SUP = web.AppKey("SUP", Supervisor)

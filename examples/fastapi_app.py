@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from queue import SimpleQueue
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -31,7 +32,7 @@ def spin(_ctx: WorkerContext) -> None:
 
 
 def sleep(_ctx: WorkerContext) -> None:
-    time.sleep(3600)
+    SimpleQueue().get()  # a C call that never returns, as in a library that hangs
 
 
 @asynccontextmanager

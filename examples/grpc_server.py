@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import time
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -31,7 +32,7 @@ def spin(_ctx: WorkerContext) -> None:
 
 
 def sleep(_ctx: WorkerContext) -> None:
-    time.sleep(3600)
+    SimpleQueue().get()  # a C call that never returns, as in a library that hangs
 
 
 class Workers:

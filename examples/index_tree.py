@@ -111,7 +111,7 @@ def digest(file: File, hold: float) -> str:
 
 
 def blocked_in_c(_ctx: WorkerContext) -> None:
-    time.sleep(3600)  # no exception can be raised inside a C call, so this one is abandoned
+    SimpleQueue().get()  # no exception can be raised inside this C call, so it is abandoned
 
 
 def endless_loop(_ctx: WorkerContext) -> None:

@@ -7,7 +7,7 @@ sleeper as abandoned, and the process ends.
 """
 
 import asyncio
-import time
+from queue import SimpleQueue
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerContext
 
@@ -23,7 +23,7 @@ def spin(_ctx: WorkerContext) -> None:
 
 
 def sleep(_ctx: WorkerContext) -> None:
-    time.sleep(3600)
+    SimpleQueue().get()  # a C call that never returns, as in a library that hangs
 
 
 async def main() -> None:

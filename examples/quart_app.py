@@ -14,6 +14,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator
+from queue import SimpleQueue
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
@@ -33,7 +34,7 @@ def spin(_ctx: WorkerContext) -> None:
 
 
 def sleep(_ctx: WorkerContext) -> None:
-    time.sleep(3600)
+    SimpleQueue().get()  # a C call that never returns, as in a library that hangs
 
 
 app = Quart(__name__)

@@ -10,7 +10,7 @@ The sixth, `terminate()`, can end only a process. So that worker runs in a proce
 import asyncio
 import logging
 import sys
-import time
+from queue import SimpleQueue
 
 import structlog
 
@@ -27,7 +27,7 @@ def event(ctx: WorkerContext) -> None:
 
 
 def daemon_thread(_ctx: WorkerContext) -> None:
-    time.sleep(3600)  # nothing interrupts it, but it does not delay the exit either
+    SimpleQueue().get()  # nothing interrupts it, but it does not delay the exit either
 
 
 def sys_exit(_ctx: WorkerContext) -> None:

@@ -19,6 +19,7 @@ from hypothesis import settings
 from supervisor.testing import LeakCheck, VirtualTime
 
 from .docs.catalogue import contradictions
+from .waiting import Release
 
 pytest_plugins = ["pytester"]
 
@@ -75,29 +76,6 @@ def quiet() -> Iterator[None]:
     structlog.configure(processors=[drop])
     yield
     structlog.reset_defaults()
-
-
-class Release:
-    """An Event that no injection wakes: who waits for it waits in a bare lock."""
-
-    def __init__(self) -> None:
-        self._set = False
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def set(self) -> None:
-        if not self._set:
-            self._set = True
-            self._lock.release()
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def wait(self, timeout: float = -1) -> bool:
-        if not self._lock.acquire(timeout=timeout):
-            return False
-        self._lock.release()
-        return True
 
 
 class Leftovers:

@@ -34,7 +34,12 @@ from supervisor._kinds.threads.launcher import Launcher
 from supervisor._kinds.threads.sections import known as thread_of_ours
 from supervisor._kinds.threads.sections import left as leaving_thread
 from supervisor._kinds.threads.tracers import anybody_traces
+<<<<<<< HEAD
 from supervisor._loop import agenda, alarms, aside, backlog, clock, inbox
+=======
+from supervisor._kinds.threads.wake_signal import WakeSignal
+from supervisor._loop import agenda, alarms, backlog, clock, inbox
+>>>>>>> b0579df (End blocked system calls of a worker that is injected, on Python 3.15 and later, by a signal that runs no code)
 from supervisor._loop import outlast as outlasting
 from supervisor._loop.agenda import Agenda
 from supervisor._loop.alarms import Alarms
@@ -93,6 +98,7 @@ __all__ = [  # single parts
     "ScopedLock",
     "Shield",
     "StepName",
+    "WakeSignal",
     "anybody_traces",
     "framed",
     "health_of",

@@ -1,7 +1,9 @@
 """Ways to wait that the tests share."""
 
 import asyncio
+import threading
 import time
+from typing import Any
 
 LIMIT = 20
 """Seconds after which whoever waits gives up."""
@@ -36,3 +38,27 @@ async def refused_elsewhere(*calls):
     for call in calls:
         await asyncio.to_thread(elsewhere, call)
     return errors
+
+
+class Release:
+    """An Event that no injection wakes: who waits for it waits in a bare lock."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiting: list[Any] = []
+
+    def set(self) -> None:
+        self._set = True
+        while self._waiting:
+            self._waiting.pop().release()
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, timeout: float = -1) -> bool:
+        lock = threading.Lock()
+        lock.acquire()
+        self._waiting.append(lock)
+        if not self._set:
+            lock.acquire(timeout=timeout)
+        return self._set

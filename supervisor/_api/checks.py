@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..config import Config
 
 __all__ = [
+    "WAKE_SIGNAL",
     "check_choice",
     "check_kind",
     "checked_config",
@@ -29,6 +31,7 @@ __all__ = [
     "checked_policy",
     "checked_restart",
     "checked_timeout",
+    "checked_wake_signal",
     "usable_cpus",
 ]
 
@@ -134,3 +137,20 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
     return os.cpu_count() or 1
+
+
+WAKE_SIGNAL: int | None = getattr(signal, "SIGURG", None)
+"""Ignored by default, and hardly ever used."""
+
+
+def checked_wake_signal(number: object) -> int | None:
+    """Only those that nothing else needs: whoever takes SIGTERM for this can no longer be ended by it."""
+    if number is None:
+        return None
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"wake_signal={number!r}: must be a signal's number, or None")
+    free = {getattr(signal, name, None) for name in ("SIGURG", "SIGWINCH", "SIGUSR1", "SIGUSR2")}
+    least, most = getattr(signal, "SIGRTMIN", 1), getattr(signal, "SIGRTMAX", 0)
+    if number not in free and not least <= number <= most:
+        raise ValueError(f"wake_signal={number!r}: must be SIGURG, SIGWINCH, SIGUSR1, SIGUSR2 or a real-time signal")
+    return int(number)

@@ -25,6 +25,7 @@ from .._runtime.shutdown import OnAbandoned
 from .._worker.current import shielded
 from .binding import Binding
 from .checks import (
+    WAKE_SIGNAL,
     check_choice,
     check_kind,
     checked_config,
@@ -36,6 +37,7 @@ from .checks import (
     checked_policy,
     checked_restart,
     checked_timeout,
+    checked_wake_signal,
     usable_cpus,
 )
 from .default_executor import DefaultExecutor
@@ -107,6 +109,11 @@ class Supervisor:
             other handlers. The cancellation ends with the block: what comes after it goes on. The shutdown begins when
             the body is left, or else after 0.1 s; a second signal is `shutdown(timeout=1)`. Entering the block raises
             a RuntimeError where the event loop does not run in the main thread.
+        wake_signal: The signal that ends blocked system calls of threads that are injected into, on Linux with Python
+            3.15 and later: SIGURG, SIGWINCH, SIGUSR1, SIGUSR2 or a real-time signal. A handler in C that does nothing
+            is there from the first injection until the last supervisor that uses it has shut down. Where the
+            application handles or ignores that signal itself, it is not sent, and the log says so once. None: no signal
+            is sent.
         config: What `supervisor.config.load` has read. What it says for all workers goes before `policy` and
             `shutdown_timeout` here; what it says for a worker's name goes before the `policy` of its group, too. What
             `run` and `start` are given goes before both.
@@ -139,6 +146,7 @@ class Supervisor:
         on_exhausted: Literal["give_up", "escalate"] = "give_up",
         on_abandoned: Literal["report", "exit"] = "report",
         signals: bool = False,
+        wake_signal: int | None = WAKE_SIGNAL,
         config: Config | None = None,
         logger: Any = None,
     ) -> None:
@@ -162,6 +170,7 @@ class Supervisor:
             strategy=strategy,
             on_exhausted=on_exhausted,
             on_abandoned=on_abandoned,
+            wake_signal=checked_wake_signal(wake_signal),
             config=configured,
             logger=logger,
         )

@@ -343,7 +343,12 @@ class Runtime:
         match name:
             case "thread":
                 return Threads(
-                    settings.name, settings.max_threads, self._services, self._chain, self.executor_calls.resolving
+                    settings.name,
+                    settings.max_threads,
+                    self._services,
+                    self._chain,
+                    self.executor_calls.resolving,
+                    settings.wake_signal,
                 )
             case "process":
                 from .._kinds.processes import Processes  # noqa: PLC0415  # most supervisors never need it

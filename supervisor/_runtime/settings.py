@@ -29,5 +29,6 @@ class Settings:
     strategy: Strategy
     on_exhausted: OnExhausted
     on_abandoned: OnAbandoned
+    wake_signal: int | None
     config: Config | None
     logger: Any

@@ -227,8 +227,8 @@ async def test_of_a_flood_of_failing_callbacks_it_is_logged_how_many_there_were(
     assert len(failures) + sum(event.get("left_out", 0) for event in failures) == 5000
 
 
-async def test_all_threads_are_looked_at_once_for_many_that_are_stuck(monkeypatch):
-    looks, frames, release = [], sys._current_frames, threading.Event()
+async def test_all_threads_are_looked_at_once_for_many_that_are_stuck(monkeypatch, leftovers):
+    looks, frames, release = [], sys._current_frames, leftovers.release
     monkeypatch.setattr(sys, "_current_frames", lambda: looks.append(None) or time.sleep(0.002) or frames())
     policy = EscalationPolicy(Ask(0.05), Inject(0.05))
     async with Supervisor(policy=policy, logger=SILENT) as sup:

@@ -335,13 +335,13 @@ def script(tmp_path):
     return run
 
 
-def test_a_script_whose_worker_sleeps_for_an_hour_exits_within_its_ladder(script):
+def test_a_script_whose_worker_is_blocked_for_ever_exits_within_its_ladder(script):
     done, seconds = script("""
-        import asyncio, time
+        import asyncio, queue
         from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 
         def sleeper(ctx):
-            time.sleep(3600)
+            queue.SimpleQueue().get()
 
         async def main():
             async with Supervisor(policy=EscalationPolicy(Ask(0.5), Inject(0.5))) as sup:

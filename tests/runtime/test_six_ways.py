@@ -32,12 +32,12 @@ async def test_2_an_event_that_all_workers_share() -> None:
 
 def test_3_a_daemon_thread_never_holds_the_interpreters_exit() -> None:
     script = """
-        import asyncio, time
+        import asyncio, queue
         from supervisor import Ask, EscalationPolicy, Supervisor
 
         async def main():
             sup = Supervisor(policy=EscalationPolicy(Ask(0.1)))
-            await sup.start(lambda ctx: time.sleep(3600), name="sleeper")
+            await sup.start(lambda ctx: queue.SimpleQueue().get(), name="sleeper")
             print((await sup.shutdown()).abandoned[0].worker)
 
         asyncio.run(main())

@@ -14,8 +14,9 @@ import asyncio, threading, time
 import anyio, pytest, pytest_asyncio
 from supervisor import *
 from tests import inside
+from tests.waiting import Release
 
-wall = threading.Event()
+wall = Release()
 
 def obey(ctx):
     ctx.stop.wait()

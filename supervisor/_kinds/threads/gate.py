@@ -94,8 +94,10 @@ class Gate:
         self._deferred: list[type[BaseException]] = []  # one at most: appended to by injectors alone
         self._aimed = False  # written by who owns the lock: something may be pending
 
-    def inject(self) -> Injection:
+    def inject(self, wake: Callable[[int], object] | None = None) -> Injection:
         """Raises the exception in the worker: now, on leaving its shield, or never where it is past its end.
+
+        `wake` is called once it has been raised, with the worker's thread, which is alive meanwhile.
 
         "waiting": it stands where it must not be struck; the next shield that it leaves raises the exception, or the
         next attempt. Never blocks for longer than another injector's few bytecodes.
@@ -118,6 +120,8 @@ class Gate:
                 if struck is None:
                     self._deferred.append(exception)
                     return "waiting"
+                if struck and wake is not None:
+                    wake(self.ident)
                 return "injected" if struck else "gone"
             finally:
                 if self._lock._is_owned():  # type: ignore[attr-defined]  # typeshed leaves it out

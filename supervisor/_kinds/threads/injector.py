@@ -9,6 +9,8 @@ from ..._loop import switching
 from ..._worker.locks import ScopedLock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .gate import Gate
     from .launcher import Launcher
 
@@ -37,10 +39,14 @@ class Injector:
 
     A thread of its own looks at those that must not be struck yet, for as long as there are any: also once they have
     been abandoned.
+
+    Args:
+        wake: Is called with a thread that has been struck, which is alive meanwhile: it may be blocked.
     """
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, launcher: Launcher, wake: Callable[[int], object]) -> None:
         self._launcher = launcher
+        self._wake = wake
         self._lock = ScopedLock()  # a signal handler may come in between
         self._waiting: dict[int, Gate] = {}
         self._looking = False
@@ -48,7 +54,7 @@ class Injector:
 
     def inject(self, gate: Gate) -> bool:
         """Injects now or soon; returns whether the run has been waited for since the last time, and still is."""
-        if gate.inject() != "waiting":
+        if gate.inject(self._wake) != "waiting":
             return False
         with self._lock:
             again = id(gate) in self._waiting
@@ -78,7 +84,7 @@ class Injector:
         """Returns whether any are left."""
         sleep(self._pause)
         for key, gate in tuple(self._waiting.items()):
-            if gate.inject() != "waiting":
+            if gate.inject(self._wake) != "waiting":
                 self._waiting.pop(key, None)
         with self._lock:
             self._looking = bool(self._waiting)

@@ -26,6 +26,7 @@ from .injector import Injector
 from .launcher import Launcher
 from .pool import Pool
 from .stack import Stacks, stack_of
+from .wake_signal import WakeSignal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -46,6 +47,7 @@ class Threads:
     Args:
         chain: Wakes the workers that wait for their stop Event, one after another.
         resolving: Calls that have ended, whose threads are in the callbacks of their futures.
+        wake_signal: Ends the system calls of threads that are injected into, where the interpreter heeds that.
 
     Attributes:
         services: What it may ask of the runtime.
@@ -58,7 +60,13 @@ class Threads:
     own_threads = True
 
     def __init__(
-        self, supervisor: str, max_threads: int, services: Services, chain: Chain, resolving: Collection[int] = ()
+        self,
+        supervisor: str,
+        max_threads: int,
+        services: Services,
+        chain: Chain,
+        resolving: Collection[int] = (),
+        wake_signal: int | None = None,
     ) -> None:
         self.services = services
         self._post = services.post
@@ -67,7 +75,8 @@ class Threads:
         self._stacks = Stacks(services.loop)
         self.calls: dict[int, Run] = {}
         self.launcher = Launcher(supervisor)
-        self._injector = Injector(self.launcher)
+        self._wake_signal = WakeSignal(wake_signal, lambda why: self._post(partial(self._log_no_wake_signal, why)))
+        self._injector = Injector(self.launcher, self._wake_signal.send)
         self.pool = Pool(max_threads, self.calls, resolving, self.launcher, services, self._carry_out, self._lost)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         copies.here.add(self)
@@ -142,6 +151,7 @@ class Threads:
         missing = injection_missing()
         gate = run.handle
         if missing is None and isinstance(gate, Gate):  # else a thread takes the run this very moment
+            self._wake_signal.prepare()
             still_waiting = self._injector.inject(gate)
             if still_waiting:
                 self._log_waiting(run)
@@ -151,6 +161,9 @@ class Threads:
         event = {"event": "worker.injection_waits", "worker": run.name, "attempt": run.attempt}
         stack = self.stack(run)
         self.services.forward("warning", event, kind=self.name, **({} if stack is None else {"stack": stack}))
+
+    def _log_no_wake_signal(self, reason: str) -> None:
+        self.services.forward("warning", {"event": "supervisor.wake_signal_missing", "reason": reason})
 
     def stack(self, run: Run) -> str | None:
         if run.ident is None:
@@ -185,6 +198,7 @@ class Threads:
         self.pool.when_gone(gone)
 
     def join(self, seconds: float, but: set[int | None]) -> None:
+        self._wake_signal.close()
         self.launcher.join(seconds, but)
 
     # -------------------------------------------------------------------------------- in the worker's thread

@@ -25,7 +25,7 @@ __all__ = ["WAIT", "waking"]
 
 WAIT: Final = threading.Condition.wait.__code__
 
-_IN_C: Final = {LockType.acquire, RLock.acquire}
+_LOCKS: Final = (LockType, RLock)
 
 
 def waking(frame: FrameType) -> tuple[Iterable[Any], Iterable[Any]]:
@@ -39,14 +39,14 @@ def waking(frame: FrameType) -> tuple[Iterable[Any], Iterable[Any]]:
     if type(waiter) is not LockType or not isinstance(condition, threading.Condition):
         return (), ()
     inside = vars(condition)
-    waiters: Any = inside.get("_waiters")
-    lock: Any = inside.get("_lock")
-    if type(waiters) is not deque:
+    waiters: deque[Any] | None = inside.get("_waiters")
+    lock: object = inside.get("_lock")
+    if waiters is None or type(waiters) is not deque:
         return (), ()
     if waiter not in waiters:  # it has been notified, and is about to leave
         return map(not_, (waiters,)), ()
     waits = chain(starmap(contains, ((waiters, waiter),)), starmap(waiter.locked, ((),)))
-    if getattr(type(lock), "acquire", None) in _IN_C:
+    if isinstance(lock, _LOCKS) and any(type(lock).acquire is each.acquire for each in _LOCKS):
         # While somebody has it, he may have released the waiter and not forgotten it yet.
         waits = chain(waits, starmap(lock.acquire, ((False,),)), _done(lock.release))
     return waits, chain(_done(waiters.remove, waiter), _done(waiter.release))

