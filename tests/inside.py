@@ -18,6 +18,7 @@ from supervisor import Restart
 from supervisor._api import checks, forgotten, worker
 from supervisor._api.integration import integration_of
 from supervisor._core import ladder
+from supervisor._core.blocked import blocked
 from supervisor._core.outcome import Ended
 from supervisor._core.policy import StepName
 from supervisor._kinds.processes import kind, launch, probe, process
@@ -34,12 +35,8 @@ from supervisor._kinds.threads.launcher import Launcher
 from supervisor._kinds.threads.sections import known as thread_of_ours
 from supervisor._kinds.threads.sections import left as leaving_thread
 from supervisor._kinds.threads.tracers import anybody_traces
-<<<<<<< HEAD
-from supervisor._loop import agenda, alarms, aside, backlog, clock, inbox
-=======
 from supervisor._kinds.threads.wake_signal import WakeSignal
-from supervisor._loop import agenda, alarms, backlog, clock, inbox
->>>>>>> b0579df (End blocked system calls of a worker that is injected, on Python 3.15 and later, by a signal that runs no code)
+from supervisor._loop import agenda, alarms, aside, backlog, clock, inbox
 from supervisor._loop import outlast as outlasting
 from supervisor._loop.agenda import Agenda
 from supervisor._loop.alarms import Alarms
@@ -100,6 +97,7 @@ __all__ = [  # single parts
     "StepName",
     "WakeSignal",
     "anybody_traces",
+    "blocked",
     "framed",
     "health_of",
     "hold",

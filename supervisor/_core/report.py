@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, get_args
 
+from .blocked import blocked
 from .errors import described
 from .outcome import Ended, Outcome, WorkerState
 from .values import printable
@@ -98,7 +99,12 @@ class ShutdownReport:
         left = [outcome for outcome in (*self.abandoned, *self.earlier) if outcome.ended == "abandoned"]
         for outcome in left:
             if outcome.stack:
-                parts += ["", f"{printable(outcome.worker)} was last seen at:"]
+                worker = printable(outcome.worker)
+                parts.append("")
+                if outcome.kind == "thread":
+                    what, freed_by = blocked(outcome.stack)
+                    parts.append(f"{worker} is {printable(what)}; what would end it: {freed_by}")
+                parts.append(f"{worker} was last seen at:")
                 parts.append(printable(outcome.stack, lines=True).rstrip())
         return "\n".join((head, *parts))
 

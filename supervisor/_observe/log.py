@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from .._core.blocked import Blocked
     from .._core.outcome import Transition
     from .._core.report import ShutdownReport
 
@@ -79,6 +80,7 @@ class Log:
         exit_code: int | None = None,
         stop_seconds: float | None = None,
         stack: str | None = None,
+        blocked: Blocked | None = None,
         error: BaseException | None = None,
     ) -> None:
         """Writes one change of a worker's state."""
@@ -97,6 +99,8 @@ class Log:
             "pid": transition.pid,
             "exit_code": exit_code,
             "signal": signal_of(exit_code),
+            "blocked_in": None if blocked is None else blocked.what,
+            "freed_by": None if blocked is None else blocked.freed_by,
             "stack": stack,
         }
         present = {key: value for key, value in fields.items() if value is not None}

@@ -8,6 +8,7 @@ from functools import partial
 from threading import current_thread
 from typing import TYPE_CHECKING, assert_never
 
+from ..._core.blocked import blocked
 from ..._core.errors import described
 from ..._core.policy import Ask, Inject, ThreadStep
 from ..._core.values import printable
@@ -160,7 +161,10 @@ class Threads:
     def _log_waiting(self, run: Run) -> None:
         event = {"event": "worker.injection_waits", "worker": run.name, "attempt": run.attempt}
         stack = self.stack(run)
-        self.services.forward("warning", event, kind=self.name, **({} if stack is None else {"stack": stack}))
+        if stack is not None:
+            what, freed_by = blocked(stack)
+            event |= {"stack": stack, "blocked_in": printable(what), "freed_by": freed_by}
+        self.services.forward("warning", event, kind=self.name)
 
     def _log_no_wake_signal(self, reason: str) -> None:
         self.services.forward("warning", {"event": "supervisor.wake_signal_missing", "reason": reason})

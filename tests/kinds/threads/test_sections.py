@@ -75,6 +75,11 @@ async def test_a_worker_that_waits_for_a_lock_of_such_code_is_struck_once_it_has
     waiting = [event for event in events if event["event"] == "worker.injection_waits"]
     assert [event["worker"] for event in waiting] == ["writer"]
     assert "handler.acquire" in waiting[0]["stack"]
+    assert waiting[0]["blocked_in"].startswith("waiting for a lock at ")
+    assert "acquire(timeout=...)" in waiting[0]["freed_by"]
+    ended = next(event for event in events if event["event"] == "worker.ended")
+    assert ended["blocked_in"] == waiting[0]["blocked_in"]
+    assert f"writer is {ended['blocked_in']}; what would end it: {ended['freed_by']}" in str(sup.report)
     handler.release()
     await until(lambda: any(event["event"] == "worker.late_end" for event in events))
     assert handler.lock.acquire(timeout=5)
