@@ -78,13 +78,19 @@ class Timed(OverLock):
 
 
 class Own:
-    """A lock of somebody's own."""
+    """A lock of somebody's own, in Python code; that of its methods, too, must not be struck."""
 
     def __init__(self) -> None:
         lock = threading.Lock()
         self.acquire, self.release, self.locked = lock.acquire, lock.release, lock.locked
-        self.__class__.__enter__ = lambda self: self.acquire()
-        self.__class__.__exit__ = lambda self, *_: self.release()
+
+    @as_of_the_library
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    @as_of_the_library
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class OverOwn(Waiting):
