@@ -54,6 +54,7 @@ from supervisor._runtime import (
     escalation,
     groups,
     kinds,
+    last_resort,
     losses,
     names,
     portal,
@@ -126,7 +127,8 @@ CONSTANTS = {
     "POSIX": (checks,),
     "QUIET_SLACK": (closing,),
     "REMEMBERED": (losses,),
-    "TURN": (alarms, backlog, inbox),
+    "LAST_RESORT_SLACK": (last_resort,),
+    "TURN": (alarms, backlog, inbox, last_resort),
 }
 """The constants that tests change, and the modules that read each."""
 
@@ -206,6 +208,7 @@ _ON_THE_LOOP = (
     escalation,
     workers,
     kinds,
+    last_resort,
     names,
     rules,
     wakeups,

@@ -29,7 +29,11 @@ class WorkerStopped(SupervisorError):
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome)
-        self.outcome = outcome
+
+    @property
+    def outcome(self) -> Outcome:
+        outcome: Outcome = self.args[0]  # an attribute takes a dict, and many calls may be stopped at once
+        return outcome
 
     def __str__(self) -> str:
         return f"worker {self.outcome.worker!r} was stopped: {_ending(self.outcome)}"

@@ -373,6 +373,8 @@ class Escalation:
             self._remind_abandoned()
         self._run_ended()
         self._part(run)
+        if ended == "cancelled":
+            run.climb = run.asked = None  # nobody was asked; its future may hold the run for long
 
     def conclude_simply(self, run: Run, ended: Ended, step: StepName | None) -> None:
         """Does the same where that has failed: no part of it keeps the others from being done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ from .._core.ladder import EndedState, Exited, Stopping
 from .._core.outcome import Outcome
 from .._core.policy import Inject
 from .._loop import aside
-from .._loop.clock import call_at
+from .._loop.clock import call_at, monotonic
 from .._loop.errors import insist
+from .._loop.inbox import TURN
 from .nodes import GroupNode, scope_of
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["LastResort", "groups_in"]
 
 LAST_RESORT_SLACK = 0.12
-"""Seconds past its deadline after which a shutdown does all at once that is still to be done."""
+"""Seconds past its deadline after which a shutdown performs all steps that are left."""
 
 LAST_LOOK = 0.03
 """Seconds after that in which a worker may still end, and be heard."""
@@ -37,6 +39,8 @@ LAST_LOOK = 0.03
 
 class LastResort:
     """Ends what is left when a shutdown is overdue, so that it depends on nothing that may fail. On the loop's thread.
+
+    Many are ended in short turns of the loop: its own, as the backlog may be what has failed.
 
     As a rule nothing is left by then; something may be, where the loop came too late to part of what there was to do,
     or where something failed inside the supervisor. Who has ended meanwhile is reported so, all others as abandoned.
@@ -92,9 +96,8 @@ class LastResort:
             self.arm(scope)  # a clock that was set back
             return
         try:
-            for run in self._runs(scope):
-                self._insist(run.name, self._hurry, run)
-            aside.call_later(self._loop, LAST_LOOK, self._give_all_up, scope)
+            look = partial(aside.call_later, self._loop, LAST_LOOK, self._give_all_up, scope)
+            self._in_turns(self._runs(scope), self._hurry, look)
         except (KeyboardInterrupt, SystemExit):
             aside.call_soon(self._loop, self._overdue, scope)  # all of it can be done twice
             raise
@@ -103,10 +106,28 @@ class LastResort:
         if scope.shutdown.report is not None:
             return
         try:
-            self._end_all(scope)
+            calling = [run for run in tuple(self._portal.open) if scope.holds(scope_of(run))]
+            self._in_turns(self._runs(scope), self._give_up, partial(self._end_all, scope, calling))
         except (KeyboardInterrupt, SystemExit):
             aside.call_soon(self._loop, self._give_all_up, scope)
             raise
+
+    def _in_turns(self, runs: deque[Run], do: Callable[[Run], object], done: Callable[[], object]) -> None:
+        """Does something with each run, in turns of the loop that are short, and calls `done()` then."""
+        try:
+            until = monotonic() + TURN
+            while runs:
+                self._insist(runs[0].name, do, runs[0])
+                runs.popleft()
+                if monotonic() >= until:
+                    break
+            if not runs:
+                done()
+                return
+        except (KeyboardInterrupt, SystemExit):
+            aside.call_soon(self._loop, self._in_turns, runs, do, done)
+            raise
+        aside.call_soon(self._loop, self._in_turns, runs, do, done)
 
     def _hurry(self, run: Run) -> None:
         """Performs all steps at once that are left, on a run for which a shutdown has no time left."""
@@ -128,16 +149,17 @@ class LastResort:
         if isinstance(climb.state, EndedState) and not run.over:  # it was not concluded
             self._escalation.conclude_simply(run, climb.state.ended, climb.state.step)
 
-    def _runs(self, scope: GroupNode) -> list[Run]:
-        calls = [run for run in self._kinds.calls() if scope.holds(scope_of(run))]
-        return calls + [node.run for node in self.tree.workers_in(scope) if not node.between_runs]
+    def _runs(self, scope: GroupNode) -> deque[Run]:
+        runs = deque(self._kinds.calls_in(scope))
+        runs += (node.run for node in self.tree.workers_in(scope) if not node.between_runs)
+        return runs
 
-    def _end_all(self, scope: GroupNode) -> None:
-        calls = [run for run in self._kinds.calls() if scope.holds(scope_of(run))]
+    def _end_all(self, scope: GroupNode, calling: list[Run]) -> None:
+        """Ends what is left in spite of all, which is little; and the calls to the loop, and with them the scope."""
+        if scope.shutdown.report is not None:
+            return
+        calls = self._kinds.calls_in(scope)
         nodes = self.tree.workers_in(scope)
-        open_calls = [run for run in tuple(self._portal.open) if scope.holds(scope_of(run))]
-        for run in self._runs(scope):
-            self._insist(run.name, self._give_up, run)
         left = [run.name for run in calls if not run.over and run.climb is not None]
         left += [node.name for node in nodes if not node.over]
         if left:
@@ -149,7 +171,7 @@ class LastResort:
                 self._insist(run.name, self._escalation.answer, run, outcome)
         for node in nodes:
             self._insist(node.name, self.tree.salvage.strike_out, node)
-        for run in open_calls:
+        for run in calling:
             self._insist(run.name, self._portal.give_up, run)
         for group in reversed(groups_in(scope)):
             if group.group is not None:

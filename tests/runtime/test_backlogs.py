@@ -1,6 +1,7 @@
 """What grows with a backlog is linear, and is taken in short turns."""
 
 import asyncio
+import gc
 import sys
 import threading
 import time
@@ -8,7 +9,7 @@ import time
 import pytest
 import structlog
 
-from supervisor import Ask, EscalationPolicy, Inject, Restart, Supervisor, current_context
+from supervisor import Ask, EscalationPolicy, Inject, Restart, Supervisor, WorkerStopped, current_context
 
 from .. import inside
 from ..inside import Alarms
@@ -131,6 +132,39 @@ async def test_the_loop_goes_on_while_many_queued_calls_are_stopped(where, monke
 
     few, many = await longest(100), await longest(1000)
     assert many < few + 10 * 900, "for each of them, some lines at most go by in one turn"
+
+
+async def test_the_loop_goes_on_while_many_are_ended_at_the_last_resort(monkeypatch):
+    inside.patch(monkeypatch, TURN=0, LAST_RESORT_SLACK=0)
+
+    async def longest(number):
+        async with Supervisor(max_threads=2) as sup:
+            calls = await queued(sup, number)
+            lines = await longest_turn(lambda: sup.shutdown(timeout=0))
+            assert sup.report.never_started == number
+            await asyncio.gather(*calls, return_exceptions=True)
+        return lines
+
+    few, many = await longest(100), await longest(1000)
+    assert many < few + 10 * 900, "for each of them, some lines at most go by in one turn"
+
+
+async def test_a_queued_call_that_is_stopped_leaves_little_for_the_collector_to_look_at():
+    """How often it looks at all there is, and stands still for that, depends on how much is new."""
+    number = 1000
+    async with Supervisor(max_threads=2, logger=SILENT) as sup:
+        executor = sup.executor()
+        [executor.submit(wait_in_a_call) for _ in range(2)]
+        futures = [executor.submit(int) for _ in range(number)]
+        while sup.statistics().queued < number:
+            await asyncio.sleep(0)
+        gc.collect()
+        before = len(gc.get_objects())
+        await sup.shutdown()
+        gc.collect()
+        after = len(gc.get_objects())
+    assert all(isinstance(future.exception(), WorkerStopped) for future in futures)
+    assert (after - before) / number < 4, "the error, with the outcome that it holds"
 
 
 async def test_alarms_of_the_same_moment_ring_in_turns_that_are_short(monkeypatch):
