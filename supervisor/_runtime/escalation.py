@@ -209,10 +209,20 @@ class Escalation:
         elif self._clock() < run.expires_at:
             if run.expires_at < math.inf:
                 self._alarms.set(run.expires_at, run)
+        elif run.own and run.handle is None:
+            aside.call_later(self._loop, 0, self._judge_start, run)  # the loop reads what has come before it calls this
         elif run.own and self._inbox.behind:
             self._inbox.post(partial(self._judge, run))  # what it has said may still be in there
         else:
             run.owner.expired(run)
+
+    def _judge_start(self, run: Run) -> None:
+        """Gives a worker its time anew whose process was there, where the loop came too late to hand it over."""
+        if run.handle is not None and run.expires_at is not None and self._clock() >= run.expires_at:
+            run.expires_at += self._clock() - run.submitted_at
+            self._alarms.set(run.expires_at, run)
+        else:
+            self._judge(run)
 
     def _judge(self, run: Run) -> None:
         """All has been heard that a worker has said until its time was over."""

@@ -80,3 +80,9 @@ async def heartbeats():
 def test_the_owner_was_stopped(what):
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         runner.run(what())
+
+
+async def test_a_worker_whose_process_had_started_in_time_has_its_time_to_become_ready():
+    async with Supervisor() as sup:
+        stand_still(3)
+        await sup.start(beats, kind="process", ready_timeout=2)
