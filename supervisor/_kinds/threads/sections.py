@@ -8,6 +8,7 @@ Where a thread stands is seen from its innermost frame: code further out is left
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import sys
@@ -173,6 +174,20 @@ def _numbers(table: bytes) -> Iterator[int]:
 
 ATTEMPTS = 3
 
+_COLLECTS_ANYWHERE: Final = sys.version_info < (3, 12)
+"""Before 3.12 any allocation may begin a collection, whose finalizers let other threads in; later, only a check may."""
+
+
+def _all_at_once(steps: Iterator[Any]) -> bool:
+    """Consumes what C code does, until one is false, with nobody else getting the interpreter in between."""
+    if not _COLLECTS_ANYWHERE or not gc.isenabled():
+        return all(steps)
+    gc.disable()
+    try:
+        return all(steps)
+    finally:
+        gc.enable()
+
 
 def strike(ident: int, set_pending: Callable[[int, Any], int], exception: type[BaseException]) -> bool | None:
     """Has an exception raised in a thread, unless it stands in such a section: then it returns None, and does nothing.
@@ -203,6 +218,6 @@ def strike(ident: int, set_pending: Callable[[int, Any], int], exception: type[B
             map(position.__eq__, map(_position, (frame,))),
         )
         waits, wake = waking(frame) if position[0] is WAIT else ((), ())
-        if all(chain(unmoved, waits, map(set_pending, (ident,), (exception,)), wake)):
+        if _all_at_once(chain(unmoved, waits, map(set_pending, (ident,), (exception,)), wake)):
             return True
     return None

@@ -36,7 +36,7 @@ def waking(frame: FrameType) -> tuple[Iterable[Any], Iterable[Any]]:
     """
     variables = frame.f_locals
     waiter, condition = variables.get("waiter"), variables.get("self")
-    if type(waiter) is not LockType or not isinstance(condition, threading.Condition):
+    if type(waiter) is not LockType or not issubclass(type(condition), threading.Condition):
         return (), ()
     inside = vars(condition)
     waiters: deque[Any] | None = inside.get("_waiters")

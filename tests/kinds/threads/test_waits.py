@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import gc
 import json
 import queue
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 
+from ...inside import Gate, leaving_thread, thread_of_ours
 from .waiting_storm import KINDS, Derived, Own
 
 ROOT = Path(__file__).parents[3]
@@ -106,6 +108,42 @@ async def test_a_cancelled_call_is_woken_only_if_a_policy_is_named(quiet):
             await sup.run(wait, timeout=0.05, policy=POLICY)
         assert caught.value.outcome.ended == "injected"
         event.set()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="there, a collection begins only at a check of the interpreter")
+def test_nothing_is_collected_between_the_look_and_the_injection():
+    """A finalizer would let other threads in, and the worker would be struck somewhere else."""
+
+    def work():
+        thread_of_ours()
+        try:
+            return gate.run(lock.acquire, (True, 20))  # nothing wakes it there
+        finally:
+            leaving_thread()
+
+    def collected(phase, _):
+        places.append(sys._getframe(1).f_code.co_name)
+
+    gate, lock, places = Gate(), threading.Lock(), []
+    lock.acquire()
+    thread = threading.Thread(target=work)
+    thread.start()
+    while gate.inject() != "injected":  # it does not wait yet
+        pass
+    threshold = gc.get_threshold()
+    gc.callbacks.append(collected)
+    gc.set_threshold(1)
+    try:
+        for _ in range(20):
+            gate.inject()
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(collected)
+        lock.release()
+        thread.join()
+    assert gc.isenabled()
+    assert places
+    assert "_all_at_once" not in places
 
 
 def storm(kind, runs, switch_interval):
