@@ -2,8 +2,9 @@
 
     python examples/six_ways.py
 
-It prints one line for each and ends by itself after a second, although one thread is still asleep.
+It prints one line for each and ends by itself after a second, although one thread is still blocked.
 
+The exception ends waits, too (`Event`, `Queue`, `Future`), and from Python 3.15 on sleeps and reads; not every C call.
 The sixth, `terminate()`, can end only a process. So that worker runs in a process, in C code that nothing weaker stops.
 """
 

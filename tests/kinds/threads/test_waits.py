@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import gc
+import inspect
 import json
 import queue
 import subprocess
@@ -122,7 +123,7 @@ def test_nothing_is_collected_between_the_look_and_the_injection():
             leaving_thread()
 
     def collected(phase, _):
-        places.append(sys._getframe(1).f_code.co_name)
+        places.append(inspect.currentframe().f_back.f_code.co_name)
 
     gate, lock, places = Gate(), threading.Lock(), []
     lock.acquire()
