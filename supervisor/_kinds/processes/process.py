@@ -382,7 +382,10 @@ class Process:
         self._close_files()
 
     def __del__(self) -> None:
-        if hasattr(self, "_probe") and not self._life.closed:
+        if hasattr(self, "_probe") and not self._life.closed:  # it was given up, and nobody has heard of its end
+            self.data.close_fd()
+            self.control.close_fd()
+            self._errors.close()
             self._close_files()
 
     def __repr__(self) -> str:

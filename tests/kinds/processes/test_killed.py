@@ -1,11 +1,13 @@
 """A process that SIGKILL has ended was killed, and not abandoned, however little time was left."""
 
 import asyncio
+import gc
 import time
+import warnings
 
 import pytest
 
-from supervisor import EscalationPolicy, Kill, Supervisor, WorkerTimeout
+from supervisor import Ask, EscalationPolicy, Kill, Supervisor, WorkerTimeout
 
 from ... import inside
 from ...waiting import until
@@ -40,3 +42,20 @@ async def test_also_where_the_loop_stood_still_until_no_time_was_left(events):
         time.sleep(max(0.0, began + 2.1 - time.monotonic()))  # all steps are performed, and judged, in one moment
         errors = await asyncio.gather(*calls, return_exceptions=True)
     assert [(type(error), error.outcome.ended) for error in errors] == [(WorkerTimeout, "killed")] * 2
+
+
+@pytest.mark.supervisor(may_leak=True)  # the process goes on until it is forgotten
+def test_what_even_that_has_not_ended_is_forgotten_without_a_warning(monkeypatch):
+    async def main():
+        sup = Supervisor(policy=EscalationPolicy(Ask(0.05)))
+        await sup.start(spin, kind="process")
+        report = await sup.shutdown()
+        assert report.counts() == {"abandoned": 1}
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.killpg", lambda *_: None)
+        asyncio.run(main())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert caught == []
