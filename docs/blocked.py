@@ -207,6 +207,7 @@ def tried(python: str, key: str, needed: dict[str, str | None]) -> dict[str, lis
         if needs == "name server":
             command = [*without_name_server(folder), python, "-c", SILENT_NAME_SERVER, *command[1:]]
         environment = os.environ | {"TMPDIR": folder, "BLOCKED_POSTGRESQL": needed["PostgreSQL"] or ""}
+        environment["PYTHONWARNINGS"] = "ignore"  # of what is left behind when all of it is killed
         with subprocess.Popen(
             command,
             env=environment,
