@@ -18,6 +18,9 @@ from .._core.errors import SupervisorBusy
 from .._core.ladder import Exited
 from .._core.stop_order import seconds_before_stop
 from .._core.verdict import error_of_call
+from .._loop import aside
+from .._loop.clock import monotonic
+from .._loop.inbox import TURN
 from .._run.futures import CallFuture, WorkFuture
 from .._run.run import Run
 from .names import full_name
@@ -84,6 +87,7 @@ class Calls:
         "_portal",
         "_publisher",
         "_refuse",
+        "_rests",
         "_root",
         "_shutdown",
         "_supervisor",
@@ -133,6 +137,7 @@ class Calls:
         self._close_groups = close_groups
         self._failures: deque[tuple[Run, str, BaseException]] = deque()  # of callbacks, to be logged
         self._left_out = count()
+        self._rests = False  # from logging them, until the loop's next turn
 
     # ------------------------------------------------------------------------------------ a call comes in
 
@@ -310,9 +315,25 @@ class Calls:
         self._inbox.post(self._log_failure)
 
     def _log_failure(self) -> None:
-        if not self._failures:
-            return  # it was logged before an interrupt
+        """Logs one. Where that takes long, as tracebacks on a console do, each has a turn of the loop."""
+        if self._rests or not self._failures:
+            return  # it was logged before an interrupt, or will be
+        began = monotonic()
         run, callback, error = self._failures[0]
         passed, self._left_out = self._left_out, count()
         self._publisher.callback_failed(run, callback, error, next(passed))
         self._failures.popleft()
+        if monotonic() - began > TURN:
+            self._rest()
+
+    def _rest(self) -> None:
+        aside.call_soon(self._loop, self._go_on)
+        self._rests = True
+
+    def _go_on(self) -> None:
+        self._rests = False
+        until = monotonic() + TURN
+        while self._failures and not self._rests:
+            self._log_failure()
+            if monotonic() > until and not self._rests:
+                self._rest()

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import sys
 import threading
 import time
@@ -259,6 +260,31 @@ async def test_of_a_flood_of_failing_callbacks_it_is_logged_how_many_there_were(
     failures = [event for event in events if event["event"] == "worker.callback_failed"]
     assert len(failures) < 5000
     assert len(failures) + sum(event.get("left_out", 0) for event in failures) == 5000
+
+
+async def test_each_of_many_failures_that_take_long_to_log_has_a_turn_of_the_loop():
+    turns, logged = itertools.count(), []
+
+    def slow(_, __, event):
+        if event["event"] == "worker.callback_failed":
+            time.sleep(0.01)
+            logged.append(turn)
+        return {}
+
+    def flood(ctx):
+        ctx.stop.wait()
+        for _ in range(20):
+            ctx.on_stop(divmod)
+        time.sleep(0.5)
+
+    turn = next(turns)
+    async with Supervisor(logger=structlog.wrap_logger(structlog.ReturnLogger(), processors=[slow])) as sup:
+        stopping = asyncio.create_task((await sup.start(flood)).stop())
+        while not stopping.done():
+            turn = next(turns)
+            await asyncio.sleep(0)
+    assert len(logged) == 20
+    assert len(set(logged)) == 20
 
 
 async def test_all_threads_are_looked_at_once_for_many_that_are_stuck(monkeypatch, leftovers):
