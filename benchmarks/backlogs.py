@@ -199,10 +199,10 @@ async def _gaps() -> Table:
 
 
 async def _cancelled() -> float:
-    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
 
     async def wait() -> None:
-        await asyncio.shield(never)
+        await loop.create_future()
 
     tasks = [asyncio.ensure_future(wait()) for _ in range(QUEUED)]
     await asyncio.sleep(0.1)
@@ -210,9 +210,7 @@ async def _cancelled() -> float:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-    longest = gap.end()
-    never.cancel()
-    return longest
+    return gap.end()
 
 
 async def _stopped() -> float:
