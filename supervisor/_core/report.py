@@ -99,12 +99,7 @@ class ShutdownReport:
         left = [outcome for outcome in (*self.abandoned, *self.earlier) if outcome.ended == "abandoned"]
         for outcome in left:
             if outcome.stack:
-                worker = printable(outcome.worker)
-                parts.append("")
-                if outcome.kind == "thread":
-                    what, freed_by = blocked(outcome.stack)
-                    parts.append(f"{worker} is {printable(what)}; what would end it: {freed_by}")
-                parts.append(f"{worker} was last seen at:")
+                parts += ["", f"{printable(outcome.worker)} was last seen at:"]
                 parts.append(printable(outcome.stack, lines=True).rstrip())
         return "\n".join((head, *parts))
 
@@ -195,5 +190,15 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         outcome.step or "-",
         f"{outcome.seconds:.2f} s",
         f"{outcome.stop_seconds:.2f} s",
-        "" if outcome.error is None else printable(described(outcome.error).partition("\n")[0][:80]),
+        _remark(outcome),
     )
+
+
+def _remark(outcome: Outcome) -> str:
+    """What it has raised; or in what it is blocked, where it could not be ended."""
+    if outcome.error is not None:
+        return printable(described(outcome.error).partition("\n")[0][:80])
+    if outcome.ended == "abandoned" and outcome.kind == "thread" and outcome.stack:
+        what, freed_by = blocked(outcome.stack)
+        return printable(f"{what}; what would end it: {freed_by}")
+    return ""

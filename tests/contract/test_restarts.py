@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import sys
 
 import pytest
 
@@ -207,7 +208,7 @@ async def test_cancelling_start_before_readiness_stops_the_worker(kind, board):
 
 @pytest.mark.parametrize("how", ["obeys", "spins", "sleeps"])
 async def test_a_silent_worker_is_stopped_by_its_ladder_and_restarted(kind, board, events, how):
-    deaf = kind == "thread" and how == "sleeps"
+    deaf = kind == "thread" and how == "sleeps" and sys.version_info < (3, 15)  # from there on, sleeps end
     policy = PATIENT if how == "obeys" else EscalationPolicy(Ask(0.1), Inject(0.2 if deaf else f.LIMIT))
     async with Supervisor() as sup:
         worker = await sup.start(

@@ -119,7 +119,7 @@ def test_the_text_of_a_report_is_a_table_with_the_stacks_of_the_stuck() -> None:
     assert "f (run 2)" in lines[4]
     assert lines[4].endswith("ValueError: no")
     assert lines[-2:] == ["sleeper was last seen at:", "  File x, line 1"]
-    assert lines[-3].startswith("sleeper is in C code; what would end it: ")
+    assert "in C code; what would end it: " in lines[3]
     assert str(ShutdownReport()) == "shutdown took 0.00 s: nothing was running"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import sys
 from contextlib import closing, contextmanager
 from signal import SIGINT, SIGTERM
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
 WORKERS = dict.fromkeys(("poller", "spinner", "sleeper"), "running")
 CALL = {"sleep-4": "running"}
+
+ENDS_SLEEPS = sys.version_info >= (3, 15)
+STUCK = "(injected|abandoned)" if ENDS_SLEEPS else "abandoned"
+WITH_THE_CALL = (
+    "1 stopped, (2 injected, 1|1 injected, 2) abandoned" if ENDS_SLEEPS else "1 stopped, 1 injected, 2 abandoned"
+)
+"""The call sleeps, and the ladder may end that."""
 
 
 class Service(NamedTuple):
@@ -88,7 +96,7 @@ def assert_report(server: Server, counts: str = "1 stopped, 1 injected, 1 abando
         r"^spinner +thread +injected +inject ",
         r"^sleeper +thread +abandoned +inject ",
         r"^sleeper was last seen at:$",
-        r"^ +time\.sleep\(3600\)$",
+        r"^ +SimpleQueue\(\)\.get\(\)",
     ):
         assert server.has_line(line), f"no {line}:\n{server.output}"
 
@@ -127,8 +135,8 @@ def test_uvicorn_cancels_a_request_that_is_stuck_and_the_report_names_its_call(s
         assert answer(request)[0] == 500
         assert server.end() == service.status(SIGTERM)
         assert server.has_line("timeout graceful shutdown exceeded")
-        assert server.has_line("^sleep-4 +thread +abandoned ")
-        assert_report(server, "1 stopped, 1 injected, 2 abandoned")
+        assert server.has_line(f"^sleep-4 +thread +{STUCK} ")
+        assert_report(server, WITH_THE_CALL)
 
 
 def test_quart_answers_a_request_whose_stuck_call_the_supervisor_ends() -> None:
@@ -136,8 +144,8 @@ def test_quart_answers_a_request_whose_stuck_call_the_supervisor_ends() -> None:
         server.send(SIGTERM)
         assert answer(request)[0] == 500
         assert server.end() == 0
-        assert server.has_line("^sleep-4 +thread +abandoned ")
-        assert_report(server, "1 stopped, 1 injected, 2 abandoned")
+        assert server.has_line(f"^sleep-4 +thread +{STUCK} ")
+        assert_report(server, WITH_THE_CALL)
 
 
 def test_aiohttp_drops_a_request_that_is_stuck_and_the_report_names_its_call() -> None:
@@ -146,8 +154,8 @@ def test_aiohttp_drops_a_request_that_is_stuck_and_the_report_names_its_call() -
         with pytest.raises(http.client.RemoteDisconnected):
             answer(request)
         assert server.end() == 0
-        assert server.has_line("^sleep-4 +thread +abandoned ")
-        assert_report(server, "1 stopped, 1 injected, 2 abandoned")
+        assert server.has_line(f"^sleep-4 +thread +{STUCK} ")
+        assert_report(server, WITH_THE_CALL)
 
 
 # ------------------------------------------------------------------------------------------------ a second signal
@@ -227,7 +235,7 @@ def test_uvicorn_and_a_task_that_waits_both_see_the_signal(loop: str, number: Si
         assert server.has_line(f"^waited for {number.name}$")
         assert server.has_line(r"^INFO: +Application shutdown complete")
         assert server.has_line(rf"^shutdown \({number.name}\) took ")
-        assert_report(server, "1 stopped, 1 injected, 2 abandoned")
+        assert_report(server, WITH_THE_CALL)
 
 
 @each_loop

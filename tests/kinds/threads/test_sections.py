@@ -79,7 +79,7 @@ async def test_a_worker_that_waits_for_a_lock_of_such_code_is_struck_once_it_has
     assert "acquire(timeout=...)" in waiting[0]["freed_by"]
     ended = next(event for event in events if event["event"] == "worker.ended")
     assert ended["blocked_in"] == waiting[0]["blocked_in"]
-    assert f"writer is {ended['blocked_in']}; what would end it: {ended['freed_by']}" in str(sup.report)
+    assert f"{ended['blocked_in']}; what would end it: {ended['freed_by']}" in str(sup.report)
     handler.release()
     await until(lambda: any(event["event"] == "worker.late_end" for event in events))
     assert handler.lock.acquire(timeout=5)
