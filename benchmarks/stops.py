@@ -257,19 +257,20 @@ GRACE = sized(0.2, 0.05)
 
 
 async def _stuck(number: int) -> float:
-    release = threading.Event()
+    release = threading.Lock()  # an injection ends waits for most others
+    release.acquire()
 
     def wait(ctx: WorkerContext) -> None:
         ctx.stop.wait()
 
     sup = Supervisor("stuck", logger=SILENT, policy=EscalationPolicy(Ask(GRACE), Inject(GRACE)))
     await asyncio.gather(*(sup.start(wait) for _ in range(number - 1)))
-    await sup.start(lambda _: release.wait())
+    await sup.start(lambda _: release.acquire())
     began_at = monotonic()
     report = await sup.shutdown()
     took = monotonic() - began_at
     assert report.counts() == {"stopped": number - 1, "abandoned": 1}
-    release.set()
+    release.release()
     return (took - GRACE * 2) * 1e3
 
 
@@ -458,7 +459,7 @@ async def _step() -> float:
     sup = Supervisor("late", logger=SILENT, policy=EscalationPolicy(Ask(TIMER), Inject(5)))
     async with sup:
         transitions = sup.transitions()
-        worker = await sup.start(lambda _: release.wait())
+        worker = await sup.start(lambda _: release.acquire())
         stopping = asyncio.create_task(worker.stop())
         async for transition in transitions:
             at.setdefault(transition.step, transition.at)

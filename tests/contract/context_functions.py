@@ -133,8 +133,11 @@ def callbacks_in_order(ctx, board):
 def variables_in_callbacks(ctx, board):
     """One that runs beside it, one that comes too late, and one of a thread of its own."""
 
+    looked = threading.Semaphore(0)
+
     def look():
         board.add("seen", f"{variable.get()} {current_context().name} {current_context().reason}")
+        looked.release()
 
     def register():
         variable.set("of a helper")
@@ -149,6 +152,8 @@ def variables_in_callbacks(ctx, board):
     board.post("entered")
     ctx.stop.wait()
     ctx.on_stop(look)
+    for _ in range(3):  # a process may be over before its helper threads are
+        looked.acquire(timeout=LIMIT)
 
 
 def callback_of_a_block_that_was_left(ctx, board):

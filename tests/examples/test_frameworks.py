@@ -245,4 +245,4 @@ def test_a_second_sigterm_leaves_the_shutdown_one_second_under_uvicorn_too(loop:
         server.until_written("supervisor.stopping")
         server.send(SIGTERM)  # at a Ctrl-C, uvicorn would leave the lifespan's end out
         assert server.end() == -SIGTERM
-        assert_report(server, "1 stopped, 1 injected, 2 abandoned", took=WITHIN_SECONDS)
+        assert_report(server, WITH_THE_CALL, took=WITHIN_SECONDS)
