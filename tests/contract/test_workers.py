@@ -1,6 +1,7 @@
 """`await sup.start(fn)`: workers of their own, and the handle."""
 
 import asyncio
+import math
 import os
 
 import pytest
@@ -154,7 +155,8 @@ async def test_where_it_stands_can_be_seen_from_any_thread(kind, board):
     assert sup.stacks() == {}
 
 
-async def test_where_a_call_stands_can_be_seen(kind, board):
+async def test_where_a_call_stands_can_be_seen(kind, board, monkeypatch):
+    inside.patch(monkeypatch, ASKING_TIME=math.inf)  # a process answers once it has got the processor
     async with Supervisor() as sup:
         call = await held(sup, board, kind, name="w")
         assert "in hold" in sup.stacks()["w"]
