@@ -459,7 +459,7 @@ async def _step() -> float:
     sup = Supervisor("late", logger=SILENT, policy=EscalationPolicy(Ask(TIMER), Inject(5)))
     async with sup:
         transitions = sup.transitions()
-        worker = await sup.start(lambda _: release.acquire())
+        worker = await sup.start(lambda _: release.wait())
         stopping = asyncio.create_task(worker.stop())
         async for transition in transitions:
             at.setdefault(transition.step, transition.at)
