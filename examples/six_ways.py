@@ -46,7 +46,7 @@ def terminate(_ctx: WorkerContext) -> None:
 
 async def main() -> None:
     ways = (flag, event, daemon_thread, sys_exit, exception_by_ctypes)
-    async with Supervisor("six", policy=EscalationPolicy(Ask(0.5), Inject(0.5), Terminate(0.5))) as sup:
+    async with Supervisor("six", policy=EscalationPolicy(Ask(0.5), Inject(0.5), Terminate(2))) as sup:
         workers = [await sup.start(way, name=way.__name__) for way in ways]
         workers.append(await sup.start(terminate, name="terminate", kind="process"))
         await workers[ways.index(sys_exit)].wait()  # the one that ends before the shutdown

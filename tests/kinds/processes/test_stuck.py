@@ -21,6 +21,7 @@ from .test_deaths import QUICK, call
 INJECTING = EscalationPolicy(Ask(0.01), Inject(10, every=1))
 """Not once alone: a signal that comes when the interpreter has looked for one, and has not begun to wait yet, is heard
 only after the wait."""
+TERMINATING = EscalationPolicy(Ask(0.02), Inject(0.05), Terminate(10), Kill(2))
 INTERRUPTIBLE = (
     *(tasks.sleeps, tasks.receives, tasks.locks, tasks.gets, tasks.gets_simply, tasks.selects, tasks.joins),
     *(tasks.waits_for_a_program, tasks.backtracks, tasks.powers, tasks.spins),
@@ -104,7 +105,7 @@ async def test_terminate_ends_the_whole_group(board):
 
 async def test_a_timeout_climbs_the_whole_ladder_by_default(board):
     """A process is the caller's own: what is injected, or killed, harms nobody else."""
-    async with sound() as calls, Supervisor(policy=QUICK) as sup:
+    async with sound() as calls, Supervisor(policy=TERMINATING) as sup:
         await sup.run(int, kind="process")
         with pytest.raises(WorkerTimeout) as caught:
             await sup.run(tasks.sums, board, kind="process", timeout=0.1)
@@ -338,7 +339,7 @@ async def test_an_abandoned_process_is_replaced(board, monkeypatch):
 
 
 async def test_a_process_is_ended_although_nobody_learns_where_it_stands(monkeypatch, board, events):
-    async with sound() as calls, Supervisor(policy=QUICK) as sup:
+    async with sound() as calls, Supervisor(policy=TERMINATING) as sup:
         calls.append(call(sup, tasks.swallows, board, name="w"))
         pid = int(await board.posted("entered"))
         inside.no_stacks(monkeypatch, MemoryError("on purpose"))
@@ -351,7 +352,7 @@ async def test_a_process_is_ended_although_nobody_learns_where_it_stands(monkeyp
 
 async def test_a_process_is_ended_although_it_cannot_be_told(monkeypatch, board, quiet):
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    async with sound() as calls, Supervisor(policy=QUICK) as sup:
+    async with sound() as calls, Supervisor(policy=TERMINATING) as sup:
         calls.append(call(sup, tasks.swallows, board, name="w"))
         pid = int(await board.posted("entered"))
         inside.no_messages(monkeypatch, MemoryError("on purpose"))
