@@ -108,17 +108,17 @@ class Names:
             self._refuse_taken(full_name(node.group, node.given_name))
 
     def _refuse_taken(self, name: str) -> None:
-        stem, _, number = name.rpartition("-")
-        if name in self.taken or (
-            stem and number.isdecimal() and len(number) < 19 and self._is_generated(name, int(number))
-        ):
+        if name in self.taken or self._is_generated(name):
             raise ValueError(
                 f"name={name!r}: a live worker or group of supervisor {self._supervisor!r} has this name; "
                 "it is free again when that one has ended"
             )
 
-    def _is_generated(self, name: str, number: int) -> bool:
-        """Whether the name of a live worker or call was generated from this number."""
+    def _is_generated(self, name: str) -> bool:
+        """Whether the name of a live worker or call was generated, and is this one."""
+        number = _number_in(name)
+        if number is None:
+            return False
         known = (self._nodes().get(number), self._kinds.call_numbered(number))
         return any(owner is not None and owner.name == name for owner in known)
 
@@ -143,7 +143,15 @@ class Names:
         owner = self.taken.get(name)
         if owner is not None:
             return owner if isinstance(owner, Node) else None
-        return next((node for node in self._nodes().values() if node.name == name), None)
+        number = _number_in(name)
+        node = None if number is None else self._nodes().get(number)
+        return node if node is not None and node.name == name else None
+
+
+def _number_in(name: str) -> int | None:
+    """Returns the number from which a name may have been generated."""
+    stem, _, number = name.rpartition("-")
+    return int(number) if stem and number.isdecimal() and len(number) < 19 else None
 
 
 def full_name(group: GroupNode, name: str) -> str:
