@@ -63,7 +63,8 @@ def _reap_aside(pid: int, loop: asyncio.AbstractEventLoop) -> None:
     try:
         aside.start(threading.Thread(target=_wait_for_all, args=(pid,), name=name, daemon=True))
     except (RuntimeError, MemoryError):  # there is none to be had at the moment
-        aside.call_later(loop, TRY_AGAIN, _reap_aside, pid, loop)
+        if not loop.is_closed():  # else the interpreter exits, and the system reaps what it leaves
+            aside.call_later(loop, TRY_AGAIN, _reap_aside, pid, loop)
 
 
 def _group_is_reaped(pid: int) -> bool:

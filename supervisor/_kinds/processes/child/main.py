@@ -59,7 +59,10 @@ def serve_owner(data: int, control: int, life: int, errors: int, stack: int) -> 
     os.dup2(errors, 2)
     os.close(errors)
     write(data, message("ready"))
-    child.serve()
+    try:
+        child.serve()
+    except ConnectionError:  # an answer cannot be sent: the owner has gone
+        pass
     if "multiprocessing.util" in sys.modules:
         from .handover import finish  # noqa: PLC0415  # lean
 

@@ -79,7 +79,7 @@ class Child:
 
     def serve(self) -> None:
         """Carries out calls until the owner sends no more."""
-        receiver = Receiver(lambda view: os.readv(self._data, [view]))
+        receiver = Receiver(lambda view: _read(self._data, view))
         while True:
             while (frame := receiver.take()) is None:
                 if receiver.feed() == 0:
@@ -217,7 +217,7 @@ class Child:
 
     def listen(self) -> None:
         """Hears what the owner has to say, for as long as there is one."""
-        receiver = Receiver(lambda view: os.readv(self._control, [view]))
+        receiver = Receiver(lambda view: _read(self._control, view))
         while True:
             while (frame := receiver.take()) is None:
                 if receiver.feed() == 0:
@@ -357,6 +357,14 @@ class _ImportHook:
             from .imports import spec_of  # noqa: PLC0415  # lean
 
             return spec_of(self._child, self, name, path, target)
+
+
+def _read(fd: int, view: memoryview) -> int:
+    """Reads from a socket; an owner that has gone without reading all that was sent has come to its end, too."""
+    try:
+        return os.readv(fd, [view])
+    except ConnectionError:
+        return 0
 
 
 def _leave(raised: BaseException | None) -> NoReturn:
