@@ -102,7 +102,8 @@ async def a_group_is_shut_down(striker):
     sys.settrace(None)
     assert report.counts() == {"stopped": 4}, f"struck in {striker.struck}"
     assert (await asyncio.wait_for(inner.wait_closed(), LIMIT)).counts() == {"stopped": 1}
-    assert (await asyncio.wait_for(sup.shutdown(), LIMIT)).counts() == {}
+    report = await asyncio.wait_for(sup.shutdown(), LIMIT)
+    assert report.counts() == {}, f"struck in {striker.struck}: {report.outcomes}"
     assert await calling
 
 
