@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .._run.names import innermost, qualname
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = ["check_fit", "check_function", "misfit_of_run", "unexpected_keywords"]
 
@@ -79,15 +79,19 @@ def misfit_of_run(fn: Callable[..., Any], args: tuple[Any, ...]) -> str | None:
     return called
 
 
-RUN_OPTIONS = ("kind", "timeout", "within", "policy", "name")
-START_OPTIONS = ("kind", "name", "policy", "restart", "heartbeat", "ready_timeout", "after")
-OPTIONS = {"run": RUN_OPTIONS, "start": START_OPTIONS}
+def unexpected_keywords(
+    where: str, fn: object, names: Iterable[str], options_of: Mapping[str, Sequence[str]]
+) -> TypeError:
+    """Returns what to raise where a method was given keyword arguments that are no options of it.
 
-
-def unexpected_keywords(where: str, fn: object, names: Iterable[str]) -> TypeError:
-    """Returns what to raise where `run` or `start` was given keyword arguments that are no options of it."""
-    wanted, name, options = list(names), qualname(fn) if callable(fn) else repr(fn), OPTIONS[where]
-    for other, others in OPTIONS.items():
+    Args:
+        where: The method.
+        fn: The function that it was given.
+        names: The keyword arguments.
+        options_of: The options of this method, and of those for which it may have been taken.
+    """
+    wanted, name, options = list(names), qualname(fn) if callable(fn) else repr(fn), options_of[where]
+    for other, others in options_of.items():
         elsewhere = [one for one in wanted if one in others]
         if elsewhere:
             what = "is an option" if len(elsewhere) == 1 else "are options"

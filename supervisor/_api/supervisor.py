@@ -269,7 +269,7 @@ class Supervisor:
             (3, 2)
         """
         if unexpected:
-            raise unexpected_keywords("run", fn, unexpected)
+            raise unexpected_keywords("run", fn, unexpected, _options())
         binding = self._binding
         loop = binding.loop
         if loop is None or loop is not asyncio._get_running_loop():
@@ -369,7 +369,7 @@ class Supervisor:
         """
         runtime = self._binding.bind()
         if unexpected:
-            raise unexpected_keywords("start", fn, unexpected)
+            raise unexpected_keywords("start", fn, unexpected, _options())
         check_function("start", fn)
         check_kind(kind)
         node = WorkerNode(
@@ -475,8 +475,7 @@ class Supervisor:
 
         Each call gives an executor of its own: its `shutdown()` closes that one alone. Any thread may use it. Called in
         an event loop, it binds the supervisor to that loop, unless it is bound already; so the first call may come from
-        any thread. It
-        differs from a `ThreadPoolExecutor` in these points:
+        any thread. It differs from a `ThreadPoolExecutor` in these points:
 
         - `cancel()` of a running call returns False, as there, and begins to stop it by its ladder. Its future ends
           with WorkerStopped once the work has ended or was abandoned, or with the value if there still was one. So
@@ -815,3 +814,8 @@ class Supervisor:
     def _reported(self) -> ShutdownReport:
         assert self.report is not None
         return self.report
+
+
+def _options() -> dict[str, list[str]]:
+    """Returns the options of the methods that take a function and its arguments."""
+    return {method.__name__: list(method.__kwdefaults__ or ()) for method in (Supervisor.run, Supervisor.start)}

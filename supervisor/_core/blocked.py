@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-__all__ = ["Blocked", "blocked"]
+if TYPE_CHECKING:
+    from .outcome import Outcome
+
+__all__ = ["Blocked", "blocked", "blocked_at_the_end"]
 
 
 class Blocked(NamedTuple):
@@ -89,3 +92,9 @@ def blocked(stack: str) -> Blocked:
         if (not functions or re.fullmatch(functions, function)) and re.search(pattern, source):
             return Blocked(f"{what} at {path}:{line}", freed_by)
     return Blocked(f"in C code called at {path}:{line}, or in a loop that goes on whatever is raised", _UNKNOWN)
+
+
+def blocked_at_the_end(outcome: Outcome) -> Blocked | None:
+    """Tells in what a thread is blocked that was given up; None for all others, and where nobody knows."""
+    given_up = outcome.ended == "abandoned" and outcome.kind == "thread"
+    return blocked(outcome.stack) if given_up and outcome.stack else None

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, get_args
 
-from .blocked import blocked
+from .blocked import blocked_at_the_end
 from .errors import described
 from .outcome import Ended, Outcome, WorkerState
 from .values import printable
@@ -198,7 +198,5 @@ def _remark(outcome: Outcome) -> str:
     """What it has raised; or in what it is blocked, where it could not be ended."""
     if outcome.error is not None:
         return printable(described(outcome.error).partition("\n")[0][:80])
-    if outcome.ended == "abandoned" and outcome.kind == "thread" and outcome.stack:
-        what, freed_by = blocked(outcome.stack)
-        return printable(f"{what}; what would end it: {freed_by}")
-    return ""
+    found = blocked_at_the_end(outcome)
+    return "" if found is None else printable(f"{found.what}; what would end it: {found.freed_by}")

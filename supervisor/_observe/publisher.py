@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
-from .._core.blocked import blocked
+from .._core.blocked import blocked_at_the_end
 from .._core.outcome import Outcome, Transition, WorkerState
 from .._core.policy import STEPS
 from .._run.names import qualname
@@ -116,14 +116,13 @@ class Publisher:
         if not logged:
             return
         past_ask = level >= logging.WARNING and run.climb is not None
-        given_up = outcome is not None and outcome.ended == "abandoned" and outcome.kind == "thread"
         self.log.transition(
             level,
             transition,
             exit_code=None if outcome is None else outcome.exit_code,
             stop_seconds=None if outcome is None or outcome.step is None else outcome.stop_seconds,
             stack=run.climb.stack if past_ask and run.climb is not None else None,
-            blocked=blocked(outcome.stack) if given_up and outcome is not None and outcome.stack else None,
+            blocked=None if outcome is None else blocked_at_the_end(outcome),
             error=outcome.error if outcome is not None and level >= logging.ERROR else None,
         )
 

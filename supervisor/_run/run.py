@@ -78,12 +78,12 @@ class WorkerKind(Protocol):
     may strike within a method, which is then called again: each one is idempotent.
 
     What it does with a run: it drops one that is `held`. It takes `claim`, without blocking, and drops the run where
-    somebody else has it. Then it
-    sets `handle`, `ident` or `pid`, and `started_at`, and calls the function; where the run is `watched`, it calls
-    `owner.entered` on the loop's thread. At the end it sets `ended_at`, and `value`, or `error` as `converted` returns
-    it, or `died` and what is known of the `exit_code`. It says so once, by `Services.ended` on the loop's thread, or by
-    `Services.post` with the run from any other; or, where the run has a `settle`, by `Services.settle`. The same holds
-    for one that cannot be carried out: it is claimed, gets its `error`, and ends.
+    somebody else has it. Then it sets `handle`, `ident` or `pid`, and `started_at`, and calls the function; where the
+    run is `watched`, it calls `owner.entered` on the loop's thread. At the end it sets `ended_at`, and `value`, or
+    `error` as `converted` returns it, or `died` and what is known of the `exit_code`. It says so once, by
+    `Services.ended` on the loop's thread, or by `Services.post` with the run from any other; or, where the run has a
+    `settle`, by `Services.settle`. The same holds for one that cannot be carried out: it is claimed, gets its `error`,
+    and ends.
 
     Besides this, a kind has its name and its steps in `_core.policy`, and a branch where the runtime makes it.
 

@@ -285,10 +285,8 @@ class ExecutorCalls:
     def futures(self) -> list[AnyFuture]:
         """Returns the futures of all calls that have not ended, or are about to be resolved."""
         futures = [future for run in self._kinds.calls() if (future := run.future) is not None]
-        futures += [
-            ending[0] for ending in self.resolving.copy().values()
-        ]  # looked at after the calls: it is here before it leaves them
-        return futures
+        # Looked at after the calls: one is here before it leaves them.
+        return [*futures, *(future for future, _, _ in self.resolving.copy().values())]
 
 
 def forget_unseen(run: Run) -> None:

@@ -16,7 +16,7 @@ from ..._loop import aside
 from ..._loop.errors import insist, report_error
 from .launch import first_frame, launch, no_forks
 from .probe import Probe, kernels_view
-from .reaping import reap, wait_for_death
+from .reaping import is_dead, reap, wait_for_death
 from .stream import Stream
 from .surroundings import difference, surroundings
 from .wire import INJECT, TERMINATE
@@ -96,9 +96,8 @@ class Process:
         self._timer: asyncio.TimerHandle | None = None
         first = first_frame()
         self._seen = self._knows = surroundings(umask=True)
-        with (
-            ExitStack() as undo
-        ):  # where the loop does not take its files, or an interrupt comes, nothing of it is left
+        # Where the loop does not take its files, or an interrupt comes, nothing of it is left.
+        with ExitStack() as undo:
             with no_forks:
                 self._launch(undo)
             self.data.send(first)
@@ -180,11 +179,7 @@ class Process:
             return
         self.control.read()
         self.data.read()
-        try:
-            dead = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-        except ChildProcessError:
-            return  # somebody else reaps it, and it is heard of otherwise
-        if dead:
+        if is_dead(self.pid):  # where somebody else reaps it, it is heard of otherwise
             self.died()
 
     def await_death(self, seconds: float) -> None:
@@ -363,11 +358,6 @@ class Process:
         for close in (self.data.close, self.control.close, self._life.close, self._probe.close):
             insist(self._report, close)  # the errors stay, for whoever asks why it did not start
 
-    def _close_files(self) -> None:
-        """Closes what is not a stream, without the errors."""
-        self._life.close()
-        self._probe.close()
-
     def _close_pidfd(self) -> None:
         pidfd, self._pidfd = self._pidfd, -1
         if pidfd >= 0:
@@ -376,17 +366,19 @@ class Process:
     def forked(self) -> None:
         """This is a copy of its owner: it must not keep the worker process alive."""
         self.reaped = True
-        self.data.close_fd()
-        self.control.close_fd()
-        self._errors.close()
         self._close_files()
 
     def __del__(self) -> None:
         if hasattr(self, "_probe") and not self._life.closed:  # it was given up, and nobody has heard of its end
-            self.data.close_fd()
-            self.control.close_fd()
-            self._errors.close()
             self._close_files()
+
+    def _close_files(self) -> None:
+        """Closes all files, where there is no loop that knows of them."""
+        self.data.close_fd()
+        self.control.close_fd()
+        self._errors.close()
+        self._life.close()
+        self._probe.close()
 
     def __repr__(self) -> str:
         how = "reaped" if self.reaped else "retired" if self.retired else "ready" if self.ready else "starting"

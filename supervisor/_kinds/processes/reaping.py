@@ -15,7 +15,7 @@ from ..._loop.clock import monotonic
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["kill_and_reap", "reap", "wait_for_death"]
+__all__ = ["is_dead", "kill_and_reap", "reap", "wait_for_death"]
 
 TRY_AGAIN = 1.0
 """Seconds after which a thread is started that could not be."""
@@ -46,15 +46,18 @@ def reap(pid: int, loop: asyncio.AbstractEventLoop) -> int | None:
     return code
 
 
+def is_dead(pid: int) -> bool | None:
+    """Returns whether a process is dead, and leaves it to be reaped; None where somebody else has reaped it."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+    except ChildProcessError:
+        return None
+
+
 def wait_for_death(pid: int, seconds: float) -> None:
     """Waits until a process is dead, for so long at most, and leaves it to be reaped."""
     until = monotonic() + seconds
-    while monotonic() < until:
-        try:
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
-                return
-        except ChildProcessError:
-            return  # somebody else has reaped it
+    while monotonic() < until and is_dead(pid) is False:
         time.sleep(0.0005)
 
 

@@ -98,7 +98,7 @@ class Threads:
 
     @property
     def living(self) -> Iterable[Thread]:
-        return tuple(self.launcher.living.copy())
+        return self.launcher.living.copy()
 
     # -------------------------------------------------------------------------------- starting a run
 

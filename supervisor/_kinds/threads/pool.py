@@ -52,9 +52,8 @@ class Pool:
         self._lost = lost
         self._queue: SimpleQueue[Run | None] = SimpleQueue()
         self._named = 0
-        self._counting = (
-            ScopedLock()
-        )  # executors grow the pool from any thread, and a signal handler may come in between
+        # Executors grow the pool from any thread, and a signal handler may come in between.
+        self._counting = ScopedLock()
         self.size = 0
         self.stuck = 0
         self._to_dismiss = 0
