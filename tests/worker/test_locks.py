@@ -2,8 +2,6 @@
 
 import ast
 import ctypes
-import json
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ import supervisor
 from supervisor import StopInjected
 
 from ..inside import FutureLock, ScopedLock
+from ..programs import found_by
 
 ROOT = Path(__file__).parents[2]
 RLock = type(threading.RLock())
@@ -91,16 +90,7 @@ def test_every_lock_that_the_library_takes_with_with_is_such_a_lock():
     ],
 )
 def test_a_storm_of_exceptions_leaves_no_lock_taken(exceptions, strikes):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.worker.lock_storm", exceptions, str(strikes)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=3600,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+    report, _ = found_by("tests.worker.lock_storm", exceptions, strikes, timeout=3600)
     assert report["strikes"] >= strikes
     assert report["left taken"] == []
 

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -13,6 +12,7 @@ import pytest
 
 from supervisor import Supervisor, current_context
 
+from ...programs import run_program
 from .faults import sound
 
 ROOT = Path(__file__).parents[3]
@@ -225,14 +225,7 @@ def test_what_a_copy_logs_is_printed(tmp_path):
             asyncio.run(main())
         """)
     )
-    done = subprocess.run(
-        [sys.executable, script],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    done = run_program(sys.executable, script)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.count("in the copy") == 1
     assert "number=1" in done.stdout

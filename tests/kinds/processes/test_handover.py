@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import socket
-import subprocess
 import sys
 import textwrap
 import time
@@ -20,6 +19,7 @@ import pytest
 from supervisor import RemoteError, Supervisor
 
 from ... import inside
+from ...programs import run_program
 from .faults import alive, children, sound, until
 
 ROOT = Path(__file__).parents[3]
@@ -45,15 +45,7 @@ def owner(tmp_path, text, *, code=0):
     """Runs a program that owns worker processes; returns what it printed."""
     script = tmp_path / "program.py"
     script.write_text(textwrap.dedent(text))
-    done = subprocess.run(
-        [sys.executable, script],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(sys.executable, script, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     return done.stdout.splitlines(), done.stderr
 

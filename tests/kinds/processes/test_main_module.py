@@ -1,7 +1,5 @@
 """In how many ways a program can be run, and functions and classes of its main module reach worker processes."""
 
-import os
-import subprocess
 import sys
 import textwrap
 import zipfile
@@ -9,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ...programs import run_program
+
 ROOT = Path(__file__).parents[3]
 
-PROGRAM = """
+DEFINITIONS = """
     import asyncio, sys
     from dataclasses import dataclass
     from supervisor import Supervisor
@@ -29,6 +29,11 @@ PROGRAM = """
     def fails():
         raise Mine("mine")
 
+"""
+
+PROGRAM = (
+    DEFINITIONS
+    + """
     def worker(ctx):
         assert ctx.call(double, Point(1)) == Point(2)
         return Point(3)
@@ -46,20 +51,12 @@ PROGRAM = """
     if __name__ == "__main__":
         asyncio.run(main())
 """
+)
 
 
 def ran(folder, *command, text="", **environ):
     """Runs a program in the folder."""
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_program(sys.executable, *command, cwd=folder, text=text, **environ)
 
 
 def got(done):
@@ -188,15 +185,7 @@ def frozen(folder, text):
     path = folder / "frozen"
     path.write_text(FROZEN + textwrap.dedent(text))
     path.chmod(0o755)
-    return subprocess.run(
-        [path],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_program(path, cwd=folder)
 
 
 def test_a_frozen_program_that_calls_freeze_support_first(folder):

@@ -18,6 +18,7 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Kill, Supervisor, Terminate, WorkerTimeout
 
 from ... import inside
+from ...programs import run_program
 from . import tasks
 from .faults import alive, children, sound, until
 
@@ -270,13 +271,5 @@ NESTED = """
 def test_functions_of_the_main_module_in_an_owner_that_is_a_worker_itself(tmp_path):
     script = tmp_path / "nested.py"
     script.write_text(textwrap.dedent(NESTED))
-    done = subprocess.run(
-        [sys.executable, script],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(sys.executable, script)
     assert [line for line in done.stdout.splitlines() if "GOT" in line] == ["GOT 2", "GOT 2"], done.stderr

@@ -17,6 +17,7 @@ from ...contract import functions as f
 from . import tasks
 from .faults import children, sound, until
 from .test_deaths import call
+from .test_main_module import DEFINITIONS
 
 ROOT = Path(__file__).parents[3]
 
@@ -132,24 +133,9 @@ def ran(tmp_path, text, *options, name="script.py"):
     )
 
 
-GUARDED = """
-    import asyncio, sys
-    from dataclasses import dataclass
-    from supervisor import Supervisor
-
-    @dataclass
-    class Point:
-        x: int
-
-    class Mine(Exception):
-        pass
-
-    def double(point):
-        return Point(2 * point.x)
-
-    def fails():
-        raise Mine("mine")
-
+GUARDED = (
+    DEFINITIONS
+    + """
     def worker(ctx):
         return ctx.stop.wait()
 
@@ -166,6 +152,7 @@ GUARDED = """
     if __name__ == "__main__":
         asyncio.run(main())
 """
+)
 
 
 @pytest.mark.parametrize("how", ["script", "module"])

@@ -2,10 +2,8 @@
 
 import asyncio
 import errno
-import os
 import resource
 import socket
-import subprocess
 import sys
 import textwrap
 import time
@@ -16,6 +14,7 @@ import pytest
 from supervisor import Supervisor, WorkerDied
 
 from ... import inside, inside_child
+from ...programs import run_program
 from . import tasks
 from .faults import sound, until
 from .test_deaths import call
@@ -118,14 +117,7 @@ def test_a_result_for_which_the_owner_has_no_memory(tmp_path):
     """The children had been started before their owner was limited."""
     path = tmp_path / "short.py"
     path.write_text(textwrap.dedent(SHORT_OF_MEMORY).format(limit=600 << 20))
-    done = subprocess.run(
-        [sys.executable, path],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = run_program(sys.executable, path)
     assert (done.returncode, done.stderr) == (0, "died\n")
 
 

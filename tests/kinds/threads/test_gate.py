@@ -1,7 +1,6 @@
 """The injection gate against the interpreter: what is raised, where, and what is left alone."""
 
 import ctypes
-import json
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from supervisor import StopInjected
 
 from ... import inside
 from ...inside import MISSING, Gate, Shield, injection_missing
+from ...programs import found_by
 
 ROOT = Path(__file__).parents[3]
 
@@ -301,18 +301,7 @@ def test_other_users_of_the_api_are_not_disturbed() -> None:
 
 
 def storm(runs: int, switch_interval: float) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.kinds.threads.storm", str(runs), str(switch_interval)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=3000,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(report)
-    return report
+    return found_by("tests.kinds.threads.storm", runs, switch_interval)[0]
 
 
 def test_the_storm() -> None:

@@ -1,7 +1,6 @@
 """An injection leaves nothing taken or half done that others need: it waits for its worker to be elsewhere."""
 
 import asyncio
-import json
 import logging
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, StopInjected, Supervisor
 
+from ...programs import found_by
 from ...waiting import until
 from .spinning import USED
 
@@ -19,16 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def spinning(name, rounds):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.kinds.threads.spinning", name, str(rounds)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=3000,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    return json.loads(done.stdout), done.stderr
+    return found_by("tests.kinds.threads.spinning", name, rounds)
 
 
 @pytest.mark.parametrize("name", USED)

@@ -4,9 +4,7 @@ import asyncio
 import concurrent.futures
 import gc
 import inspect
-import json
 import queue
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 
 from ...inside import Gate, leaving_thread, thread_of_ours
+from ...programs import found_by
 from .waiting_storm import KINDS, Derived, Own
 
 ROOT = Path(__file__).parents[3]
@@ -148,18 +147,7 @@ def test_nothing_is_collected_between_the_look_and_the_injection():
 
 
 def storm(kind, runs, switch_interval):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.kinds.threads.waiting_storm", kind, str(runs), str(switch_interval)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=3000,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
-    print(report)
-    return report
+    return found_by("tests.kinds.threads.waiting_storm", kind, runs, switch_interval)[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,7 +1,6 @@
 """From Python 3.15 on, a signal ends the system call of a worker that is injected; nobody else notices it."""
 
 import asyncio
-import json
 import os
 import select
 import signal
@@ -16,6 +15,8 @@ import pytest
 import uvloop
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
+
+from ...programs import found_by
 
 ROOT = Path(__file__).parents[3]
 POLICY = EscalationPolicy(Ask(0.01), Inject(20, every=20))
@@ -204,18 +205,7 @@ def test_signals_that_are_needed_are_refused(number, error):
 
 
 def storm(runs, switch_interval):
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.kinds.threads.calls_storm", str(runs), str(switch_interval)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=3000,
-        check=False,
-    )
-    assert done.stdout, (done.returncode, done.stderr)
-    report = json.loads(done.stdout.splitlines()[-1])
-    print(report)
-    return report
+    return found_by("tests.kinds.threads.calls_storm", runs, switch_interval)[0]
 
 
 @ends_calls
