@@ -131,15 +131,19 @@ async def test_an_injection_that_a_finalizer_swallows_comes_again(quiet, monkeyp
     swallowed = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: swallowed.append(unraisable.exc_type))
 
+    def compute():
+        for number in range(2000):
+            str(number)
+
     class Finalized:
         def __del__(self):
-            for number in range(2000):
-                str(number)
+            compute()
 
     def work(ctx):
         def endless():
             while True:
                 Finalized()
+                compute()  # for as long: else the finalizer would swallow nearly all, for as long as the ladder lasts
 
         endless()
 
