@@ -79,7 +79,7 @@ async def test_on_stop_wakes_a_blocked_socket(kind, board):
 
 
 async def test_callbacks_run_in_order_on_a_helper_thread_before_an_injection(kind, board):
-    policy = EscalationPolicy(Ask(1), Inject(f.LIMIT, every=0.05))
+    policy = EscalationPolicy(Ask(1), Inject(f.LIMIT, every=1))  # what handles one is over before the next
     outcome = await stopped(board, kind, c.callbacks_in_order, policy=policy, reason="why")
     assert outcome.ended == "injected"
     assert board.lines("order") == ["first True", "second why", "injected"]

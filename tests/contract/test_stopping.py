@@ -20,7 +20,7 @@ from . import functions as f
 from .test_calls import held
 
 PATIENT = EscalationPolicy(Ask(f.LIMIT))
-INJECTING = EscalationPolicy(Ask(0.02), Inject(f.LIMIT, every=0.05))
+INJECTING = EscalationPolicy(Ask(0.02), Inject(f.LIMIT, every=1))  # what handles one is over before the next
 
 
 async def started(sup, board, fn, kind, *args, **options):
