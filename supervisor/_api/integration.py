@@ -156,7 +156,7 @@ class Integration:
     def snapshot(self) -> Snapshot:
         """Looks at all that is there."""
         runtime, settings = self._binding.runtime, self._binding.settings
-        capacity: dict[str, int] = {"thread": settings.max_threads, "process": settings.max_processes}
+        capacity: dict[str, int] = {"thread": settings.threads.size, "process": settings.processes.size}
         if runtime is None:
             return Snapshot({}, {}, capacity, 0, 0, 0, stopping=False)
         statistics = runtime.snapshot.statistics(runtime.root)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, cast, get_args
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
+from .._core.pools import PoolSettings
 from .._core.report import Health, Statistics
 from .._core.restart import OnExhausted, Strategy
 from .._core.values import checked_count, checked_reason, checked_seconds
@@ -158,15 +159,25 @@ class Supervisor:
         logger = checked_logger(logger)
         configured = checked_config(config)
         named, seconds = checked_policy(policy), checked_seconds("shutdown_timeout={!r}", shutdown_timeout)
+        queued = checked_optional_count("max_queued", max_queued, least=0)
         settings = Settings(
             name=checked_name(name),
             policy=named if configured is None else configured.policy or named,
             shutdown_timeout=seconds if configured is None else configured.shutdown_in(seconds),
-            max_threads=checked_optional_count("max_threads", max_threads, least=1) or min(32, usable_cpus() + 4),
-            max_processes=checked_optional_count("max_processes", max_processes, least=1) or usable_cpus(),
-            max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
+            threads=PoolSettings(
+                name="thread",
+                kind="thread",
+                size=checked_optional_count("max_threads", max_threads, least=1) or min(32, usable_cpus() + 4),
+                max_queued=queued,
+            ),
+            processes=PoolSettings(
+                name="process",
+                kind="process",
+                size=checked_optional_count("max_processes", max_processes, least=1) or usable_cpus(),
+                max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
+                max_queued=queued,
+            ),
             process_start_timeout=checked_seconds("process_start_timeout={!r}", process_start_timeout),
-            max_queued=checked_optional_count("max_queued", max_queued, least=0),
             strategy=strategy,
             on_exhausted=on_exhausted,
             on_abandoned=on_abandoned,
@@ -515,7 +526,7 @@ class Supervisor:
         if asyncio._get_running_loop() is not None:
             self._binding.reach()
         settings = self._binding.settings
-        max_workers = settings.max_threads if kind == "thread" else settings.max_processes
+        max_workers = settings.threads.size if kind == "thread" else settings.processes.size
         return PoolExecutor(self.name, kind, self._binding.reach, max_workers, self._scope)
 
     def install_as_default_executor(self) -> None:
@@ -639,7 +650,7 @@ class Supervisor:
                 return Health(self.name, ready=not asked, live=True, reasons=(SHUTTING_DOWN,) if asked else ())
             return runtime.snapshot.health(
                 self._scope,
-                max_abandoned=self._binding.settings.max_threads if most_abandoned is None else most_abandoned,
+                max_abandoned=self._binding.settings.threads.size if most_abandoned is None else most_abandoned,
                 max_exhausted=most_exhausted,
                 max_failed=math.inf if most_failed is None else most_failed,
             )

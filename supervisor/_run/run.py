@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .._core.ladder import Cause
     from .._core.outcome import Outcome, WorkerState
     from .._core.policy import EscalationPolicy, Kind, Step
+    from .._core.pools import PoolSettings
     from .._worker.context import WorkerContext
     from .climb import Climb
 
@@ -89,12 +90,14 @@ class WorkerKind(Protocol):
 
     Attributes:
         name: What users call it.
+        settings: What is set for its pool.
         own_threads: Threads of its own take the calls, and end them. So `submit` may be called by any thread, and a run
             may have been claimed and not have its handle yet.
         calls: The calls of the pool that have not concluded, by their number. Kept by the runtime, from any thread.
     """
 
     name: Kind
+    settings: PoolSettings
     own_threads: bool
     calls: dict[int, Run]
 

@@ -65,9 +65,6 @@ class Calls:
         deadline: Returns by when a shutdown must have ended what is in a group, on the loop's clock.
         note_end: Takes the outcome of a call into the reports that are being made.
         close_groups: Is called when a call has ended in a scope whose end may wait for it.
-
-    Attributes:
-        max_queued: Calls of a kind that may wait; None: without bound.
     """
 
     __slots__ = (
@@ -92,7 +89,6 @@ class Calls:
         "_shutdown",
         "_supervisor",
         "_thread",
-        "max_queued",
     )
 
     def __init__(
@@ -110,7 +106,6 @@ class Calls:
         escalation: Escalation,
         root: GroupNode,
         *,
-        max_queued: int | None,
         refuse: Callable[[GroupNode], None],
         deadline: Callable[[GroupNode], float],
         note_end: Callable[[Run, Outcome], object],
@@ -130,7 +125,6 @@ class Calls:
         self._escalation = escalation
         self._root = root
         self._shutdown = root.shutdown
-        self.max_queued = max_queued
         self._refuse = refuse
         self._deadline = deadline
         self._note_end = note_end
@@ -158,7 +152,7 @@ class Calls:
         threads = self._kinds.threads
         if kind is None:
             kind = threads
-        if self.max_queued is not None:
+        if kind.settings.max_queued is not None:
             self.refuse_if_busy(kind)
         future = CallFuture(loop=self._loop)
         now = self._clock()
@@ -204,15 +198,16 @@ class Calls:
 
     def refuse_if_busy(self, kind: WorkerKind) -> None:
         """Raises where as many calls wait as may. Any thread."""
-        if self.max_queued is None:
+        max_queued = kind.settings.max_queued
+        if max_queued is None:
             return
-        room = kind.capacity + self.max_queued
+        room = kind.capacity + max_queued
         if len(kind.calls) >= room and get_ident() == self._thread:
             self._inbox.drain()  # what has ended makes room
         if len(kind.calls) >= room:
             raise SupervisorBusy(
                 f"supervisor {self._supervisor!r} takes {room} {kind.name} calls, running or queued "
-                f"(max_queued={self.max_queued}), and has as many: try again later, or raise max_queued"
+                f"(max_queued={max_queued}), and has as many: try again later, or raise max_queued"
             )
 
     # ------------------------------------------------------------------------------------ a call ends by itself

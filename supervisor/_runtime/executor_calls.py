@@ -145,7 +145,7 @@ class ExecutorCalls:
             run.settle = RLock()
         if run.watched or not on_threads:
             self._calls.prepare(run)
-        if self._calls.max_queued is None:
+        if kind.settings.max_queued is None:
             self._list(run)
         else:
             try:

@@ -50,19 +50,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.policy import EscalationPolicy, Kind
+    from .._core.pools import PoolSettings
     from .._observe.subscribers import Subscribers
     from .._run.run import Handle, WorkerKind
     from .settings import Settings
 
     NewHandle: TypeAlias = Callable[["Runtime", Run | WorkerNode], Handle]
-    StandIn: TypeAlias = Callable[[Services, int, int], list[WorkerKind]]
+    StandIn: TypeAlias = Callable[[Services, PoolSettings, PoolSettings], list[WorkerKind]]
 
 __all__ = ["Runtime"]
 
 stand_in: StandIn | None = None
 """Makes the kinds of a runtime, first that of threads, in place of the real ones; set by `supervisor.testing` alone.
 
-It is given what a kind asks of the runtime, and how many calls may run at once in threads and in processes.
+It is given what a kind asks of the runtime, and what is set for the pool of threads and for that of processes.
 """
 
 
@@ -155,7 +156,7 @@ class Runtime:
         )
         self.stand_in: StandIn | None = stand_in if like is None else like.stand_in
         if self.stand_in is not None:
-            self.kinds.add(self.stand_in(self._services, settings.max_threads, settings.max_processes))
+            self.kinds.add(self.stand_in(self._services, settings.threads, settings.processes))
         else:
             self.kinds.add([self._make_kind("thread")])
         if like is None:
@@ -252,7 +253,6 @@ class Runtime:
             self.portal,
             self.escalation,
             root,
-            max_queued=settings.max_queued,
             refuse=self.teardown.refuse,
             deadline=self.teardown.deadline,
             note_end=self.teardown.call_ended,
@@ -344,7 +344,7 @@ class Runtime:
             case "thread":
                 return Threads(
                     settings.name,
-                    settings.max_threads,
+                    settings.threads,
                     self._services,
                     self._chain,
                     self.executor_calls.resolving,
@@ -356,9 +356,8 @@ class Runtime:
                 self._inbox.post(partial(self.rules.report_over_budget, name))
                 return Processes(
                     settings.name,
+                    settings.processes,
                     self._services,
-                    max_processes=settings.max_processes,
-                    max_tasks=settings.max_tasks,
                     start_timeout=settings.process_start_timeout,
                 )
             case _:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .._core.policy import EscalationPolicy
+    from .._core.pools import PoolSettings
     from .._core.restart import OnExhausted, Strategy
     from ..config import Config
     from .shutdown import OnAbandoned
@@ -21,11 +22,9 @@ class Settings:
     name: str
     policy: EscalationPolicy | None
     shutdown_timeout: float
-    max_threads: int
-    max_processes: int
-    max_tasks: int | None
+    threads: PoolSettings
+    processes: PoolSettings
     process_start_timeout: float
-    max_queued: int | None
     strategy: Strategy
     on_exhausted: OnExhausted
     on_abandoned: OnAbandoned

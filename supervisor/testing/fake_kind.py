@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.policy import Kind, Step, StepName
+    from .._core.pools import PoolSettings
     from .._run.ports import Services
     from .._run.run import Run
     from .._worker.context import WorkerContext
@@ -163,6 +164,7 @@ class FakeKind:
     """Stands for the kind "thread" or "process". A run's handle is its `FakeRun`.
 
     Args:
+        settings: What is set for its pool.
         script_of: Returns what a run is to do; None where nobody has said so.
         began: Takes note of a run that has begun.
     """
@@ -171,15 +173,15 @@ class FakeKind:
 
     def __init__(
         self,
-        name: Kind,
+        settings: PoolSettings,
         services: Services,
-        capacity: int,
         script_of: Callable[[Run], Script | None],
         began: Callable[[FakeRun], None],
     ) -> None:
-        self.name: Kind = name
+        self.name: Kind = settings.kind
+        self.settings = settings
         self.calls: dict[int, Run] = {}
-        self.capacity = capacity
+        self.capacity = settings.size
         self.services = services
         self._script_of = script_of
         self._began = began

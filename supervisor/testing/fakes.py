@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .._core.policy import StepName
+    from .._core.pools import PoolSettings
     from .._run.ports import Services
     from .._run.run import Run, WorkerKind
 
@@ -170,10 +171,10 @@ class FakeWorkers:
     ) -> None:
         _runtime.stand_in = None
 
-    def _kinds(self, services: Services, max_threads: int, max_processes: int) -> list[WorkerKind]:
+    def _kinds(self, services: Services, threads: PoolSettings, processes: PoolSettings) -> list[WorkerKind]:
         return [
-            FakeKind("thread", services, max_threads, self.script_of, self.began),
-            FakeKind("process", services, max_processes, self.script_of, self.began),
+            FakeKind(threads, services, self.script_of, self.began),
+            FakeKind(processes, services, self.script_of, self.began),
         ]
 
 

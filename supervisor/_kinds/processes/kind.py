@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..._core.policy import Kind, Step
+    from ..._core.pools import PoolSettings
     from ..._run.ports import Services
     from ..._run.run import Run
     from ..._worker.context import WorkerContext
@@ -49,6 +50,7 @@ class Processes:
         start_timeout: Seconds after which a process that is not ready is killed.
 
     Attributes:
+        settings: What is set for its pool.
         calls: The calls of the pool that have not concluded, by their number.
         pool: All processes, and which one takes which run.
     """
@@ -59,18 +61,18 @@ class Processes:
     def __init__(
         self,
         supervisor: str,
+        settings: PoolSettings,
         services: Services,
         *,
-        max_processes: int,
-        max_tasks: int | None,
         start_timeout: float,
     ) -> None:
+        self.settings = settings
         self._supervisor = supervisor
         self._services = services
         self._log = services.forward
         self._start_timeout = start_timeout
         self.calls: dict[int, Run] = {}
-        self.pool = Pool(supervisor, services, self._launch, max_processes=max_processes, max_tasks=max_tasks)
+        self.pool = Pool(supervisor, settings, services, self._launch)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         self._loop_calls = LoopCalls(services)
         self._surroundings = surroundings()

@@ -13,6 +13,7 @@ from ..._loop.errors import insist, report_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..._core.pools import PoolSettings
     from ..._run.ports import Services
     from ..._run.run import Run
     from .process import Process
@@ -38,8 +39,7 @@ class Pool:
 
     Args:
         supervisor: Its name, for messages.
-        max_processes: How many may carry out calls at once.
-        max_tasks: How many calls a process carries out before another takes its place; None: as many as there are.
+        settings: What is set for it.
         launch: Launches a process; it says when it is up, and when it is gone. Raises SupervisorError.
 
     Attributes:
@@ -50,18 +50,16 @@ class Pool:
     def __init__(
         self,
         supervisor: str,
+        settings: PoolSettings,
         services: Services,
         launch: Callable[[], Process],
-        *,
-        max_processes: int,
-        max_tasks: int | None,
     ) -> None:
         self._supervisor = supervisor
         self._loop = services.loop
         self._ended = services.ended
         self._launch = launch
-        self._max_processes = max_processes
-        self._max_tasks = max_tasks
+        self._size = settings.size
+        self._max_tasks = settings.max_tasks
         self.every: set[Process] = set()
         self.lost: set[Process] = set()
         self._counted: set[Process] = set()  # those that are for calls: idle, busy, or being started
@@ -76,7 +74,7 @@ class Pool:
     @property
     def capacity(self) -> int:
         """How many calls can run at once."""
-        return self._max_processes
+        return self._size
 
     # -------------------------------------------------------------------------------- runs come in
 
@@ -116,9 +114,7 @@ class Pool:
             self._waiting.popleft()
         starting = sum(not process.ready for process in self._counted)
         while (
-            len(self._waiting) + len(self._again) > starting
-            and len(self._counted) < self._max_processes
-            and not self._retired
+            len(self._waiting) + len(self._again) > starting and len(self._counted) < self._size and not self._retired
         ):
             try:
                 process = self._take_spare()

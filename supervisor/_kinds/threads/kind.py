@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from threading import Thread
 
     from ..._core.policy import Kind, Step
+    from ..._core.pools import PoolSettings
     from ..._run.climb import Climb
     from ..._run.ports import Services
     from ..._run.run import Run
@@ -51,6 +52,7 @@ class Threads:
         wake_signal: Ends the system calls of threads that are injected into, where the interpreter heeds that.
 
     Attributes:
+        settings: What is set for its pool.
         services: What it may ask of the runtime.
         calls: The calls of the pool that have not concluded, by their number.
         launcher: Starts all threads, and knows those that are alive.
@@ -63,12 +65,13 @@ class Threads:
     def __init__(
         self,
         supervisor: str,
-        max_threads: int,
+        settings: PoolSettings,
         services: Services,
         chain: Chain,
         resolving: Collection[int] = (),
         wake_signal: int | None = None,
     ) -> None:
+        self.settings = settings
         self.services = services
         self._post = services.post
         self._chain = chain
@@ -78,7 +81,7 @@ class Threads:
         self.launcher = Launcher(supervisor)
         self._wake_signal = WakeSignal(wake_signal, lambda why: self._post(partial(self._log_no_wake_signal, why)))
         self._injector = Injector(self.launcher, self._wake_signal.send)
-        self.pool = Pool(max_threads, self.calls, resolving, self.launcher, services, self._carry_out, self._lost)
+        self.pool = Pool(settings, self.calls, resolving, self.launcher, services, self._carry_out, self._lost)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         copies.here.add(self)
 

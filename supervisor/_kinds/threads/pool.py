@@ -10,6 +10,7 @@ from ..._worker.locks import ScopedLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from ..._core.pools import PoolSettings
     from ..._run.ports import Services
     from ..._run.run import Run
     from .launcher import Launcher
@@ -21,7 +22,7 @@ class Pool:
     """Threads that take calls from one queue. It grows while there are more calls than threads, and never shrinks.
 
     Args:
-        max_threads: How many there may be, without those that were abandoned.
+        settings: What is set for it; its size is without those that were abandoned.
         calls: The calls that have not concluded.
         resolving: Calls that have ended, whose threads are in the callbacks of their futures.
         carry_out: Carries out a call in the thread that calls it; returns whether that thread was abandoned over it.
@@ -34,7 +35,7 @@ class Pool:
 
     def __init__(
         self,
-        max_threads: int,
+        settings: PoolSettings,
         calls: Mapping[int, Run],
         resolving: Collection[int],
         launcher: Launcher,
@@ -42,7 +43,7 @@ class Pool:
         carry_out: Callable[[Run], bool],
         lost: Callable[[Run | None, BaseException], bool],
     ) -> None:
-        self._max_threads = max_threads
+        self._max_size = settings.size
         self._calls = calls
         self._resolving = resolving
         self._launcher = launcher
@@ -63,7 +64,7 @@ class Pool:
     @property
     def capacity(self) -> int:
         """How many calls can run at once: abandoned threads are replaced, up to as many as there may be."""
-        return max(0, min(self._max_threads, 2 * self._max_threads - self.stuck))
+        return max(0, min(self._max_size, 2 * self._max_size - self.stuck))
 
     # -------------------------------------------------------------------------------- calls come in
 
