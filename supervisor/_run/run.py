@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .._core.pools import PoolSettings
     from .._worker.context import WorkerContext
     from .climb import Climb
+    from .readiness import Readiness
 
 __all__ = ["Handle", "Owner", "Run", "Scope", "WorkerKind"]
 
@@ -94,12 +95,14 @@ class WorkerKind(Protocol):
         own_threads: Threads of its own take the calls, and end them. So `submit` may be called by any thread, and a run
             may have been claimed and not have its handle yet.
         calls: The calls of the pool that have not concluded, by their number. Kept by the runtime, from any thread.
+        readiness: How many take calls, and why the pool is not ready.
     """
 
     name: Kind
     settings: PoolSettings
     own_threads: bool
     calls: dict[int, Run]
+    readiness: Readiness
 
     @property
     def capacity(self) -> int:
@@ -114,6 +117,13 @@ class WorkerKind(Protocol):
     @property
     def living(self) -> Iterable[Thread | int]:
         """The threads, or the numbers of the processes, that there are. Any thread."""
+        ...
+
+    def resize(self, size: int) -> None:
+        """Has so many calls run at once from now on, as its `settings` then say; who is one too many ends its call.
+
+        Where its `settings` have `warm`, it starts so many by itself when it is made.
+        """
         ...
 
     # -------------------------------------------------------------------------------- starting a run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from .._api.executors import Chunk
@@ -15,6 +15,7 @@ from .._core.values import checked_seconds
 from .._core.verdict import converted
 from .._loop.clock import call_at, monotonic
 from .._run.names import qualname, runs_in_context
+from .._run.readiness import Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,6 +182,7 @@ class FakeKind:
         self.name: Kind = settings.kind
         self.settings = settings
         self.calls: dict[int, Run] = {}
+        self.readiness = Readiness(replace(settings, warm=0, initializer=None))
         self.capacity = settings.size
         self.services = services
         self._script_of = script_of
@@ -196,6 +198,11 @@ class FakeKind:
     def living(self) -> tuple[()]:
         """There are no threads, and no processes."""
         return ()
+
+    def resize(self, size: int) -> None:
+        self.settings = replace(self.settings, size=size)
+        self.capacity = size
+        self.services.post(self._next)
 
     def prepare(self, run: Run) -> None:
         if self._script_of(run) is None:

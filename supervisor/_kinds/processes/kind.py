@@ -15,6 +15,7 @@ from ..._loop import aside
 from ..._loop.clock import monotonic
 from ..._loop.errors import insist, report_error
 from ..._run.names import qualname
+from ..._run.readiness import Readiness
 from .allowance import Allowance
 from .handover import answer_to
 from .loop_calls import LoopCalls
@@ -52,6 +53,7 @@ class Processes:
     Attributes:
         settings: What is set for its pool.
         calls: The calls of the pool that have not concluded, by their number.
+        readiness: How many take calls, and why the pool is not ready.
         pool: All processes, and which one takes which run.
     """
 
@@ -72,6 +74,7 @@ class Processes:
         self._log = services.forward
         self._start_timeout = start_timeout
         self.calls: dict[int, Run] = {}
+        self.readiness = Readiness(settings)
         self.pool = Pool(supervisor, settings, services, self._launch)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         self._loop_calls = LoopCalls(services)
@@ -92,6 +95,10 @@ class Processes:
     @property
     def living(self) -> Iterable[int]:
         return [process.pid for process in tuple(self.pool.every)]
+
+    def resize(self, size: int) -> None:
+        """Has so many calls run at once from now on."""
+        raise NotImplementedError
 
     # -------------------------------------------------------------------------------- starting a run
 

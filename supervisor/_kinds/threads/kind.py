@@ -15,6 +15,7 @@ from ..._core.values import printable
 from ..._core.verdict import converted
 from ..._loop.clock import monotonic
 from ..._run.names import innermost, qualname
+from ..._run.readiness import Readiness
 from ..._run.unrun import UNRUN, refused
 from ..._worker.context import WorkerContext
 from ..._worker.current import entered, fire
@@ -55,6 +56,7 @@ class Threads:
         settings: What is set for its pool.
         services: What it may ask of the runtime.
         calls: The calls of the pool that have not concluded, by their number.
+        readiness: How many take calls, and why the pool is not ready.
         launcher: Starts all threads, and knows those that are alive.
         pool: The threads that carry out calls.
     """
@@ -78,6 +80,7 @@ class Threads:
         self._thread = get_ident()
         self._stacks = Stacks(services.loop)
         self.calls: dict[int, Run] = {}
+        self.readiness = Readiness(settings)
         self.launcher = Launcher(supervisor)
         self._wake_signal = WakeSignal(wake_signal, lambda why: self._post(partial(self._log_no_wake_signal, why)))
         self._injector = Injector(self.launcher, self._wake_signal.send)
@@ -102,6 +105,10 @@ class Threads:
     @property
     def living(self) -> Iterable[Thread]:
         return self.launcher.living.copy()
+
+    def resize(self, size: int) -> None:
+        """Has so many calls run at once from now on."""
+        raise NotImplementedError
 
     # -------------------------------------------------------------------------------- starting a run
 

@@ -1,0 +1,67 @@
+"""Whether a pool is ready: how many are past its initializer, why not, and who waits for that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.pools import PoolSettings
+
+__all__ = ["Readiness"]
+
+
+class Readiness:
+    """What a kind knows of how its pool comes up. On the loop's thread, but for what it is asked: any.
+
+    Attributes:
+        ready: How many threads or processes take calls: they are past the initializer, where there is one.
+        fault: Why the pool is not ready, as its calls get it: what the initializer has raised last, say. None where
+            nothing has failed, or somebody has come up since.
+    """
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self.ready = 0
+        self.fault: Exception | None = None
+        self._least = settings.warm
+        self._counts_time = settings.initializer is not None
+        self._since: float | None = None  # when an initializer was begun that is under way, while nobody was ready
+        self._seconds = 0.0
+        self._waiting: list[Callable[[Exception | None], object]] = []
+
+    def warming(self, now: float) -> float:
+        """Returns the seconds in all for which an initializer was under way and nobody ready. Any thread."""
+        since = self._since
+        return self._seconds + (0.0 if since is None else max(0.0, now - since))
+
+    def note(self, under_way: int, ready: int, now: float) -> None:
+        """Takes note of how many are on their way, the initializer included, and how many take calls. Idempotent."""
+        came_up, self.ready = ready > self.ready, ready
+        if came_up:
+            self.fault = None
+        warms = self._counts_time and under_way > 0 and ready == 0
+        if warms and self._since is None:
+            self._since = now
+        elif not warms and self._since is not None:
+            self._seconds, self._since = self.warming(now), None
+        if ready >= self._least:
+            self._answer(None)
+
+    def failed(self, fault: Exception) -> None:
+        """Nobody comes up by himself any more: those who wait hear why."""
+        self.fault = fault
+        self._answer(fault)
+
+    def when_ready(self, ready: Callable[[Exception | None], object]) -> None:
+        """Calls `ready(None)` once as many are up as are to be kept warm, or with why they are not; perhaps at once."""
+        self._waiting.append(ready)
+        if self.ready >= self._least:
+            self._answer(None)
+        elif self.fault is not None:
+            self._answer(self.fault)
+
+    def _answer(self, fault: Exception | None) -> None:
+        while self._waiting:
+            self._waiting[-1](fault)
+            self._waiting.pop()
