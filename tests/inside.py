@@ -27,6 +27,7 @@ from supervisor._kinds.processes.pool import Pool
 from supervisor._kinds.processes.probe import Probe
 from supervisor._kinds.processes.process import Process
 from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
+from supervisor._kinds.processes.usage import Census, Usage, rss, usage
 from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
 from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads import pool as pool_of_threads
@@ -86,6 +87,7 @@ __all__ = [  # single parts
     "TURN",
     "Agenda",
     "Alarms",
+    "Census",
     "Chain",
     "Ended",
     "FutureLock",
@@ -96,6 +98,7 @@ __all__ = [  # single parts
     "ScopedLock",
     "Shield",
     "StepName",
+    "Usage",
     "WakeSignal",
     "anybody_traces",
     "blocked",
@@ -109,8 +112,10 @@ __all__ = [  # single parts
     "outlast",
     "release",
     "report_error",
+    "rss",
     "stop_deadlines",
     "thread_of_ours",
+    "usage",
     "write",
 ]
 
