@@ -321,6 +321,18 @@ class Calls:
         if monotonic() - began > TURN:
             self._rest()
 
+    def log_rest(self) -> None:
+        """The supervisor ends: logs the failures that wait, as many as fit into a turn, and counts the others."""
+        until = monotonic() + TURN
+        self._rests = False
+        while self._failures:
+            if len(self._failures) > 1 and monotonic() > until:
+                self._failures.popleft()
+                next(self._left_out)
+            else:
+                self._log_failure()
+                self._rests = False
+
     def _rest(self) -> None:
         aside.call_soon(self._loop, self._go_on)
         self._rests = True

@@ -35,6 +35,7 @@ class Closing:
     Args:
         abandoned: The runs that were given up and have not come back, by their numbers.
         watchdog: What ends the process where the shutdown cannot; None: nothing does.
+        log_rest: Logs what still waits to be logged.
         report_unmatched: Logs the patterns of the configuration that have matched nothing.
     """
 
@@ -47,6 +48,7 @@ class Closing:
         kinds: Kinds,
         abandoned: Mapping[int, Run],
         watchdog: Watchdog | None,
+        log_rest: Callable[[], object],
         report_unmatched: Callable[[], object],
     ) -> None:
         self._loop = loop
@@ -56,6 +58,7 @@ class Closing:
         self._kinds = kinds
         self._abandoned = abandoned
         self._watchdog = watchdog
+        self._log_rest = log_rest
         self._report_unmatched = report_unmatched
         self._waits = False
 
@@ -95,6 +98,7 @@ class Closing:
 
     def conclude(self, report: ShutdownReport) -> None:
         """Logs the report; ends the process where that was asked for, which the watchdog watches over."""
+        self._log_rest()
         self._report_unmatched()
         self._log.stopped(report)
         if self._watchdog is not None:

@@ -204,6 +204,7 @@ class Runtime:
             self.kinds,
             self.escalation.abandoned,
             Watchdog(self.log) if settings.on_abandoned == "exit" else None,
+            lambda: self.calls.log_rest(),  # noqa: PLW0108  # which are not there yet
             self.rules.report_unmatched,
         )
         self._last_resort = LastResort(
