@@ -18,6 +18,7 @@ from hypothesis import settings
 
 from supervisor.testing import LeakCheck, VirtualTime
 
+from . import inside
 from .docs.catalogue import contradictions
 from .waiting import Release
 
@@ -78,6 +79,27 @@ def quiet() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item, report: object) -> None:
+    """Sees to it that a test that has failed ends, and harms none of those that come after it.
+
+    What it has blocked would hold up the end of its loop, over which nobody watches: pytest-timeout does until a test
+    fails.
+    """
+    if not isinstance(report, pytest.TestReport) or report.when != "call":
+        return
+    leftovers = getattr(node, "funcargs", {}).get("leftovers")
+    if leftovers is not None:
+        leftovers.release.set()
+    inside.ask_all()
+    signal.signal(signal.SIGALRM, _overdue)
+    signal.setitimer(signal.ITIMER_REAL, 30)  # until pytest-timeout takes it away, at the test's end
+
+
+def _overdue(*_: object) -> None:
+    raise TimeoutError("what a test that has failed has left does not end")
+
+
 class Leftovers:
     """Threads that a test abandons on purpose and releases at its end."""
 
@@ -131,6 +153,8 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("leftovers").release.set()
     marker = request.node.get_closest_marker("supervisor")
     left = [] if marker is not None and marker.kwargs.get("may_leak") else check.left()
+    if left:
+        inside.let_go_of_all()  # or the next tests would hear of it
     assert not left, "left behind:\n" + "\n".join(left)
     if open_files() > before:
         gc.collect()

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from supervisor import Restart
 from supervisor._api import checks, forgotten, worker
+from supervisor._api.binding import everyone
 from supervisor._api.integration import integration_of
 from supervisor._core import ladder
 from supervisor._core.blocked import blocked
@@ -432,6 +433,24 @@ def copied_by_a_fork(*sups):
     return shut_down
 
 
+def ask_all():
+    """Asks all workers and calls to stop, of whichever supervisor, without its loop."""
+    for binding in everyone():
+        for found in binding.runtimes():
+            for run in found.snapshot.live():
+                found.escalation.ask_alone(run)
+            found._chain.release_all()
+
+
+def let_go_of_all():
+    """Ends, as far as that is possible, what was not shut down and has no loop any more; nobody hears of it again."""
+    for binding in everyone():
+        for found in binding.runtimes():
+            if found.shutdown.report is None and not found.loop.is_running():
+                found.let_go()
+                found.shutdown.report = "never"
+
+
 def let_go(sup):
     """Ends a worker whose loop is closed, and has the supervisor taken for one that was shut down."""
     for run in sup._binding.runtime.snapshot.live():
@@ -485,6 +504,11 @@ def held_by(run):
 
 def is_watched(run):
     return run.watched
+
+
+def waits_for_stop(worker):
+    """Whether somebody waits for the stop Event of its run, or is about to: a stop wakes it."""
+    return bool(run_of(worker).ctx.stop._waiters)
 
 
 def gates(sup):

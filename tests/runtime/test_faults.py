@@ -9,7 +9,7 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Inject, Restart, Supervisor, SupervisorError, WorkerStopped
 
 from .. import inside
-from ..waiting import until
+from ..waiting import LIMIT, until
 
 QUICK = EscalationPolicy(Ask(0.1), Inject(0.1))
 BOUND = 0.2 + 0.25
@@ -89,12 +89,12 @@ async def test_whatever_part_of_a_stop_fails_the_shutdown_ends_in_time_and_names
 
 async def test_a_worker_that_waits_is_woken_although_memory_is_short_for_a_moment(monkeypatch, quiet):
     failing = Failing(monkeypatch, *inside.PUTS_A_WAITER_INTO_THE_CHAIN, 1)
-    sup = Supervisor(policy=EscalationPolicy(Ask(20)))
-    worker = await sup.start(listen)
-    failing.begun = True
-    assert (await worker.stop()).ended == "stopped"
+    async with Supervisor(policy=EscalationPolicy(Ask(LIMIT))) as sup:
+        worker = await sup.start(listen)
+        await until(lambda: inside.waits_for_stop(worker))
+        failing.begun = True
+        assert (await worker.stop()).ended == "stopped"
     assert failing.failed == 1
-    await sup.shutdown(timeout=1)
 
 
 async def test_an_idle_thread_ends_although_memory_is_short_when_it_is_told(quiet):
