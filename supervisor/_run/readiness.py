@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._core.errors import described
+from .._core.values import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -15,13 +18,19 @@ __all__ = ["Readiness"]
 class Readiness:
     """What a kind knows of how its pool comes up. On the loop's thread, but for what it is asked: any.
 
+    Args:
+        settings: What is set for the pool.
+        log: Writes an event, by the name of a log method.
+
     Attributes:
         ready: How many threads or processes take calls: they are past the initializer, where there is one.
         fault: Why the pool is not ready, as its calls get it: what the initializer has raised last, say. None where
             nothing has failed, or somebody has come up since.
     """
 
-    def __init__(self, settings: PoolSettings) -> None:
+    def __init__(self, settings: PoolSettings, log: Callable[..., None]) -> None:
+        self._settings = settings
+        self._log = log
         self.ready = 0
         self.fault: Exception | None = None
         self._least = settings.warm
@@ -49,8 +58,11 @@ class Readiness:
             self._answer(None)
 
     def failed(self, fault: Exception) -> None:
-        """Nobody comes up by himself any more: those who wait hear why."""
-        self.fault = fault
+        """Nobody comes up by himself any more: those who wait hear why. It is logged once, until somebody comes up."""
+        known, self.fault = self.fault is not None, fault
+        if not known:
+            event = {"event": "supervisor.pool_not_ready", "pool": self._settings.name, "exc_info": fault}
+            self._log("error", event, kind=self._settings.kind, reason=printable(described(fault)))
         self._answer(fault)
 
     def when_ready(self, ready: Callable[[Exception | None], object]) -> None:

@@ -182,7 +182,7 @@ class FakeKind:
         self.name: Kind = settings.kind
         self.settings = settings
         self.calls: dict[int, Run] = {}
-        self.readiness = Readiness(replace(settings, warm=0, initializer=None))
+        self.readiness = Readiness(replace(settings, warm=0, initializer=None), services.forward)
         self.capacity = settings.size
         self.services = services
         self._script_of = script_of

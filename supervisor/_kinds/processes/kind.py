@@ -74,7 +74,7 @@ class Processes:
         self._log = services.forward
         self._start_timeout = start_timeout
         self.calls: dict[int, Run] = {}
-        self.readiness = Readiness(settings)
+        self.readiness = Readiness(settings, services.forward)
         self.pool = Pool(supervisor, settings, services, self._launch)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         self._loop_calls = LoopCalls(services)

@@ -80,7 +80,7 @@ class Threads:
         self._thread = get_ident()
         self._stacks = Stacks(services.loop)
         self.calls: dict[int, Run] = {}
-        self.readiness = Readiness(settings)
+        self.readiness = Readiness(settings, services.forward)
         self.launcher = Launcher(supervisor)
         self._wake_signal = WakeSignal(wake_signal, lambda why: self._post(partial(self._log_no_wake_signal, why)))
         self._injector = Injector(self.launcher, self._wake_signal.send)
