@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
+    from ._api.pool import Pool as Pool
     from ._api.supervisor import Supervisor as Supervisor
     from ._api.worker import Worker as Worker
     from ._core.errors import PolicyError as PolicyError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ._core.policy import Inject as Inject
     from ._core.policy import Kill as Kill
     from ._core.policy import Terminate as Terminate
+    from ._core.pools import Limits as Limits
     from ._core.report import Health as Health
     from ._core.report import ShutdownReport as ShutdownReport
     from ._core.report import Statistics as Statistics
@@ -49,8 +51,10 @@ _HOMES = {
     "Health": "_core.report",
     "Inject": "_core.policy",
     "Kill": "_core.policy",
+    "Limits": "_core.pools",
     "Outcome": "_core.outcome",
     "PolicyError": "_core.errors",
+    "Pool": "_api.pool",
     "RemoteError": "_core.errors",
     "Restart": "_core.restart",
     "RestartLimitExceeded": "_core.errors",

@@ -20,6 +20,7 @@ from .worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._core.pools import PoolSettings
     from .._runtime.settings import Settings
 
 __all__ = ["Binding", "everyone"]
@@ -97,7 +98,45 @@ class Binding:
         asked = self.root.shutdown.asked
         if asked is not None:
             runtime.teardown.begin(self.root, None, asked)
+        else:
+            runtime.kinds.warm_up()
         return runtime
+
+    def add_pool(self, settings: PoolSettings, scope: GroupNode) -> None:
+        """Takes in a pool that is made through a scope; before it is bound, from any thread.
+
+        Raises:
+            ValueError: The name is taken, or the pool of this name has been used.
+        """
+        if self.lost is not None:
+            raise self.misused(self.lost)
+        runtime = None if self.runtime is None else self.bind()
+        if runtime is not None:
+            runtime.teardown.refuse(scope)
+        if runtime is not None and runtime.kinds.used(settings.name):
+            raise ValueError(
+                f"name={settings.name!r}: supervisor {self.settings.name!r} has used this pool already: say what is "
+                "set for it before its first call or worker"
+            )
+        if not self.settings.pools.add(settings):
+            raise ValueError(f"name={settings.name!r}: supervisor {self.settings.name!r} has a pool of this name")
+        if runtime is not None:
+            runtime.kinds.renew(settings.name)
+            if settings.warm:
+                runtime.kinds.get(settings.name)  # which starts them
+
+    def resize_pool(self, name: str, size: int) -> None:
+        """Gives a pool another size; before it is bound, from any thread."""
+        if self.lost is not None:
+            raise self.misused(self.lost)
+        runtime = None if self.runtime is None else self.bind()
+        pools = self.settings.pools
+        if size < pools[name].warm:
+            raise ValueError(f"resize(size={size!r}): must be {pools[name].warm} or more, which are kept warm")
+        pools.resize(name, size)
+        kind = None if runtime is None else runtime.kinds.made(name)
+        if kind is not None:
+            kind.resize(size)
 
     def reach(self) -> Runtime:
         """Returns the runtime from any thread, once it is bound; before that, binds to the running loop."""

@@ -61,8 +61,9 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
     def __init__(self, runtime: Runtime, binding: Binding) -> None:
         settings = runtime.settings
         _import_what_prints_tracebacks()
-        ThreadPoolExecutor.__init__(self, settings.threads.size, settings.name)
-        PoolExecutor.__init__(self, settings.name, "thread", self._serving, settings.threads.size)
+        size = settings.pools["thread"].size
+        ThreadPoolExecutor.__init__(self, size, settings.name)
+        PoolExecutor.__init__(self, settings.name, "thread", self._serving, size)
         self._binding = binding
         self._main = runtime
         self._over = threading.Event()

@@ -27,7 +27,6 @@ from .functions import check_function
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from .._core.policy import Kind
     from .._runtime.nodes import GroupNode
     from .._runtime.runtime import Runtime
 
@@ -40,6 +39,7 @@ class PoolExecutor(Executor):
     """What `Supervisor.executor` returns. Any thread may use it.
 
     Args:
+        pool: The name of the pool.
         max_workers: How many calls run at once at most, which some libraries read.
         scope: What its calls belong to; None: the root of the runtime that takes each.
 
@@ -52,14 +52,14 @@ class PoolExecutor(Executor):
     def __init__(
         self,
         supervisor: str,
-        kind: Kind,
+        pool: str,
         runtime: Callable[[], Runtime],
         max_workers: int,
         scope: GroupNode | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._scope = scope
-        self._kind: Kind = kind
+        self._pool = pool
         self._runtime = runtime
         self._max_workers = max_workers  # the name that it has in the stock executors
         self._used: Runtime | None = None
@@ -94,7 +94,7 @@ class PoolExecutor(Executor):
             future = WorkFuture()
             future.executor = self
             runtime = self._used = self._runtime()
-            kind = runtime.kinds.threads if self._kind == "thread" else runtime.kinds.get(self._kind)
+            kind = runtime.kinds.threads if self._pool == "thread" else runtime.kinds.get(self._pool)
             runtime.executor_calls.submit(fn, args, future, kind, self._scope, self.no_inject_on_cancel)
             return future
 

@@ -54,7 +54,7 @@ class Snapshot:
     Attributes:
         workers: How many workers and calls have not ended, by kind, role ("call" or "worker") and state.
         abandoned: How many were abandoned and have not come back, by kind.
-        capacity: How many calls can run at once, by kind.
+        capacity: How many calls can run at once, by kind, in all pools.
         threads: How many threads are alive.
         processes: How many processes are alive.
         stopping: Whether a shutdown has begun, or has ended.
@@ -156,14 +156,17 @@ class Integration:
     def snapshot(self) -> Snapshot:
         """Looks at all that is there."""
         runtime, settings = self._binding.runtime, self._binding.settings
-        capacity: dict[str, int] = {"thread": settings.threads.size, "process": settings.processes.size}
+        capacity = Counter[str]()
+        for pool in settings.pools:
+            made = None if runtime is None else runtime.kinds.made(pool.name)
+            capacity[pool.kind] += pool.size if made is None else made.capacity
         if runtime is None:
             return Snapshot({}, {}, capacity, 0, 0, 0, stopping=False)
         statistics = runtime.snapshot.statistics(runtime.root)
         return Snapshot(
             runtime.snapshot.census(runtime.root),
             Counter(run.kind.name for run in tuple(runtime.escalation.abandoned.values())),
-            capacity | {kind.name: kind.capacity for kind in tuple(runtime.kinds)},
+            capacity,
             statistics.threads,
             statistics.processes,
             statistics.failed,

@@ -21,6 +21,7 @@ from .._run import unrun
 from .._run.names import qualname
 from .._runtime.health import SHUTTING_DOWN
 from .._runtime.nodes import GroupNode, Node, WorkerNode
+from .._runtime.pools import Pools
 from .._runtime.settings import Settings
 from .._runtime.shutdown import OnAbandoned
 from .._worker.current import shielded
@@ -39,11 +40,11 @@ from .checks import (
     checked_restart,
     checked_timeout,
     checked_wake_signal,
-    usable_cpus,
 )
 from .default_executor import DefaultExecutor
 from .executors import PoolExecutor
 from .functions import check_fit, check_function, misfit_of_run, unexpected_keywords
+from .pool import Pool, default_size, pool_settings
 from .signalled import SignalledBody
 from .view import LoopView
 
@@ -55,9 +56,12 @@ if TYPE_CHECKING:
     from typing import Never, Protocol, Self
 
     from .._core.policy import EscalationPolicy, Kind
+    from .._core.pools import Limits
     from .._core.report import ShutdownReport
     from .._core.restart import Restart
     from .._run.futures import CallFuture
+    from .._run.run import WorkerKind
+    from .._runtime.runtime import Runtime
     from .._worker.context import WorkerContext
     from ..config import Config
     from .worker import Worker
@@ -159,24 +163,11 @@ class Supervisor:
         logger = checked_logger(logger)
         configured = checked_config(config)
         named, seconds = checked_policy(policy), checked_seconds("shutdown_timeout={!r}", shutdown_timeout)
-        queued = checked_optional_count("max_queued", max_queued, least=0)
         settings = Settings(
             name=checked_name(name),
             policy=named if configured is None else configured.policy or named,
             shutdown_timeout=seconds if configured is None else configured.shutdown_in(seconds),
-            threads=PoolSettings(
-                name="thread",
-                kind="thread",
-                size=checked_optional_count("max_threads", max_threads, least=1) or min(32, usable_cpus() + 4),
-                max_queued=queued,
-            ),
-            processes=PoolSettings(
-                name="process",
-                kind="process",
-                size=checked_optional_count("max_processes", max_processes, least=1) or usable_cpus(),
-                max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
-                max_queued=queued,
-            ),
+            pools=_default_pools(max_threads, max_processes, max_tasks, max_queued),
             process_start_timeout=checked_seconds("process_start_timeout={!r}", process_start_timeout),
             strategy=strategy,
             on_exhausted=on_exhausted,
@@ -193,7 +184,7 @@ class Supervisor:
         """Makes it what users hold of a scope: of the supervisor itself, or of a group."""
         self._binding = binding
         self._scope = scope
-        self._view: LoopView | None = None  # of calls without options, in threads
+        self._view: LoopView | None = None  # of calls without options, in the pool "thread"
         self._process_view: LoopView | None = None
         self._default: DefaultExecutor | None = None
         self._entered = False
@@ -222,11 +213,12 @@ class Supervisor:
         fn: Callable[[*Ts], T],
         /,
         *args: *Ts,
-        kind: Literal["thread", "process"] = "thread",
+        kind: Literal["thread", "process"] | None = None,
         timeout: float | None = None,
         within: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
+        pool: str | Pool | None = None,
         **unexpected: Never,
     ) -> T:
         """Calls `fn(*args)` on a thread or process of a pool and returns its result; never leaves it behind unsaid.
@@ -243,7 +235,7 @@ class Supervisor:
                 extra `cloudpickle`, a lambda or closure.
             *args: Its arguments. For a process they are pickled now.
             kind: "thread"; or "process", which can be killed, and where C code that holds the interpreter (GIL) holds
-                nobody else.
+                nobody else. None: that of the pool; without one, "thread".
             timeout: Seconds from now, queueing included, after which it is stopped; its ladder comes on top of them.
                 None or `math.inf`: none.
             within: Seconds from now, queueing and ladder included, within which it has ended, or is abandoned: its
@@ -253,6 +245,7 @@ class Supervisor:
             policy: Its ladder, followed as it stands; None: what `config` has for its name, else the supervisor's.
             name: Its name, unlike that of any live worker or call and without "/"; None: the function's name and a
                 number.
+            pool: The pool that takes it, or its name; None: that of its kind, which every supervisor has.
             **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
 
         Raises:
@@ -286,10 +279,9 @@ class Supervisor:
         if loop is None or loop is not asyncio._get_running_loop():
             loop = binding.bind().loop
         check_function("run", fn)
-        if timeout is None and within is None and policy is None and name is None:
-            view = (kind == "thread" and self._view) or self._view_of(kind)
+        if timeout is None and within is None and policy is None and name is None and pool is None:
+            view = ((kind is None or kind == "thread") and self._view) or self._view_of(kind)
         else:
-            check_kind(kind)
             runtime = binding.bind()
             view = LoopView(
                 runtime.calls,
@@ -297,7 +289,7 @@ class Supervisor:
                 checked_timeout(within, "within"),
                 checked_policy(policy),
                 checked_name(name, optional=True),
-                None if kind == "thread" else runtime.kinds.get(kind),
+                self._pool_of(runtime, kind, pool),
                 scope=self._scope,
             )
         future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
@@ -417,16 +409,45 @@ class Supervisor:
             raise error_of_start(worker.outcome, climb.cause, climb.reason)
         return worker
 
-    def _view_of(self, kind: Kind) -> LoopView:
+    def _view_of(self, kind: Kind | None) -> LoopView:
         """Returns what calls without options go through."""
-        check_kind(kind)
+        if kind is not None:
+            check_kind(kind)
         runtime = self._binding.bind()
-        if kind == "thread":
+        if kind != "process":
             self._view = LoopView(runtime.calls, scope=self._scope)
             return self._view
         if self._process_view is None:
             self._process_view = LoopView(runtime.calls, kind=runtime.kinds.get(kind), scope=self._scope)
         return self._process_view
+
+    def _pool_of(self, runtime: Runtime, kind: Kind | None, pool: str | Pool | None) -> WorkerKind:
+        """Returns the pool that takes a call; one of these two may be missing, or both."""
+        return runtime.kinds.get(self._settings_of(kind, pool).name)
+
+    def _settings_of(self, kind: Kind | None, pool: str | Pool | None) -> PoolSettings:
+        """Returns what is set for the pool that takes a call."""
+        pools = self._binding.settings.pools
+        if kind is not None:
+            check_kind(kind)
+        if pool is None:
+            return pools[kind or "thread"]
+        if isinstance(pool, Pool):
+            if pool._binding is not self._binding:
+                raise ValueError(f"pool={pool!r}: is not one of supervisor {self._binding.settings.name!r}")
+            pool = pool.name
+        if not isinstance(pool, str):
+            raise TypeError(f"pool={pool!r}: must be a Pool, the name of one, or None")
+        if pool not in pools:
+            there = ", ".join(map(repr, pools.names))
+            raise ValueError(
+                f"pool={pool!r}: supervisor {self._binding.settings.name!r} has no pool of this name; there are {there}"
+            )
+        settings = pools[pool]
+        if kind is not None and kind != settings.kind:
+            raise ValueError(f"kind={kind!r}: the pool {pool!r} is of the kind {settings.kind!r}")
+        check_kind(settings.kind)
+        return settings
 
     def _comes_after(self, name: str) -> Node:
         member = self._binding.bind().names.node(self._scope, name)
@@ -481,7 +502,72 @@ class Supervisor:
         runtime.workers.add_group(group, checked_name(name))
         return Supervisor.__new__(Supervisor)._stand_for(self._binding, group)
 
-    def executor(self, kind: Literal["thread", "process"] = "thread") -> Executor:
+    def pool(
+        self,
+        name: str,
+        *,
+        kind: Literal["thread", "process"],
+        size: int | None = None,
+        max_queued: int | None = None,
+        max_tasks: int | None = None,
+        max_lifetime: float | None = None,
+        max_rss: int | None = None,
+        idle_timeout: float | None = None,
+        initializer: Callable[[], object] | None = None,
+        warm: int = 0,
+        policy: EscalationPolicy | None = None,
+        limits: Limits | None = None,
+    ) -> Pool:
+        """Makes a pool: threads or processes of its own, so that slow calls there never hold up calls elsewhere.
+
+        May be called before any event loop runs. `run(..., pool=name)` and `executor(pool=name)` find it by its name;
+        it ends with the supervisor. That of a group is the supervisor's, too, but what its `run` calls is the group's.
+        By the names "thread" and "process" it says what holds for the pools that are always there, as long as neither
+        a call nor a worker has used them; what it leaves out is as the supervisor was given it.
+
+        Args:
+            name: Its name, unlike that of any other pool of the supervisor and without "/".
+            kind: How its calls run: "thread" or "process".
+            size: How many of them run at once, 1 or more. None: as many as in the supervisor's own pool of this kind
+                where nobody has said it.
+            max_queued: How many more may wait, 0 or more; None: without bound.
+            max_tasks: Calls after which a thread or process is replaced, 1 or more; None: never.
+            max_lifetime: Seconds, above 0, after which it is replaced, between two calls; each takes somewhat less, so
+                that not all go at once. None: never.
+            max_rss: Bytes that a process has resident after a call, above which it is replaced, 1 or more; None: never.
+                Only of processes.
+            idle_timeout: Seconds, above 0, after which a thread or process that has nothing to do ends, down to `warm`
+                of them. None: never.
+            initializer: Is called once in each thread or process, before its first call. Where it fails, the calls
+                that wait get a SupervisorError with its error as `__cause__`.
+            warm: How many are started before there is any call, 0 or more, and at most `size`.
+            policy: The ladder of its calls that have none of their own; None: that of their group.
+            limits: What each of its calls may use. None: as much as there is. Only of processes.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong, or cannot be kept by this kind; or the name is taken.
+            SupervisorClosed: The supervisor is shutting down, or has shut down.
+            RuntimeError: It was called outside the supervisor's event loop, once that has one.
+        """
+        settings = pool_settings(
+            checked_name(name),
+            kind=kind,
+            size=size,
+            max_queued=max_queued,
+            max_tasks=max_tasks,
+            max_lifetime=max_lifetime,
+            max_rss=max_rss,
+            idle_timeout=idle_timeout,
+            initializer=initializer,
+            warm=warm,
+            policy=policy,
+            limits=limits,
+            usual=self._binding.settings.pools.usual(checked_name(name)),
+        )
+        self._binding.add_pool(settings, self._scope)
+        return Pool(self, self._binding, settings)
+
+    def executor(self, kind: Literal["thread", "process"] | None = None, *, pool: str | Pool | None = None) -> Executor:
         """Returns the pool as a `concurrent.futures.Executor`, for `loop.run_in_executor` and libraries that take one.
 
         Each call gives an executor of its own: its `shutdown()` closes that one alone. Any thread may use it. Called in
@@ -506,11 +592,13 @@ class Supervisor:
         - It cannot be the event loop's default executor: for that there is `install_as_default_executor`.
 
         Args:
-            kind: "thread" or "process". Calls in processes need the event loop to end: `result()` of one that runs
-                raises RuntimeError in the loop's own thread, rather than block it.
+            kind: "thread" or "process"; None: that of the pool, or else "thread". Calls in processes need the event
+                loop to end: `result()` of one that runs raises RuntimeError in the loop's own thread, rather than
+                block it.
+            pool: The pool, or its name; None: that of the kind, which every supervisor has.
 
         Raises:
-            ValueError: There is no such kind.
+            TypeError, ValueError: There is no such kind, or no such pool.
             RuntimeError: It was called in an event loop, and the supervisor belongs to the process before a fork.
 
         Example:
@@ -522,12 +610,10 @@ class Supervisor:
             >>> asyncio.run(main())
             1024
         """
-        check_kind(kind)
+        settings = self._settings_of(kind, pool)
         if asyncio._get_running_loop() is not None:
             self._binding.reach()
-        settings = self._binding.settings
-        max_workers = settings.threads.size if kind == "thread" else settings.processes.size
-        return PoolExecutor(self.name, kind, self._binding.reach, max_workers, self._scope)
+        return PoolExecutor(self.name, settings.name, self._binding.reach, settings.size, self._scope)
 
     def install_as_default_executor(self) -> None:
         """Has all `asyncio.to_thread` and `run_in_executor(None, ...)` of its event loop run on its threads.
@@ -650,7 +736,7 @@ class Supervisor:
                 return Health(self.name, ready=not asked, live=True, reasons=(SHUTTING_DOWN,) if asked else ())
             return runtime.snapshot.health(
                 self._scope,
-                max_abandoned=self._binding.settings.threads.size if most_abandoned is None else most_abandoned,
+                max_abandoned=self._binding.settings.pools["thread"].size if most_abandoned is None else most_abandoned,
                 max_exhausted=most_exhausted,
                 max_failed=math.inf if most_failed is None else most_failed,
             )
@@ -825,6 +911,27 @@ class Supervisor:
     def _reported(self) -> ShutdownReport:
         assert self.report is not None
         return self.report
+
+
+def _default_pools(
+    max_threads: int | None, max_processes: int | None, max_tasks: int | None, max_queued: int | None
+) -> Pools:
+    """Returns what is set for the two pools that are always there."""
+    queued = checked_optional_count("max_queued", max_queued, least=0)
+    threads = PoolSettings(
+        name="thread",
+        kind="thread",
+        size=checked_optional_count("max_threads", max_threads, least=1) or default_size("thread"),
+        max_queued=queued,
+    )
+    processes = PoolSettings(
+        name="process",
+        kind="process",
+        size=checked_optional_count("max_processes", max_processes, least=1) or default_size("process"),
+        max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
+        max_queued=queued,
+    )
+    return Pools(threads, processes)
 
 
 def _options() -> dict[str, list[str]]:

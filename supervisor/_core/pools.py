@@ -20,6 +20,10 @@ class Limits:
     Attributes:
         rss: Bytes of memory that its process, and the descendants of that, have resident.
         cpu_seconds: Seconds of CPU that these have used for it.
+
+    Example:
+        >>> Limits(rss=512 << 20)
+        Limits(rss=536870912, cpu_seconds=None)
     """
 
     rss: int | None = None

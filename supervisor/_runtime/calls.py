@@ -206,7 +206,7 @@ class Calls:
             self._inbox.drain()  # what has ended makes room
         if len(kind.calls) >= room:
             raise SupervisorBusy(
-                f"supervisor {self._supervisor!r} takes {room} {kind.name} calls, running or queued "
+                f"pool {kind.settings.name!r} of supervisor {self._supervisor!r} takes {room} calls, running or queued "
                 f"(max_queued={max_queued}), and has as many: try again later, or raise max_queued"
             )
 

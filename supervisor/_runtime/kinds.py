@@ -1,4 +1,4 @@
-"""The kinds of one supervisor."""
+"""The pools of one supervisor, each of which is one more of its kind."""
 
 from __future__ import annotations
 
@@ -9,47 +9,76 @@ from .._worker.locks import ScopedLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .._core.policy import Kind
+    from .._core.pools import PoolSettings
     from .._run.run import Run, WorkerKind
     from .nodes import GroupNode
+    from .pools import Pools
 
 __all__ = ["Kinds"]
 
 
 class Kinds:
-    """The kinds of one supervisor. Any thread.
+    """The pools of one supervisor, as far as they are in use. Any thread.
+
+    Each is an instance of its kind, with threads or processes of its own. The two that are always there have the names
+    of their kinds, and carry out the workers of `start()`, too.
 
     Args:
-        make: Makes a kind, when it is first asked for.
+        make: Makes a pool, when it is first asked for.
+        pools: What is set for each.
 
     Attributes:
-        threads: The kind "thread".
+        threads: The pool "thread".
     """
 
     threads: WorkerKind
 
-    def __init__(self, make: Callable[[Kind], WorkerKind]) -> None:
+    def __init__(self, make: Callable[[PoolSettings], WorkerKind], pools: Pools) -> None:
         self._make = make
-        self._all: list[WorkerKind] = []
+        self._pools = pools
+        self._made: dict[str, WorkerKind] = {}
+        self._replaced: list[WorkerKind] = []  # another thread may be about to submit a call to one
         self._making = ScopedLock()  # a signal handler may come in between
 
     def __iter__(self) -> Iterator[WorkerKind]:
-        return iter(tuple(self._all))
+        return iter((*self._made.values(), *self._replaced))
 
-    def add(self, made: list[WorkerKind]) -> None:
-        """Takes in the kinds that are there from the beginning, that of threads first."""
-        self.threads = made[0]
-        self._all = made
+    def begin(self) -> None:
+        """Makes the pool that is there from the beginning."""
+        self.threads = self.get("thread")
 
-    def get(self, name: Kind) -> WorkerKind:
-        """Returns a kind by its name."""
-        with self._making:
-            for kind in self._all:
-                if kind.name == name:
-                    return kind
-            kind = self._make(name)
-            self._all.append(kind)
+    def get(self, name: str) -> WorkerKind:
+        """Returns a pool by its name; makes it when it is first asked for."""
+        kind = self._made.get(name)
+        if kind is not None:
             return kind
+        with self._making:
+            if name not in self._made:
+                self._made[name] = self._make(self._pools[name])
+            return self._made[name]
+
+    def made(self, name: str) -> WorkerKind | None:
+        """Returns a pool that is in use; None where nobody has asked for it."""
+        return self._made.get(name)
+
+    def used(self, name: str) -> bool:
+        """Whether a pool has had any work. The one that is there from the beginning may have had none."""
+        kind = self._made.get(name)
+        return kind is not None and (kind is not self.threads or bool(kind.calls or kind.alive))
+
+    def renew(self, name: str) -> None:
+        """Has a pool that was not used made anew, by what is set for it now."""
+        with self._making:
+            kind = self._made.get(name)
+            if kind is not None:
+                self._replaced.append(kind)
+                self._made[name] = self.threads = self._make(self._pools[name])
+
+    def warm_up(self) -> None:
+        """Makes the pools that have something started before there is any call. On the loop's thread."""
+        for settings in self._pools:
+            if settings.warm:
+                self.get(settings.name)
 
     def calls(self) -> list[Run]:
         """Returns the calls that have not concluded."""

@@ -49,21 +49,21 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from .._core.policy import EscalationPolicy, Kind
+    from .._core.policy import EscalationPolicy
     from .._core.pools import PoolSettings
     from .._observe.subscribers import Subscribers
     from .._run.run import Handle, WorkerKind
     from .settings import Settings
 
     NewHandle: TypeAlias = Callable[["Runtime", Run | WorkerNode], Handle]
-    StandIn: TypeAlias = Callable[[Services, PoolSettings, PoolSettings], list[WorkerKind]]
+    StandIn: TypeAlias = Callable[[Services, PoolSettings], WorkerKind]
 
 __all__ = ["Runtime"]
 
 stand_in: StandIn | None = None
-"""Makes the kinds of a runtime, first that of threads, in place of the real ones; set by `supervisor.testing` alone.
+"""Makes the pools of a runtime, in place of the real ones; set by `supervisor.testing` alone.
 
-It is given what a kind asks of the runtime, and what is set for the pool of threads and for that of processes.
+It is given what a kind asks of the runtime, and what is set for the pool.
 """
 
 
@@ -86,14 +86,14 @@ class Runtime:
         snapshot: What there is at this moment.
         names: Who has which name.
         losses: What was lost, and not replaced.
-        kinds: How runs are carried out.
+        kinds: How runs are carried out: the pools, each an instance of its kind.
         rules: Which ladder a run climbs.
         thread, pid: The thread and the process of the loop.
         root: The supervisor as a scope, in which its groups are.
         shutdown: Its shutdown, whether that has begun or not.
         teardown: What begins it, and ends it; and those of groups.
         signals: The signals that end the service.
-        stand_in: What has given it its kinds, in place of the real ones.
+        stand_in: What makes its pools, in place of the real ones.
     """
 
     calls: Calls
@@ -131,7 +131,7 @@ class Runtime:
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
         self._alarms: Alarms[Run | Node | LoopCall] = Alarms(loop, self.clock, self._rung)
         self._next_number = count(1).__next__
-        self.kinds = Kinds(self._make_kind)
+        self.kinds = Kinds(self._make_kind, settings.pools)
         self.losses = Losses()
         self.names = Names(
             settings.name, self._next_number, lambda: self.tree.workers, self.kinds, self.losses, self.rules.unmatched
@@ -155,10 +155,7 @@ class Runtime:
             forward=self.log.forward,
         )
         self.stand_in: StandIn | None = stand_in if like is None else like.stand_in
-        if self.stand_in is not None:
-            self.kinds.add(self.stand_in(self._services, settings.threads, settings.processes))
-        else:
-            self.kinds.add([self._make_kind("thread")])
+        self.kinds.begin()
         if like is None:
             self.rules.report_over_budget("thread")
             self.rules.await_names()
@@ -339,13 +336,15 @@ class Runtime:
                 kind.join(JOIN_SLACK, set())
         self._inbox.close()
 
-    def _make_kind(self, name: Kind) -> WorkerKind:
+    def _make_kind(self, pool: PoolSettings) -> WorkerKind:
         settings = self.settings
-        match name:
+        if self.stand_in is not None:
+            return self.stand_in(self._services, pool)
+        match pool.kind:
             case "thread":
                 return Threads(
                     settings.name,
-                    settings.threads,
+                    pool,
                     self._services,
                     self._chain,
                     self.executor_calls.resolving,
@@ -354,15 +353,15 @@ class Runtime:
             case "process":
                 from .._kinds.processes import Processes  # noqa: PLC0415  # most supervisors never need it
 
-                self._inbox.post(partial(self.rules.report_over_budget, name))
+                self._inbox.post(partial(self.rules.report_over_budget, pool.kind))
                 return Processes(
                     settings.name,
-                    settings.processes,
+                    pool,
                     self._services,
                     start_timeout=settings.process_start_timeout,
                 )
             case _:
-                assert_never(name)
+                assert_never(pool.kind)
 
     # ------------------------------------------------------------------------------------ what happens
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .._core.policy import EscalationPolicy
-    from .._core.pools import PoolSettings
     from .._core.restart import OnExhausted, Strategy
     from ..config import Config
+    from .pools import Pools
     from .shutdown import OnAbandoned
 
 __all__ = ["Settings"]
@@ -22,8 +22,7 @@ class Settings:
     name: str
     policy: EscalationPolicy | None
     shutdown_timeout: float
-    threads: PoolSettings
-    processes: PoolSettings
+    pools: Pools
     process_start_timeout: float
     strategy: Strategy
     on_exhausted: OnExhausted

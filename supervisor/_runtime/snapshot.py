@@ -88,13 +88,15 @@ class Snapshot:
             return Statistics(
                 scope.name, workers=dict(states), queued=states["queued"], failed=failed, stopping=stopping
             )
-        threads = self._kinds.threads
+        alive = Counter[str]()
+        for kind in self._kinds:
+            alive[kind.name] += kind.alive
         return Statistics(
             self._supervisor,
             workers=dict(states),
             queued=states["queued"],
-            threads=threads.alive,
-            processes=sum(kind.alive for kind in self._kinds if kind is not threads),
+            threads=alive["thread"],
+            processes=alive["process"],
             abandoned=len(self._abandoned),
             failed=len(self._losses.failed_in(scope)) + self._losses.forgotten,
             stopping=scope.shutdown.begun,

@@ -30,7 +30,7 @@ __all__ = ["FakeWorkers"]
 class FakeWorkers:
     """Has supervisors run nothing: their workers follow scripts, at once and without a thread or a process.
 
-    Each supervisor that is first used inside the `with` block keeps its fakes for good, for both kinds. All else is
+    Each supervisor that is first used inside the `with` block keeps its fakes for good, in all its pools. All else is
     real: queues, names, ladders and their times, restarts, groups, outcomes, the report, the log. So what your code
     makes of a timeout, of an abandoned worker, of a process that died can be tried without making it happen. Together
     with `VirtualTime` it takes no time either.
@@ -163,7 +163,7 @@ class FakeWorkers:
         """
         if _runtime.stand_in is not None:
             raise RuntimeError("FakeWorkers: there are some in force already; use those, or leave their block first")
-        _runtime.stand_in = self._kinds
+        _runtime.stand_in = self._kind
         return self
 
     def __exit__(
@@ -171,11 +171,8 @@ class FakeWorkers:
     ) -> None:
         _runtime.stand_in = None
 
-    def _kinds(self, services: Services, threads: PoolSettings, processes: PoolSettings) -> list[WorkerKind]:
-        return [
-            FakeKind(threads, services, self.script_of, self.began),
-            FakeKind(processes, services, self.script_of, self.began),
-        ]
+    def _kind(self, services: Services, settings: PoolSettings) -> WorkerKind:
+        return FakeKind(settings, services, self.script_of, self.began)
 
 
 def _set_done(future: asyncio.Future[None]) -> None:

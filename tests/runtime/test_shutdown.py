@@ -76,7 +76,7 @@ async def test_it_returns_in_time_whatever_the_workers_do(leftovers, timeout):
     for _ in range(10):
         await sup.start(leftovers.block)
     calls = [asyncio.create_task(sup.run(leftovers.block)) for _ in range(100)]
-    busy = 10 + min(32, len(calls), inside.settings(sup).threads.size)
+    busy = 10 + min(32, len(calls), inside.settings(sup).pools["thread"].size)
     await until(lambda: len(leftovers.entered) == busy)
     began = time.monotonic()
     report = await sup.shutdown(timeout=timeout)

@@ -1,0 +1,233 @@
+"""Named pools, as users hold them, and what may be set for one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
+
+from .._core.pools import Limits, PoolSettings
+from .._core.values import checked_count
+from .checks import (
+    check_kind,
+    checked_interval,
+    checked_name,
+    checked_optional_count,
+    checked_policy,
+    usable_cpus,
+)
+from .functions import check_function
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+    from typing import Never
+
+    from .._core.policy import EscalationPolicy, Kind
+    from .binding import Binding
+
+__all__ = ["Pool", "default_size", "pool_settings"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Home(Protocol):
+    """What a pool asks of the supervisor, or the group, through which it was made: that carries out its calls."""
+
+    async def run(
+        self,
+        fn: Callable[[*Ts], T],
+        /,
+        *args: *Ts,
+        timeout: float | None = None,
+        within: float | None = None,
+        policy: EscalationPolicy | None = None,
+        name: str | None = None,
+        pool: str | None = None,
+        **unexpected: Never,
+    ) -> T: ...
+
+    def executor(self, *, pool: str | None = None) -> Executor: ...
+
+
+class Pool:
+    """A lane of its own for calls: threads, or processes, that no call of another pool holds up.
+
+    What `Supervisor.pool` returns. Its calls are those of the supervisor, or of the group, whose `pool()` has made it:
+    their names, ladders, logs and their end are as those of all calls.
+
+    Example:
+        >>> import asyncio
+        >>> from supervisor import Supervisor
+        >>> async def main():
+        ...     async with Supervisor() as sup:
+        ...         mail = sup.pool("mail", kind="thread", size=2)
+        ...         return await mail.run(str.upper, "sent"), mail.name, mail.kind, mail.size
+        >>> asyncio.run(main())
+        ('SENT', 'mail', 'thread', 2)
+    """
+
+    __slots__ = ("_binding", "_home", "kind", "name")
+
+    def __init__(self, home: Home, binding: Binding, settings: PoolSettings) -> None:
+        self._home = home
+        self._binding = binding
+        self.name: str = settings.name
+        self.kind: Kind = settings.kind
+
+    @property
+    def size(self) -> int:
+        """How many of its calls run at once. Any thread."""
+        return self._binding.settings.pools[self.name].size
+
+    def resize(self, size: int) -> None:
+        """Has another number of calls run at once from now on.
+
+        Further threads or processes start as calls wait for them. Those that there are too many of end once they have
+        nothing to do: no call is stopped.
+
+        Args:
+            size: How many, 1 or more, and at least as many as are kept `warm`.
+
+        Raises:
+            TypeError, ValueError: `size` is wrong.
+            RuntimeError: It was called outside the supervisor's event loop, once that has one.
+        """
+        self._binding.resize_pool(self.name, checked_count("resize(size={!r})", size, least=1))
+
+    async def ready(self) -> None:
+        """Waits until as many threads or processes as are kept `warm` are up, and past their initializer.
+
+        Cancelling it stops only the waiting.
+
+        Raises:
+            SupervisorError: The initializer has failed; its error is the `__cause__`. It is tried again for the next
+                call alone.
+            RuntimeError: It was called in another event loop than the supervisor's own, in another process, or under
+                trio.
+        """
+        runtime = self._binding.bind()
+        up: asyncio.Future[None] = runtime.loop.create_future()
+
+        def told(fault: Exception | None) -> None:
+            if up.done():
+                return  # nobody waits any more
+            if fault is None:
+                up.set_result(None)
+            else:
+                up.set_exception(fault)
+
+        runtime.kinds.get(self.name).readiness.when_ready(told)
+        await up
+
+    async def run(
+        self,
+        fn: Callable[[*Ts], T],
+        /,
+        *args: *Ts,
+        timeout: float | None = None,
+        within: float | None = None,
+        policy: EscalationPolicy | None = None,
+        name: str | None = None,
+        **unexpected: Never,
+    ) -> T:
+        """Calls `fn(*args)` on a thread or process of this pool and returns its result: `Supervisor.run` with `pool=`.
+
+        All arguments, errors and what a cancellation does are as there.
+        """
+        return await self._home.run(
+            fn,
+            *args,
+            timeout=timeout,
+            within=within,
+            policy=policy,
+            name=name,
+            pool=self.name,
+            **unexpected,
+        )
+
+    def executor(self) -> Executor:
+        """Returns the pool as a `concurrent.futures.Executor`; see `Supervisor.executor`. Any thread."""
+        return self._home.executor(pool=self.name)
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name!r} of supervisor {self._binding.settings.name!r}: {self.size} {_PLURALS[self.kind]}>"
+
+
+_PLURALS: dict[Kind, str] = {"thread": "threads", "process": "processes"}
+
+
+# ------------------------------------------------------------------------------------------------ what is set for one
+
+
+def pool_settings(  # noqa: D417  # as in Supervisor.pool
+    name: str,
+    *,
+    kind: Kind,
+    size: int | None = None,
+    max_queued: int | None = None,
+    max_tasks: int | None = None,
+    max_lifetime: float | None = None,
+    max_rss: int | None = None,
+    idle_timeout: float | None = None,
+    initializer: Callable[[], object] | None = None,
+    warm: int = 0,
+    policy: EscalationPolicy | None = None,
+    limits: Limits | None = None,
+    usual: PoolSettings | None = None,
+) -> PoolSettings:
+    """Checks what is to be set for a pool, and returns it; each error names the field.
+
+    Args:
+        usual: What holds for a pool that is always there, where nothing else is said.
+    """
+    check_kind(kind)
+    if usual is not None:
+        if kind != usual.kind:
+            raise ValueError(f"kind={kind!r}: the pool {name!r}, which is always there, is of the kind {usual.kind!r}")
+        size = usual.size if size is None else size
+        max_queued = usual.max_queued if max_queued is None else max_queued
+        max_tasks = usual.max_tasks if max_tasks is None else max_tasks
+    if initializer is not None:
+        check_function("initializer", initializer)
+    settings = PoolSettings(
+        name=checked_name(name),
+        kind=kind,
+        size=checked_optional_count("size", size, least=1) or default_size(kind),
+        max_queued=checked_optional_count("max_queued", max_queued, least=0),
+        max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
+        max_lifetime=checked_interval("max_lifetime", max_lifetime),
+        max_rss=checked_optional_count("max_rss", max_rss, least=1),
+        idle_timeout=checked_interval("idle_timeout", idle_timeout),
+        initializer=initializer,
+        warm=checked_count("warm={!r}", warm, least=0),
+        policy=checked_policy(policy),
+        limits=_checked_limits(limits),
+    )
+    _check_keepable(settings)
+    return settings
+
+
+def default_size(kind: Kind) -> int:
+    """Returns how many calls of a kind run at once where nobody has said it."""
+    return min(32, usable_cpus() + 4) if kind == "thread" else usable_cpus()
+
+
+def _checked_limits(limits: object) -> Limits | None:
+    if limits is not None and not isinstance(limits, Limits):
+        raise TypeError(f"limits={limits!r}: must be Limits or None, such as Limits(rss=512 << 20)")
+    return limits
+
+
+def _check_keepable(settings: PoolSettings) -> None:
+    """Refuses what a pool of this kind, or of this size, cannot keep."""
+    if settings.warm > settings.size:
+        raise ValueError(f"warm={settings.warm!r}: must not be more than size={settings.size!r}")
+    if settings.kind == "process":
+        return
+    for field in ("max_rss", "limits"):
+        value: Any = getattr(settings, field)
+        if value is not None:
+            raise ValueError(
+                f'{field}={value!r}: cannot be kept by a pool of threads, which share one memory: use kind="process"'
+            )
