@@ -8,7 +8,9 @@ import ast
 import asyncio
 import contextlib
 import inspect
+import os
 import select
+import socket
 import threading
 from pickle import loads
 from types import CodeType, ModuleType, SimpleNamespace
@@ -94,6 +96,7 @@ __all__ = [  # single parts
     "FutureLock",
     "Gate",
     "Inbox",
+    "Process",
     "Receiver",
     "RunSubmitted",
     "ScopedLock",
@@ -125,6 +128,7 @@ __all__ = [  # single parts
 CONSTANTS = {
     "ASKING_TIME": (kind,),
     "BOOT": (launch,),
+    "DYING_TIME": (kind,),
     "JOIN_SLACK": (closing,),
     "LEFT_GRACE": (portal,),
     "LOOK_AGAIN": (portal,),
@@ -705,6 +709,14 @@ def process_of(run):
     return run.handle
 
 
+def has_said(process, what):
+    """Whether something that a process has said is there for the loop to hear."""
+    try:
+        return what in process.data._sock.recv(1 << 16, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+
+
 def is_sending(to):
     """Whether a process has not taken yet all that goes to it."""
     return bool(to.data._out)
@@ -830,7 +842,17 @@ def deafen(monkeypatch, deaf, *, group_only=False):
         monkeypatch.setattr(deaf, "signal", lambda number: None)
 
 
+def patch_look_into_c(monkeypatch, look):
+    """Has this called, in place of a look at what the kernel says, to find out whether a process is in C code."""
+    monkeypatch.setattr(probe._Silence, "is_in_c", look)
+
+
+def has_written_its_stack(process):
+    return os.fstat(process._probe._file.fileno()).st_size > 0
+
+
 is_whole_stack = probe.is_whole
+last_stack = probe.last_stack
 
 _LOADED = {
     "_core": ("errors", "values"),

@@ -81,10 +81,11 @@ class Probe:
         asked_in_c = False
         while (waited := monotonic() - asked_at) < TIMEOUT:
             time.sleep(0.0003)
-            text = os.pread(file, 1 << 16, 0)
-            if is_whole(text):
-                return text.decode(errors="replace")
-            if waited >= PYTHON_ANSWERS and not (text or asked_in_c) and silence.is_in_c():
+            in_c = waited >= PYTHON_ANSWERS and not asked_in_c and silence.is_in_c()
+            stack = last_stack(os.pread(file, 1 << 16, 0))  # only now: what waits may have answered, and wait again
+            if is_whole(stack):
+                return stack.decode(errors="replace")
+            if in_c and not stack:
                 asked_in_c = True
                 self._target.signal(STACK_IN_C)
         return None
@@ -153,6 +154,12 @@ def kernels_view(pid: int) -> str | None:
     except OSError:
         return None
     return f"  process {pid} does not answer: state {state}, in the kernel at {where or '?'}\n"
+
+
+def last_stack(text: bytes) -> bytes:
+    """Returns the last stack that has been begun: others answer the other signal, or an earlier question only now."""
+    begins = text.rfind(b"\nStack") + 1 or (0 if text.startswith(b"Stack") else len(text))
+    return text[begins:]
 
 
 def is_whole(text: bytes) -> bool:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ... import inside
-from ...waiting import until
+from ...waiting import LIMIT, until
 
 
 def look(pid):
@@ -46,7 +46,7 @@ def files():
     return len(os.listdir("/proc/self/fd"))
 
 
-def wait_until(condition, seconds=5.0):
+def wait_until(condition, seconds=LIMIT):
     """The same, without a loop."""
     began = time.monotonic()
     while not condition():
@@ -56,7 +56,7 @@ def wait_until(condition, seconds=5.0):
 
 
 @contextlib.asynccontextmanager
-async def sound(seconds=5.0):
+async def sound(seconds=30):
     """Whatever happens in the block, afterwards these hold.
 
     It took a bounded time; every call that was put into the list has resolved; no process of any worker's group is
@@ -73,11 +73,11 @@ async def sound(seconds=5.0):
     for call in calls:
         call.cancelled() or call.exception()
     try:
-        await until(lambda: not any(members(group) for group in groups), 1)  # SIGKILL takes its moment
+        await until(lambda: not any(members(group) for group in groups))  # SIGKILL takes its moment
     except AssertionError:
         raise AssertionError(f"orphans: { {group: members(group) for group in groups} }") from None
     try:
-        await until(lambda: not children() - parented, 1)  # what SIGKILL had not ended in time, a thread reaps
+        await until(lambda: not children() - parented)  # what SIGKILL had not ended in time, a thread reaps
     except AssertionError:
         raise AssertionError(f"children or zombies: {children() - parented}") from None
     gc.collect()

@@ -150,9 +150,10 @@ def blocks_signals(board):
 
 
 def swallows(board):
-    note(board)
+    """Whatever is raised as soon as this has said that it is here."""
     while True:
         with contextlib.suppress(BaseException):
+            note(board)
             while True:
                 time.sleep(0.01)
 
