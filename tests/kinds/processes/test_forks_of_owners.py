@@ -66,7 +66,7 @@ async def test_a_thread_forks_during_a_launch(monkeypatch, moment):
         sibling.thread.join(0.2)  # it forks now, or waits until this is over
         return launching(*args, **kwargs)
 
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         await sup.run(abs, -1)  # what it needs besides processes is there
         known = links()
         began = time.monotonic()

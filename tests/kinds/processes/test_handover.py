@@ -69,7 +69,7 @@ def reads_shared_memory(name):
 
 
 async def test_shared_memory_that_a_worker_makes_outlives_it_and_no_worker_has_a_tracker():
-    async with sound(30), Supervisor(max_processes=1, max_tasks=1) as sup:
+    async with sound(), Supervisor(max_processes=1, max_tasks=1) as sup:
         name, helpers = await sup.run(makes_shared_memory, kind="process")
         first = inside.processes(sup)
         await until(lambda: not set(first) & set(inside.processes(sup)))
@@ -84,7 +84,7 @@ async def test_shared_memory_of_the_owner_outlives_a_worker_that_used_it():
     memory = shared_memory.SharedMemory(create=True, size=16)
     try:
         memory.buf[0] = 42
-        async with sound(30), Supervisor(max_processes=1, max_tasks=1) as sup:
+        async with sound(), Supervisor(max_processes=1, max_tasks=1) as sup:
             for _ in range(3):
                 assert await sup.run(reads_shared_memory, memory.name, kind="process") == 42
     finally:
@@ -148,7 +148,7 @@ async def test_a_worker_looks_to_multiprocessing_like_a_child_of_its_owner(monke
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        async with sound(30), Supervisor(max_processes=1) as sup:
+        async with sound(), Supervisor(max_processes=1) as sup:
             name, *rest = await sup.run(looks_around, kind="process")
             assert rest == ["MainProcess", os.getpid(), True, "/where/it/began", "spawn", logging.ERROR]
             worker = await sup.start(name_of_process, kind="process", name="reader")
@@ -174,7 +174,7 @@ async def test_proxies_of_a_manager_are_used_in_a_worker():
     await asyncio.to_thread(manager.start)
     try:
         numbers = manager.list()
-        async with sound(30), Supervisor(max_processes=1) as sup:
+        async with sound(), Supervisor(max_processes=1) as sup:
             await sup.run(adds_to, numbers, 5, kind="process")
         assert list(numbers) == [5]
     finally:
@@ -184,7 +184,7 @@ async def test_proxies_of_a_manager_are_used_in_a_worker():
 async def test_listeners_and_clients_share_the_key_of_the_owner_of_now(monkeypatch):
     monkeypatch.setattr(multiprocessing.current_process(), "authkey", b"secret")
     with Listener(authkey=b"secret") as listener:
-        async with sound(30), Supervisor(max_processes=1) as sup:
+        async with sound(), Supervisor(max_processes=1) as sup:
             call = asyncio.ensure_future(sup.run(says_hello, listener.address, kind="process"))
             with await asyncio.to_thread(listener.accept) as connection:
                 assert await asyncio.to_thread(connection.recv) == "hello"
@@ -237,7 +237,7 @@ def puts(ctx, queue, lock):
 
 
 async def test_connections_and_sockets_are_sent():
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         ours, theirs = multiprocessing.Pipe()
         await sup.run(sends, theirs, "by a pipe", kind="process")
         assert ours.recv() == "by a pipe"
@@ -283,7 +283,7 @@ def asks_for_a_connection(ctx):
 
 
 async def test_a_connection_is_sent_as_the_answer_of_the_loop():
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         worker = await sup.start(asks_for_a_connection, kind="process")
         assert (await worker.wait()).value == "by the loop"
 
@@ -293,14 +293,14 @@ def returns_a_connection():
 
 
 async def test_a_connection_is_not_returned_for_its_number_would_be_that_of_another_file():
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         with pytest.raises(RemoteError, match="a connection of a worker process cannot be pickled"):
             await sup.run(returns_a_connection, kind="process")
 
 
 async def test_locks_and_queues_of_spawn_are_sent_and_what_is_in_a_queue_arrives():
     queue, lock = SPAWN.Queue(), SPAWN.Lock()
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         worker = await sup.start(puts, queue, lock, kind="process")
         got = [await asyncio.to_thread(queue.get, timeout=20) for _ in range(1000)]
         await worker.wait()
@@ -311,7 +311,7 @@ async def test_locks_and_queues_of_spawn_are_sent_and_what_is_in_a_queue_arrives
 
 async def test_a_lock_of_fork_is_refused_at_once_and_why():
     lock = multiprocessing.get_context("fork").Lock()
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         with pytest.raises(TypeError, match="created in a fork context"):
             await sup.run(bool, lock, kind="process")
 
@@ -328,7 +328,7 @@ def starts_a_child(ctx, daemon, method):
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("daemon", [True, False])
 async def test_children_of_a_worker_end_with_it(daemon, method):
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         worker = await sup.start(starts_a_child, daemon, method, kind="process")
         pid = (await worker.wait()).value
         await until(lambda: not alive(pid))

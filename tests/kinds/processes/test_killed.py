@@ -10,7 +10,7 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Kill, Supervisor, WorkerTimeout
 
 from ... import inside
-from ...waiting import until
+from ...waiting import LIMIT, until
 
 
 def spin(*_):
@@ -19,7 +19,8 @@ def spin(*_):
 
 
 @pytest.mark.parametrize("timeout", [0, 0.02, 0.1])
-async def test_it_is_reported_as_killed(timeout):
+async def test_it_is_reported_as_killed(timeout, monkeypatch):
+    inside.patch(monkeypatch, DYING_TIME=LIMIT)  # on a busy machine the kernel takes longer
     sup = Supervisor()
     for _ in range(3):
         await sup.start(spin, kind="process")
@@ -28,14 +29,18 @@ async def test_it_is_reported_as_killed(timeout):
     assert inside.processes(sup) == []
 
 
-async def test_also_where_its_policy_gives_it_no_time(events):
+async def test_also_where_its_policy_gives_it_no_time(events, monkeypatch):
+    inside.patch(monkeypatch, DYING_TIME=LIMIT)
     async with Supervisor() as sup:
         worker = await sup.start(spin, kind="process", policy=EscalationPolicy(Kill(0)))
         assert (await worker.stop()).ended == "killed"
 
 
-async def test_also_where_the_loop_stood_still_until_no_time_was_left(events):
-    async with Supervisor() as sup:
+async def test_also_where_the_loop_stood_still_until_no_time_was_left(events, monkeypatch):
+    inside.patch(monkeypatch, DYING_TIME=LIMIT)
+    async with Supervisor(max_processes=2) as sup:
+        await asyncio.gather(*(sup.run(abs, -1, kind="process") for _ in range(2)))
+        await until(lambda: len(inside.idle_processes(sup)) == 2)
         began = time.monotonic()
         calls = [asyncio.ensure_future(sup.run(time.sleep, 60, kind="process", within=2)) for _ in range(2)]
         await until(lambda: [worker.state for worker in sup.workers()] == ["running"] * 2)

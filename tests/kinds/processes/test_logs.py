@@ -29,6 +29,12 @@ def logged():
     structlog.reset_defaults()
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """A process that leaves has the time that it needs for it on a busy machine."""
+    inside.patch(monkeypatch, LEAVE_TIMEOUT=20, QUIET_SLACK=20)
+
+
 async def until(logged, number):
     deadline = time.monotonic() + 20
     while len(logged) < number:
@@ -88,7 +94,7 @@ async def test_an_error_comes_as_the_text_of_its_traceback(logged):
     assert "ValueError: of the worker" in logged[0]["exception"]
 
 
-async def test_all_of_a_worker_that_ends_is_logged_by_the_end_of_the_shutdown(logged):
+async def test_all_of_a_worker_that_ends_is_logged_by_the_end_of_the_shutdown(logged, patient):
     """Its process leaves with its last line: what waits to be sent goes first."""
     async with Supervisor() as sup:
         for number in range(20):
@@ -99,7 +105,7 @@ async def test_all_of_a_worker_that_ends_is_logged_by_the_end_of_the_shutdown(lo
         assert [event["n"] for event in logged if event["worker"] == f"w{number}"] == list(range(50))
 
 
-async def test_what_is_said_after_the_stop_is_logged(logged):
+async def test_what_is_said_after_the_stop_is_logged(logged, patient):
     async with Supervisor() as sup:
         worker = await sup.start(tasks.says_when_stopped, kind="process")
         await worker.ready()

@@ -165,12 +165,12 @@ async def test_a_worker_that_is_terminated_in_a_call_takes_it_with_it(board):
 
 async def test_random_kills_under_calls_lose_nobody_elses_answer():
     choose = random.Random(5)
-    async with sound(20) as calls, Supervisor(max_processes=2, policy=PATIENT) as sup:
+    async with sound() as calls, Supervisor(max_processes=2, policy=PATIENT) as sup:
         for n in range(40):
             calls.append(asyncio.create_task(sup.run(e.call_many, list(range(n * 50, n * 50 + 50)), kind="process")))
         for _ in range(8):
             seen = len(e.loop.log)
-            await until(lambda seen=seen: len(e.loop.log) > seen + 40 or all(call.done() for call in calls), 10)
+            await until(lambda seen=seen: len(e.loop.log) > seen + 40 or all(call.done() for call in calls))
             busy = [worker.pid for worker in sup.workers() if worker.pid]
             if busy:
                 os.kill(choose.choice(busy), signal.SIGKILL)

@@ -155,7 +155,7 @@ async def test_a_large_argument(run):
 
 
 async def test_a_large_result():
-    async with sound(15), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         assert len(await sup.run(tasks.returns_bytes, 200_000_000, kind="process")) == 200_000_000
 
 

@@ -70,7 +70,7 @@ async def test_what_was_withdrawn_while_its_process_started_leaves_the_process_t
 
 
 async def test_a_result_of_one_call_is_never_that_of_another():
-    async with sound(20), Supervisor(max_processes=2) as sup:
+    async with sound(), Supervisor(max_processes=2) as sup:
 
         async def one(n):
             assert (await sup.run(tasks.name_and_pid, kind="process", name=f"call {n}"))[0] == f"call {n}"

@@ -6,13 +6,17 @@ import time
 
 from supervisor import Supervisor
 
+from ... import inside
+from .faults import wait_until
+
 
 async def said_while_the_loop_stands_still(sup):
     """Begins a call that ends while the loop stands still; returns its task, and the number of its process."""
     pid = await sup.run(os.getpid, kind="process")
+    (process,) = inside.idle_processes(sup)
     call = asyncio.create_task(sup.run(time.sleep, 0.05, kind="process"))
-    await asyncio.sleep(0.02)
-    time.sleep(0.5)
+    await asyncio.sleep(0)
+    wait_until(lambda: inside.has_said(process, b"ended"))
     return call, pid
 
 

@@ -53,7 +53,7 @@ NAMES = ("SURROUNDINGS_TEST", "SURROUNDINGS_GONE")
 
 
 async def test_a_call_sees_the_state_of_when_it_was_made_in_a_process_of_before(changing):
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         assert (await sup.run(look, *NAMES, kind="process"))[0] == [None, "still here"]
         first = changing("one")
         early = asyncio.ensure_future(sup.run(look, *NAMES, kind="process"))
@@ -66,7 +66,7 @@ async def test_a_call_sees_the_state_of_when_it_was_made_in_a_process_of_before(
 
 
 async def test_a_worker_sees_the_state_of_its_start_though_its_process_was_there_before(changing):
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         await sup.run(abs, -1, kind="process")
         await until(lambda: len(inside.processes(sup)) == 2, 20)  # the spare one
         for value, umask in (("one", 0o077), ("two", 0o027)):
@@ -77,7 +77,7 @@ async def test_a_worker_sees_the_state_of_its_start_though_its_process_was_there
 
 
 async def test_what_a_call_has_changed_stays_until_the_owner_changes_it(monkeypatch):
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         await sup.run(changes_its_own, "SURROUNDINGS_TEST", kind="process")
         monkeypatch.setenv("SURROUNDINGS_OTHER", "1")
         assert (await sup.run(look, "SURROUNDINGS_TEST", kind="process"))[0] == ["its own"]
@@ -86,14 +86,14 @@ async def test_what_a_call_has_changed_stays_until_the_owner_changes_it(monkeypa
 
 
 async def test_the_time_zone_is_that_of_the_environment(monkeypatch):
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         await sup.run(time.time, kind="process")
         monkeypatch.setenv("TZ", "XYZ-5")
         assert await sup.run(eval, "__import__('time').localtime(0).tm_zone", kind="process") == "XYZ"
 
 
 async def test_another_mapping_in_place_of_the_environment(monkeypatch):
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         await sup.run(abs, -1, kind="process")
         with mock.patch("os.environ", {"SURROUNDINGS_TEST": "another"}):
             assert (await sup.run(look, "SURROUNDINGS_TEST", "PATH", kind="process"))[0] == ["another", None]
@@ -102,7 +102,7 @@ async def test_another_mapping_in_place_of_the_environment(monkeypatch):
 
 async def test_a_folder_that_is_gone_fails_the_calls_that_were_made_there_and_no_others(changing):
     home = Path.cwd()
-    async with sound(30), Supervisor(max_processes=1) as sup:
+    async with sound(), Supervisor(max_processes=1) as sup:
         await sup.run(abs, -1, kind="process")
         before = asyncio.ensure_future(sup.run(time.sleep, 0.3, kind="process"))
         await asyncio.sleep(0)
