@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._core.errors import WorkerExit as WorkerExit
     from ._core.errors import WorkerFailed as WorkerFailed
     from ._core.failures import WorkerDied as WorkerDied
+    from ._core.failures import WorkerOverLimit as WorkerOverLimit
     from ._core.failures import WorkerStopped as WorkerStopped
     from ._core.failures import WorkerTimeout as WorkerTimeout
     from ._core.outcome import Outcome as Outcome
@@ -75,6 +76,7 @@ _HOMES = {
     "WorkerDied": "_core.failures",
     "WorkerExit": "_core.errors",
     "WorkerFailed": "_core.errors",
+    "WorkerOverLimit": "_core.failures",
     "WorkerStopped": "_core.failures",
     "WorkerTimeout": "_core.failures",
     "current_context": "_worker.current",

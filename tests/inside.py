@@ -30,7 +30,7 @@ from supervisor._kinds.processes.pool import Pool
 from supervisor._kinds.processes.probe import Probe
 from supervisor._kinds.processes.process import Process
 from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
-from supervisor._kinds.processes.usage import Census, Usage, rss, usage
+from supervisor._kinds.processes.usage import Census, rss, usage
 from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
 from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads import pool as pool_of_threads
@@ -64,6 +64,7 @@ from supervisor._runtime import (
     portal,
     rules,
     runtime,
+    sampler,
     snapshot,
     stop_signals,
     teardown,
@@ -102,7 +103,6 @@ __all__ = [  # single parts
     "ScopedLock",
     "Shield",
     "StepName",
-    "Usage",
     "WakeSignal",
     "anybody_traces",
     "blocked",
@@ -158,6 +158,13 @@ def boot_after(monkeypatch, statement):
 def patch_health(monkeypatch, health):
     """Has this called, in place of `health_of`, for the health of a supervisor."""
     monkeypatch.setattr(snapshot, "health_of", health)
+
+
+def measured_runs(monkeypatch):
+    """Returns the list into which those runs come that have limits, in place of being measured."""
+    runs = []
+    monkeypatch.setattr(sampler.Sampler, "begin", lambda _, run: runs.append(run))
+    return runs
 
 
 def patch_chance(monkeypatch, chance):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from .._core.policy import Ask, EscalationPolicy, Inject, Kill, Terminate
+from .._core.pools import Limits
 from .._core.restart import Restart
 from .._core.values import checked_count, checked_line, checked_seconds, plain
 
@@ -24,6 +25,7 @@ __all__ = [
     "check_kind",
     "checked_config",
     "checked_interval",
+    "checked_limits",
     "checked_logger",
     "checked_name",
     "checked_names",
@@ -122,6 +124,20 @@ def checked_interval(field: str, value: object) -> float | None:
     if seconds == 0:
         raise ValueError(f"{field}={value!r}: must be more than 0 seconds")
     return None if math.isinf(seconds) else seconds
+
+
+def checked_limits(limits: object, kind: str) -> Limits | None:
+    """Refuses what are no limits, and limits of threads."""
+    if limits is None:
+        return None
+    if not isinstance(limits, Limits):
+        such = ", such as Limits(rss=512 << 20)" if isinstance(limits, int | Mapping) else ""
+        raise TypeError(f"limits={limits!r}: must be Limits or None{such}")
+    if kind != "process":
+        raise ValueError(
+            f'limits={limits!r}: nobody can measure what one {kind} uses, nor end it for sure; use kind="process"'
+        )
+    return limits
 
 
 def checked_names(field: str, names: object) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
-from .._core.pools import Limits, PoolSettings
+from .._core.pools import PoolSettings
 from .._core.values import checked_count
 from .checks import (
     check_kind,
     checked_interval,
+    checked_limits,
     checked_name,
     checked_optional_count,
     checked_policy,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Never
 
     from .._core.policy import EscalationPolicy, Kind
+    from .._core.pools import Limits
     from .binding import Binding
 
 __all__ = ["Pool", "default_size", "pool_settings"]
@@ -44,6 +46,7 @@ class Home(Protocol):
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         pool: str | None = None,
+        limits: Limits | None = None,
         **unexpected: Never,
     ) -> T: ...
 
@@ -129,6 +132,7 @@ class Pool:
         within: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
+        limits: Limits | None = None,
         **unexpected: Never,
     ) -> T:
         """Calls `fn(*args)` on a thread or process of this pool and returns its result: `Supervisor.run` with `pool=`.
@@ -143,6 +147,7 @@ class Pool:
             policy=policy,
             name=name,
             pool=self.name,
+            limits=limits,
             **unexpected,
         )
 
@@ -202,7 +207,7 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
         initializer=initializer,
         warm=checked_count("warm={!r}", warm, least=0),
         policy=checked_policy(policy),
-        limits=_checked_limits(limits),
+        limits=checked_limits(limits, kind),
     )
     _check_keepable(settings)
     return settings
@@ -213,21 +218,12 @@ def default_size(kind: Kind) -> int:
     return min(32, usable_cpus() + 4) if kind == "thread" else usable_cpus()
 
 
-def _checked_limits(limits: object) -> Limits | None:
-    if limits is not None and not isinstance(limits, Limits):
-        raise TypeError(f"limits={limits!r}: must be Limits or None, such as Limits(rss=512 << 20)")
-    return limits
-
-
 def _check_keepable(settings: PoolSettings) -> None:
     """Refuses what a pool of this kind, or of this size, cannot keep."""
     if settings.warm > settings.size:
         raise ValueError(f"warm={settings.warm!r}: must not be more than size={settings.size!r}")
-    if settings.kind == "process":
-        return
-    for field in ("max_rss", "limits"):
-        value: Any = getattr(settings, field)
-        if value is not None:
-            raise ValueError(
-                f'{field}={value!r}: cannot be kept by a pool of threads, which share one memory: use kind="process"'
-            )
+    if settings.kind != "process" and settings.max_rss is not None:
+        raise ValueError(
+            f"max_rss={settings.max_rss!r}: cannot be kept by a pool of threads, which share one memory: "
+            'use kind="process"'
+        )

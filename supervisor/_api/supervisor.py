@@ -32,6 +32,7 @@ from .checks import (
     check_kind,
     checked_config,
     checked_interval,
+    checked_limits,
     checked_logger,
     checked_name,
     checked_names,
@@ -219,6 +220,7 @@ class Supervisor:
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         pool: str | Pool | None = None,
+        limits: Limits | None = None,
         **unexpected: Never,
     ) -> T:
         """Calls `fn(*args)` on a thread or process of a pool and returns its result; never leaves it behind unsaid.
@@ -246,11 +248,14 @@ class Supervisor:
             name: Its name, unlike that of any live worker or call and without "/"; None: the function's name and a
                 number.
             pool: The pool that takes it, or its name; None: that of its kind, which every supervisor has.
+            limits: What it may use, in a process; None: what its pool says. Where it uses more it is stopped; without a
+                `policy` each grace before Kill is then 0.05 s at most, as what it takes meanwhile, others lack.
             **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
 
         Raises:
             Exception: What the function raised, as it is. StopIteration comes as RuntimeError.
             WorkerTimeout: The timeout passed, or too little was left of `within`, whatever the function then did.
+            WorkerOverLimit: It used more than its `limits` allow, whatever it then did.
             WorkerStopped: `Worker.stop` or a shutdown ended it before it had a value. A value that it still returns
                 in its grace is delivered.
             WorkerExit: It called `sys.exit` with a code other than 0 or None, which are a return of None.
@@ -279,17 +284,19 @@ class Supervisor:
         if loop is None or loop is not asyncio._get_running_loop():
             loop = binding.bind().loop
         check_function("run", fn)
-        if timeout is None and within is None and policy is None and name is None and pool is None:
+        if timeout is None and within is None and policy is None and name is None and pool is None and limits is None:
             view = ((kind is None or kind == "thread") and self._view) or self._view_of(kind)
         else:
             runtime = binding.bind()
+            lane = self._pool_of(runtime, kind, pool)
             view = LoopView(
                 runtime.calls,
                 checked_timeout(timeout),
                 checked_timeout(within, "within"),
                 checked_policy(policy),
                 checked_name(name, optional=True),
-                self._pool_of(runtime, kind, pool),
+                lane,
+                checked_limits(limits, lane.name),
                 scope=self._scope,
             )
         future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
@@ -323,6 +330,7 @@ class Supervisor:
         heartbeat: float | None = None,
         ready_timeout: float | None = None,
         after: Sequence[str] = (),
+        limits: Limits | None = None,
         **unexpected: Never,
     ) -> Worker:
         """Starts a worker: `fn(ctx, *args)` on a thread or process of its own. Returns when it has been entered.
@@ -345,10 +353,13 @@ class Supervisor:
             ready_timeout: Seconds, above 0, within which each of its runs must call `ctx.ready()`; `start` returns when
                 the first one has. None: a run is ready once it has been entered.
             after: Names of live workers: it begins when these are ready, and a shutdown stops it before them.
+            limits: What each of its runs may use, in a process, as in `run`. One that uses more has failed: `restart`
+                decides what follows. None: no limits.
             **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
 
         Raises:
             WorkerTimeout: It was not ready in time, and has been stopped.
+            WorkerOverLimit: It used more than its `limits` allow before it was ready.
             WorkerStopped: It was stopped before it was ready.
             WorkerDied: Its process died before it was ready.
             Exception: What it raised before it was ready, where it has a `ready_timeout`.
@@ -386,6 +397,7 @@ class Supervisor:
             heartbeat=checked_interval("heartbeat", heartbeat),
             ready_timeout=checked_interval("ready_timeout", ready_timeout),
             after=tuple(self._comes_after(other) for other in checked_names("after", after)),
+            limits=checked_limits(limits, kind),
         )
         before = [other for around in (node, *node.groups) for other in around.after]
         if before:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.policy import EscalationPolicy
+    from .._core.pools import Limits
     from .._run.futures import CallFuture
     from .._run.run import WorkerKind
     from .._runtime.calls import Calls
@@ -32,6 +33,7 @@ class LoopView(Executor):
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         kind: WorkerKind | None = None,
+        limits: Limits | None = None,
         *,
         scope: GroupNode,
     ) -> None:
@@ -42,8 +44,9 @@ class LoopView(Executor):
         self._within = within
         self._policy = policy
         self._name = name
+        self._limits = limits
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
         return self._calls.call(
-            self._scope, fn, args, self._timeout, self._within, self._policy, self._name, self._kind
+            self._scope, fn, args, self._timeout, self._within, self._policy, self._name, self._kind, self._limits
         )

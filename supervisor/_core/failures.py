@@ -9,8 +9,9 @@ from .errors import SupervisorError
 TYPE_CHECKING = False  # light
 if TYPE_CHECKING:
     from .outcome import Outcome
+    from .usage import LimitName
 
-__all__ = ["WorkerDied", "WorkerStopped", "WorkerTimeout", "signal_of"]
+__all__ = ["WorkerDied", "WorkerOverLimit", "WorkerStopped", "WorkerTimeout", "signal_of"]
 
 
 class WorkerStopped(SupervisorError):
@@ -63,6 +64,33 @@ class WorkerTimeout(WorkerStopped, TimeoutError):
         return f"worker {self.outcome.worker!r} {why}: {_ending(self.outcome)}"
 
 
+class WorkerOverLimit(WorkerStopped):
+    """A call, or a run of a worker, used more than its `Limits` allow, so its ladder was climbed.
+
+    Raised when the work has ended or was abandoned, whatever it then did. Where the event loop was blocked, the kernel
+    may have ended its process in the loop's place: then `outcome.ended` is "died".
+
+    Attributes:
+        outcome: How the run ended; `outcome.allowed` is the limit, and `outcome.used` what was measured.
+        limit: Which one it exceeded: "rss" or "cpu_seconds".
+
+    Example:
+        >>> from supervisor import Outcome
+        >>> outcome = Outcome("a", "process", ended="stopped", limit="rss", allowed=512 << 20, used=700 << 20)
+        >>> print(str(WorkerOverLimit(outcome)).partition(": it ended")[0])
+        worker 'a' was over its limit: rss of 700 MiB, allowed are 512 MiB
+    """
+
+    @property
+    def limit(self) -> LimitName | None:
+        return self.outcome.limit
+
+    def __str__(self) -> str:
+        outcome = self.outcome
+        how = f"its process died: {_exit(outcome.exit_code)}" if outcome.ended == "died" else _ending(outcome)
+        return f"worker {outcome.worker!r} was over its limit: {_excess(outcome)}: {how}"
+
+
 class WorkerDied(SupervisorError, BrokenExecutor):
     """The process of a worker ended by itself: by a signal, by `os._exit`, for want of memory.
 
@@ -102,6 +130,14 @@ def _exit(code: int | None) -> str:
     if code is None:
         return "how is not known, as somebody else has reaped it"
     return signal_of(code) or f"it exited with code {code}"
+
+
+def _excess(outcome: Outcome) -> str:
+    from .usage import Excess  # noqa: PLC0415  # light
+
+    if outcome.limit is None or outcome.allowed is None or outcome.used is None:
+        return "which one is not known"
+    return str(Excess(outcome.limit, outcome.allowed, outcome.used))
 
 
 def _ending(outcome: Outcome) -> str:

@@ -52,7 +52,7 @@ LAST_LEAST = 0.05
 KILL_LEAST = 0.1
 """The same for a process that was killed; the kernel has as many whatever the policy says."""
 
-Cause: TypeAlias = Literal["cancel", "timeout", "stop", "stuck", "shutdown"]
+Cause: TypeAlias = Literal["cancel", "timeout", "stop", "stuck", "limit", "shutdown"]
 """Why a stop began. The first cause stays: it decides how `run()` ends."""
 
 
@@ -64,14 +64,18 @@ class Rules:
         steps: Its ladder.
         own_steps: Its ladder when a call's own cancellation or timeout is the cause.
         patience: Seconds from the beginning of a stop beyond which `extend` cannot push its end, outside a shutdown.
+        limit_steps: Its ladder when it uses more than it may; None: `steps`.
     """
 
     steps: tuple[Step, ...]
     own_steps: tuple[Step, ...]
     patience: float
+    limit_steps: tuple[Step, ...] | None = None
 
     def ladder(self, cause: Cause) -> tuple[Step, ...]:
         steps = self.own_steps if cause in ("cancel", "timeout") else self.steps
+        if cause == "limit" and self.limit_steps is not None:
+            steps = self.limit_steps
         if steps and isinstance(steps[-1], Kill) and steps[-1].grace < KILL_LEAST:
             return (*steps[:-1], replace(steps[-1], grace=KILL_LEAST))
         return steps

@@ -129,7 +129,7 @@ class RunEnded:
 
     Attributes:
         ended: How.
-        stuck: It was stopped because its heartbeat was missing, or it did not become ready in time.
+        stuck: It was stopped because its heartbeat was missing, it did not become ready in time, or used too much.
         barred: It raised one of the policy's `never_on`.
         chance: A random number from 0 to 1.
     """

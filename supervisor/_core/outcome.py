@@ -12,6 +12,7 @@ from .values import printable
 
 if TYPE_CHECKING:
     from .policy import Kind, StepName
+    from .usage import LimitName
 
 __all__ = ["Ended", "Outcome", "Transition", "WorkerState", "without_objects"]
 
@@ -43,6 +44,9 @@ class Outcome:
             of its end.
         stop_seconds: How long it took to end after a stop had begun; 0.0 if none had.
         stack: Where it stood at the first step past `Ask`, or when it was abandoned; None if it came to neither.
+        limit: Which of its `Limits` it exceeded and was stopped for: "rss", "cpu_seconds", or None.
+        allowed: That limit, in bytes or seconds, else None.
+        used: What was measured then, in the same unit, else None.
 
     Example:
         >>> Outcome("poller", "thread", ended="stopped", step="ask").clean
@@ -60,6 +64,9 @@ class Outcome:
     seconds: float = 0.0
     stop_seconds: float = 0.0
     stack: str | None = None
+    limit: LimitName | None = None
+    allowed: float | None = None
+    used: float | None = None
 
     @property
     def clean(self) -> bool:
@@ -107,6 +114,8 @@ class Transition:
         elapsed: Seconds since this run was submitted.
         ident: The thread's identifier, where there is one.
         pid: The process's identifier, where there is one.
+        limit: Which of its `Limits` it exceeds, where it is stopped for that: "rss", "cpu_seconds"; else None.
+        used: What was measured then, in bytes or seconds, else None.
 
     Example:
         >>> Transition("app", "poller", "thread", old="running", new="stopping", step="ask").event
@@ -126,6 +135,8 @@ class Transition:
     elapsed: float = 0.0
     ident: int | None = None
     pid: int | None = None
+    limit: LimitName | None = None
+    used: float | None = None
 
     @property
     def event(self) -> str:

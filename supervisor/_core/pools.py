@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .values import checked_count, checked_seconds
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -15,19 +17,36 @@ __all__ = ["Limits", "PoolSettings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one call may use at most. None: as much as there is.
+    """What one call in a process, or one run of a worker, may use. One that uses more is stopped by its ladder.
+
+    It then raises WorkerOverLimit. What is used is looked at every 0.05 s, or more rarely where a limit is too far away
+    to be reached meanwhile. On Linux. Immutable.
 
     Attributes:
-        rss: Bytes of memory that its process, and the descendants of that, have resident.
-        cpu_seconds: Seconds of CPU that these have used for it.
+        rss: Bytes of memory, 1 or more, that its process and all descendants of that have resident together, what they
+            had before the call included. None: without limit.
+        cpu_seconds: Seconds of CPU, above 0, that these use from the beginning of the call on. None: without limit.
+
+    Raises:
+        TypeError, ValueError: An argument is wrong; the message names it.
 
     Example:
         >>> Limits(rss=512 << 20)
         Limits(rss=536870912, cpu_seconds=None)
+        >>> Limits(rss=0)
+        Traceback (most recent call last):
+            ...
+        ValueError: Limits(rss=0): must be 1 or more
     """
 
     rss: int | None = None
     cpu_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rss is not None:
+            checked_count("Limits(rss={!r})", self.rss, least=1)
+        if self.cpu_seconds is not None and not checked_seconds("Limits(cpu_seconds={!r})", self.cpu_seconds):
+            raise ValueError(f"Limits(cpu_seconds={self.cpu_seconds!r}): must be more than 0 seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

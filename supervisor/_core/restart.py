@@ -25,8 +25,8 @@ class Restart:
     worker has run for `within` seconds. Immutable.
 
     Attributes:
-        when: "never"; "failure": after an error, the death of its process, or a stop because it was stuck; "always":
-            after a return, too.
+        when: "never"; "failure": after an error, the death of its process, or a stop because it was stuck or
+            used more than its `Limits` allow; "always": after a return, too.
         max_restarts: Restarts within `within` seconds beyond which it is given up, 0 or more.
         within: Seconds, above 0; `math.inf` counts for ever.
         backoff: Seconds before the first restart, 0 or more.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from .errors import RestartLimitExceeded, StopRequested, SupervisorError, WorkerExit, WorkerFailed, is_a
-from .failures import WorkerDied, WorkerStopped, WorkerTimeout
+from .failures import WorkerDied, WorkerOverLimit, WorkerStopped, WorkerTimeout
 
 if TYPE_CHECKING:
     from .ladder import Cause
@@ -62,10 +62,12 @@ def error_of_call(outcome: Outcome, cause: Cause | None, *, returned: bool) -> B
         cause: Why it was stopped, if it was. The first cause decides.
         returned: The function has returned a value, in time or late.
     """
-    if cause is None:
+    if cause is None and outcome.limit is None:
         return WorkerDied(outcome) if outcome.ended == "died" else outcome.error
     if cause == "timeout":
         error: BaseException = WorkerTimeout(outcome)
+    elif outcome.limit is not None:
+        error = WorkerOverLimit(outcome)
     elif returned and outcome.ended not in ("abandoned", "cancelled"):
         return None  # work in flight may finish in its grace
     else:
@@ -84,6 +86,8 @@ def error_of_start(outcome: Outcome, cause: Cause | None, reason: str = "") -> B
     """
     if cause == "stuck":
         return WorkerTimeout(outcome, f"{reason}, as it had not called ctx.ready()" if reason else "")
+    if outcome.limit is not None:
+        return WorkerOverLimit(outcome)
     if outcome.ended == "died":
         return WorkerDied(outcome)
     if outcome.error is not None:
@@ -96,7 +100,9 @@ def error_of_start(outcome: Outcome, cause: Cause | None, reason: str = "") -> B
 def error_of_wait(outcome: Outcome) -> BaseException:
     """Returns what those get who wait for a worker to become ready, where it has ended for good."""
     error = outcome.error
-    return error if error is not None and is_a(error, RestartLimitExceeded) else WorkerStopped(outcome)
+    if error is not None and is_a(error, RestartLimitExceeded):
+        return error
+    return WorkerStopped(outcome) if outcome.limit is None else WorkerOverLimit(outcome)
 
 
 def is_one_of(error: BaseException | None, types: tuple[type[BaseException], ...]) -> bool:

@@ -99,6 +99,8 @@ class Log:
             "pid": transition.pid,
             "exit_code": exit_code,
             "signal": signal_of(exit_code),
+            "limit": transition.limit,
+            "used": transition.used,
             "blocked_in": None if blocked is None else blocked.what,
             "freed_by": None if blocked is None else blocked.freed_by,
             "stack": stack,

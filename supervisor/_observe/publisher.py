@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .._core.outcome import Ended
     from .._core.policy import StepName
+    from .._core.usage import Excess
     from .._run.run import Run
     from .log import Log
     from .notices import Subscriber
@@ -96,6 +97,7 @@ class Publisher:
         if not logged and not self.subscribers.anybody:
             return
         now = self._clock()
+        excess = _excess(run, outcome)
         transition = Transition(
             self._supervisor,
             run.name,
@@ -110,6 +112,8 @@ class Publisher:
             elapsed=now - run.submitted_at,
             ident=None if new == "queued" else run.ident,  # a thread may have taken it before this is published
             pid=None if new == "queued" else run.pid,
+            limit=None if excess is None else excess.limit,
+            used=None if excess is None else excess.used,
         )
         if self.subscribers.anybody:
             self.publish(StateChanged(run, transition, ran or outcome))
@@ -219,6 +223,15 @@ class Publisher:
 def _of(run: Run) -> dict[str, str | int]:
     """Returns the fields that all events of a run have."""
     return {"worker": run.name, "kind": run.kind.name, "attempt": run.attempt}
+
+
+def _excess(run: Run, outcome: Outcome | None) -> Excess | None:
+    """Returns which limit a run exceeds, where it is being stopped for that, or has ended for it."""
+    if run.limited is None or run.limited.excess is None:
+        return None
+    if outcome is not None:
+        return None if outcome.limit is None else run.limited.excess
+    return run.limited.excess if run.climb is not None and run.climb.cause == "limit" else None
 
 
 def _level(run: Run, step: StepName | None, outcome: Outcome | None) -> int:

@@ -21,6 +21,7 @@ REASONS: dict[Cause, str] = {
     "timeout": "timeout",
     "stop": "stop",
     "stuck": "stuck",
+    "limit": "over its limit",
     "shutdown": "shutdown",
 }
 """What `ctx.reason` says where nobody gave a reason."""

@@ -54,6 +54,7 @@ class Services:
         begin_call: Begins a call to the loop, whose answer goes to its `reply`. May be called again. On the loop's
             thread.
         callback_failed: Reports that a callback of `on_stop` raised; it is named by the text. Any thread.
+        measure: Has what a run uses that has limits be measured from here on. Before it begins, on the loop's thread.
         forward: Writes what a worker has logged, by the name of a log method. On the loop's thread.
     """
 
@@ -67,4 +68,5 @@ class Services:
     call: Callable[[Run, Callable[..., Any], tuple[Any, ...], bool], Answer]
     begin_call: Callable[[LoopCall], None]
     callback_failed: Callable[[Run, str, BaseException], None]
+    measure: Callable[[Run], None]
     forward: Callable[..., None]

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from .._core.outcome import Outcome, WorkerState
     from .._core.policy import EscalationPolicy, Kind, Step
     from .._core.pools import PoolSettings
+    from .._core.usage import Usage
     from .._worker.context import WorkerContext
     from .climb import Climb
+    from .limited import Limited
     from .readiness import Readiness
 
 __all__ = ["Handle", "Owner", "Run", "Scope", "WorkerKind"]
@@ -176,6 +178,13 @@ class WorkerKind(Protocol):
         """
         ...
 
+    def usages(self, runs: list[Run]) -> list[Usage | None]:
+        """Returns what each of these runs uses now, with all that it has started; None where that is not known.
+
+        Only of runs that have limits.
+        """
+        ...
+
     def abandon(self, run: Run) -> bool:
         """Gives a run up, which nothing has ended, and makes room for others in its place.
 
@@ -271,6 +280,7 @@ class Run:
         ending: Its end is in the inbox, or about to be: nothing is left to be stopped.
         started_at, ended_at: When the function was entered and left, on the monotonic clock.
         value, error: What came of it; `returned` tells which.
+        limited: Its limits, and what it has used; None where it has none.
         climb: Where it stands on its ladder, and why; None until a stop begins.
         asked: The same, from the moment at which the worker is asked to stop. Its thread looks here.
         over: It has concluded.
@@ -300,6 +310,7 @@ class Run:
         "handle",
         "ident",
         "kind",
+        "limited",
         "no_inject_on_cancel",
         "node",
         "number",
@@ -368,6 +379,7 @@ class Run:
         self.died = False
         self.exit_code: int | None = None
         self.ctx: WorkerContext | None = None
+        self.limited: Limited | None = None
         self.started_at = self.ended_at = 0.0
         self.value: Any = None
         self.error: BaseException | None = None

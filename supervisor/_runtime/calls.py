@@ -22,6 +22,7 @@ from .._loop import aside
 from .._loop.clock import monotonic
 from .._loop.inbox import TURN
 from .._run.futures import CallFuture, WorkFuture
+from .._run.limited import Limited
 from .._run.run import Run
 from .names import full_name
 from .nodes import list_call, scope_of, unlist_call
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .._core.ladder import Cause
     from .._core.outcome import Ended, Outcome
     from .._core.policy import EscalationPolicy
+    from .._core.pools import Limits
     from .._loop.alarms import Alarms
     from .._loop.inbox import Inbox
     from .._observe.publisher import Publisher
@@ -145,6 +147,7 @@ class Calls:
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         kind: WorkerKind | None = None,
+        limits: Limits | None = None,
     ) -> CallFuture:
         """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for."""
         if scope is not self._root or self._shutdown.begun:
@@ -165,7 +168,7 @@ class Calls:
         if self._publisher.watching:
             run.watched = True
         if run.watched or kind is not threads:
-            self.prepare(run)
+            self.prepare(run, limits)
         if scope is self._root:
             kind.calls[run.number] = run
         else:
@@ -184,10 +187,16 @@ class Calls:
             kind.submit(run)
         return future
 
-    def prepare(self, run: Run) -> None:
-        """Has its kind make it ready to be submitted. Any thread."""
+    def prepare(self, run: Run, limits: Limits | None = None) -> None:
+        """Has its kind make it ready to be submitted; without `limits` of its own it has those of its pool. Any thread.
+
+        A call in threads has none, and may come without this.
+        """
         self._publisher.submitted(run)
         try:
+            limits = limits or run.kind.settings.limits
+            if limits is not None:
+                run.limited = Limited(limits, self._escalation.budget(run, "limit"))
             run.kind.prepare(run)
         except BaseException as error:
             if run.given_name is not None:

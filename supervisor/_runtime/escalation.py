@@ -112,7 +112,10 @@ class Escalation:
     # ------------------------------------------------------------------------------------ stopping
 
     def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
-        """Begins to stop a run; of one that is being stopped, a shutdown can only shorten the ladder."""
+        """Begins to stop a run; of one that is being stopped, a shutdown can only shorten the ladder.
+
+        So can a limit: what it takes meanwhile, others lack.
+        """
         if run.climb is None:
             self._inbox.catch_up()  # it may have been entered, or have ended, unheard
             self.catch_up(run)
@@ -123,7 +126,7 @@ class Escalation:
                 self._log.refresh()
             if not self.give_climb(run, cause, reason):
                 return
-        elif cause != "shutdown" and isinstance(run.climb.state, Stopping | EndedState):
+        elif cause not in ("limit", "shutdown") and isinstance(run.climb.state, Stopping | EndedState):
             self._work_for(run, run.climb)  # else an interrupt has kept the machine from hearing of it
             return
         self.ask_to_stop(run, cause)
@@ -131,6 +134,8 @@ class Escalation:
     def ask_to_stop(self, run: Run, cause: Cause) -> None:
         """Tells the machine. A shutdown that has no time left gives each a moment: who obeys is not to be given up."""
         deadline = max(run.owner.deadline(run), self._clock() + ASKED_LEAST)
+        if cause == "limit":
+            deadline = min(deadline, self._clock() + self.budget(run, cause))
         self.feed(run, StopAsked(cause, min(deadline, run.ends_by)))
 
     def publish_queued(self, run: Run) -> None:

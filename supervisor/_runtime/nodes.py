@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .._core.ladder import Cause
     from .._core.outcome import Outcome
     from .._core.policy import EscalationPolicy
+    from .._core.pools import Limits
     from .._core.restart import OnExhausted, Strategy
     from .._run.run import Handle, Run, WorkerKind
 
@@ -138,7 +139,7 @@ class WorkerNode(Node):
     """One worker of `start()`, from its first run to its last.
 
     Attributes:
-        kind, fn, args, context, policy, given_name, given_restart: What each run of it is made from.
+        kind, fn, args, context, policy, limits, given_name, given_restart: What each run of it is made from.
         heartbeat: Seconds of silence after which it is stuck, if any.
         ready_timeout: Seconds within which it must call `ctx.ready()`, if it must.
         run: Its present run, or its last one.
@@ -159,6 +160,7 @@ class WorkerNode(Node):
         "heartbeat",
         "kind",
         "last_outcome",
+        "limits",
         "policy",
         "readied",
         "ready_timeout",
@@ -185,6 +187,7 @@ class WorkerNode(Node):
         heartbeat: float | None,
         ready_timeout: float | None,
         after: tuple[Node, ...],
+        limits: Limits | None,
     ) -> None:
         super().__init__(group, restart or NEVER, after)
         self.kind = kind
@@ -194,6 +197,7 @@ class WorkerNode(Node):
         self.given_name = name
         self.given_restart = restart
         self.policy = policy
+        self.limits = limits
         self.heartbeat = heartbeat
         self.ready_timeout = ready_timeout
         self.readied = 0
@@ -238,6 +242,7 @@ class WorkerNode(Node):
             heartbeat=self.heartbeat,
             ready_timeout=self.ready_timeout,
             after=self.after,
+            limits=self.limits,
         )
         node.context = self.context  # that of its `start`, and not of what happens to run now
         node.state = Held(Past(started=True))

@@ -11,6 +11,7 @@ from .._loop.clock import monotonic
 if TYPE_CHECKING:
     from .._core.outcome import Ended
     from .._core.policy import StepName
+    from .._core.usage import Excess
     from .._run.run import Run
 
 __all__ = ["outcome_of"]
@@ -20,6 +21,7 @@ def outcome_of(run: Run, ended: Ended, step: StepName | None, now: float) -> Out
     """Returns how a run has ended that comes to its end `now`, on the loop's clock."""
     climb = run.climb
     finished = ended not in ("abandoned", "cancelled")
+    excess = _excess(run)
     ended_at = run.ended_at if finished else monotonic()
     return Outcome(
         run.name,
@@ -33,4 +35,19 @@ def outcome_of(run: Run, ended: Ended, step: StepName | None, now: float) -> Out
         seconds=ended_at - run.started_at if run.started_at else 0.0,
         stop_seconds=0.0 if climb is None else now - climb.began_at,
         stack=None if climb is None else climb.stack,
+        limit=None if excess is None else excess.limit,
+        allowed=None if excess is None else excess.allowed,
+        used=None if excess is None else excess.used,
     )
+
+
+def _excess(run: Run) -> Excess | None:
+    """Returns which limit a run has exceeded, where it has ended for that."""
+    limited, climb = run.limited, run.climb
+    if limited is None:
+        return None
+    if climb is not None:
+        return limited.excess if climb.cause == "limit" else None
+    if run.died:
+        limited.died(run.exit_code)
+    return limited.excess

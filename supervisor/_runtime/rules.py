@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .._core.ladder import Rules
 from .._core.limits import why_irreplaceable
-from .._core.policy import EscalationPolicy, Inject
+from .._core.policy import EscalationPolicy, Inject, Kill
 from .nodes import scope_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_POLICY", "RuleBook"]
 
 DEFAULT_POLICY = EscalationPolicy()
+
+HASTE = 0.05
+"""Seconds of grace at most, before Kill, of a run that uses more than it may, where nobody has named its ladder: what
+it takes meanwhile, others lack."""
 
 KNOWN_RULES = 100
 """Ladders that are remembered as the machine wants them."""
@@ -72,7 +77,8 @@ class RuleBook:
         own_steps = steps
         if (named is None or no_inject_on_cancel) and not own and kind == "thread":
             own_steps = tuple(step for step in steps if not isinstance(step, Inject))
-        return Rules(steps, own_steps, self._settings.shutdown_timeout)
+        hasty = steps if named is not None else tuple(map(_hastened, steps))
+        return Rules(steps, own_steps, self._settings.shutdown_timeout, hasty)
 
     def budget(self, run: Run) -> float:
         """Returns how many seconds the ladder of a run takes."""
@@ -136,6 +142,10 @@ class RuleBook:
 
 def _with_nearest(pattern: str, names: list[str]) -> str:
     return f"{pattern!r} (near it: {', '.join(map(repr, names))})" if names else repr(pattern)
+
+
+def _hastened(step: Step) -> Step:
+    return step if isinstance(step, Kill) else replace(step, grace=min(step.grace, HASTE))
 
 
 def _policy_of(run: Run) -> EscalationPolicy | None:

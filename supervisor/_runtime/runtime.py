@@ -37,6 +37,7 @@ from .names import Names
 from .nodes import GroupNode, Node, WorkerNode
 from .portal import Portal
 from .rules import DEFAULT_POLICY, RuleBook
+from .sampler import Sampler
 from .snapshot import Snapshot
 from .stop_signals import StopSignals
 from .teardown import Teardown
@@ -152,6 +153,7 @@ class Runtime:
             call=self.portal.carry_out,
             begin_call=self.portal.begin,
             callback_failed=self.calls.callback_failed,
+            measure=Sampler(loop, self.clock, self.publisher, self.escalation).begin,
             forward=self.log.forward,
         )
         self.stand_in: StandIn | None = stand_in if like is None else like.stand_in

@@ -181,7 +181,7 @@ class Tree:
             return
         event = RunEnded(
             outcome.ended,
-            stuck=run.climb is not None and run.climb.cause == "stuck",
+            stuck=run.climb is not None and run.climb.cause in ("stuck", "limit"),
             barred=self._is_barred(node, run, outcome.error),
             chance=self._chance(),
         )

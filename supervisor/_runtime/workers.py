@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from .._core.errors import SupervisorClosed
+from .._run.limited import Limited
 from .._run.run import Run
 from .names import full_name
 from .nodes import Node, WorkerNode, scope_of
@@ -171,6 +172,8 @@ class Workers:
         run.attempt = node.attempt
         run.worker = node.worker
         run.entry = self._loop.create_future()
+        if node.limits is not None:
+            run.limited = Limited(node.limits, self._escalation.budget(run, "limit"))
         return run
 
     def _prepare(self, run: Run, before: Run | None = None, check: Callable[[], object] | None = None) -> None:

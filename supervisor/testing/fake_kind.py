@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from .._api.executors import Chunk
 from .._core.errors import StopInjected, StopRequested
 from .._core.policy import LADDER, Ask, Inject, Kill, Terminate
+from .._core.usage import Usage
 from .._core.values import checked_seconds
 from .._core.verdict import converted
 from .._loop.clock import call_at, monotonic
@@ -56,6 +57,7 @@ class FakeRun:
             by an executor's `map` with a `chunksize` they are the tuples of its items' arguments.
         steps: The names of the steps that it has met so far, repeated injections included.
         over: It has ended.
+        usage: What its process uses, for `Limits`.
     """
 
     def __init__(self, run: Run, kind: FakeKind, script: Script) -> None:
@@ -65,6 +67,7 @@ class FakeRun:
         self.fn, self.args = _called(run.fn, run.args)
         self.steps: list[StepName] = []
         self.over = False
+        self.usage = Usage(0, 0.0)
         self._run = run
         self._home = kind
         self._script = script
@@ -87,6 +90,10 @@ class FakeRun:
         if self.kind != "process":
             raise RuntimeError(f"FakeRun {self.name!r}: is a thread, which cannot die; let it fail")
         self._end(exit_code=exit_code)
+
+    def use(self, *, rss: int = 0, cpu_seconds: float = 0.0) -> None:
+        """Has it use so many bytes of memory from now on, and so many seconds of CPU since it began."""
+        self.usage = Usage(rss, cpu_seconds)
 
     def ready(self) -> None:
         """Has it call `ctx.ready()`."""
@@ -232,6 +239,8 @@ class FakeKind:
         self._running.add(run)
         if run.watched:
             run.owner.entered(run)
+        if run.limited is not None:
+            self.services.measure(run)
         self._began(fake)
         if script is None:
             fake.fail(_unscripted(run))
@@ -257,6 +266,9 @@ class FakeKind:
         """The run takes note of the step, and ends where its script says that it obeys."""
         _fake_of(run).meet(step)
         return None
+
+    def usages(self, runs: list[Run]) -> list[Usage | None]:
+        return [_fake_of(run).usage for run in runs]
 
     def abandon(self, run: Run) -> bool:
         if _fake_of(run).over:

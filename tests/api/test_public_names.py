@@ -41,6 +41,7 @@ NAMES = {
     "WorkerDied",
     "WorkerExit",
     "WorkerFailed",
+    "WorkerOverLimit",
     "WorkerStopped",
     "WorkerTimeout",
     "current_context",

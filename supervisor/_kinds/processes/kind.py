@@ -17,6 +17,7 @@ from ..._loop.errors import insist, report_error
 from ..._run.names import qualname
 from ..._run.readiness import Readiness
 from .allowance import Allowance
+from .child.cpu_limit import CpuLimit
 from .handover import answer_to
 from .loop_calls import LoopCalls
 from .main_module import is_nowhere
@@ -25,6 +26,7 @@ from .pool import Pool
 from .process import Process
 from .remote_errors import set_cause
 from .surroundings import surroundings
+from .usage import Census, is_known, usage
 from .wire import message
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
     from ..._core.policy import Kind, Step
     from ..._core.pools import PoolSettings
+    from ..._core.usage import Usage
+    from ..._run.limited import Limited
     from ..._run.ports import Services
     from ..._run.run import Run
     from ..._worker.context import WorkerContext
@@ -41,6 +45,10 @@ __all__ = ["Processes"]
 ASKING_TIME, DYING_TIME, WINDOW = 0.1, 0.05, 0.5
 """Seconds that processes are asked where they stand, and that those which SIGKILL ends are waited for, of so many: the
 loop waits meanwhile."""
+
+
+BEHIND = 1.0
+"""Seconds of CPU beyond its limit, and its ladder, after which the kernel ends a call: the loop has had its time."""
 
 
 class Processes:
@@ -78,6 +86,7 @@ class Processes:
         self.pool = Pool(supervisor, settings, services, self._launch)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         self._loop_calls = LoopCalls(services)
+        self._census = Census()
         self._surroundings = surroundings()
         self._main_is_nowhere = is_nowhere()
         self._asking = Allowance(ASKING_TIME, WINDOW)
@@ -107,10 +116,12 @@ class Processes:
 
         Raises:
             TypeError: It cannot be sent to a process.
+            ValueError: It has limits, which cannot be kept here.
         """
         own = run.own if run.watched else None
+        before = run.before_call if run.limited is None else _before_limited(run.limited, run.before_call)
         call = pickled_call(
-            run.number, run.name, run.attempt, own, run.fn, run.args, run.before_call, nowhere=self._main_is_nowhere
+            run.number, run.name, run.attempt, own, run.fn, run.args, before, nowhere=self._main_is_nowhere
         )
         if run.own:
             now = surroundings(umask=True)
@@ -180,6 +191,17 @@ class Processes:
         with self._asking as left:
             stack = process.stack(ask=left > 0)
         return printable(stack or f"  in {qualname(run.fn)}(), which does not answer\n", lines=True)
+
+    def usages(self, runs: list[Run]) -> list[Usage | None]:
+        self._census.look()
+        return [self._usage(run) for run in runs]
+
+    def _usage(self, run: Run) -> Usage | None:
+        process = run.handle
+        if run.limited is None or not isinstance(process, Process) or process.run is not run or process.reaped:
+            return None
+        most = run.limited.limits.rss
+        return usage(process.pid, self._census, shared_from=math.inf if most is None else most)
 
     # -------------------------------------------------------------------------------- the end
 
@@ -308,6 +330,18 @@ class Processes:
         granted = self._services.extend(run, seconds) if run is not None and run.number == number else 0.0
         ends_at = _ends_at(run) if run is not None else math.inf
         process.control.send(message("granted", question, granted, ends_at))
+
+
+def _before_limited(
+    limited: Limited, before: Callable[[], Callable[[], object]] | None
+) -> Callable[[], Callable[[], object]] | None:
+    """Returns what a process calls before the function of a run that has limits."""
+    if not is_known():
+        raise ValueError(f"limits={limited.limits}: this system does not say what a process uses; Linux does")
+    seconds = limited.limits.cpu_seconds
+    if seconds is None or math.isinf(seconds + limited.patience):
+        return before
+    return CpuLimit(seconds + limited.patience + BEHIND, before)
 
 
 def _unloadable(run: Run, why: BaseException) -> RemoteError:

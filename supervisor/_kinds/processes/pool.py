@@ -57,6 +57,7 @@ class Pool:
         self._supervisor = supervisor
         self._loop = services.loop
         self._ended = services.ended
+        self._measure = services.measure
         self._launch = launch
         self._size = settings.size
         self._max_tasks = settings.max_tasks
@@ -158,6 +159,8 @@ class Pool:
         run.handle = process
         run.pid = process.pid
         run.started_at = monotonic()
+        if run.limited is not None:
+            self._measure(run)
         parts: list[Part]
         owners, parts = run.prepared
         process.surround(owners)

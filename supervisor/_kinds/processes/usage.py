@@ -8,31 +8,23 @@ from __future__ import annotations
 
 import math
 import os
-from typing import NamedTuple
 
-__all__ = ["Census", "Usage", "is_known", "rss", "usage"]
+from ..._core.usage import Usage
+
+__all__ = ["Census", "is_known", "rss", "usage"]
 
 PROC = "/proc"
 
 PAGE, TICK = (os.sysconf("SC_PAGE_SIZE"), 1 / os.sysconf("SC_CLK_TCK")) if hasattr(os, "sysconf") else (4096, 0.01)
 """The bytes of a page and the seconds of a tick, in which the kernel counts."""
 
+DEAD = (b"Z", b"X")
+"""The states of a process that is no more."""
+
 PARENT, SESSION, FIRST_TIME, LAST_TIME, PAGES = 1, 3, 11, 14, 21
 """Where these stand in `/proc/PID/stat` behind the name, which is in brackets."""
 
 STAT_SIZE, ROLLUP_SIZE = 1024, 4096
-
-
-class Usage(NamedTuple):
-    """What a process and its descendants use.
-
-    Attributes:
-        rss: Bytes that they have resident.
-        cpu_seconds: Seconds of CPU that they have used, with those of children that they have waited for.
-    """
-
-    rss: int
-    cpu_seconds: float
 
 
 def is_known() -> bool:
@@ -58,8 +50,8 @@ def usage(pid: int, census: Census, *, shared_from: float = math.inf) -> Usage |
             how much that is. It takes 10 ms for each GiB, so below that it is counted in each of them.
     """
     stat = _stat(pid)
-    if stat is None:
-        return None
+    if stat is None or stat[0] in DEAD:
+        return None  # its death is about to be known
     found = {pid: stat}
     for descendant in census.descendants(pid):
         if (stat := _stat(descendant)) is not None:

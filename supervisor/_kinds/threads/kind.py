@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from ..._core.policy import Kind, Step
     from ..._core.pools import PoolSettings
+    from ..._core.usage import Usage
     from ..._run.climb import Climb
     from ..._run.ports import Services
     from ..._run.run import Run
@@ -189,6 +190,10 @@ class Threads:
         return stack
 
     # -------------------------------------------------------------------------------- the end
+
+    def usages(self, runs: list[Run]) -> list[Usage | None]:
+        """Nobody knows what one thread uses."""
+        return [None for _ in runs]
 
     def abandon(self, run: Run) -> bool:
         climb = run.climb

@@ -169,6 +169,9 @@ def test_a_process_that_vanishes_uses_nothing():
         wait_until(lambda: is_zombie(first))
         assert 0 < usage(pid, census).rss < with_both
         assert second in said
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: is_zombie(pid))
+        assert usage(pid, census) is None
     assert usage(pid, census) is None
     assert rss(pid) is None
     census.look()

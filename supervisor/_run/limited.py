@@ -1,0 +1,58 @@
+"""What a run carries that has limits."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from .._core.usage import Excess, Usage, excess_of
+
+if TYPE_CHECKING:
+    from .._core.pools import Limits
+
+__all__ = ["Limited"]
+
+OVER_CPU: int | None = getattr(signal, "SIGXCPU", None)
+
+
+class Limited:
+    """The limits of a run, and what it has used. On the loop's thread.
+
+    Attributes:
+        limits: What it may use.
+        patience: The seconds that its ladder takes where it uses more.
+        excess: Which limit it has exceeded; the first one stays.
+    """
+
+    __slots__ = ("_before", "_used", "excess", "limits", "patience")
+
+    def __init__(self, limits: Limits, patience: float) -> None:
+        self.limits = limits
+        self.patience = patience
+        self.excess: Excess | None = None
+        self._before = 0.0  # seconds of CPU that its process had used before it
+        self._used = Usage(0, 0.0)
+
+    @property
+    def used(self) -> Usage:
+        """What it has used, as far as is known."""
+        return self._used
+
+    def begin(self, used: Usage) -> None:
+        """Its process has used so much before it."""
+        self._before = used.cpu_seconds
+
+    def measured(self, used: Usage) -> Excess | None:
+        """Takes note of what its process uses now; returns which limit that exceeds, if any.
+
+        Seconds of CPU never become fewer: those of a descendant whose parent did not wait for it are gone with it.
+        """
+        seconds = max(self._used.cpu_seconds, used.cpu_seconds - self._before)
+        self._used = Usage(used.rss, seconds)
+        return excess_of(self.limits, self._used)
+
+    def died(self, exit_code: int | None) -> None:
+        """Its process has ended by itself: perhaps the kernel has ended it, as it has used too much CPU."""
+        allowed = self.limits.cpu_seconds
+        if allowed is not None and OVER_CPU is not None and exit_code == -OVER_CPU and self.excess is None:
+            self.excess = Excess("cpu_seconds", allowed, max(allowed, self._used.cpu_seconds))
