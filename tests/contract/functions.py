@@ -339,7 +339,7 @@ def silent(ctx, board, how):
     return None
 
 
-SLEEP = 2
+SLEEP = 4
 """Seconds for which nothing can be raised in a thread."""
 
 

@@ -9,7 +9,7 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Supervisor, WorkerFailed, WorkerStopped
 
 from .. import inside
-from ..waiting import refused_elsewhere
+from ..waiting import refused_elsewhere, until
 from . import functions as f
 from .test_calls import held
 from .test_stopping import INJECTING, PATIENT, started
@@ -143,13 +143,15 @@ async def test_a_live_name_is_free_again_after_the_end(kind):
 async def test_where_it_stands_can_be_seen_from_any_thread(kind, board):
     async with Supervisor() as sup:
         worker = await started(sup, board, f.stands_here, kind, name="w")
-        assert "in stands_here" in worker.stack()
+        await until(lambda: "in stands_here" in worker.stack())  # a process answers once it has got the processor
         stacks = await asyncio.to_thread(sup.stacks)
+        while "in stands_here" not in stacks["w"]:
+            stacks = await asyncio.to_thread(sup.stacks)
         assert list(stacks) == ["w"]
-        assert "in stands_here" in stacks["w"]
         for ours in (inside.GATE_FILE, inside.CHILD_FOLDER, "<string>"):
             assert ours not in stacks["w"]
-        assert "in stands_here" in await asyncio.to_thread(worker.stack)
+        while "in stands_here" not in await asyncio.to_thread(worker.stack):
+            pass
         assert await asyncio.to_thread(sup.workers) == (worker,)
     assert worker.stack() == ""
     assert sup.stacks() == {}
@@ -159,7 +161,7 @@ async def test_where_a_call_stands_can_be_seen(kind, board, monkeypatch):
     inside.patch(monkeypatch, ASKING_TIME=math.inf)  # a process answers once it has got the processor
     async with Supervisor() as sup:
         call = await held(sup, board, kind, name="w")
-        assert "in hold" in sup.stacks()["w"]
+        await until(lambda: "in hold" in sup.stacks()["w"])
         board.post("release")
         await call
 

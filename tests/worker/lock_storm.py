@@ -30,7 +30,7 @@ RLock = type(threading.RLock())
 AT_ONCE = 100
 """Strikes between two looks at the locks."""
 
-LIMIT = 10
+LIMIT = 20
 """Seconds that anything may take."""
 
 
@@ -179,7 +179,9 @@ def use_endlessly(ctx, ex, shared):
 def main():
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     tally = Tally(int(sys.argv[2]))
-    faulthandler.dump_traceback_later(50 if tally.wanted < 1000 else 3000, exit=True)  # a lock that is left holds it up
+    faulthandler.dump_traceback_later(
+        250 if tally.wanted < 1000 else 3000, exit=True
+    )  # a lock that is left holds it up
     {"interrupted": interrupted, "injected": injected}[sys.argv[1]](tally)
     print(json.dumps({"strikes": tally.strikes, "looks": tally.seen, "left taken": tally.left}))
 

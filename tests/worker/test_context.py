@@ -66,7 +66,7 @@ def test_the_chain_reaches_every_waiter_though_links_break():
     chain.start()
     chain.release_all()
     for thread in threads:
-        thread.join(10)
+        thread.join(20)
         assert not thread.is_alive()
     assert len(left) == 300
 
@@ -83,7 +83,7 @@ async def test_callbacks_run_once_in_order_on_a_helper_thread_before_an_injectio
             except StopInjected:
                 order.append("injected")
 
-    await stopped(work, policy=EscalationPolicy(Ask(0.1), Inject(5)), reason="why", after=ready)
+    await stopped(work, policy=EscalationPolicy(Ask(1), Inject(20)), reason="why", after=ready)
     (first, name), second, injected = order
     assert first == "first"
     assert name.endswith("/on_stop")
@@ -154,7 +154,7 @@ def test_injection_is_repeated_while_the_grace_lasts(virtual):
             try:
                 with ctx.shield():
                     within.set()
-                    go_on.wait(10)
+                    go_on.wait(20)
                     go_on.clear()
             except StopInjected:
                 caught.append(1)
@@ -194,6 +194,6 @@ async def test_a_worker_without_a_step_to_ask_it_still_hears_why(events):
         finally:
             seen.append(ctx.reason)
 
-    outcome = await stopped(work, policy=EscalationPolicy(Inject(5)), reason="why", after=ready)
+    outcome = await stopped(work, policy=EscalationPolicy(Inject(20)), reason="why", after=ready)
     assert (outcome.ended, outcome.step, seen) == ("injected", "inject", ["why"])
     assert [event["event"] for event in events if event.get("step")] == ["worker.stopping", "worker.ended"]

@@ -83,8 +83,8 @@ def test_every_lock_that_the_library_takes_with_with_is_such_a_lock():
 @pytest.mark.parametrize(
     ("exceptions", "strikes"),
     [
-        ("interrupted", 200),
-        ("injected", 100),
+        pytest.param("interrupted", 200, marks=pytest.mark.timeout(300)),
+        pytest.param("injected", 100, marks=pytest.mark.timeout(300)),
         pytest.param("interrupted", 20_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
         pytest.param("injected", 5_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
     ],

@@ -155,11 +155,11 @@ def spin(_, use):
 def usable(use):
     done = threading.Event()
     threading.Thread(target=lambda: (use(), done.set()), daemon=True).start()
-    return done.wait(5)
+    return done.wait(20)
 
 
 async def one(thing):
-    async with Supervisor(policy=EscalationPolicy(Ask(0.005), Inject(5, every=0.5)), shutdown_timeout=10) as sup:
+    async with Supervisor(policy=EscalationPolicy(Ask(0.005), Inject(20, every=0.5)), shutdown_timeout=30) as sup:
         await sup.start(spin, thing.use)
         await asyncio.sleep(0.003)
     return sup.report.outcomes[0].ended

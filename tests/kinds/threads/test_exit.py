@@ -23,7 +23,7 @@ def test_the_program_ends_with_its_own_status(what, how):
         stderr=subprocess.PIPE,
     )
     try:
-        status = child.wait(30)  # without reading: its pipes fill up
+        status = child.wait(50)  # without reading: its pipes fill up
     finally:
         child.kill()
         _, errors = child.communicate()

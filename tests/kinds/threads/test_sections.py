@@ -12,7 +12,7 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Inject, StopInjected, Supervisor
 
 from ...programs import found_by
-from ...waiting import until
+from ...waiting import LIMIT, until
 from .spinning import USED
 
 ROOT = Path(__file__).parents[3]
@@ -22,6 +22,7 @@ def spinning(name, rounds):
     return found_by("tests.kinds.threads.spinning", name, rounds)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", USED)
 def test_what_a_worker_used_can_be_used_by_others(name):
     found, errors = spinning(name, 10)
@@ -44,10 +45,8 @@ async def test_a_worker_that_waits_for_a_lock_of_such_code_is_struck_once_it_has
     """Until then it is not injectable: the log says so, with its stack."""
     handler = logging.Handler()
     handler.acquire()
-    waits = threading.Event()
 
     def work(ctx):
-        waits.set()
         handler.acquire()  # what is struck at the end of it has the lock for ever
         try:
             leftovers.release.wait(0)
@@ -59,9 +58,9 @@ async def test_a_worker_that_waits_for_a_lock_of_such_code_is_struck_once_it_has
         while True:
             pass
 
-    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(0.2))) as sup:
-        await sup.start(work, name="writer")
-        assert waits.wait(5)
+    async with Supervisor(policy=EscalationPolicy(Ask(0.2), Inject(0.2))) as sup:
+        worker = await sup.start(work, name="writer")
+        await until(lambda: "handler.acquire" in worker.stack())
     assert sup.report.outcomes[0].ended == "abandoned"
     waiting = [event for event in events if event["event"] == "worker.injection_waits"]
     assert [event["worker"] for event in waiting] == ["writer"]
@@ -88,9 +87,9 @@ async def test_a_worker_that_waits_for_its_condition_is_struck_there(events, lef
             condition.wait(20)
             waits.clear()
 
-    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(10))) as sup:
+    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(LIMIT))) as sup:
         worker = await sup.start(work)
-        assert waits.wait(5)
+        assert waits.wait(LIMIT)
         stopping = asyncio.ensure_future(worker.stop())
         await until(lambda: any(event.get("step") == "inject" for event in events))
         with condition:
@@ -116,10 +115,10 @@ async def test_a_worker_that_waits_in_a_with_for_its_lock_gives_it_back(make, ev
         while True:
             pass
 
-    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(10))) as sup:
+    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(LIMIT))) as sup:
         with lock:
             worker = await sup.start(work)
-            assert waits.wait(5)
+            assert waits.wait(LIMIT)
             stopping = asyncio.ensure_future(worker.stop())
             await until(lambda: any(event.get("step") == "inject" for event in events))
         assert (await stopping).ended == "injected"
@@ -156,6 +155,7 @@ async def test_an_injection_that_a_finalizer_swallows_comes_again(quiet, monkeyp
     assert set(swallowed) == {StopInjected}
 
 
+@pytest.mark.timeout(300)
 def test_clearing_what_is_pending_strikes_no_finalizer():
     """The collector may run them at any check, in any thread."""
     script = """if True:
@@ -194,6 +194,6 @@ def test_clearing_what_is_pending_strikes_no_finalizer():
         print(struck.count("_Unsignal"))
     """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.stdout == "0\n", done.stderr

@@ -10,6 +10,7 @@ import pytest
 from supervisor import Supervisor
 
 from ... import inside
+from ...waiting import LIMIT
 
 
 class Foreign(BaseException):
@@ -44,11 +45,11 @@ async def two_calls(striker):
         try:
             executor = sup.executor()
             first = executor.submit(pow, 2, 3)
-            await asyncio.to_thread(wait, [first], 3)
+            await asyncio.to_thread(wait, [first], LIMIT)
         finally:
             threading.settrace(None)
         second = executor.submit(pow, 2, 4)
-        await asyncio.to_thread(wait, [second], 3)
+        await asyncio.to_thread(wait, [second], LIMIT)
         return [name for name, call in (("first", first), ("second", second)) if not call.done()]
 
 

@@ -44,7 +44,7 @@ async def test_a_tracer_in_one_worker_is_not_frozen_by_an_injection_into_another
 
     async with Supervisor(policy=EscalationPolicy(Ask(0.3), Inject(0.3))) as sup:
         deaf = await sup.start(leftovers.block, name="deaf")
-        await sup.start(traced, name="traced")
+        await sup.start(traced, name="traced", policy=EscalationPolicy(Ask(20)))
         await until(lambda: len(rounds) > 3)
         assert (await deaf.stop()).ended == "abandoned"
         before = len(rounds)
@@ -77,6 +77,6 @@ def test_a_tracer_is_seen_in_any_thread():
         print(anybody_traces())
     """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
     )
     assert done.stdout == "True\nFalse\n", done.stderr

@@ -66,7 +66,7 @@ async def until_it_waits(worker):
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 async def test_the_wait_ends_at_once(wait, quiet):
-    async with asyncio.timeout(10), Supervisor(policy=POLICY) as sup:
+    async with asyncio.timeout(30), Supervisor(policy=POLICY) as sup:
         worker = await sup.start(lambda _: wait())
         await until_it_waits(worker)
         outcome = await worker.stop()
@@ -82,7 +82,7 @@ async def test_a_wait_in_a_shield_goes_on(quiet):
             reached.append(1)
 
     reached = []
-    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(10, every=0.01))) as sup:
+    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(20, every=0.01))) as sup:
         worker = await sup.start(work)
         await until_it_waits(worker)
         stopping = asyncio.ensure_future(worker.stop())
@@ -100,12 +100,12 @@ async def test_a_cancelled_call_is_woken_only_if_a_policy_is_named(quiet):
         return event.wait(60)
 
     async with Supervisor() as sup:
-        call = asyncio.ensure_future(sup.run(wait, within=0.1))
+        call = asyncio.ensure_future(sup.run(wait, within=0.5))
         with pytest.raises(TimeoutError) as caught:
             await call
         assert caught.value.outcome.ended == "abandoned"
         with pytest.raises(TimeoutError) as caught:
-            await sup.run(wait, timeout=0.05, policy=POLICY)
+            await sup.run(wait, timeout=0.5, policy=POLICY)
         assert caught.value.outcome.ended == "injected"
         event.set()
 
@@ -150,6 +150,7 @@ def storm(kind, runs, switch_interval):
     return found_by("tests.kinds.threads.waiting_storm", kind, runs, switch_interval)[0]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_storm(kind):
     report = storm(kind, 500, 1e-5)

@@ -17,9 +17,11 @@ import uvloop
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 
 from ...programs import found_by
+from ...waiting import until
 
 ROOT = Path(__file__).parents[3]
-POLICY = EscalationPolicy(Ask(0.01), Inject(20, every=20))
+POLICY = EscalationPolicy(Ask(0.01), Inject(20, every=1))
+"""Not once alone: a signal that comes after the interpreter has looked for one, and before the call, ends nothing."""
 SHORT = EscalationPolicy(Ask(0.01), Inject(0.1))
 
 ends_calls = pytest.mark.skipif(sys.version_info < (3, 15), reason="a blocked call goes on when it is interrupted")
@@ -78,7 +80,7 @@ async def until_it_blocks(worker):
 @ends_calls
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_the_call_ends_at_once(call, quiet):
-    async with asyncio.timeout(10), Supervisor(policy=POLICY) as sup:
+    async with asyncio.timeout(30), Supervisor(policy=POLICY) as sup:
         worker = await sup.start(lambda _: call())
         await until_it_blocks(worker)
         outcome = await worker.stop()
@@ -104,11 +106,11 @@ async def test_a_handler_of_the_application_is_left_alone(when, events, leftover
     heard = []
     async with Supervisor(policy=SHORT) as sup:
         if when == "since":
-            assert (await (await sup.start(lambda _: time.sleep(60))).stop()).ended == "injected"
+            assert (await (await sup.start(lambda _: time.sleep(60), policy=POLICY)).stop()).ended == "injected"
         before = signal.signal(signal.SIGURG, lambda *_: heard.append(1))
         try:
             for _ in range(2):
-                assert (await (await sup.start(lambda _: time.sleep(0.5))).stop()).ended == "abandoned"
+                assert (await (await sup.start(leftovers.block)).stop()).ended == "abandoned"
             await asyncio.sleep(0)
             assert caught()
             missing = [event for event in events if event["event"] == "supervisor.wake_signal_missing"]
@@ -116,7 +118,8 @@ async def test_a_handler_of_the_application_is_left_alone(when, events, leftover
             assert "SIGURG" in missing[0]["reason"]
         finally:
             signal.signal(signal.SIGURG, before)
-        await asyncio.sleep(0.5)
+            leftovers.release.set()
+        await until(lambda: not sup.statistics().abandoned)
     assert not heard
     assert not caught()
 
@@ -166,7 +169,7 @@ async def test_the_loops_own_signals_work_on(quiet):
         async with Supervisor(policy=POLICY) as sup:
             assert (await (await sup.start(lambda _: time.sleep(60))).stop()).ended == "injected"
             os.kill(os.getpid(), signal.SIGUSR1)
-            await asyncio.wait_for(heard.wait(), 5)
+            await asyncio.wait_for(heard.wait(), 20)
     finally:
         loop.remove_signal_handler(signal.SIGUSR1)
 
@@ -189,9 +192,10 @@ async def test_before_none_is_ever_sent(monkeypatch, events, leftovers):
     sent = []
     monkeypatch.setattr(signal, "pthread_kill", lambda *args: sent.append(args))
     async with Supervisor(policy=SHORT, wake_signal=signal.SIGURG if sys.version_info < (3, 15) else None) as sup:
-        assert (await (await sup.start(lambda _: time.sleep(0.5))).stop()).ended == "abandoned"
+        assert (await (await sup.start(leftovers.block)).stop()).ended == "abandoned"
         assert not caught()
-        await asyncio.sleep(0.5)
+        leftovers.release.set()
+        await until(lambda: not sup.statistics().abandoned)
     assert not sent
     assert not any(event["event"] == "supervisor.wake_signal_missing" for event in events)
 
@@ -209,6 +213,7 @@ def storm(runs, switch_interval):
 
 
 @ends_calls
+@pytest.mark.timeout(300)
 def test_the_storm():
     report = storm(1000, 1e-5)
     assert report["bad"] == {}
