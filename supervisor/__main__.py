@@ -164,6 +164,8 @@ DEFAULT, NEVER = EscalationPolicy(), Restart("never")
 
 def _head(config: Config) -> Iterator[str]:
     yield f"shutdown_timeout: {config.shutdown_in():g} s"
+    if config.drain is not None:
+        yield f"drain: {config.drain:g} s"
     limits = [f"{name} {seconds:g} s" for name, seconds in config.platform.limits().items()]
     if limits:
         reserve = config.platform.reserve

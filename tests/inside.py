@@ -55,6 +55,7 @@ from supervisor._run.futures import FutureLock
 from supervisor._runtime import (
     calls,
     closing,
+    draining,
     escalation,
     groups,
     kinds,
@@ -73,10 +74,10 @@ from supervisor._runtime import (
     workers,
 )
 from supervisor._runtime import nodes as nodes_of_the_tree
+from supervisor._runtime.deadlines import stop_deadlines
 from supervisor._runtime.executor_calls import ExecutorCalls
 from supervisor._runtime.health import health_of
 from supervisor._runtime.nodes import GroupNode, WorkerNode
-from supervisor._runtime.teardown import stop_deadlines
 from supervisor._worker.locks import ScopedLock
 from supervisor._worker.stop_event import Chain
 
@@ -153,6 +154,11 @@ def patch(monkeypatch, **constants):
 def boot_after(monkeypatch, statement):
     """Has processes execute a statement before all else."""
     patch(monkeypatch, BOOT=statement + launch.BOOT)
+
+
+def break_timer_of_drains(monkeypatch):
+    """Has no drain end by itself."""
+    monkeypatch.setattr(draining.Draining, "_arm", lambda *_: None)
 
 
 def patch_health(monkeypatch, health):
@@ -232,6 +238,7 @@ _ON_THE_LOOP = (
     worker,
     backlog,
     closing,
+    draining,
     teardown,
     groups,
     tree,
@@ -249,8 +256,8 @@ WHEN_ALARMS_RING = Struck(
 WHEN_A_SHUTDOWN_ASKS = Struck(
     _ON_THE_LOOP,
     frozenset(
-        "begin _begin _announce _ask_all _stop_call _take_turn _work _ask_worker _all_asked stop give_climb _claim"
-        " _perform announce _start".split()
+        "begin _begin _hold _announce _ask_all _stop _stop_call _take_turn _work _ask_worker _all_asked stop give_climb"
+        " _claim _perform announce _start end _end _arm _rung finish_if_quiet".split()
     ),
 )
 WHEN_A_GROUP_RESTARTS = Struck(
@@ -262,12 +269,12 @@ WHEN_A_GROUP_RESTARTS = Struck(
     ),
 )
 WHEN_A_SCOPE_IS_SHUT_DOWN = Struck(
-    (agenda, backlog, closing, groups, nodes_of_the_tree, teardown, tree),
+    (agenda, backlog, closing, draining, groups, nodes_of_the_tree, teardown, tree),
     frozenset(
         "work feed _work_for _carry_out stop stop_members emptied _finish let_go_on _stop_if_due _count_out remove"
-        " begin _begin _begin_reports _announce _ask_all _stop_call _ask_group _ask_worker _all_asked _take_turn _work"
-        " call_ended worker_ended close_groups _has_ended _end_group finish_if_quiet _finish when_idle gone close"
-        " conclude close_inbox _pass_by_empty".split()
+        " begin _begin _begin_reports _hold _announce _ask_all _stop _stop_call _ask_group _ask_worker _all_asked"
+        " _take_turn _work call_ended worker_ended close_groups _close _has_ended _end_group finish_if_quiet _finish"
+        " when_idle gone close conclude close_inbox _pass_by_empty end _end _arm _rung".split()
     ),
 )
 WHEN_WORKERS_CALL = Struck(

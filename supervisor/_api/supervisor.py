@@ -94,6 +94,7 @@ class Supervisor:
             timeout then injects nothing: a client that disconnects must not have an exception raised inside the
             connection pool of a service that lives on.
         shutdown_timeout: Seconds within which a shutdown ends everything, 0 or more; longer ladders are shrunk.
+        drain: For how many of these seconds calls go on, 0 or more; see `shutdown`.
         max_threads: Calls that run at once, 1 or more. None: the CPUs that this process may use + 4, at most 32.
             Workers of `start()` have threads of their own.
         max_processes: Calls that run in processes at once, 1 or more. None: the CPUs that it may use.
@@ -143,6 +144,7 @@ class Supervisor:
         *,
         policy: EscalationPolicy | None = None,
         shutdown_timeout: float = 20.0,
+        drain: float = 0.0,
         max_threads: int | None = None,
         max_processes: int | None = None,
         max_tasks: int | None = None,
@@ -164,10 +166,12 @@ class Supervisor:
         logger = checked_logger(logger)
         configured = checked_config(config)
         named, seconds = checked_policy(policy), checked_seconds("shutdown_timeout={!r}", shutdown_timeout)
+        drained = checked_seconds("drain={!r}", drain)
         settings = Settings(
             name=checked_name(name),
             policy=named if configured is None else configured.policy or named,
             shutdown_timeout=seconds if configured is None else configured.shutdown_in(seconds),
+            drain=drained if configured is None or configured.drain is None else configured.drain,
             pools=_default_pools(max_threads, max_processes, max_tasks, max_queued),
             process_start_timeout=checked_seconds("process_start_timeout={!r}", process_start_timeout),
             strategy=strategy,
@@ -844,18 +848,26 @@ class Supervisor:
             await self._binding.bind().workers.change_of(self._scope)
         return self._reported()
 
-    async def shutdown(self, *, timeout: float | None = None, reason: str = "") -> ShutdownReport:
+    async def shutdown(
+        self, timeout: float | None = None, *, drain: float | None = None, reason: str = ""
+    ) -> ShutdownReport:
         """Stops everything and returns what became of it, within `timeout` + 0.25 s, whatever the workers do.
 
         That holds whenever the event loop gets the interpreter (GIL); C code that never gives it back holds everything.
-        Queued calls never start; all ladders are climbed side by side, and shrunk where they would not end in time. A
-        second call shares the report of the first, and can only shorten it.
+        New work is refused, and workers of `start()` are asked to stop, at once. Calls go on for `drain` seconds, and
+        queued ones are still taken, but no longer than there are any; then queued ones never start, and running ones
+        are asked. All ladders are climbed side by side, and shrunk where they would not end in time.
+
+        A second call shares the report of the first, and can only shorten it: a nearer timeout also ends the drain, but
+        for the seconds of one that it names.
 
         Cancelling it does not stop the ladders: they are climbed to their end, then the CancelledError is raised, and
         the report is in `report`.
 
         Args:
-            timeout: Seconds from now, 0 or more; None: `shutdown_timeout`.
+            timeout: Seconds from now, drain included, 0 or more; None: `shutdown_timeout`.
+            drain: Of these seconds, those for which calls go on, 0 or more; at most three quarters, as the rest is for
+                the ladders. None: as the supervisor was given it, or as the shutdown has begun.
             reason: Why, for `ctx.reason`, the log and the report.
 
         Raises:
@@ -863,9 +875,10 @@ class Supervisor:
             RuntimeError: It was called in another event loop than its own, in another process, or under trio.
         """
         seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
+        drained = None if drain is None else checked_seconds("shutdown(drain={!r})", drain)
         reason = checked_reason(reason)
         if self.report is None:
-            closed = self._binding.bind().teardown.begin(self._scope, seconds, reason)
+            closed = self._binding.bind().teardown.begin(self._scope, seconds, reason, drained)
             if cancelled := await outlast(closed):
                 raise cancelled
         return self._reported()

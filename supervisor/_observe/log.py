@@ -110,8 +110,27 @@ class Log:
             present["exc_info"] = error
         self.write(level, transition.event, **present)
 
-    def stopping(self, reason: str, timeout: float, workers: int, queued: int) -> None:
-        self.write(logging.INFO, "supervisor.stopping", reason=reason, timeout=timeout, workers=workers, queued=queued)
+    def stopping(self, reason: str, timeout: float, drain: float, workers: int, queued: int) -> None:
+        self.write(
+            logging.INFO,
+            "supervisor.stopping",
+            reason=reason,
+            timeout=timeout,
+            **_drain(drain),
+            workers=workers,
+            queued=queued,
+        )
+
+    def drained(self, group: str, elapsed: float, running: int, queued: int) -> None:
+        """A drain is over; `group` is empty for the supervisor's."""
+        self.write(
+            logging.WARNING if running or queued else logging.INFO,
+            "supervisor.drained",
+            **({"group": group} if group else {}),
+            elapsed=round(elapsed, 6),
+            running=running,
+            queued=queued,
+        )
 
     def stopped(self, report: ShutdownReport) -> None:
         level = logging.INFO if report.clean else logging.WARNING
@@ -124,6 +143,9 @@ class Log:
             counts=report.counts(),
             **_earlier(report),
         )
+
+    def group_stopping(self, group: str, reason: str, drain: float) -> None:
+        self.write(logging.INFO, "supervisor.group_stopping", group=group, reason=reason, **_drain(drain))
 
     def group_stopped(self, group: str, report: ShutdownReport) -> None:
         level = logging.INFO if report.clean else logging.WARNING
@@ -169,6 +191,10 @@ class Log:
             self._broken = True
             message = f"supervisor {self._supervisor!r}: its logger raised; later failures are not reported"
             report_error(self._loop, message, error)
+
+
+def _drain(seconds: float) -> dict[str, float]:
+    return {"drain": round(seconds, 6)} if seconds else {}
 
 
 def _earlier(report: ShutdownReport) -> dict[str, Any]:

@@ -265,6 +265,7 @@ class Run:
         claim: Taken once: by the thread that carries it out, or by who makes sure that none will.
         watched: The loop wants to know when the function is entered.
         unheard: It is watched, and nothing of it has been published yet.
+        reported: It is a call that goes on while a shutdown drains: its end belongs into the report.
         submitted_at: On the loop's clock.
         expires_at: When its time is over, on the loop's clock: its timeout, its time to become ready, its heartbeat.
         ends_by: By when its caller wants it to have ended, ladder included, on the loop's clock.
@@ -321,6 +322,7 @@ class Run:
         "policy",
         "prepared",
         "ready",
+        "reported",
         "scope",
         "settle",
         "started_at",
@@ -356,7 +358,7 @@ class Run:
         self.context: contextvars.Context | None = context
         self.submitted_at = submitted_at
         self.node: object = None
-        self.own = self.watched = self.ending = self.unheard = False
+        self.own = self.watched = self.ending = self.unheard = self.reported = False
         self.attempt = 1
         self.ready = False
         self.beat_at = 0.0

@@ -64,7 +64,7 @@ class Calls:
         next_number: Returns the number of a new call. Any thread.
         root: The scope of calls that belong to no group.
         refuse: Raises where a group, or the supervisor, takes no new work. Any thread.
-        deadline: Returns by when a shutdown must have ended what is in a group, on the loop's clock.
+        deadline: Returns by when a shutdown must have ended a call, on the loop's clock.
         note_end: Takes the outcome of a call into the reports that are being made.
         close_groups: Is called when a call has ended in a scope whose end may wait for it.
     """
@@ -109,7 +109,7 @@ class Calls:
         root: GroupNode,
         *,
         refuse: Callable[[GroupNode], None],
-        deadline: Callable[[GroupNode], float],
+        deadline: Callable[[Run], float],
         note_end: Callable[[Run, Outcome], object],
         close_groups: Callable[[GroupNode], object],
     ) -> None:
@@ -223,7 +223,14 @@ class Calls:
 
     def ended(self, run: Run) -> None:
         """A run has ended. The path of a call that nobody stopped, and that nobody watches, is this function."""
-        if run.climb is not None or run.worker is not None or run.watched or run.died or self._publisher.watching:
+        if (
+            run.climb is not None
+            or run.worker is not None
+            or run.watched
+            or run.reported
+            or run.died
+            or self._publisher.watching
+        ):
             self._escalation.feed(run, Exited(run.returned, run.died))
             return
         ended: Ended = "returned" if run.returned else "failed"
@@ -293,7 +300,7 @@ class Calls:
 
     def deadline(self, run: Run) -> float:
         """Returns by when it must have ended, for its caller or for a shutdown, on the loop's clock."""
-        return min(run.ends_by, self._deadline(scope_of(run)))
+        return min(run.ends_by, self._deadline(run))
 
     def concluded(self, run: Run, outcome: Outcome) -> None:
         """Resolves a call: by what it made of itself, or by what stopped it. Idempotent in each part."""

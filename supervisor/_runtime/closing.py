@@ -63,10 +63,13 @@ class Closing:
         self._waits = False
 
     def begin(self, seconds: float) -> None:
-        """The shutdown has that many seconds: whoever is idle in a pool may end. May be called again with fewer."""
+        """The shutdown has that many seconds. May be called again with fewer."""
         if self._watchdog is not None:
             self._watchdog.arm(seconds)
         switching.hold(self)
+
+    def retire(self) -> None:
+        """No call begins any more: whoever is idle in a pool may end. May be called again, with less time."""
         for kind in self._kinds:
             kind.retire()
 

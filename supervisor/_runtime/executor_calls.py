@@ -232,7 +232,7 @@ class ExecutorCalls:
 
     def _end_unseen(self, run: Run, ended: Ended, otherwise: Run | Callable[[], object]) -> None:
         """Concludes an executor's call here, where only its future is to be resolved; else has the loop do it."""
-        if not run.watched and run.worker is None:
+        if not (run.watched or run.reported) and run.worker is None:
             run.over = True
             self._portal.unseen_end(run)
             unlist_call(run)
@@ -247,7 +247,8 @@ class ExecutorCalls:
                 run.let_go()
                 return
         self._inbox.post(otherwise)
-        unlist_call(run)  # it is no longer waiting, whenever the loop hears of it
+        if not run.reported:  # else a shutdown waits for it, until the loop has heard of it
+            unlist_call(run)  # it is no longer waiting, whenever that is
 
     # ------------------------------------------------------------------------------------ what futures ask of it
 
@@ -291,5 +292,5 @@ class ExecutorCalls:
 
 def forget_unseen(run: Run) -> None:
     """Forgets a call that ends this very moment, as its thread is about to do, without publishing that."""
-    if not run.watched and run.worker is None:
+    if not (run.watched or run.reported) and run.worker is None:
         unlist_call(run)

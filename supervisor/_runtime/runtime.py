@@ -28,6 +28,7 @@ from .._run.run import Run
 from .._worker.stop_event import Chain
 from .calls import Calls
 from .closing import JOIN_SLACK, Closing
+from .deadlines import Deadlines
 from .escalation import Escalation
 from .executor_calls import ExecutorCalls
 from .kinds import Kinds
@@ -166,6 +167,7 @@ class Runtime:
         """Makes what stops a run, and what shuts a scope down."""
         settings, loop, root = self.settings, self.loop, self.root
         backlog = self._backlog
+        self.deadlines = Deadlines(self.rules.budget)
         wakeups = WakeUps(loop, self._chain, lambda: self.teardown.asks)
         self.portal = Portal(
             loop,
@@ -193,7 +195,7 @@ class Runtime:
             settings.name,
             loop,
             self.shutdown,
-            lambda again: self.teardown.begin(root, SECOND_TIMEOUT, f"{again.name} again"),
+            lambda again: self.teardown.begin(root, SECOND_TIMEOUT, f"{again.name} again", drain=0.0),
         )
         closing = Closing(
             loop,
@@ -218,6 +220,7 @@ class Runtime:
         self.teardown = Teardown(
             settings.name,
             settings.shutdown_timeout,
+            settings.drain,
             loop,
             self.clock,
             self._inbox,
@@ -234,7 +237,7 @@ class Runtime:
             backlog=backlog,
             wakeups=wakeups,
             last_resort=self._last_resort,
-            budget=self.rules.budget,
+            deadlines=self.deadlines,
         )
 
     def _wire_calls(self) -> None:
@@ -254,7 +257,7 @@ class Runtime:
             self.escalation,
             root,
             refuse=self.teardown.refuse,
-            deadline=self.teardown.deadline,
+            deadline=self.deadlines.of_call,
             note_end=self.teardown.call_ended,
             close_groups=self.teardown.close_groups,
         )
@@ -293,8 +296,8 @@ class Runtime:
             run_ended=self.calls.ended,
             forget=self.calls.forget,
             refuse=self.teardown.refuse,
-            deadline=self.teardown.deadline_of,
-            deadline_of_group=self.teardown.deadline,
+            deadline=self.deadlines.of_worker,
+            deadline_of_group=self.deadlines.of_scope,
             note_end=self.teardown.worker_ended,
             worker_ended=self.teardown.finish_if_quiet,
             report_limits=self.rules.report_irreplaceable,

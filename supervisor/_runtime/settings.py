@@ -22,6 +22,7 @@ class Settings:
     name: str
     policy: EscalationPolicy | None
     shutdown_timeout: float
+    drain: float
     pools: Pools
     process_start_timeout: float
     strategy: Strategy

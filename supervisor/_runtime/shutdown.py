@@ -17,6 +17,9 @@ __all__ = ["OnAbandoned", "Shutdown"]
 
 OnAbandoned: TypeAlias = Literal["report", "exit"]
 
+DRAIN_SHARE = 0.75
+"""How much of the time of a shutdown its drain may take: the rest is for the ladders."""
+
 
 class Shutdown:
     """The shutdown of one scope, from the moment at which the scope is made. On the loop's thread.
@@ -28,6 +31,8 @@ class Shutdown:
         begun: Somebody has begun it.
         reason: Why, as the first caller said.
         deadline: When all ladders must have ended, on the loop's clock; `inf` until it begins.
+        draining: It has begun, and calls still go on, those included that wait.
+        drains_until: When they are stopped at the latest, on the loop's clock, where there is a drain.
         all_asked: Everybody who is to stop has been asked.
         closed: Done when the report is there; made when it begins.
         report: What it met, once it has ended. A group that ends otherwise has one too.
@@ -42,6 +47,8 @@ class Shutdown:
         "begun",
         "closed",
         "deadline",
+        "draining",
+        "drains_until",
         "reason",
         "report",
     )
@@ -53,26 +60,44 @@ class Shutdown:
         self.begun = False
         self.reason = ""
         self.deadline = math.inf
+        self.draining = False
+        self.drains_until = -math.inf
         self.all_asked = False
         self.report: ShutdownReport | None = None
         self._began_at = 0.0
         self._outcomes: dict[int, Outcome] = {}
         self._withdrawn: set[int] = set()
 
-    def begin(self, now: float, seconds: float, closed: asyncio.Future[None], reason: str) -> None:
-        """Begins it."""
+    def begin(self, now: float, seconds: float, drain: float, closed: asyncio.Future[None], reason: str) -> None:
+        """Begins it; of its seconds, calls go on for `drain`, as far as these leave the ladders their share."""
         self._began_at = now
         self.deadline = now + seconds
+        self.drains_until = now + min(drain, seconds * DRAIN_SHARE)
+        self.draining = self.drains_until > now
         self.closed = closed
         self.reason = reason
         self.begun = True  # last: whoever sees this sees the rest
 
-    def shorten(self, now: float, seconds: float | None) -> bool:
-        """Brings the deadline nearer; returns whether it is."""
-        if seconds is None or now + seconds >= self.deadline:
-            return False
-        self.deadline = now + seconds
-        return True
+    def shorten(self, now: float, seconds: float | None, drain: float | None) -> bool:
+        """Brings the deadline nearer, and the end of the drain; returns whether either is.
+
+        A nearer deadline ends the drain, unless it is said how much of that is left.
+        """
+        before = self.deadline, self.drains_until
+        if seconds is not None and now + seconds < self.deadline:
+            self.deadline = now + seconds
+            drain = min(drain or 0.0, seconds * DRAIN_SHARE)
+        if drain is not None:
+            self.drains_until = min(self.drains_until, now + drain)
+        return (self.deadline, self.drains_until) != before
+
+    def seconds_of_drain(self) -> float:
+        """Returns for how long calls go on in all, at most; 0.0 where they are stopped at once."""
+        return self.drains_until - self._began_at if self.draining else 0.0
+
+    def seconds_since(self, now: float) -> float:
+        """Returns how long ago it has begun."""
+        return now - self._began_at
 
     def note(self, number: int, outcome: Outcome) -> None:
         """Takes the outcome of a worker, or of a call, into the report."""

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import SupervisorClosed
-from .._core.stop_order import deadlines
 from .._loop import aside
 from .._loop.errors import insist
 from .._observe.notices import GroupEnded, ShutdownBegun, ShutdownEnded
-from .executor_calls import forget_unseen
+from .draining import Draining
 from .last_resort import groups_in
 from .nodes import GroupNode, Node, WorkerNode, scope_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from .._core.outcome import Outcome
     from .._core.report import ShutdownReport
@@ -29,6 +26,7 @@ if TYPE_CHECKING:
     from .._observe.publisher import Publisher
     from .._run.run import Run
     from .closing import Closing
+    from .deadlines import Deadlines
     from .escalation import Escalation
     from .kinds import Kinds
     from .last_resort import LastResort
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from .tree import Tree
     from .wakeups import WakeUps
 
-__all__ = ["Teardown", "stop_deadlines"]
+__all__ = ["Teardown"]
 
 
 class Teardown:
@@ -51,7 +49,8 @@ class Teardown:
     Args:
         supervisor: Its name, for messages.
         seconds: How long a shutdown may take where nobody has said it.
-        budget: Returns how many seconds the ladder of a run takes.
+        drain: For how many of these calls go on, where nobody has said it.
+        deadlines: By when it must have ended what it stops.
 
     Attributes:
         asks: Some of the workers that a shutdown stops have not been asked yet.
@@ -64,6 +63,7 @@ class Teardown:
         self,
         supervisor: str,
         seconds: float,
+        drain: float,
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
         inbox: Inbox[Any],
@@ -81,10 +81,11 @@ class Teardown:
         backlog: Backlog,
         wakeups: WakeUps,
         last_resort: LastResort,
-        budget: Callable[[Run], float],
+        deadlines: Deadlines,
     ) -> None:
         self._supervisor = supervisor
         self._seconds = seconds
+        self._drain = drain
         self._loop = loop
         self._clock = clock
         self._inbox = inbox
@@ -101,31 +102,45 @@ class Teardown:
         self._backlog = backlog
         self.asks = False
         self._wakeups = wakeups
-        self._budget = budget
+        self._deadlines = deadlines
         self._last_resort = last_resort
-        self._deadlines: dict[Node, float] = {}  # of workers that are stopped, and that others wait for
         self._groups: dict[GroupNode, dict[GroupNode, None]] = {}  # those that have no report yet, with those in them
+        self._draining = Draining(
+            supervisor,
+            loop,
+            clock,
+            log,
+            publisher,
+            kinds,
+            escalation,
+            backlog,
+            hold=self._hold,
+            retire=self._retire,
+        )
 
     # ------------------------------------------------------------------------------------ a scope is shut down
 
-    def begin(self, scope: GroupNode, timeout: float | None = None, reason: str = "") -> asyncio.Future[None]:
+    def begin(
+        self, scope: GroupNode, timeout: float | None = None, reason: str = "", drain: float | None = None
+    ) -> asyncio.Future[None]:
         """Stops all that is in a scope, or shortens its shutdown; an interrupt only delays it.
 
         Args:
             scope: The supervisor, or a group.
             timeout: Seconds from now; None: as many as the supervisor has for its shutdown.
             reason: Why. The first caller's counts.
+            drain: For how many of these seconds calls go on; None: as the supervisor has it, or as it was begun.
 
         Returns:
             A future that is done when the report is there.
         """
         try:
-            return self._begin(scope, timeout, reason)
+            return self._begin(scope, timeout, reason, drain)
         except (KeyboardInterrupt, SystemExit):
-            aside.call_soon(self._loop, self.begin, scope, timeout, reason)
+            aside.call_soon(self._loop, self.begin, scope, timeout, reason, drain)
             raise
 
-    def _begin(self, scope: GroupNode, timeout: float | None, reason: str) -> asyncio.Future[None]:
+    def _begin(self, scope: GroupNode, timeout: float | None, reason: str, drain: float | None) -> asyncio.Future[None]:
         shutdown = scope.shutdown
         if not shutdown.begun:
             self._inbox.catch_up()  # what has ended by now was not stopped
@@ -138,14 +153,15 @@ class Teardown:
         first = not shutdown.begun
         if first:
             seconds = self._seconds if timeout is None else timeout
+            drain = self._drain if drain is None else drain
             self._begin_reports(scope)
-            if scope is self._root:
-                for group in self._groups:  # also of those that have ended but for their calls
-                    group.held = True
-            shutdown.begin(now, seconds, self._loop.create_future(), reason or self._signal_that_ends(scope))
+            closed = self._loop.create_future()
+            shutdown.begin(now, seconds, drain, closed, reason or self._signal_that_ends(scope))
             self._last_resort.arm(scope)  # before anything else, so that it depends on none of it
+            if not shutdown.draining:
+                self._hold(scope)
             self._insist(self._announce, scope)
-        elif shutdown.shorten(now, timeout):
+        elif shutdown.shorten(now, timeout, drain):
             self._last_resort.arm(scope)
         elif shutdown.all_asked:
             return shutdown.closed
@@ -162,7 +178,6 @@ class Teardown:
 
     def _begin_reports(self, scope: GroupNode) -> None:
         """What a group has stopped up to now was for a restart of its own, and does not belong into its report."""
-        scope.held = True
         scope.changed()
         if not scope.ending:
             scope.shutdown.forget()
@@ -172,10 +187,21 @@ class Teardown:
             else:
                 member.changed()
 
+    def _hold(self, scope: GroupNode) -> None:
+        """Calls that wait in a scope never begin, also those of groups in it that have ended but for their calls."""
+        scope.held = True
+        for group in self._groups:
+            if scope.holds(group):
+                group.held = True
+
+    def _retire(self, scope: GroupNode) -> None:
+        if scope is self._root:
+            self._closing.retire()
+
     def _announce(self, scope: GroupNode) -> None:
         shutdown = scope.shutdown
         if scope is not self._root:
-            self._log.write(logging.INFO, "supervisor.group_stopping", group=scope.name, reason=shutdown.reason)
+            self._log.group_stopping(scope.name, shutdown.reason, shutdown.seconds_of_drain())
         self._publisher.publish(ShutdownBegun(shutdown.reason, shutdown.deadline, scope.name))
 
     def _ask_all(self, scope: GroupNode, now: float, first: bool) -> None:
@@ -186,17 +212,13 @@ class Teardown:
         if scope is self._root:
             self.tree.close()
         nodes = self.tree.workers_in(scope)
-        queued: deque[Run] = deque()
-        running: deque[Run] = deque()
-        for run in self._kinds.calls_in(scope):
-            (queued if run.handle is None and run.climb is None else running).append(run)
         if first and scope is self._root:
-            self._log.stopping(shutdown.reason, shutdown.deadline - now, len(nodes) + len(running), len(queued))
+            running, queued = self._draining.sorted_calls(scope)
+            seconds, drain = shutdown.deadline - now, shutdown.seconds_of_drain()
+            self._log.stopping(shutdown.reason, seconds, drain, len(nodes) + len(running), len(queued))
         if any(node.after or node.group is not scope for node in nodes):
-            self._reserve(nodes, now, shutdown.deadline)
-        stop = partial(self._stop_call, shutdown.reason)
-        self._backlog.add(running, stop)
-        self._backlog.add(queued, stop)
+            self._deadlines.reserve(nodes, now, shutdown.deadline)
+        self._draining.begin(scope)
         if scope is self._root:
             self._signals.give_up()
             self.asks = True
@@ -204,16 +226,6 @@ class Teardown:
         else:
             self._ask_group(scope, nodes)
         self._backlog.go_on()
-
-    def _stop_call(self, reason: str, run: Run) -> None:
-        if run.climb is None and run.handle is not None:
-            self._escalation.catch_up(run)  # what it has said by now came in time
-        if run.over or run.ending:
-            return
-        if run.climb is None and not self._escalation.give_climb(run, "shutdown", reason):
-            forget_unseen(run)
-        else:
-            self._escalation.ask_to_stop(run, "shutdown")
 
     def _ask_group(self, group: GroupNode, nodes: list[WorkerNode]) -> None:
         reason = group.shutdown.reason
@@ -235,12 +247,6 @@ class Teardown:
         self._close_all()
         self.finish_if_quiet()
 
-    def _reserve(self, nodes: list[WorkerNode], now: float, deadline: float) -> None:
-        """Keeps the time that workers need which others come after; what is kept already is only brought nearer."""
-        budgets: dict[Node, float] = {node: self._budget(node.run) for node in nodes}
-        for node, at in stop_deadlines(budgets, now, deadline).items():
-            self._deadlines[node] = min(at, self._deadlines.get(node, at))
-
     def fail(self, node: Node, error: BaseException) -> None:
         """A worker or group of the root is given up, and `on_exhausted` has all others go with it."""
         if self._root.failure is None:  # else an interrupt has come in between
@@ -258,14 +264,6 @@ class Teardown:
             how = "is shutting down" if self._root.shutdown.report is None else "has shut down"
             raise SupervisorClosed(f"supervisor {self._supervisor!r} {how} and takes no new work")
 
-    def deadline(self, scope: GroupNode) -> float:
-        """Returns by when shutdowns must have ended what is in a scope, on the loop's clock; `inf` outside of one."""
-        return min(around.shutdown.deadline for around in scope.around)
-
-    def deadline_of(self, node: WorkerNode) -> float:
-        """Returns the same for a worker: those that it comes after still need time after it."""
-        return min(self.deadline(node.group), self._deadlines.get(node, math.inf))
-
     # ------------------------------------------------------------------------------------ what has ended
 
     def call_ended(self, run: Run, outcome: Outcome) -> None:
@@ -280,7 +278,7 @@ class Teardown:
     def worker_ended(self, node: WorkerNode) -> None:
         """A worker has ended for good."""
         self._insist(self._losses.note, node)
-        self._deadlines.pop(node, None)
+        self._deadlines.ended(node)
         if self._root.shutdown.begun:
             self.close_groups(node.group)
 
@@ -302,6 +300,8 @@ class Teardown:
             self._close(group)
 
     def _close(self, group: GroupNode) -> None:
+        if group.shutdown.draining and not group.calls:
+            self._draining.end(group)
         if group in self._groups and self._has_ended(group):
             self._end_group(group)
 
@@ -349,6 +349,8 @@ class Teardown:
     def finish_if_quiet(self) -> None:
         """Once no worker and no call is left, waits for the pool's idle threads, for a moment at most."""
         shutdown = self._root.shutdown
+        if shutdown.draining and not self._kinds.have_calls():
+            self._draining.end(self._root)
         if shutdown.report is not None:
             self._closing.close_inbox()
         elif shutdown.begun and not (self.tree.workers or self._kinds.have_calls() or self._portal.open):
@@ -381,19 +383,3 @@ class Teardown:
         for group in reversed(groups_in(scope)):
             if group.shutdown.report is None:
                 self._end_group(group)
-
-
-def stop_deadlines(budgets: Mapping[Node, float], now: float, deadline: float) -> dict[Node, float]:
-    """Returns by when each of the workers that are stopped, which have a budget, must have ended.
-
-    Those that they come after then still have their time. Who comes after a group comes after all that is in it.
-    """
-
-    def later(node: Node) -> list[Node]:
-        if isinstance(node, GroupNode):
-            return list(node.crew.values())
-        if node not in budgets:
-            return []
-        return [other for around in (node, *node.groups) for other in around.after if not other.over]
-
-    return deadlines(budgets, now, deadline, later)

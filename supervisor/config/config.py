@@ -28,6 +28,7 @@ class Config:
         policy: The ladder of all workers; None where it was not said.
         restart: When workers of `start` are started again; None where it was not said.
         shutdown_timeout: Seconds; None where it was not said.
+        drain: For how many of these calls go on; None where it was not said.
         platform: What the platform gives.
         workers: What holds for some workers, in the order of the file, then of the environment.
 
@@ -41,6 +42,7 @@ class Config:
     policy: EscalationPolicy | None = None
     restart: Restart | None = None
     shutdown_timeout: float | None = None
+    drain: float | None = None
     platform: Platform = field(default_factory=Platform)
     workers: tuple[Layer, ...] = ()
 

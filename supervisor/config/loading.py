@@ -153,5 +153,6 @@ MAKE: Mapping[str, Callable[[Any], Any]] = {
     "policy": EscalationPolicy.from_config,
     "restart": lambda table: Restart(**table),
     "shutdown_timeout": float,
+    "drain": float,
     "platform": lambda table: Platform(**{name: float(seconds) for name, seconds in table.items()}),
 }

@@ -298,6 +298,7 @@ CONFIG = Table(
         "policy": POLICY,
         "restart": RESTART,
         "shutdown_timeout": _seconds("Seconds within which a shutdown ends everything; longer ladders shrink.", 20.0),
+        "drain": _seconds("For how many of these seconds calls go on; at most three quarters of them.", 0.0),
         "platform": PLATFORM,
         "workers": Patterns(
             'Tables by patterns of worker names, such as "feeds/*": * stands for any text, ? for one character. '

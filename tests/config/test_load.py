@@ -147,7 +147,8 @@ def test_a_variable_that_is_wrong_is_refused_by_name(variable, value, says):
 
 # ------------------------------------------------------------------------------------------------ what is refused
 
-VARIABLES = ", ".join(f"STOPLADDER_{name}" for name in ("POLICY", "RESTART", "SHUTDOWN_TIMEOUT", "PLATFORM", "WORKERS"))
+CONFIG_KEYS = ("POLICY", "RESTART", "SHUTDOWN_TIMEOUT", "DRAIN", "PLATFORM", "WORKERS")
+VARIABLES = ", ".join(f"STOPLADDER_{name}" for name in CONFIG_KEYS)
 
 WRONG = """\
 shutdown_timeout = "20"
@@ -399,6 +400,7 @@ documents = st.fixed_dictionaries(
         "policy": policies | numbers,
         "restart": restarts,
         "shutdown_timeout": numbers,
+        "drain": numbers,
         "platform": st.dictionaries(st.sampled_from([*PLATFORMS, "reserve", "vax"]), numbers, max_size=2),
         "workers": st.dictionaries(st.sampled_from(["a", "a/*", "*", "/a", ""]), layers | numbers, max_size=2),
         "x": numbers,

@@ -73,6 +73,45 @@ async def a_shutdown_asks_all(striker):
     return 2
 
 
+async def a_drain_ends_with_its_calls(striker):
+    sup = Supervisor(max_threads=1, shutdown_timeout=60, drain=30)
+    group, release = sup.group("group"), threading.Event()
+    calls = [asyncio.create_task(scope.run(release.wait, LIMIT)) for scope in (sup, group, sup)]
+    await asyncio.sleep(0)
+    sys.settrace(striker.trace)
+    asyncio.get_running_loop().call_soon(sup.request_shutdown)
+    asyncio.get_running_loop().call_later(0.01, release.set)
+    await asyncio.wait(calls, timeout=LIMIT)
+    report = await asyncio.wait_for(sup.wait_closed(), LIMIT)
+    sys.settrace(None)
+    assert report.counts() == {"returned": 3}, f"struck in {striker.struck}"
+    assert group.report.counts() == {"returned": 1}, f"struck in {striker.struck}"
+    assert [await call for call in calls] == [True] * 3
+    return 3
+
+
+async def a_drain_is_over(striker):
+    sup = Supervisor(max_threads=1, shutdown_timeout=60, drain=0.01, policy=EscalationPolicy(Ask(30)))
+
+    def waits():
+        entered.set()
+        return current_context().stop.wait()
+
+    group, entered = sup.group("group"), threading.Event()
+    calls = [asyncio.create_task(scope.run(waits)) for scope in (group, sup, group)]
+    while not entered.is_set():
+        await asyncio.sleep(0)
+    sys.settrace(striker.trace)
+    asyncio.get_running_loop().call_soon(sup.request_shutdown)
+    await asyncio.wait(calls, timeout=LIMIT)
+    report = await asyncio.wait_for(sup.wait_closed(), LIMIT)
+    sys.settrace(None)
+    assert report.counts() == {"stopped": 1, "cancelled": 2}, f"struck in {striker.struck}"
+    assert group.report.counts() == {"stopped": 1, "cancelled": 1}, f"struck in {striker.struck}"
+    assert [type(call.exception()) for call in calls] == [type(None), WorkerStopped, WorkerStopped]
+    return 3
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(
@@ -81,6 +120,8 @@ async def a_shutdown_asks_all(striker):
         (calls_end, inside.WHEN_CALLS_END),
         (a_stop_ends, inside.WHEN_ALARMS_RING),
         (a_shutdown_asks_all, inside.WHEN_A_SHUTDOWN_ASKS),
+        (a_drain_ends_with_its_calls, inside.WHEN_A_SCOPE_IS_SHUT_DOWN),
+        (a_drain_is_over, inside.WHEN_A_SCOPE_IS_SHUT_DOWN),
     ],
 )
 def test_an_interrupt_at_any_line_loses_nothing(scenario, where):
