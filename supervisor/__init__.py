@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
+    from ._api.iteration import Iteration as Iteration
     from ._api.pool import Pool as Pool
     from ._api.supervisor import Supervisor as Supervisor
     from ._api.worker import Worker as Worker
@@ -51,6 +52,7 @@ _HOMES = {
     "EscalationPolicy": "_core.policy",
     "Health": "_core.report",
     "Inject": "_core.policy",
+    "Iteration": "_api.iteration",
     "Kill": "_core.policy",
     "Limits": "_core.pools",
     "Outcome": "_core.outcome",

@@ -16,12 +16,12 @@ from .._run.names import innermost, qualname
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["check_fit", "check_function", "misfit_of_run", "unexpected_keywords"]
+__all__ = ["check_fit", "check_function", "misfit_of_call", "unexpected_keywords"]
 
 NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
 
-def check_function(where: str, fn: object) -> None:
+def check_function(where: str, fn: object, *, may_yield: bool = False) -> None:
     """Refuses what is no blocking function, with an error that names the method that it was given to."""
     plain = fn.__func__ if type(fn) is MethodType else fn
     if type(plain) is FunctionType:
@@ -39,10 +39,10 @@ def check_function(where: str, fn: object) -> None:
                 f"{where}(fn={qualname(fn)}): is a coroutine function{yields}; await it, "
                 f"and give {where}() the blocking function that it calls"
             )
-        if inspect.isgeneratorfunction(candidate):
+        if inspect.isgeneratorfunction(candidate) and not may_yield:
             raise TypeError(
-                f"{where}(fn={qualname(fn)}): is a generator function, whose body nobody would run: give {where}() a "
-                "function that iterates over it"
+                f"{where}(fn={qualname(fn)}): is a generator function, whose body nobody would run: give it to "
+                f"iterate(), or give {where}() a function that iterates over it"
             )
 
 
@@ -67,15 +67,23 @@ def check_fit(fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
     raise TypeError(called)
 
 
-def misfit_of_run(fn: Callable[..., Any], args: tuple[Any, ...]) -> str | None:
-    """Returns why `fn(*args)` has failed before the function was entered; None where that was not so."""
+def misfit_of_call(where: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> str | None:
+    """Returns why `fn(*args)` has failed before the function was entered; None where that was not so.
+
+    Args:
+        where: The method that was given the function.
+        fn: The function.
+        args: Its arguments.
+    """
     wrong = _misfit(fn, len(args))
     if wrong is None:
         return None
     name = qualname(fn)
-    called = f"run(fn={name}): was called as {name}({_list(_shown(args))}), but {wrong}"
+    called = f"{where}(fn={name}): was called as {name}({_list(_shown(args))}), but {wrong}"
     if _misfit(fn, len(args) + 1) is None and _first_parameter(fn) == "ctx":
-        return f"{called}: run() passes no WorkerContext; inside, current_context() returns it, and start() passes it"
+        return (
+            f"{called}: {where}() passes no WorkerContext; inside, current_context() returns it, and start() passes it"
+        )
     return called
 
 

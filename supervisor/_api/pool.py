@@ -16,16 +16,18 @@ from .checks import (
     usable_cpus,
 )
 from .functions import check_function
+from .iteration import BUFFER
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
     from typing import Never
 
     from .._core.policy import EscalationPolicy, Kind
     from .._core.pools import Limits
     from .binding import Binding
+    from .iteration import Iteration
 
 __all__ = ["Pool", "default_size", "pool_settings"]
 
@@ -49,6 +51,21 @@ class Home(Protocol):
         limits: Limits | None = None,
         **unexpected: Never,
     ) -> T: ...
+
+    def iterate(
+        self,
+        fn: Callable[[*Ts], Iterable[T]],
+        /,
+        *args: *Ts,
+        buffer: int = BUFFER,
+        timeout: float | None = None,
+        within: float | None = None,
+        policy: EscalationPolicy | None = None,
+        name: str | None = None,
+        limits: Limits | None = None,
+        pool: str | None = None,
+        **unexpected: Never,
+    ) -> Iteration[T]: ...
 
     def executor(self, *, pool: str | None = None) -> Executor: ...
 
@@ -148,6 +165,36 @@ class Pool:
             name=name,
             pool=self.name,
             limits=limits,
+            **unexpected,
+        )
+
+    def iterate(
+        self,
+        fn: Callable[[*Ts], Iterable[T]],
+        /,
+        *args: *Ts,
+        buffer: int = BUFFER,
+        timeout: float | None = None,
+        within: float | None = None,
+        policy: EscalationPolicy | None = None,
+        name: str | None = None,
+        limits: Limits | None = None,
+        **unexpected: Never,
+    ) -> Iteration[T]:
+        """Returns an async iterator over what `fn(*args)` yields in this pool: `Supervisor.iterate` with `pool=`.
+
+        All arguments and errors are as there.
+        """
+        return self._home.iterate(
+            fn,
+            *args,
+            buffer=buffer,
+            timeout=timeout,
+            within=within,
+            policy=policy,
+            name=name,
+            limits=limits,
+            pool=self.name,
             **unexpected,
         )
 

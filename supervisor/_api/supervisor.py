@@ -44,14 +44,16 @@ from .checks import (
 )
 from .default_executor import DefaultExecutor
 from .executors import PoolExecutor
-from .functions import check_fit, check_function, misfit_of_run, unexpected_keywords
+from .functions import check_fit, check_function, misfit_of_call, unexpected_keywords
+from .iteration import BUFFER, Items, Iteration
+from .options import Options
 from .pool import Pool, default_size, pool_settings
 from .signalled import SignalledBody
 from .view import LoopView
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
     from types import TracebackType
     from typing import Never, Protocol, Self
@@ -311,7 +313,7 @@ class Supervisor:
                 await outlast(binding.bind().escalation.end_of(future.run), cancelled=True)
             raise
         except TypeError as error:
-            wrong = misfit_of_run(fn, args)
+            wrong = misfit_of_call("run", fn, args)
             if wrong is None:
                 raise
             raise TypeError(wrong) from error
@@ -321,6 +323,70 @@ class Supervisor:
             return value
         finally:
             del future  # it holds the error whose traceback holds this frame
+
+    def iterate(
+        self,
+        fn: Callable[[*Ts], Iterable[T]],
+        /,
+        *args: *Ts,
+        kind: Literal["thread", "process"] | None = None,
+        buffer: int = BUFFER,
+        timeout: float | None = None,
+        within: float | None = None,
+        policy: EscalationPolicy | None = None,
+        name: str | None = None,
+        pool: str | Pool | None = None,
+        limits: Limits | None = None,
+        **unexpected: Never,
+    ) -> Iteration[T]:
+        """Returns an async iterator over what `fn(*args)` yields, on a thread or process of a pool.
+
+        The function is a generator function, or any that returns an iterable: it is iterated over in its thread or
+        process, at most `buffer` items ahead of whoever takes them. It is one call of the pool, from the first item to
+        the end, and is supervised as those of `run` are: it has a name, a stack, a ladder and an outcome.
+
+        Whoever leaves it stops it by its ladder; see `Iteration` for the ways to leave. A stop, whatever its cause,
+        ends a generator at its next `yield`, at once where it waits there for room: it is closed in its own thread or
+        process, and its `finally` blocks run there. What takes long between two items can ask `current_context()`.
+
+        Cancelling whoever waits for an item stops it, and the CancelledError is raised once it has ended.
+
+        Args:
+            fn: What makes the items, as in `run`.
+            *args: Its arguments.
+            kind: "thread" or "process"; None: as in `run`. From a process, each item is pickled when it is made, and
+                many are sent at a time, but none is kept from whoever waits for it.
+            buffer: How many items may have been made and not been taken, 1 or more.
+            timeout: Seconds from its beginning, queueing and the time between two items included; see `run`.
+            within: As in `run`.
+            policy: As in `run`.
+            name: As in `run`.
+            pool: As in `run`.
+            limits: As in `run`.
+            **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong; nothing has started. All else is raised by the iterator, what
+                the function raises behind the items that came before it: what `run` raises, and RemoteError where an
+                item cannot be pickled or unpickled, which names it.
+
+        Example:
+            >>> import asyncio
+            >>> def rows(text):
+            ...     for line in text.split(";"):
+            ...         yield line.split(",")
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         return [row async for row in sup.iterate(rows, "1,2;3,4")]
+            >>> asyncio.run(main())
+            [['1', '2'], ['3', '4']]
+        """
+        if unexpected:
+            raise unexpected_keywords("iterate", fn, unexpected, _options())
+        check_function("iterate", fn, may_yield=True)
+        size = checked_count("iterate(buffer={!r})", buffer, least=1)
+        options = Options(self._settings_of(kind, pool), timeout, within, policy, limits, name)
+        return Items(self._binding, self._scope, fn, args, size, options)
 
     async def start(
         self,
@@ -961,4 +1027,5 @@ def _default_pools(
 
 def _options() -> dict[str, list[str]]:
     """Returns the options of the methods that take a function and its arguments."""
-    return {method.__name__: list(method.__kwdefaults__ or ()) for method in (Supervisor.run, Supervisor.start)}
+    methods = (Supervisor.run, Supervisor.start, Supervisor.iterate)
+    return {method.__name__: list(method.__kwdefaults__ or ()) for method in methods}

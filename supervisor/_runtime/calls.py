@@ -67,6 +67,9 @@ class Calls:
         deadline: Returns by when a shutdown must have ended a call, on the loop's clock.
         note_end: Takes the outcome of a call into the reports that are being made.
         close_groups: Is called when a call has ended in a scope whose end may wait for it.
+
+    Attributes:
+        post: Has the loop call a function. Any thread; in a worker's own, shielded.
     """
 
     __slots__ = (
@@ -91,6 +94,7 @@ class Calls:
         "_shutdown",
         "_supervisor",
         "_thread",
+        "post",
     )
 
     def __init__(
@@ -121,6 +125,7 @@ class Calls:
         self._names = names
         self._next_number = next_number
         self._inbox = inbox
+        self.post: Callable[[Callable[[], object]], None] = inbox.post
         self._alarms = alarms
         self._publisher = publisher
         self._portal = portal

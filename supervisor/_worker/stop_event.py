@@ -90,12 +90,22 @@ class StopEvent:
             return True
         waiter = allocate_lock()
         waiter.acquire()
+        return self._wait(waiter, -1 if timeout is None else min(max(timeout, 0.0), TIMEOUT_MAX))
+
+    def wait_with(self, waiter: Any) -> bool:
+        """Waits until a stop is asked, which it returns, or somebody else releases `waiter`, a lock that is taken.
+
+        Whoever releases it may find that a stop was faster: a RuntimeError.
+        """
+        return self._wait(waiter, -1)
+
+    def _wait(self, waiter: Any, timeout: float) -> bool:
         # Each side first writes and then reads what the other wrote, so one of them sees the other: either this thread
         # sees the flag, or `set` sees this waiter. An exception that is injected in between leaves a lock that nobody
         # waits for, and costs another worker at most the delay until the chain is started again.
         self._waiters.append(waiter)
         if not self._set:
-            waiter.acquire(True, -1 if timeout is None else min(max(timeout, 0.0), TIMEOUT_MAX))
+            waiter.acquire(True, timeout)
         if not self._set:
             try:
                 self._waiters.remove(waiter)

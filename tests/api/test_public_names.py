@@ -16,6 +16,7 @@ NAMES = {
     "EscalationPolicy",
     "Health",
     "Inject",
+    "Iteration",
     "Kill",
     "Limits",
     "Outcome",

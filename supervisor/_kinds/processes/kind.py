@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pickle import loads
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -14,10 +15,12 @@ from ..._core.verdict import converted
 from ..._loop import aside
 from ..._loop.clock import monotonic
 from ..._loop.errors import insist, report_error
+from ..._run.channel import Producer
 from ..._run.names import qualname
 from ..._run.readiness import Readiness
 from .allowance import Allowance
 from .child.cpu_limit import CpuLimit
+from .child.produce import Produce
 from .handover import answer_to
 from .loop_calls import LoopCalls
 from .main_module import is_nowhere
@@ -121,7 +124,7 @@ class Processes:
         own = run.own if run.watched else None
         before = run.before_call if run.limited is None else _before_limited(run.limited, run.before_call)
         call = pickled_call(
-            run.number, run.name, run.attempt, own, run.fn, run.args, before, nowhere=self._main_is_nowhere
+            run.number, run.name, run.attempt, own, _sent(run.fn), run.args, before, nowhere=self._main_is_nowhere
         )
         if run.own:
             now = surroundings(umask=True)
@@ -268,6 +271,8 @@ class Processes:
             case "beat":
                 if run is not None and run.number == details[0]:
                     run.beat_at = self._services.clock()
+            case "items":
+                self._items(process, *details)
             case "call":
                 self._loop_calls.begin(process, *details)
             case "ask":
@@ -325,6 +330,16 @@ class Processes:
             process.retired = True
         self.pool.free(process)
 
+    def _items(self, process: Process, number: int, first: int, items: list[Any]) -> None:
+        """Takes in what a call of `iterate` has made so far."""
+        run = process.run
+        if run is not None and run.number == number and isinstance(run.fn, Producer):
+            run.fn.channel.arrive(first, items, loads, partial(self._say_taken, process, run))
+
+    def _say_taken(self, process: Process, run: Run, count: int) -> None:
+        if process.run is run:
+            process.control.send(message("taken", run.number, count))
+
     def _extend(self, process: Process, number: int, seconds: float, question: int) -> None:
         run = process.run
         granted = self._services.extend(run, seconds) if run is not None and run.number == number else 0.0
@@ -342,6 +357,11 @@ def _before_limited(
     if seconds is None or math.isinf(seconds + limited.patience):
         return before
     return CpuLimit(seconds + limited.patience + BEHIND, before)
+
+
+def _sent(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns what a process is given to call."""
+    return Produce(fn.fn, qualname(fn), fn.channel.buffer) if isinstance(fn, Producer) else fn
 
 
 def _unloadable(run: Run, why: BaseException) -> RemoteError:

@@ -12,8 +12,8 @@ call's end.
 
 | socket | from the owner | from the child |
 |---|---|---|
-| data | the first frame; calls, as `pickled_call` makes them | ready; entered, ended |
-| control | stop, step; granted, answered | readied, beat; call, extend; callback_failed, callback_blocked; |
+| data | the first frame; calls, as `pickled_call` makes them | ready; entered, items, ended |
+| control | stop, step; granted, answered; taken | readied, beat; call, extend; callback_failed, callback_blocked; |
 | | | log, logs_dropped; ask |
 
 A message names itself first. `Processes.heard` takes those of the child, `Child.listen` those of the owner.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..._loop import aside
 from ..._loop.clock import monotonic
+from ..._run.channel import PASSING_ON
 from ..._run.frames import text_of_places
 from .gate import Gate
 
@@ -46,7 +47,8 @@ def _places(frame: FrameType | None) -> tuple[Place, ...] | None:
     """Returns where a thread stands; None where it is not in a run: before it, past it, or gone."""
     places: list[Place] = []
     while frame is not None and frame.f_code is not Gate.run.__code__:
-        places.append((frame.f_code, frame.f_globals, frame.f_lineno))
+        if frame.f_code not in PASSING_ON:
+            places.append((frame.f_code, frame.f_globals, frame.f_lineno))
         frame = frame.f_back
     if frame is None and (not places or places[-1][0] in OUTERMOST):
         return None

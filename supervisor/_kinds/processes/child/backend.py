@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ...._worker.backend import Answer
     from ...._worker.context import Registration
     from .gate import Gate
+    from .produce import Outlet
 
     class Owner(Protocol):
         """The process, as far as a call needs it. Any thread."""
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
         def say(self, *parts: Any) -> None:
             """Sends the owner a message."""
+            ...
+
+        def pass_on(self, parts: list[Any]) -> None:
+            """Sends the owner a part of what the call makes."""
             ...
 
         def ask_for_more(self, backend: ChildBackend, seconds: float) -> float:
@@ -58,6 +63,7 @@ class ChildBackend:
         ends_at: When the grace of the present step ends, on the monotonic clock, which all processes share.
         ctx: Its context, once that was asked for.
         blocked: The callbacks of `on_stop` that were reported as blocked.
+        outlet: Where the items leave that it makes, if it is one of `iterate`.
     """
 
     kind = "process"
@@ -72,6 +78,7 @@ class ChildBackend:
         self.beat_at = 0.0
         self.ctx: WorkerContext | None = None
         self.blocked: list[Registration] = []
+        self.outlet: Outlet | None = None
 
     def worker_context(self) -> WorkerContext:
         """Returns the call's context, made when it is first asked for."""
@@ -90,6 +97,9 @@ class ChildBackend:
         if ctx is not None:
             ctx.registrations.clear()
         self.blocked = []
+        if self.outlet is not None:
+            self.outlet.close()
+            self.outlet = None
 
     @property
     def reason(self) -> str | None:
@@ -122,6 +132,16 @@ class ChildBackend:
 
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
         return self._owner.call_loop(self, fn, args, cleanup)
+
+    def taken(self, number: int, count: int) -> None:
+        """The owner has taken so many of the items that a call has made."""
+        outlet = self.outlet
+        if number == self.number and outlet is not None:
+            outlet.taken(count)
+
+    def pass_on(self, parts: list[Any]) -> None:
+        """Sends a part of what the call makes: a whole frame; the main thread must be shielded."""
+        self._owner.pass_on(parts)
 
     def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
         with self.own_shield():  # half a message must not be sent

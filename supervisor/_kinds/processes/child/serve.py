@@ -229,6 +229,8 @@ class Child:
                 self._step(*rest)
             elif what in ("granted", "answered"):
                 self._answered(*rest)
+            elif what == "taken" and (backend := self.backend) is not None:
+                backend.taken(*rest)
 
     def _stop(self, number: int, reason: str, ends_at: float) -> None:
         with self.lock:
@@ -275,6 +277,12 @@ class Child:
             answer[0].release()
 
     # -------------------------------------------------------------------------------- any thread
+
+    def pass_on(self, parts: list[Any]) -> None:
+        """Sends a part of what the call makes, before its end; one thread at a time."""
+        if self.forked:
+            raise SupervisorMisused(f"process {os.getpid()} was forked by a worker: what it makes is nobody's")
+        write(self._data, parts)
 
     def say(self, *parts: Any) -> None:
         """Sends the owner a message that cannot wait for the end of the call."""

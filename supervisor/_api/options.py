@@ -1,0 +1,53 @@
+"""The options of a call that begins later, once somebody asks for what it makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .checks import checked_limits, checked_name, checked_policy, checked_timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.policy import EscalationPolicy
+    from .._core.pools import Limits, PoolSettings
+    from .._run.futures import CallFuture
+    from .._runtime.nodes import GroupNode
+    from .._runtime.runtime import Runtime
+
+__all__ = ["Options"]
+
+
+class Options:
+    """Options of calls as their user gave them, and checked; see `Supervisor.run` for what they mean.
+
+    Args:
+        pool: What is set for the pool that takes them.
+        timeout, within, policy, limits, name: As there.
+
+    Raises:
+        TypeError, ValueError: One of them is wrong; the message names it.
+    """
+
+    __slots__ = ("limits", "name", "policy", "pool", "timeout", "within")
+
+    def __init__(
+        self,
+        pool: PoolSettings,
+        timeout: float | None,
+        within: float | None,
+        policy: EscalationPolicy | None,
+        limits: Limits | None,
+        name: str | None = None,
+    ) -> None:
+        self.pool = pool.name
+        self.timeout = checked_timeout(timeout)
+        self.within = checked_timeout(within, "within")
+        self.policy = checked_policy(policy)
+        self.limits = checked_limits(limits, pool.kind)
+        self.name: str | None = checked_name(name, optional=True)
+
+    def call(self, runtime: Runtime, scope: GroupNode, fn: Callable[..., Any], args: tuple[Any, ...]) -> CallFuture:
+        """Submits a call with these options."""
+        kind = runtime.kinds.get(self.pool)
+        return runtime.calls.call(scope, fn, args, self.timeout, self.within, self.policy, self.name, kind, self.limits)
