@@ -52,6 +52,7 @@ from supervisor._observe.notices import RunSubmitted
 from supervisor._observe.publisher import Publisher
 from supervisor._run import loop_call
 from supervisor._run.futures import FutureLock
+from supervisor._run.run import Run
 from supervisor._runtime import (
     calls,
     closing,
@@ -424,9 +425,9 @@ def is_ending(worker):
     return run_of(worker).ending
 
 
-def something_is_posted(sup):
-    """Whether something has come in from other threads that the loop has not looked at."""
-    return bool(sup._binding.reach()._inbox._items)
+def an_end_is_posted(sup):
+    """Whether the end of a run has come in from another thread, and the loop has not looked at it."""
+    return any(isinstance(item, Run) for item in tuple(sup._binding.reach()._inbox._items))
 
 
 def first_signal(sup):
@@ -543,14 +544,14 @@ def depth_of_shield(sup):
 def stop_with_a_late_look(monkeypatch, sup, meanwhile):
     """Stops its first run; just before the loop looks a last time for what came in, something happens meanwhile.
 
-    It must lead to something that comes in.
+    It must lead to the end of a run.
     """
     inside = sup._binding.reach()
     look = inside._inbox.catch_up
 
     def late():
         meanwhile()
-        while not inside._inbox._items:
+        while not an_end_is_posted(sup):
             pass
         look()
 
@@ -671,11 +672,19 @@ def is_closed(by_us):
 
 
 OF_A_THREAD = (
-    (Launcher._run.__code__, Launcher._begin.__code__),
-    (pool_of_threads.Pool._serve.__code__,),
+    (Launcher._run.__code__, Launcher._begin.__code__, Launcher._take.__code__, Launcher._next.__code__),
+    (pool_of_threads.Pool._serve.__code__, pool_of_threads.Pool._take_calls.__code__),
     (ExecutorCalls.settle.__code__, ExecutorCalls._end_unseen.__code__, calls.Calls.resolve.__code__),
 )
 """What a thread of a pool executes beside the functions of calls."""
+
+STARTS_A_THREAD = (
+    Launcher.launch.__code__,
+    Launcher._next.__code__,
+    pool_of_threads.Pool.submit.__code__,
+    pool_of_threads.Pool._grow.__code__,
+)
+"""What starts a thread for a call, in the thread of who makes the call."""
 
 
 @contextlib.contextmanager

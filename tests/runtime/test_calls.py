@@ -296,7 +296,7 @@ async def test_an_error_that_came_before_the_stop_comes_as_it_is():
         await asyncio.sleep(0)
         (worker,) = sup.workers()
         ended.wait(5)
-        while not inside.something_is_posted(sup):
+        while not inside.an_end_is_posted(sup):
             pass
         outcome = await worker.stop()
         assert outcome.ended == "failed"

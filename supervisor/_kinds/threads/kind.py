@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from threading import current_thread
 from typing import TYPE_CHECKING, assert_never
@@ -85,7 +86,9 @@ class Threads:
         self.launcher = Launcher(supervisor)
         self._wake_signal = WakeSignal(wake_signal, lambda why: self._post(partial(self._log_no_wake_signal, why)))
         self._injector = Injector(self.launcher, self._wake_signal.send)
-        self.pool = Pool(settings, self.calls, resolving, self.launcher, services, self._carry_out, self._lost)
+        self.pool = Pool(
+            settings, self.calls, resolving, self.launcher, services, self.readiness, self._carry_out, self._lost
+        )
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         copies.here.add(self)
 
@@ -108,8 +111,8 @@ class Threads:
         return self.launcher.living.copy()
 
     def resize(self, size: int) -> None:
-        """Has so many calls run at once from now on."""
-        raise NotImplementedError
+        self.settings = replace(self.settings, size=size)
+        self.pool.resize(size)
 
     # -------------------------------------------------------------------------------- starting a run
 
@@ -199,16 +202,16 @@ class Threads:
         climb = run.climb
         assert climb is not None
         with climb.lock:
-            if climb.left or climb.abandoned:
-                return climb.abandoned
+            if climb.left and not climb.abandoned:
+                return False
             climb.abandoned = True
         if not run.own:
-            self.pool.lose()
+            self.pool.lose(run)
         return True
 
     def came_back(self, run: Run) -> None:
         if not run.own:
-            self.pool.regain()
+            self.pool.regain(run)
 
     def retire(self) -> None:
         self.pool.retire()

@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
+from _thread import get_ident
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from ..._worker.locks import ScopedLock
+from .launcher import Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from ..._core.pools import PoolSettings
     from ..._run.ports import Services
+    from ..._run.readiness import Readiness
     from ..._run.run import Run
     from .launcher import Launcher
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "Seat"]
+
+
+class Seat:
+    """The place of a thread in a pool, from before the thread is started until it takes no more calls.
+
+    Attributes:
+        run: The call that its thread has in its hands.
+        ident: Its thread, once that is there.
+        ready: Its thread takes calls.
+    """
+
+    __slots__ = ("ident", "ready", "run")
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.ident: int | None = None
+        self.ready = False
 
 
 class Pool:
-    """Threads that take calls from one queue. It grows while there are more calls than threads, and never shrinks.
+    """Threads that take calls from one queue. It grows while there are more calls than threads.
+
+    Each thread has a seat. Seats and runs are put into sets, and taken out: where an exception from outside strikes,
+    that can be done twice.
 
     Args:
         settings: What is set for it; its size is without those that were abandoned.
         calls: The calls that have not concluded.
         resolving: Calls that have ended, whose threads are in the callbacks of their futures.
+        readiness: Is told how many threads there are.
         carry_out: Carries out a call in the thread that calls it; returns whether that thread was abandoned over it.
         lost: Ends the call over which an exception of somebody else's has struck a thread; returns the same.
-
-    Attributes:
-        size: The threads that take calls, or are being started.
-        stuck: The threads that were abandoned and have not come back.
     """
 
     def __init__(
@@ -40,61 +61,86 @@ class Pool:
         resolving: Collection[int],
         launcher: Launcher,
         services: Services,
+        readiness: Readiness,
         carry_out: Callable[[Run], bool],
         lost: Callable[[Run | None, BaseException], bool],
     ) -> None:
+        self._name = settings.name
         self._max_size = settings.size
+        self._warm = settings.warm
         self._calls = calls
         self._resolving = resolving
         self._launcher = launcher
+        self._clock = services.clock
         self._post = services.post
         self._settle = services.settle
+        self._readiness = readiness
         self._carry_out = carry_out
         self._lost = lost
-        self._queue: SimpleQueue[Run | None] = SimpleQueue()
+        self._queue: SimpleQueue[Run | None] = SimpleQueue()  # None: whoever gets it looks whether he is to end
         self._named = 0
         # Executors grow the pool from any thread, and a signal handler may come in between.
         self._counting = ScopedLock()
-        self.size = 0
-        self.stuck = 0
-        self._to_dismiss = 0
+        self._seats: set[Seat] = set()
+        self._abandoned: set[Run] = set()
+        self._surplus = False  # there may be more threads than there are to be
         self._retired = False
         self._gone: Callable[[], object] | None = None
 
     @property
+    def size(self) -> int:
+        """The threads that take calls, or are being started."""
+        return len(self._seats)
+
+    @property
+    def stuck(self) -> int:
+        """The threads that were abandoned and have not come back."""
+        return len(self._abandoned)
+
+    @property
     def capacity(self) -> int:
         """How many calls can run at once: abandoned threads are replaced, up to as many as there may be."""
-        return max(0, min(self._max_size, 2 * self._max_size - self.stuck))
+        return max(0, min(self._max_size, 2 * self._max_size - len(self._abandoned)))
 
     # -------------------------------------------------------------------------------- calls come in
 
     def submit(self, run: Run) -> None:
         """Runs a call on the next thread that is free. Any thread."""
         self._queue.put(run)
-        if self._short:
+        if len(self._calls) + len(self._resolving) > len(self._seats) < self.capacity:
             self._grow()
 
-    @property
-    def _short(self) -> bool:
-        """Whether there are fewer threads than calls, and there may be more."""
-        return len(self._calls) + len(self._resolving) > self.size < self.capacity
+    def _grow(self, least: int = 0) -> bool:
+        """Starts one more thread where there are fewer than calls, or than so many, and there may be more."""
+        seat = Seat()
+        start: Start | None = None
+        try:
+            with self._counting:
+                calls = len(self._calls) + len(self._resolving)
+                if self._retired or not max(least, calls) > len(self._seats) < self.capacity:
+                    return False
+                self._named += 1
+                start = Start(f"{self._name}-{self._named}", partial(self._serve, seat), partial(self._unserved, seat))
+                self._seats.add(seat)
+            self._launcher.launch(start)
+        except BaseException:
+            if start is not None and seat in self._seats:
+                self._launcher.launch(start)  # it counts, so it must come up
+            raise
+        return True
 
-    def _grow(self) -> None:
-        with self._counting:
-            if self._retired or not self._short:
-                return
-            self.size += 1
-            self._named += 1
-            name = f"thread-{self._named}"
-        self._launcher.start(name, self._serve, self._unserved)
+    def _fill(self) -> None:
+        """Starts the threads that are missing."""
+        while self._grow(self._warm):
+            pass
 
-    def _unserved(self, error: RuntimeError) -> None:
+    def _unserved(self, seat: Seat, error: RuntimeError) -> None:
         """A thread cannot be started: the others carry out its call, or all calls that wait fail."""
-        self._post(lambda: self._shrunk(error))
+        self._post(lambda: self._shrunk(seat, error))
 
-    def _shrunk(self, error: RuntimeError) -> None:
-        self._left()
-        if self.size > 0:
+    def _shrunk(self, seat: Seat, error: Exception) -> None:
+        self._left(seat)
+        if self._seats:
             return
         while True:
             try:
@@ -107,26 +153,44 @@ class Pool:
 
     # -------------------------------------------------------------------------------- in the threads
 
-    def _serve(self) -> None:
+    def _serve(self, seat: Seat) -> None:
         """What each thread does: carries out one call after another."""
-        get, carry_out = self._queue.get, self._carry_out
-        if self._retired:
-            self._queue.put(None)  # it may have been struck as it left, and be here again
-        run = None
+        if seat not in self._seats:
+            return  # it was struck as it left, and is here again
         try:
-            while True:
-                run = get()
-                if run is None:
-                    self._post(self._left)
-                    return
-                if carry_out(run):
-                    return  # abandoned: it has been replaced, and does not count
-                run = None  # or it would live on while this thread waits
+            seat.ident, seat.ready = get_ident(), True
+            self._post(self._note)
+            self._take_calls(seat)
         except BaseException as error:  # from outside: nothing here raises by itself
-            if not self._lost(run, error):
-                self._post(self._replace_lost)
+            if not self._lost(seat.run, error):
+                self._post(partial(self._replace_lost, seat))
 
-    def _replace_lost(self) -> None:
+    def _take_calls(self, seat: Seat) -> None:
+        get, carry_out = self._queue.get, self._carry_out
+        while True:
+            run = seat.run = get()
+            if run is None:
+                if self._leaves(seat):
+                    return
+            elif carry_out(run):
+                return  # abandoned: it has been replaced, and does not count
+            run = seat.run = None  # or it would live on while this thread waits
+            if self._surplus and self._leaves(seat):
+                return
+
+    def _leaves(self, seat: Seat) -> bool:
+        """Whether a thread that is between two calls is to end: then it does not count any more."""
+        with self._counting:
+            self._surplus = len(self._seats) > self.capacity
+            if not (self._surplus or self._retired):
+                return False
+            self._seats.discard(seat)
+        if self._retired:
+            self._queue.put(None)  # for the next one
+        self._post(self._note)
+        return True
+
+    def _replace_lost(self, seat: Seat) -> None:
         """A thread has ended between two calls, perhaps with one in its hands: all that nobody has claimed come again.
 
         Those that are in the queue are then there twice, which the claim bears.
@@ -134,46 +198,58 @@ class Pool:
         for run in tuple(self._calls.values()):
             if not run.claim.locked():
                 self._queue.put(run)
-        self._left()
-        self._replace()
+        if self._retired:
+            self._queue.put(None)  # which it may have had in its hands
+        self._left(seat)
+        self._fill()
 
     # -------------------------------------------------------------------------------- threads come and go
 
-    def lose(self) -> None:
+    def lose(self, run: Run) -> None:
         """A thread was abandoned: another one takes its place."""
         with self._counting:
-            self.size -= 1
-            self.stuck += 1
-        self._replace()
+            for seat in self._seats:
+                if seat.run is run and run.ident in (None, seat.ident):
+                    self._seats.discard(seat)
+                    break
+            self._abandoned.add(run)
+        self._note()
+        self._fill()
 
-    def regain(self) -> None:
+    def regain(self, run: Run) -> None:
         """A thread that was abandoned has ended after all: there may be one more again."""
-        with self._counting:
-            self.stuck -= 1
-        self._replace()
+        self._abandoned.discard(run)
+        self._fill()
 
-    def _replace(self) -> None:
-        if self._short:
-            self._grow()
-
-    def _left(self) -> None:
+    def resize(self, size: int) -> None:
+        """Has so many calls run at once from now on. Threads that are too many end once their present calls have."""
         with self._counting:
-            self.size -= 1
-        if self.size <= 0 and self._gone is not None:  # one that was struck as it left may count twice
+            self._max_size = size
+            surplus = len(self._seats) - self.capacity
+            self._surplus = surplus > 0
+        for _ in range(surplus):
+            self._queue.put(None)  # for those that have no call
+        self._fill()
+
+    def _left(self, seat: Seat) -> None:
+        self._seats.discard(seat)
+        self._note()
+
+    def _note(self) -> None:
+        """Takes note of how many threads there are. On the loop's thread."""
+        with self._counting:
+            size, ready = len(self._seats), sum(seat.ready for seat in self._seats)
+        self._readiness.note(size - ready, ready, self._clock())
+        if size == 0 and self._gone is not None:
             self._gone()
 
     def retire(self) -> None:
-        """Lets each thread end after its present call."""
-        with self._counting:
-            if not self._retired:
-                self._to_dismiss = self.size
-            self._retired = True
-        while self._to_dismiss > 0:
-            self._queue.put(None)
-            self._to_dismiss -= 1  # only now: where that has failed, it is done again
+        """Lets each thread end after its present call: the first tells the next one, and so on."""
+        self._retired = True
+        self._queue.put(None)
 
     def when_gone(self, gone: Callable[[], object]) -> None:
         """Calls `gone` once the threads have ended, but for those that were abandoned."""
         self._gone = gone
-        if self.size == 0:
+        if not self._seats:
             gone()

@@ -1,7 +1,8 @@
-"""An exception of another library at any line of a thread's own code: no call and no thread of the pool is lost."""
+"""An exception from outside at any line of a thread's own code: no call and no thread of the pool is lost."""
 
 import asyncio
 import linecache
+import sys
 import threading
 from concurrent.futures import wait
 
@@ -68,4 +69,41 @@ def test_both_calls_are_resolved(quiet, codes):
             break
         struck.add(striker.struck)
     assert len(struck) >= 2, "nothing was struck"
+    assert not found
+
+
+async def a_call_whose_caller_is_struck(striker):
+    """Makes a call, in which this thread is struck as it starts one; returns what is wrong with the next calls."""
+    async with Supervisor("s", max_threads=2) as sup:
+        executor = sup.executor()
+        sys.settrace(striker.trace)
+        try:
+            executor.submit(pow, 2, 3)
+        except Foreign:
+            pass
+        finally:
+            sys.settrace(None)
+        both = threading.Barrier(2)
+        calls = [executor.submit(both.wait, 3) for _ in range(2)]
+        await asyncio.to_thread(wait, calls, 6)
+        threads = inside.threads(sup)
+        return [repr(call) for call in calls if not call.done() or call.exception() is not None] or (
+            threads.size > 2 and threads
+        )
+
+
+def test_whoever_is_struck_while_it_starts_a_thread_has_it_started(quiet):
+    """And no more than there may be: two calls run at the same time, not three."""
+    strike_at, found, struck = 0, {}, set()
+    while True:
+        strike_at += 1
+        striker = Striker(strike_at, inside.STARTS_A_THREAD)
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_exception_handler(lambda loop, context: None)
+            if unresolved := runner.run(a_call_whose_caller_is_struck(striker)):
+                found[striker.struck] = unresolved
+        if striker.struck is None:
+            break
+        struck.add(striker.struck)
+    assert len(struck) >= 15, "nothing was struck"
     assert not found
