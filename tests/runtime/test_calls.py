@@ -12,6 +12,7 @@ from supervisor import (
     EscalationPolicy,
     Supervisor,
     WorkerExit,
+    WorkerStopped,
     WorkerTimeout,
     current_context,
 )
@@ -24,6 +25,14 @@ BRIEF = EscalationPolicy(Ask(0.05))
 
 def fail(error):
     raise error
+
+
+async def stuck(sup, leftovers, **options):
+    """A call that has come to block, and is deaf to whatever stops it."""
+    before = len(leftovers.entered)
+    task = asyncio.create_task(sup.run(leftovers.block, **options))
+    await until(lambda: len(leftovers.entered) > before)
+    return task
 
 
 async def held(sup, *, entered, release, value="value", **options):
@@ -80,8 +89,7 @@ async def test_a_timeout_that_is_not_reached_leaves_no_trace():
 async def test_by_default_a_cancelled_call_is_not_injected(events, leftovers):
     """A client that disconnects must not have an exception thrown into a pool of a service that lives on."""
     async with Supervisor() as sup:
-        task = asyncio.create_task(sup.run(leftovers.block))
-        await until(lambda: leftovers.entered)
+        task = await stuck(sup, leftovers)
         task.cancel()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -92,16 +100,21 @@ async def test_by_default_a_cancelled_call_is_not_injected(events, leftovers):
     assert "inject" not in [event.get("step") for event in events]
 
 
-async def test_abandoned_work_is_reported_not_left_behind_in_silence(leftovers):
-    async with Supervisor() as sup:
-        with pytest.raises(WorkerTimeout) as caught:
-            await sup.run(leftovers.block, timeout=0.01, policy=BRIEF, name="stuck")
-        outcome = caught.value.outcome
-        assert (outcome.ended, outcome.step) == ("abandoned", "ask")
-        assert outcome.stack is not None
-        assert "in block" in outcome.stack
-        assert sup.workers() == ()
-        assert await sup.run(int, "5") == 5
+def test_abandoned_work_is_reported_not_left_behind_in_silence(virtual, leftovers):
+    async def main(time):
+        async with Supervisor() as sup:
+            task = await stuck(sup, leftovers, timeout=1, policy=BRIEF, name="stuck")
+            await time.advance(2)
+            with pytest.raises(WorkerTimeout) as caught:
+                await task
+            outcome = caught.value.outcome
+            assert (outcome.ended, outcome.step) == ("abandoned", "ask")
+            assert outcome.stack is not None
+            assert "in block" in outcome.stack
+            assert sup.workers() == ()
+            assert await sup.run(int, "5") == 5
+
+    virtual(main)
 
 
 def test_a_stop_before_the_timeout_keeps_its_meaning(virtual, entered, release):
@@ -134,11 +147,13 @@ async def test_abandoned_threads_are_replaced_up_to_as_many_again(leftovers):
             with pytest.raises(WorkerTimeout):
                 await sup.run(leftovers.block, timeout=0, policy=BRIEF)  # withdrawn: never on a thread
         assert inside.threads(sup).stuck == 0
-        for stuck in range(1, 5):
-            with pytest.raises(WorkerTimeout):
-                await sup.run(leftovers.block, timeout=0.05, policy=EscalationPolicy(Ask(0)))
-            assert inside.threads(sup).stuck == stuck
-            if stuck < 4:
+        for number in range(1, 5):
+            task = await stuck(sup, leftovers, policy=EscalationPolicy(Ask(0)))
+            await sup.workers()[0].stop()
+            with pytest.raises(WorkerStopped):
+                await task
+            assert inside.threads(sup).stuck == number
+            if number < 4:
                 assert await sup.run(int, "5") == 5
         assert inside.threads(sup).capacity == 0
         queued = asyncio.create_task(sup.run(int, "6"))
@@ -151,8 +166,10 @@ async def test_abandoned_threads_are_replaced_up_to_as_many_again(leftovers):
 
 async def test_a_late_end_is_logged_and_changes_nothing(events, leftovers):
     async with Supervisor(max_threads=1) as sup:
-        with pytest.raises(WorkerTimeout):
-            await sup.run(leftovers.block, timeout=0.02, policy=BRIEF, name="stuck")
+        task = await stuck(sup, leftovers, policy=BRIEF, name="stuck")
+        await sup.workers()[0].stop()
+        with pytest.raises(WorkerStopped):
+            await task
         leftovers.release.set()
         while "worker.late_end" not in [event["event"] for event in events]:
             await asyncio.sleep(0.001)

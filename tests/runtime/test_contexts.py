@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 import supervisor
 from supervisor import Ask, EscalationPolicy, Restart, Supervisor, metrics, otel, systemd
 
-from ..waiting import until
+from ..waiting import LIMIT, until
 from . import context_functions as f
 from .context_functions import request
 
@@ -317,8 +317,19 @@ async def test_threads_begin_without_the_variables_of_who_happens_to_start_them(
         request.set("of the test")
         worker = await sup.start(f.wait_for_stop, name="own")
         await sup.run(f.look)
-        with contextlib.suppress(TimeoutError):
-            await sup.run(lambda: supervisor.current_context().on_stop(list) and f.obey(), timeout=0.05, name="helped")
+        registered = threading.Event()
+
+        def helped():
+            with supervisor.current_context().on_stop(called.set):
+                registered.set()
+                called.wait(LIMIT)
+
+        called = threading.Event()
+        call = asyncio.create_task(sup.run(helped, name="helped"))
+        await until(registered.is_set)
+        call.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await call
         await worker.stop()
     assert inherited.keys() >= {"app/own", "app/thread-1", "app/helped/on_stop"}
     assert not any(inherited.values())

@@ -13,7 +13,7 @@ import uvloop
 from supervisor import Supervisor
 
 from .. import inside
-from ..waiting import until
+from ..waiting import LIMIT, until
 
 NEVER_SHUT_DOWN = r"supervisor 'lost' was never shut down: use it as `async with Supervisor"
 
@@ -25,12 +25,15 @@ def warnings_heard():
         yield heard
 
 
-def no_more_threads_than(threads):
-    for _ in range(1000):
-        if threading.active_count() <= threads:
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("there are threads left")
+def threads_since(before):
+    """Those that have begun since, and have not ended; those of earlier tests may end meanwhile."""
+    return set(threading.enumerate()) - before
+
+
+def end_all_since(before):
+    for thread in threads_since(before):
+        thread.join(LIMIT)
+    assert not threads_since(before)
 
 
 def open_files():
@@ -69,63 +72,63 @@ each_use = pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
 
 @each_use
 async def test_in_a_loop_that_goes_on_its_threads_and_files_go(use, quiet):
-    threads, files = threading.active_count(), open_files()
+    threads, files = set(threading.enumerate()), open_files()
     with pytest.warns(ResourceWarning, match=NEVER_SHUT_DOWN) as heard:  # noqa: PT031
         await use(Supervisor("lost"))
         await until(lambda: len(heard))  # the thread that has run its call may hold it for a moment longer
-    await until(lambda: threading.active_count() == threads and open_files() == files)
+    await until(lambda: not threads_since(threads) and open_files() == files)
 
 
 @each_use
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_with_its_loop_its_threads_and_files_go(use, factory, quiet):
     gc.collect()
-    threads, files = threading.active_count(), open_files()
+    threads, files = set(threading.enumerate()), open_files()
     with warnings_heard() as heard, asyncio.Runner(loop_factory=factory) as runner:
         for _ in range(3):
             runner.run(use(Supervisor("lost")))
     gc.collect()
     assert [warning.category for warning in heard] == [ResourceWarning] * 3
-    no_more_threads_than(threads)
+    end_all_since(threads)
     gc.collect()
-    assert (threading.active_count(), open_files()) == (threads, files)
+    assert open_files() == files
 
 
 @each_use
 def test_one_that_outlives_its_loop_goes_when_it_is_dropped(use, quiet):
     gc.collect()
-    threads, files = threading.active_count(), open_files()
+    threads, files = set(threading.enumerate()), open_files()
     sup = Supervisor("lost")
     asyncio.run(use(sup))
     with pytest.warns(ResourceWarning, match=NEVER_SHUT_DOWN):  # noqa: PT031
         del sup
         gc.collect()
-    no_more_threads_than(threads)
+    end_all_since(threads)
     gc.collect()
-    assert (threading.active_count(), open_files()) == (threads, files)
+    assert open_files() == files
 
 
 def test_a_loop_that_is_never_closed_goes_as_well(quiet):
     async def main():
         await Supervisor("lost").run(int)
 
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     loop = asyncio.new_event_loop()
     with pytest.warns(ResourceWarning, match=NEVER_SHUT_DOWN):
         loop.run_until_complete(main())
-    no_more_threads_than(threads)
+    end_all_since(threads)
     loop.close()
 
 
 async def test_what_is_under_way_goes_on(monkeypatch, quiet):
     inside.patch(monkeypatch, LOOK_FOR_WORK=0.01)
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     with pytest.warns(ResourceWarning, match=NEVER_SHUT_DOWN):
         worker = await Supervisor("lost").start(lambda ctx: ctx.stop.wait())
     await asyncio.sleep(0.1)
     assert worker.state == "running"
     assert (await worker.stop()).ended == "stopped"
-    await until(lambda: threading.active_count() == threads)
+    await until(lambda: not threads_since(threads))
 
 
 def test_a_worker_that_is_left_when_the_loop_is_closed_is_asked(quiet):
@@ -135,15 +138,15 @@ def test_a_worker_that_is_left_when_the_loop_is_closed_is_asked(quiet):
         with ctx.on_stop(called.set):
             ctx.stop.wait()
             reasons.append(ctx.reason)
-            assert called.wait(10)
+            assert called.wait(LIMIT)
 
     async def main():
         await Supervisor("lost").start(poll, threading.Event())
 
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     with pytest.warns(ResourceWarning, match=NEVER_SHUT_DOWN):
         asyncio.run(main())
-    no_more_threads_than(threads)
+    end_all_since(threads)
     assert reasons == ["the event loop is gone"]
 
 
@@ -179,9 +182,9 @@ async def test_nothing_is_said_of_one_that_was_shut_down_or_never_used():
 async def test_a_filter_that_makes_it_an_error_keeps_nothing_from_going(monkeypatch, quiet):
     unraisable = []
     monkeypatch.setattr("sys.unraisablehook", lambda args: unraisable.append(args.exc_type))
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         await Supervisor("lost").run(int)
     assert unraisable == [ResourceWarning]
-    await until(lambda: threading.active_count() == threads)
+    await until(lambda: not threads_since(threads))

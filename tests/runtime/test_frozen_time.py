@@ -12,7 +12,7 @@ from supervisor import Ask, EscalationPolicy, Restart, Supervisor, WorkerTimeout
 from ..waiting import LIMIT
 from . import context_functions as f
 
-QUICK = EscalationPolicy(Ask(5))
+QUICK = EscalationPolicy(Ask(LIMIT))
 
 
 def deaf():
@@ -25,7 +25,7 @@ def deaf():
 @pytest.mark.parametrize("before", [True, False], ids=["bound before", "bound while it is frozen"])
 def test_everything_that_needs_time_has_it_while_it_is_frozen(factory, kind, before, quiet):
     async def main():
-        sup = Supervisor(policy=QUICK, shutdown_timeout=5)
+        sup = Supervisor(policy=QUICK)
         if before:
             await sup.run(f.look)
         with freeze_time("2020-01-01", real_asyncio=True):
@@ -35,13 +35,13 @@ def test_everything_that_needs_time_has_it_while_it_is_frozen(factory, kind, bef
             assert 0 <= error.value.outcome.seconds < LIMIT
             fails = await sup.start(f.fail, kind=kind, restart=Restart("failure", max_restarts=1, backoff=0.01))
             assert (await fails.wait()).ended == "failed"
-            ready = await sup.start(f.be_ready, kind=kind, ready_timeout=5, heartbeat=0.5)
+            ready = await sup.start(f.be_ready, kind=kind, ready_timeout=LIMIT, heartbeat=5)
             assert len(sup.stacks()) == 1
             assert (await ready.stop()).ended == "stopped"
             await sup.shutdown()
 
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(asyncio.wait_for(main(), LIMIT))
+        runner.run(asyncio.wait_for(main(), 2 * LIMIT))
 
 
 async def test_a_loop_whose_time_is_moved_on(monkeypatch):

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Health, Inject, Restart, RestartLimitExceeded, Supervisor
+from supervisor import Ask, EscalationPolicy, Health, Inject, Restart, RestartLimitExceeded, Supervisor, WorkerStopped
 
 from .. import inside
 from ..waiting import until
@@ -214,8 +214,11 @@ async def test_a_group_has_a_health_of_its_own_and_its_supervisor_counts_it(left
 async def test_a_call_of_a_group_that_is_abandoned_counts_for_that_group(leftovers):
     async with Supervisor("app", policy=EscalationPolicy(Ask(0.01))) as sup:
         feeds, web = sup.group("feeds"), sup.group("web")
-        with pytest.raises(TimeoutError):
-            await feeds.run(leftovers.block, timeout=0.1)
+        call = asyncio.create_task(feeds.run(leftovers.block))
+        await until(lambda: leftovers.entered)
+        await sup.workers()[0].stop()
+        with pytest.raises(WorkerStopped):
+            await call
         assert state(feeds.health(max_abandoned=0)) == DEAD
         assert state(web.health(max_abandoned=0)) == WELL
         assert state(sup.health(max_abandoned=0)) == DEAD

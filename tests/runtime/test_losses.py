@@ -15,7 +15,7 @@ from supervisor import (
     Restart,
     RestartLimitExceeded,
     Supervisor,
-    WorkerTimeout,
+    WorkerStopped,
 )
 
 from .. import inside
@@ -83,8 +83,11 @@ async def test_a_worker_that_takes_the_supervisor_with_it_is_why_that_is_not_cle
 
 async def test_what_was_abandoned_is_there_until_it_has_come_back(quiet, leftovers):
     async with Supervisor(policy=QUICK) as sup:
-        with pytest.raises(WorkerTimeout):
-            await sup.run(leftovers.block, timeout=0.02, name="call")
+        call = asyncio.create_task(sup.run(leftovers.block, name="call"))
+        await until(lambda: leftovers.entered)
+        await sup.workers()[0].stop()
+        with pytest.raises(WorkerStopped):
+            await call
         await (await sup.start(leftovers.block, name="deaf")).stop()
         group = sup.group("feeds")
         await (await group.start(leftovers.block, name="deaf")).stop()
