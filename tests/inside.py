@@ -139,6 +139,7 @@ CONSTANTS = {
     "POSIX": (checks,),
     "QUIET_SLACK": (closing,),
     "REMEMBERED": (losses,),
+    "LAST_LEAST": (ladder,),
     "LAST_RESORT_SLACK": (last_resort,),
     "TURN": (alarms, backlog, inbox, last_resort),
 }

@@ -292,24 +292,30 @@ class Deaf:
 
 
 @pytest.mark.parametrize("shortened", [False, True])
-async def test_a_call_that_does_not_end_holds_up_no_shutdown_of_a_group(monkeypatch, shortened):
+def test_a_call_that_does_not_end_holds_up_no_shutdown_of_a_group(virtual, monkeypatch, shortened):
     inside.patch(monkeypatch, LEFT_GRACE=600.0)
-    deaf = Deaf()
-    async with Supervisor(policy=EscalationPolicy(Ask(0.4)), shutdown_timeout=600) as sup:
-        group = sup.group("g")
-        await group.start(lambda ctx: ctx.call(deaf))
-        await deaf.entered.wait()
-        if shortened:
-            first = asyncio.ensure_future(group.shutdown(timeout=30))
-            while sup.statistics().workers:  # its worker is gone, and what it has called is left
-                await asyncio.sleep(0.001)
-            assert not first.done()
-        report = await asyncio.wait_for(group.shutdown(timeout=0.1), LIMIT)
-        assert report.counts() == {"stopped": 1}
-        assert deaf.cancelled == 1
-        deaf.release.set()
-        while asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.sleep(0)
+
+    async def main(time):
+        deaf = Deaf()
+        async with Supervisor(policy=EscalationPolicy(Ask(10)), shutdown_timeout=600) as sup:
+            group = sup.group("g")
+            await group.start(lambda ctx: ctx.call(deaf))
+            await deaf.entered.wait()
+            closing = asyncio.ensure_future(group.shutdown(timeout=30 if shortened else 2))
+            await time.advance(6 if shortened else 1.1)  # half of its grace, and what it has called is left alone
+            await until(lambda: not sup.statistics().workers)
+            assert not closing.done()
+            if shortened:
+                closing = asyncio.ensure_future(group.shutdown(timeout=2))
+            await time.advance(2)
+            report = await asyncio.wait_for(closing, LIMIT)
+            assert report.counts() == {"stopped": 1}
+            assert deaf.cancelled == 1
+            deaf.release.set()
+            while asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.sleep(0)
+
+    virtual(main)
 
 
 async def test_what_a_worker_of_a_group_has_left_keeps_to_the_groups_deadline(monkeypatch):
@@ -424,6 +430,8 @@ async def test_calls_in_a_storm_of_injections(seconds):
             for injector in injectors:
                 injector.start()
             await asyncio.sleep(seconds)
+            while min(*calls, *hits) <= 20:  # the machine is busy
+                await asyncio.sleep(0.01)
         finally:
             over.set()
             sys.setswitchinterval(interval)
@@ -433,20 +441,18 @@ async def test_calls_in_a_storm_of_injections(seconds):
             outcomes = [await worker.wait() for worker in workers]
     assert not wrong
     assert {outcome.ended for outcome in outcomes} <= {"returned", "failed"}  # the very last may strike anywhere
-    assert min(calls) > 20
-    assert min(hits) > 20
     assert not inside.calls_open(sup)
     assert not inside.tasks_of_calls(sup)
 
 
 async def workers_call(striker):
     """Calls come in, end, and are stopped, while the loop is struck."""
-    sup = Supervisor(policy=EscalationPolicy(Ask(5)))
+    sup = Supervisor(policy=EscalationPolicy(Ask(2 * LIMIT)))
     go, entered = threading.Event(), threading.Semaphore(0)
 
     def work(ctx):
         entered.release()
-        go.wait(5)
+        go.wait(LIMIT)
         return [ctx.call(double, n) for n in range(3)]
 
     async def waits():
@@ -463,15 +469,14 @@ async def workers_call(striker):
     sys.settrace(striker.trace)
     go.set()
     ends = [asyncio.create_task(worker.wait()) for worker in workers]
-    done, pending = await asyncio.wait(ends, timeout=2)
+    done, pending = await asyncio.wait(ends, timeout=LIMIT)
     stopping = asyncio.create_task(waiter.stop())
     await asyncio.wait([stopping], timeout=0.1)
     sys.settrace(None)
     assert not pending, f"struck in {striker.struck}: {len(pending)} calls were never answered"
     assert [end.result().value for end in ends] == [[0, 2, 4]] * 2
-    report = await sup.shutdown()
-    assert report.seconds < 1, f"struck in {striker.struck}"
-    assert report.clean
+    report = await asyncio.wait_for(sup.shutdown(), LIMIT)
+    assert report.clean, f"struck in {striker.struck}"
     await asyncio.wait([stopping])
     stopping.exception()  # it may have been struck itself
     assert not inside.calls_open(sup)

@@ -11,7 +11,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Supervisor, SupervisorClosed, current_context
 
-from ..waiting import until
+from ..waiting import LIMIT, until
 from .test_signals import LOOPS, handlers_are_put_back, run_script
 
 __all__ = ["handlers_are_put_back"]  # a fixture
@@ -114,12 +114,16 @@ async def test_a_signal_during_a_shutdown_of_another_cause_ends_the_body():
     async with Supervisor(signals=True) as sup:
         sup.request_shutdown("enough")
         await sup.wait_closed()
-    async with Supervisor(signals=True) as sup:
-        worker = await sup.start(lambda ctx: ctx.stop.wait() and threading.Event().wait(0.3))
+    async with Supervisor(signals=True, policy=EscalationPolicy(Ask(LIMIT))) as sup:
+        heard = threading.Event()
+        worker = await sup.start(lambda ctx: ctx.stop.wait() and heard.wait(LIMIT))
         sup.request_shutdown("enough")
         await until(lambda: worker.state == "stopping")
         send(signal.SIGTERM)
-        await asyncio.sleep(30)
+        try:
+            await asyncio.sleep(30)
+        finally:
+            heard.set()
     assert sup.report.reason == "enough"
 
 

@@ -274,7 +274,7 @@ def run_script(body, *numbers, loop="asyncio", status=0, warnings="error"):
 
 WAITS = """
 async def main():
-    async with Supervisor(policy=EscalationPolicy(Ask(0.2))) as sup:
+    async with Supervisor(policy=EscalationPolicy(Ask(20))) as sup:
         await sup.start(lambda ctx: ctx.stop.wait(), name="waiter")
         waiting = asyncio.ensure_future(sup.wait_for_signal())
         await asyncio.sleep(0)

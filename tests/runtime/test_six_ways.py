@@ -7,7 +7,7 @@ import textwrap
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerContext, WorkerExit
 from tests.conftest import Leftovers
 
-QUICK = EscalationPolicy(Ask(0.1), Inject(0.2, every=0.05))
+QUICK = EscalationPolicy(Ask(0.1), Inject(20, every=0.05))
 
 
 async def test_1_a_flag() -> None:
@@ -43,7 +43,7 @@ def test_3_a_daemon_thread_never_holds_the_interpreters_exit() -> None:
         asyncio.run(main())
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=20, check=True
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.splitlines()[-1] == "sleeper"
 

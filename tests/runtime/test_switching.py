@@ -8,6 +8,7 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 
 from .. import inside
+from ..waiting import LIMIT
 
 
 @pytest.fixture(autouse=True)
@@ -75,13 +76,13 @@ async def test_workers_that_obey_are_heard_beside_those_that_compute_and_swallow
             except BaseException:
                 pass
 
-    sup = Supervisor(policy=EscalationPolicy(Ask(2), Inject(0.3)))
+    sup = Supervisor(policy=EscalationPolicy(Ask(LIMIT)))
     try:
         for number in range(3):
-            await sup.start(swallow, name=f"swallows-{number}x")
+            await sup.start(swallow, name=f"swallows-{number}x", policy=EscalationPolicy(Ask(1), Inject(0.3)))
         for number in range(60):
             await sup.start(lambda ctx: ctx.stop.wait(), name=f"listens-{number}x")
-        report = await sup.shutdown(timeout=3)
+        report = await sup.shutdown(timeout=LIMIT)
     finally:
         over.set()
     assert {outcome.worker for outcome in report.abandoned} == {f"swallows-{number}x" for number in range(3)}

@@ -3,14 +3,13 @@
 import asyncio
 import sys
 import threading
-import time
 
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped
 
 from .. import inside
-from ..waiting import until
+from ..waiting import LIMIT, until
 
 
 def wait_for_stop(ctx):
@@ -90,13 +89,15 @@ async def test_a_system_without_threads_makes_start_and_run_raise(monkeypatch):
 
 async def test_a_stack_without_python_code_names_the_function():
     async with Supervisor(policy=EscalationPolicy(Ask(0))) as sup:
-        calling = asyncio.create_task(sup.run(time.sleep, 0.2, name="w"))
-        await until(lambda: sup.stacks() == {"w": "  in sleep(), which is no Python code\n"})
+        lock = threading.Lock()
+        with lock:
+            calling = asyncio.create_task(sup.run(lock.acquire, name="w"))
+            await until(lambda: sup.stacks() == {"w": "  in lock.acquire(), which is no Python code\n"})
         await calling
 
 
 async def test_a_thousand_workers():
-    async with Supervisor() as sup:
+    async with Supervisor(policy=EscalationPolicy(Ask(LIMIT))) as sup:
         workers = await asyncio.gather(*(sup.start(wait_for_stop) for _ in range(1000)))
         assert len(sup.workers()) == 1000
         report = await sup.shutdown()
