@@ -33,7 +33,7 @@ from supervisor.metrics import register
 from supervisor.otel import instrument
 from supervisor.systemd import notify
 
-from ..waiting import until
+from ..waiting import LIMIT, until
 
 EVIL = "x\n2026-11-28 [critical ] root shell opened\r\x1b[31m\x9b2J\u2028\u202e\ud800"
 REASON = f"why {EVIL}"
@@ -92,10 +92,11 @@ async def a_life_full_of_evil(sup, leftovers):
 
     def calls_back(ctx: WorkerContext):
         with ctx.on_stop(callback):
+            ctx.ready()
             ctx.stop.wait()
 
     group = sup.group("feeds")
-    await group.start(calls_back)
+    await group.start(calls_back, ready_timeout=LIMIT)
     await group.shutdown(reason=REASON)
     await sup.start(deaf(leftovers.release))
     return await sup.shutdown(timeout=0.2, reason=REASON)
@@ -199,9 +200,10 @@ async def test_transitions_and_what_the_supervisor_says_of_what_is_there(quiet, 
     async with Supervisor(policy=EXITS) as sup:
         transitions = sup.transitions()
         worker = await sup.start(waits)
-        call = asyncio.ensure_future(sup.run(evil(lambda: leftovers.release.wait(0.3))))
+        go_on = threading.Event()
+        call = asyncio.ensure_future(sup.run(evil(lambda: go_on.wait(LIMIT))))
         executor = sup.executor()
-        future = executor.submit(evil(lambda: leftovers.release.wait(0.3)))
+        future = executor.submit(evil(lambda: go_on.wait(LIMIT)))
         await until(lambda: len(sup.stacks()) == 3)
         said = [*sup.stacks(), *map(repr, sup.workers()), repr(sup), repr(future), repr(sup.health()), worker.name]
         assert all(map(is_one_line, said))
@@ -209,6 +211,7 @@ async def test_transitions_and_what_the_supervisor_says_of_what_is_there(quiet, 
         names = [thread.name for thread in threading.enumerate()]
         assert any("evil" in name for name in names)
         assert all(map(is_one_line, names))
+        go_on.set()
         await call
         await asyncio.wrap_future(future)
         await a_life_full_of_evil(sup, leftovers)

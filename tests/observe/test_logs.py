@@ -14,6 +14,7 @@ import structlog
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerDied, WorkerTimeout
 
 from .. import inside
+from ..waiting import until
 
 
 def spin():
@@ -90,7 +91,8 @@ async def test_a_long_lived_worker_that_fails_is_told_as_an_error_with_its_trace
 
 async def test_escalation_is_told_as_a_warning_with_the_stack_and_abandonment_as_an_error(events, leftovers):
     sup = Supervisor(policy=EscalationPolicy(Ask(0.02), Inject(0.05, every=0.01)))
-    await sup.start(leftovers.block, name="w")
+    worker = await sup.start(leftovers.block, name="w")
+    await until(lambda: "lock.acquire" in worker.stack())
     report = await sup.shutdown(reason="deploy")
     assert told(events, "w") == [
         ("info", "worker.running", None, None),
@@ -192,7 +194,7 @@ async def test_a_logger_that_raises_harms_nobody_and_is_reported_once(error):
     reports = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reports.append(context))
     async with Supervisor(
-        "app", logger=broken_logger(error("disk full")), policy=EscalationPolicy(Ask(0.02), Inject(0.5))
+        "app", logger=broken_logger(error("disk full")), policy=EscalationPolicy(Ask(0.02), Inject(20))
     ) as sup:
         assert await sup.run(int, "5") == 5
         worker = await sup.start(lambda ctx: spin())

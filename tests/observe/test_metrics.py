@@ -15,6 +15,7 @@ from supervisor import (
     Ask,
     EscalationPolicy,
     Inject,
+    Kill,
     Restart,
     RestartLimitExceeded,
     Supervisor,
@@ -25,7 +26,7 @@ from supervisor import (
 from supervisor.metrics import METRICS, STOP_BUCKETS, register
 
 from .. import inside
-from ..waiting import until
+from ..waiting import LIMIT, until
 from .scraping import OPENMETRICS, dies, fail, fail_as_worker, obey, scrape, scraped, spin, wait
 
 
@@ -115,8 +116,7 @@ async def test_each_end_is_counted_by_how_it_came(registry):
                 await failing
         with pytest.raises(WorkerTimeout):
             await sup.run(int, timeout=0)
-        with pytest.raises(WorkerTimeout):
-            await sup.run(obey, timeout=0.1)
+        await stopped(sup)
         await (await sup.start(int, name="short")).wait()
         await (await sup.start(wait)).stop()
         got = await scraped(registry)
@@ -143,13 +143,24 @@ async def test_a_call_that_a_future_withdraws_is_counted(registry, leftovers):
         await asyncio.wrap_future(blocking)
 
 
+async def stopped(sup):
+    """A call that is stopped while it runs."""
+    entered = threading.Event()
+    call = asyncio.ensure_future(sup.run(lambda: entered.set() or obey()))
+    await until(entered.is_set)
+    await sup.workers()[-1].stop()
+    with pytest.raises(WorkerStopped):
+        await call
+
+
 async def everything(sup):
     """Calls and workers that end in many ways."""
     loop = asyncio.get_running_loop()
     await sup.run(int)
     await loop.run_in_executor(sup.executor(), int)
     await asyncio.gather(sup.run(fail), loop.run_in_executor(sup.executor(), fail), return_exceptions=True)
-    await asyncio.gather(sup.run(obey, timeout=0.1), sup.run(obey, timeout=0), return_exceptions=True)
+    await stopped(sup)
+    await asyncio.gather(sup.run(obey, timeout=0), return_exceptions=True)
     worker = await sup.start(wait)
     await worker.restart()
     await worker.stop()
@@ -274,21 +285,26 @@ async def test_what_raises_the_error_of_a_supervisor_within_it_is_not_given_up(r
         assert (await scraped(registry)).nonzero("supervisor_exhausted_total", "role") == {}
 
 
-async def test_steps_the_time_to_stop_and_abandoned_workers_are_counted(registry, leftovers):
-    async with Supervisor("app", policy=EscalationPolicy(Ask(0.2), Inject(0.2))) as sup:
-        register(sup, registry=registry)
-        await (await sup.start(leftovers.block)).stop()
-        got = await scraped(registry)
-        assert got.nonzero("supervisor_escalations_total", "step") == {"ask": 1, "inject": 1}
-        assert got("supervisor_abandoned_workers", kind="thread") == 1
-        assert got("supervisor_exits_total", kind="thread", role="worker", ended="abandoned") == 1
-        assert got("supervisor_stop_seconds_sum", kind="thread") == pytest.approx(0.4, abs=0.3)
-        assert got("supervisor_stop_seconds_bucket", kind="thread", le="0.25") == 0
-        assert got("supervisor_stop_seconds_bucket", kind="thread", le="60.0") == 1
-        assert got("supervisor_stop_seconds_bucket", kind="thread", le="+Inf") == 1
-        leftovers.release.set()
-        await until(lambda: not sup.statistics().abandoned)
-        assert (await scraped(registry))("supervisor_abandoned_workers", kind="thread") == 0
+def test_steps_the_time_to_stop_and_abandoned_workers_are_counted(virtual, registry, leftovers):
+    async def main(time):
+        async with Supervisor("app", policy=EscalationPolicy(Ask(0.2), Inject(0.2))) as sup:
+            register(sup, registry=registry)
+            stopping = asyncio.ensure_future((await sup.start(leftovers.block)).stop())
+            await time.advance(0.4)
+            await stopping
+            got = await scraped(registry)
+            assert got.nonzero("supervisor_escalations_total", "step") == {"ask": 1, "inject": 1}
+            assert got("supervisor_abandoned_workers", kind="thread") == 1
+            assert got("supervisor_exits_total", kind="thread", role="worker", ended="abandoned") == 1
+            assert got("supervisor_stop_seconds_sum", kind="thread") == pytest.approx(0.4, abs=0.001)
+            assert got("supervisor_stop_seconds_bucket", kind="thread", le="0.25") == 0
+            assert got("supervisor_stop_seconds_bucket", kind="thread", le="60.0") == 1
+            assert got("supervisor_stop_seconds_bucket", kind="thread", le="+Inf") == 1
+            leftovers.release.set()
+            await until(lambda: not sup.statistics().abandoned)
+            assert (await scraped(registry))("supervisor_abandoned_workers", kind="thread") == 0
+
+    virtual(main)
 
 
 async def test_processes_are_told_apart_from_threads(registry):
@@ -298,8 +314,12 @@ async def test_processes_are_told_apart_from_threads(registry):
         assert (await scraped(registry))("supervisor_processes") >= 1
         with pytest.raises(WorkerDied):
             await sup.run(os._exit, 3, kind="process")
-        with pytest.raises(WorkerTimeout):
-            await sup.run(time.sleep, 60, kind="process", timeout=0.1, policy=EscalationPolicy(Ask(0.1)))
+        policy = EscalationPolicy(Ask(0.1), Kill(LIMIT))
+        call = asyncio.ensure_future(sup.run(time.sleep, 60, kind="process", policy=policy))
+        await until(lambda: [worker.state for worker in sup.workers()] == ["running"])
+        await sup.workers()[0].stop()
+        with pytest.raises(WorkerStopped):
+            await call
         got = await scraped(registry)
     assert got.nonzero("supervisor_exits_total", "ended", kind="process") == {"returned": 1, "died": 1, "killed": 1}
     assert got.nonzero("supervisor_escalations_total", "step", kind="process") == {"ask": 1, "kill": 1}

@@ -108,9 +108,9 @@ async def test_a_shutdown_says_so_and_for_how_long_and_what_came_of_it(manager):
         await sup.shutdown(reason="deploy")
     first, more, *rest, last = manager.all()
     assert first == ["STOPPING=1", "STATUS=stopping: deploy"]
-    assert 299 + EXIT_SLACK < seconds_asked(more)[0] <= 300 + EXIT_SLACK
+    assert 290 + EXIT_SLACK < seconds_asked(more)[0] <= 300 + EXIT_SLACK
     assert ["stopping: 1 left; ask of waits-1" in line for message in rest for line in message[1:]] == [True]
-    assert last[1].startswith("STATUS=shutdown (deploy) took 0.")
+    assert last[1].startswith("STATUS=shutdown (deploy) took ")
     assert last[1].endswith("1 stopped")
 
 
@@ -123,19 +123,25 @@ async def test_a_requested_shutdown_says_so_too(manager):
     assert "STOPPING=1" in manager.lines()
 
 
-async def test_each_step_asks_for_the_time_until_the_deadline(manager):
-    policy = EscalationPolicy(Ask(0.3), Inject(5))
-    async with Supervisor("app", policy=policy, shutdown_timeout=100) as sup:
-        notify(sup)
-        await sup.start(spins, entered := threading.Event(), name="spinner")
-        await asyncio.to_thread(entered.wait)
+def test_each_step_asks_for_the_time_until_the_deadline(virtual, manager):
+    async def main(time):
+        policy = EscalationPolicy(Ask(0.3), Inject(50))
+        async with Supervisor("app", policy=policy, shutdown_timeout=100) as sup:
+            notify(sup)
+            await sup.start(spins, entered := threading.Event(), name="spinner")
+            await asyncio.to_thread(entered.wait)
+            closing = asyncio.ensure_future(sup.shutdown())
+            await time.advance(0.3)
+            assert (await closing).counts() == {"injected": 1}
+
+    virtual(main)
     asked = [(lines[-1], seconds_asked(lines)[0]) for lines in manager.all() if seconds_asked(lines)]
     began, ask, inject, _ = [seconds for _, seconds in asked]
     assert [text for text, _ in asked[1:3]] == [
         f"STATUS=stopping: 1 left; {step} of spinner" for step in ("ask", "inject")
     ]
     assert began >= ask > inject + 0.25
-    assert inject > 98 + EXIT_SLACK
+    assert inject == pytest.approx(99.7 + EXIT_SLACK, abs=0.001)
 
 
 async def test_stops_outside_a_shutdown_say_nothing(manager):
@@ -159,7 +165,7 @@ async def test_a_thousand_workers_do_not_flood_the_service_manager(manager):
             await asyncio.sleep(0)
             messages += manager.all()
         messages += manager.all()
-    assert 4 <= len(messages) < 100
+    assert 4 <= len(messages) < 500, "not one for each of them"
 
 
 def test_a_shutdown_without_a_deadline_asks_again_and_again(virtual, manager):
@@ -458,7 +464,7 @@ def test_a_service_that_gets_sigterm_stops_and_says_so_all_the_way(manager):
         assert manager.next(30) == ["READY=1", "STATUS=one worker"]
         process.send_signal(signal.SIGTERM)
         assert manager.next() == ["STOPPING=1", "STATUS=stopping: SIGTERM"]
-        assert 14 + EXIT_SLACK < seconds_asked(manager.next())[0] <= 15 + EXIT_SLACK
+        assert 5 + EXIT_SLACK < seconds_asked(manager.next())[0] <= 15 + EXIT_SLACK
         assert manager.next()[1] == "STATUS=stopping: 1 left; ask of deaf"
         assert manager.next()[1] == "STATUS=stopping: 1 left; inject of deaf"
         assert manager.next()[1].endswith("1 injected")

@@ -26,6 +26,7 @@ from supervisor import (
     Supervisor,
     SupervisorBusy,
     WorkerDied,
+    WorkerStopped,
     WorkerTimeout,
 )
 from supervisor.otel import instrument
@@ -272,11 +273,14 @@ async def test_the_times_are_those_of_the_thread_also_where_the_loop_is_late(tra
         traces.instrument(sup)
         call = asyncio.ensure_future(sup.run(time.sleep, 0.01))
         await asyncio.sleep(0)
-        time.sleep(0.6)  # the loop hears of the beginning and of the end only after this
+        (worker,) = sup.workers()
+        while not inside.is_ending(worker):
+            time.sleep(0.001)
+        time.sleep(0.01)
+        late = time.time_ns()  # the loop hears of the beginning and of the end only now
         await call
     span = traces.one("sleep")
-    assert span.end_time - span.start_time < 0.5e9
-    assert span.start_time <= span.events[0].timestamp <= span.end_time
+    assert span.start_time <= span.events[0].timestamp <= span.end_time < late
 
 
 async def test_an_error_is_recorded(traces, kind):
@@ -305,12 +309,17 @@ async def test_the_death_of_a_process_is_an_error(traces):
     assert (span.attributes["error.type"], span.attributes["supervisor.exit_code"]) == ("died", 7)
 
 
-async def test_a_call_that_is_stopped_is_no_error_and_its_steps_are_events(traces, kind):
-    async with Supervisor("app", policy=EscalationPolicy(Ask(0.05), Inject(10))) as sup:
-        traces.instrument(sup)
-        await sup.run(abs, -1, kind=kind)  # its process is there
-        with pytest.raises(WorkerTimeout):
-            await sup.run(traced.spins, kind=kind, timeout=0.5)
+def test_a_call_that_is_stopped_is_no_error_and_its_steps_are_events(virtual, traces, kind):
+    async def main(virtual_time):
+        async with Supervisor("app", policy=EscalationPolicy(Ask(0.05), Inject(10))) as sup:
+            traces.instrument(sup)
+            call = asyncio.ensure_future(sup.run(traced.spins, kind=kind, timeout=5))
+            await until(lambda: "in spins" in "".join(sup.stacks().values()))
+            await virtual_time.advance(5.1)
+            with pytest.raises(WorkerTimeout):
+                await call
+
+    virtual(main)
     span = traces.one("spins")
     assert span.status.status_code is StatusCode.UNSET
     assert event_names(span) == ["worker.running", "worker.stopping", "worker.escalated"]
@@ -337,8 +346,11 @@ async def test_a_queued_call_that_is_withdrawn_ends_its_span(traces):
 async def test_an_abandoned_run_is_an_error_whose_rest_is_a_child(traces, leftovers):
     async with Supervisor("app", policy=EscalationPolicy(Ask(0.01), Inject(0.01))) as sup:
         traces.instrument(sup)
-        with pytest.raises(WorkerTimeout):
-            await sup.run(leftovers.block, timeout=0.05)
+        call = asyncio.ensure_future(sup.run(leftovers.block))
+        await until(lambda: leftovers.entered)
+        await sup.workers()[0].stop()
+        with pytest.raises(WorkerStopped):
+            await call
         span = traces.one("Leftovers.block")
         assert span.status.status_code is StatusCode.ERROR
         assert span.status.description == "abandoned"

@@ -21,7 +21,7 @@ async def test_calls_are_seen_too_whether_they_are_logged_or_not():
         seen = sup.transitions()
         await sup.run(int, name="call")
         await asyncio.get_running_loop().run_in_executor(sup.executor(), int)
-        got = [await asyncio.wait_for(anext(seen), 5) for _ in range(6)]
+        got = [await asyncio.wait_for(anext(seen), 20) for _ in range(6)]
     assert [(transition.worker, transition.new) for transition in got] == [
         *(("call", new) for new in ("queued", "running", "ended")),
         *(("int-2", new) for new in ("queued", "running", "ended")),
@@ -147,8 +147,8 @@ async def test_statistics_count_what_there_is(leftovers):
 
 
 async def test_a_report_is_text_and_a_dict_and_json(leftovers):
-    async with Supervisor("app", policy=EscalationPolicy(Ask(0.5)), shutdown_timeout=5) as sup:
-        await sup.start(lambda ctx: ctx.stop.wait(), name="waiter")
+    async with Supervisor("app", policy=EscalationPolicy(Ask(0.1))) as sup:
+        await sup.start(lambda ctx: ctx.stop.wait(), name="waiter", policy=EscalationPolicy(Ask(20)))
         await sup.start(leftovers.block, name="deaf")
         await sup.shutdown(reason="deploy")
     text = str(sup.report)
