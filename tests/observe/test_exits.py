@@ -88,15 +88,16 @@ async def a_life_full_of_evil(sup, leftovers):
 
     @evil
     def callback():
+        called.set()
         raise EvilError
 
     def calls_back(ctx: WorkerContext):
         with ctx.on_stop(callback):
-            ctx.ready()
-            ctx.stop.wait()
+            called.wait(LIMIT)
 
+    called = threading.Event()
     group = sup.group("feeds")
-    await group.start(calls_back, ready_timeout=LIMIT)
+    await group.start(calls_back, policy=EscalationPolicy(Ask(LIMIT)))
     await group.shutdown(reason=REASON)
     await sup.start(deaf(leftovers.release))
     return await sup.shutdown(timeout=0.2, reason=REASON)
