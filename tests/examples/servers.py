@@ -24,6 +24,43 @@ LIMIT = 30.0
 """Seconds that a step of a test may take: far more than any needs, so that a busy machine fails none."""
 
 
+PATIENT = """
+import os, runpy, sys, structlog, supervisor
+from supervisor import Ask, EscalationPolicy, Inject, Terminate
+
+OBEYS, IS_INJECTED = EscalationPolicy(Ask(15)), EscalationPolicy(Ask(0.3), Inject(15))
+LADDERS = {
+    **dict.fromkeys(("poller", "store", "flag", "event"), OBEYS),
+    **dict.fromkeys(("spinner", "endless-loop", "exception_by_ctypes"), IS_INJECTED),
+    "terminate": EscalationPolicy(Ask(0.3), Inject(0.3), Terminate(15)),
+}
+start = supervisor.Supervisor.start
+
+def patient(sup, *args, name=None, **options):
+    if name in LADDERS:
+        options["policy"] = LADDERS[name]
+    return start(sup, *args, name=name, **options)
+
+supervisor.Supervisor.start = patient
+"""
+"""Gives each worker of an example that can be ended the time for that, on any machine; the others have their graces."""
+
+LOGGED = """
+structlog.configure()
+"""
+"""Has an example log all."""
+
+AS_IT_IS = """
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def example(path: Path, *args: str | Path, before: str = "") -> tuple[str | Path, ...]:
+    """Returns the arguments with which Python runs an example, after this code."""
+    return ("-c", PATIENT + before + AS_IT_IS, path, *args)
+
+
 class Server:
     """A running example. What it writes goes to a file, so that it never waits for its reader."""
 

@@ -144,7 +144,6 @@ def test_the_schema_is_as_it_was():
 async def test_what_it_raises_is_handled_as_ever_and_its_timeout_stops_it(monkeypatch):
     app = application()
     ended = threading.Event()
-    monkeypatch.setattr(recipe, "TIMEOUT", 0.1)
 
     @app.get("/missing")
     def missing():
@@ -163,6 +162,7 @@ async def test_what_it_raises_is_handled_as_ever_and_its_timeout_stops_it(monkey
 
     async with serving(app) as ask:
         assert await ask("/missing") == (404, {"detail": "no such thing"})
+        monkeypatch.setattr(recipe, "TIMEOUT", 1)  # its thread is there
         assert await ask("/slow") == (504, "WorkerTimeout")
         assert ended.is_set()
 

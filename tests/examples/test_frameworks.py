@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.examples.servers import EXAMPLES, answer, started
+from tests.examples.servers import EXAMPLES, LOGGED, PATIENT, answer, example, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from tests.examples.servers import Server
 
+pytestmark = pytest.mark.timeout(180)
+
 WORKERS = dict.fromkeys(("poller", "spinner", "sleeper"), "running")
-CALL = {"sleep-4": "running"}
+CALL = r"worker\.running .*worker=sleep-4"
 
 ENDS_SLEEPS = sys.version_info >= (3, 15)
 STUCK = "(injected|abandoned)" if ENDS_SLEEPS else "abandoned"
@@ -55,24 +57,19 @@ def each_service(*services: Service) -> pytest.MarkDecorator:
 each_loop = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 each_signal = pytest.mark.parametrize("number", [SIGTERM, SIGINT], ids=lambda number: number.name)
 
-WITH_GRACES = """
-import os, runpy, sys, structlog, supervisor
-ask, inject = supervisor.Ask(float(sys.argv[1])), supervisor.Inject(float(sys.argv[1]))
-supervisor.Ask, supervisor.Inject = lambda _: ask, lambda _: inject
-structlog.configure()
-"""
-"""Gives an example other graces, and its log from the level of info on."""
 
-AS_IT_IS = """
-runpy.run_path(sys.argv[2], run_name="__main__")
+def with_graces(seconds: float) -> str:
+    """Gives an example other graces."""
+    return f"""
+ask, inject = Ask({seconds}), Inject({seconds})
+supervisor.Ask, supervisor.Inject = lambda _: ask, lambda _: inject
 """
 
 
 @contextmanager
 def serving(service: Service, *, grace: float | None = None) -> Iterator[Server]:
-    example = EXAMPLES / service.file
-    command = [example] if grace is None else ["-c", WITH_GRACES + AS_IT_IS, str(grace), example]
-    with started(*command, loop=service.loop) as server:
+    before = LOGGED if grace is None else LOGGED + with_graces(grace)
+    with started(*example(EXAMPLES / service.file, before=before), loop=service.loop) as server:
         if service is PLAIN:
             server.until_written("^running; ")
             server.until(server.awaits_signals)
@@ -85,7 +82,7 @@ def serving(service: Service, *, grace: float | None = None) -> Iterator[Server]
 def in_flight(server: Server, seconds: float) -> Iterator[http.client.HTTPConnection]:
     """A request whose call has begun, and sleeps for so long."""
     with closing(server.request(f"/nap/{seconds}")) as connection:
-        server.until(lambda: server.workers() == WORKERS | CALL)
+        server.until_written(CALL)
         yield connection
 
 
@@ -121,7 +118,7 @@ def test_a_signal_ends_the_service_and_the_report_names_each_worker(service: Ser
 
 @each_service(FASTAPI, FASTAPI_ON_UVLOOP, LITESTAR, AIOHTTP, QUART)
 def test_a_request_that_ends_in_time_is_answered_before_the_workers_are_stopped(service: Service) -> None:
-    with serving(service) as server, in_flight(server, 1.5) as request:
+    with serving(service) as server, in_flight(server, 2) as request:
         server.send(SIGTERM)
         assert answer(request)[0] == 200
         assert server.end() == service.status(SIGTERM)
@@ -220,7 +217,7 @@ uvicorn.run(fastapi_app.app, port=int(os.environ["PORT"]), loop=os.environ["LOOP
 
 @contextmanager
 def waiting(loop: str, grace: float) -> Iterator[Server]:
-    with started("-c", WITH_GRACES + IN_THE_LIFESPAN, str(grace), loop=loop) as server:
+    with started("-c", PATIENT + LOGGED + with_graces(grace) + IN_THE_LIFESPAN, loop=loop) as server:
         server.until(lambda: server.workers() == WORKERS)
         yield server
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.examples.servers import EXAMPLES, LIMIT, started
+from tests.examples.servers import EXAMPLES, LIMIT, LOGGED, example, started
 from tests.examples.test_frameworks import CALL, STUCK, WITH_THE_CALL, WORKERS, assert_report
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from signal import Signals
 
     from tests.examples.servers import Server
+
+pytestmark = pytest.mark.timeout(180)
 
 CLIENT = Path(__file__).with_name("grpc_client.py")
 
@@ -36,7 +38,7 @@ def answer(client: subprocess.Popen[bytes]) -> object:
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    with started(EXAMPLES / "grpc_server.py") as server:
+    with started(*example(EXAMPLES / "grpc_server.py", before=LOGGED)) as server:
         server.until(lambda: answer(client(server, "List", None)) == WORKERS)
         server.until(server.awaits_signals)
         yield server
@@ -45,8 +47,8 @@ def serving() -> Iterator[Server]:
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT], ids=lambda number: number.name)
 def test_a_signal_ends_the_server_after_the_calls_in_flight(number: Signals) -> None:
     with serving() as server:
-        call = client(server, "Nap", 1.5)
-        server.until(lambda: answer(client(server, "List", None)) == WORKERS | CALL)
+        call = client(server, "Nap", 2)
+        server.until_written(CALL)
         server.send(number)
         assert answer(call) == {}
         assert server.end() == 0
@@ -57,7 +59,7 @@ def test_a_signal_ends_the_server_after_the_calls_in_flight(number: Signals) -> 
 def test_a_call_that_is_stuck_is_cancelled_and_reported() -> None:
     with serving() as server:
         call = client(server, "Nap", 3600)
-        server.until(lambda: answer(client(server, "List", None)) == WORKERS | CALL)
+        server.until_written(CALL)
         server.send(SIGTERM)
         assert answer(call) in {"CANCELLED", "UNAVAILABLE"}
         assert server.end() == 0

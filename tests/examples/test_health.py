@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.examples.servers import started
+from tests.examples.servers import PATIENT, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from tests.examples.servers import Server
 
 PREPARE = """
-import asyncio, os, threading
+import asyncio, threading
 from supervisor import Restart, Supervisor
+
+LADDERS["sleeper"] = EscalationPolicy(Ask(3), Inject(0.1))  # meanwhile the supervisor shuts down
 
 opened, tasks, sups = threading.Event(), [], []
 enter = Supervisor.__aenter__
@@ -78,7 +80,7 @@ web.run_app(aiohttp_app.app, host="127.0.0.1", port=int(os.environ["PORT"]), shu
 
 @contextmanager
 def serving(example: str) -> Iterator[Server]:
-    with started("-c", PREPARE + example) as server:
+    with started("-c", PATIENT + PREPARE + example) as server:
         server.until(lambda: len(server.workers()) == 3)
         yield server
 

@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-from tests.examples.servers import EXAMPLES, Server, started
+from tests.examples.servers import EXAMPLES, LIMIT, Server, started
+
+pytestmark = pytest.mark.timeout(180)
 
 EXAMPLE = EXAMPLES / "ingest_service.py"
 
@@ -66,9 +68,9 @@ def test_a_signal_at_a_bad_moment_ends_it_in_time_and_the_writer_last(moment):
         server.send(signal.SIGTERM)
         began_at = time.monotonic()
         assert server.end() == 0
-        assert time.monotonic() - began_at < 6
+        assert time.monotonic() - began_at < LIMIT / 2
         assert report_of(server)[-1].startswith("writer")
-        assert re.search(r"^shutdown \(SIGTERM\) took [012]\.\d+ s: ", server.output, re.MULTILINE)
+        assert re.search(r"^shutdown \(SIGTERM\) took \d\.\d+ s: ", server.output, re.MULTILINE)
 
 
 def test_a_second_signal_hurries_it():

@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "six_ways.py"
+import pytest
+
+from tests.examples.servers import EXAMPLES, example
+
+EXAMPLE = example(EXAMPLES / "six_ways.py")
 
 
+@pytest.mark.timeout(180)
 def test_each_way_is_told_in_a_line_and_the_one_that_sleeps_on_does_not_hold_the_exit() -> None:
-    done = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, *EXAMPLE], capture_output=True, text=True, timeout=120, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split(maxsplit=2) for line in done.stdout.splitlines()] == [
