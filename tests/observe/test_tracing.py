@@ -309,7 +309,9 @@ async def test_the_death_of_a_process_is_an_error(traces):
     assert (span.attributes["error.type"], span.attributes["supervisor.exit_code"]) == ("died", 7)
 
 
-def test_a_call_that_is_stopped_is_no_error_and_its_steps_are_events(virtual, traces, kind):
+def test_a_call_that_is_stopped_is_no_error_and_its_steps_are_events(virtual, monkeypatch, traces, kind):
+    inside.patch(monkeypatch, ASKING_TIME=10)  # a busy process may be late to say where it stands
+
     async def main(virtual_time):
         async with Supervisor("app", policy=EscalationPolicy(Ask(0.05), Inject(10))) as sup:
             traces.instrument(sup)
@@ -327,7 +329,7 @@ def test_a_call_that_is_stopped_is_no_error_and_its_steps_are_events(virtual, tr
     assert "in spins" in span.events[2].attributes["code.stacktrace"]
     assert (span.attributes["supervisor.ended"], span.attributes["supervisor.step"]) == ("injected", "inject")
     assert span.attributes["supervisor.reason"] == "timeout"
-    assert span.attributes["supervisor.stop_seconds"] >= 0.05
+    assert span.attributes["supervisor.stop_seconds"] == pytest.approx(0.05)
 
 
 async def test_a_queued_call_that_is_withdrawn_ends_its_span(traces):
