@@ -317,7 +317,7 @@ def test_a_call_that_is_stopped_is_no_error_and_its_steps_are_events(virtual, mo
             traces.instrument(sup)
             call = asyncio.ensure_future(sup.run(traced.spins, kind=kind, timeout=5))
             await until(lambda: "in spins" in "".join(sup.stacks().values()))
-            await virtual_time.advance(5.1)
+            await virtual_time.advance(5.05)
             with pytest.raises(WorkerTimeout):
                 await call
 
