@@ -26,6 +26,7 @@ from supervisor._core.outcome import Ended
 from supervisor._core.policy import StepName
 from supervisor._kinds.processes import kind, launch, probe, process
 from supervisor._kinds.processes.child.forward import Forwarder
+from supervisor._kinds.processes.oom import OomKills
 from supervisor._kinds.processes.pool import Pool
 from supervisor._kinds.processes.probe import Probe
 from supervisor._kinds.processes.process import Process
@@ -51,6 +52,7 @@ from supervisor._loop.switching import FAST, hold, release
 from supervisor._observe.notices import RunSubmitted
 from supervisor._observe.publisher import Publisher
 from supervisor._run import loop_call
+from supervisor._run.cgroups import folders_of_groups
 from supervisor._run.futures import FutureLock
 from supervisor._run.run import Run
 from supervisor._runtime import (
@@ -99,6 +101,7 @@ __all__ = [  # single parts
     "FutureLock",
     "Gate",
     "Inbox",
+    "OomKills",
     "Process",
     "Receiver",
     "RunSubmitted",
@@ -108,6 +111,7 @@ __all__ = [  # single parts
     "WakeSignal",
     "anybody_traces",
     "blocked",
+    "folders_of_groups",
     "framed",
     "health_of",
     "hold",

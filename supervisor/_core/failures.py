@@ -98,7 +98,8 @@ class WorkerDied(SupervisorError, BrokenExecutor):
     that one repeats it for this one. But only this call has failed, and the executor goes on.
 
     Attributes:
-        outcome: How the run ended; `outcome.exit_code` is as in `subprocess`, None where it is not known.
+        outcome: How the run ended; `outcome.exit_code` is as in `subprocess`, None where it is not known, and
+            `outcome.oom_killed` says whether it was, most likely, for want of memory.
 
     Example:
         >>> from supervisor import Outcome
@@ -111,7 +112,9 @@ class WorkerDied(SupervisorError, BrokenExecutor):
         self.outcome = outcome
 
     def __str__(self) -> str:
-        return f"the process of worker {self.outcome.worker!r} died: {_exit(self.outcome.exit_code)}"
+        outcome = self.outcome
+        why = ", most likely by the kernel's out-of-memory killer" if outcome.oom_killed else ""
+        return f"the process of worker {outcome.worker!r} died: {_exit(outcome.exit_code)}{why}"
 
 
 def signal_of(exit_code: int | None) -> str | None:

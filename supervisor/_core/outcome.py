@@ -47,6 +47,7 @@ class Outcome:
         limit: Which of its `Limits` it exceeded and was stopped for: "rss", "cpu_seconds", or None.
         allowed: That limit, in bytes or seconds, else None.
         used: What was measured then, in the same unit, else None.
+        oom_killed: Its process was most likely ended by the kernel's out-of-memory killer. Linux.
 
     Example:
         >>> Outcome("poller", "thread", ended="stopped", step="ask").clean
@@ -67,6 +68,7 @@ class Outcome:
     limit: LimitName | None = None
     allowed: float | None = None
     used: float | None = None
+    oom_killed: bool = False
 
     @property
     def clean(self) -> bool:

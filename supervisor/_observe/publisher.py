@@ -124,6 +124,7 @@ class Publisher:
             level,
             transition,
             exit_code=None if outcome is None else outcome.exit_code,
+            oom_killed=outcome is not None and outcome.oom_killed,
             stop_seconds=None if outcome is None or outcome.step is None else outcome.stop_seconds,
             stack=run.climb.stack if past_ask and run.climb is not None else None,
             blocked=None if outcome is None else blocked_at_the_end(outcome),

@@ -277,6 +277,7 @@ class Run:
         trace: What a subscriber that traces it keeps of it.
         died: Its process has ended without a word.
         exit_code: What is known of how its process ended.
+        oom_killed: It was most likely the kernel's out-of-memory killer that has ended it.
         ctx: Its context, once the worker's function asked for it.
         ending: Its end is in the inbox, or about to be: nothing is left to be stopped.
         started_at, ended_at: When the function was entered and left, on the monotonic clock.
@@ -315,6 +316,7 @@ class Run:
         "no_inject_on_cancel",
         "node",
         "number",
+        "oom_killed",
         "over",
         "own",
         "owner",
@@ -358,7 +360,7 @@ class Run:
         self.context: contextvars.Context | None = context
         self.submitted_at = submitted_at
         self.node: object = None
-        self.own = self.watched = self.ending = self.unheard = self.reported = False
+        self.own = self.watched = self.ending = self.oom_killed = self.unheard = self.reported = False
         self.attempt = 1
         self.ready = False
         self.beat_at = 0.0

@@ -32,6 +32,7 @@ def outcome_of(run: Run, ended: Ended, step: StepName | None, now: float) -> Out
         value=run.value if finished else None,
         error=run.error if finished and not is_a(run.error, StopRequested) else None,
         exit_code=run.exit_code,
+        oom_killed=run.oom_killed,
         seconds=ended_at - run.started_at if run.started_at else 0.0,
         stop_seconds=0.0 if climb is None else now - climb.began_at,
         stack=None if climb is None else climb.stack,

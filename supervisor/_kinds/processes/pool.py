@@ -251,7 +251,7 @@ class Pool:
             if process.data.unread and run.prepared is not None and run.climb is None and not self._retired:
                 self._again.append(run)  # it never began
             else:
-                run.exit_code = process.code
+                run.exit_code, run.oom_killed = process.code, process.oom_killed
                 self._died(run)
         elif not process.ready and not process.retired:
             self._could_not_start(process, run, counted)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..._loop import aside
 from ..._loop.errors import insist, report_error
 from .launch import first_frame, launch, no_forks
+from .oom import oom_kills
 from .probe import Probe, kernels_view
 from .reaping import is_dead, reap, wait_for_death
 from .stream import Stream
@@ -68,6 +69,7 @@ class Process:
         tasks: How many calls it has carried out.
         retired: It takes no more.
         code: Its exit code, negative for a signal; None where it lives, or where somebody else has reaped it.
+        oom_killed: It was most likely the kernel's out-of-memory killer that has ended it.
         reaped: It is no more.
         dying: It is no more, but what it has said is still to be heard.
         killed: It is about to be no more.
@@ -85,6 +87,7 @@ class Process:
         self.tasks = 0
         self.retired = False
         self.code: int | None = None
+        self.oom_killed = False
         self.reaped = False
         self.dying = False
         self.broken = False
@@ -108,6 +111,7 @@ class Process:
 
     def _launch(self, undo: ExitStack) -> None:
         """Launches it; a copy of its owner, made by a fork, knows what to close from here on."""
+        self._oom_kills = oom_kills.so_far()
         self.pid, data, control, self._life, self._errors, stack = launch(undo)
         undo.callback(self._close_pidfd)
         undo.callback(self._unwatch)
@@ -212,6 +216,8 @@ class Process:
             how = f"was not ready within {self._start_timeout:g} s"
         else:
             how = f"ended with exit code {self.code} before it was ready"
+            if self.oom_killed:
+                how += ", most likely by the kernel's out-of-memory killer"
         text = self._written().strip()
         return f"{how}; " + (f"it wrote:\n{text}" if text else "it wrote nothing to its standard error")
 
@@ -329,8 +335,10 @@ class Process:
             self.dying = True
             self.data.read(to_the_end=True)
             self.control.read(to_the_end=True)
+            ours = self.killed
             self.kill()
             self._reap()
+            self.oom_killed = self.code == -signal.SIGKILL and not ours and oom_kills.took_one(self._oom_kills)
 
     def _let_keeper_know(self) -> None:
         if not self._keeper_knows:
