@@ -12,6 +12,7 @@ from .._loop.clock import monotonic
 from .._loop.inbox import TURN
 from .._loop.outlast import outlast
 from .._run.channel import PASSING_ON, Channel, Producer
+from .._run.futures import CallFuture
 from .._run.names import qualname
 from .._worker.current import shielded
 from .functions import misfit_of_call
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from .._run.futures import CallFuture
     from .._runtime.nodes import GroupNode
     from .._runtime.runtime import Runtime
     from .binding import Binding
@@ -77,8 +77,8 @@ class Iteration(Generic[T]):
         """Waits for the next item; raises what ends the iteration."""
         raise NotImplementedError
 
-    def _leave(self) -> list[CallFuture]:
-        """Lets go of all that is under way, and returns it."""
+    def _leave(self) -> list[asyncio.Future[Any]]:
+        """Lets go of all that is under way, and returns it, calls and tasks. Any thread, once nobody holds it."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------------------------ for those who use it
@@ -140,12 +140,14 @@ class Iteration(Generic[T]):
         """Stops what is under way, and waits for its end; returns the first cancellation meanwhile."""
         first = None
         for future in self._drop():
-            if not future.run.over:
+            end: asyncio.Future[Any] = future
+            if isinstance(future, CallFuture):
                 end = self._binding.bind().escalation.end_of(future.run)
+            if not end.done():
                 first = await outlast(end, cancelled=cancelled or first is not None) or first
         return first
 
-    def _drop(self) -> list[CallFuture]:
+    def _drop(self) -> list[asyncio.Future[Any]]:
         """Stops what is under way, and returns it."""
         self._over = True
         left = self._leave()
@@ -172,8 +174,8 @@ class Iteration(Generic[T]):
                     runtime.calls.post(partial(leave, future))
 
 
-def leave(future: CallFuture) -> None:
-    """Stops a call whose result nobody wants any more. On the loop's thread."""
+def leave(future: asyncio.Future[Any]) -> None:
+    """Stops a call, or a task, whose result nobody wants any more. On the loop's thread."""
     if not future.cancel() and not future.cancelled():
         future.exception()  # or asyncio would log that nobody has asked for it
 
@@ -212,13 +214,12 @@ class Items(Iteration[T]):
             aside.when_done(future, lambda _: channel.wake())
             self._future, self._channel = future, channel
 
-    def _leave(self) -> list[CallFuture]:
+    def _leave(self) -> list[asyncio.Future[Any]]:
         channel, future = self._channel, self._future
         if channel is None or future is None:
             return []
         self._future = self._channel = None
         channel.items.clear()
-        channel.wake()
         return [future]
 
     async def __anext__(self) -> T:

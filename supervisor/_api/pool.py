@@ -20,7 +20,7 @@ from .iteration import BUFFER
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable
     from concurrent.futures import Executor
     from typing import Never
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "default_size", "pool_settings"]
 
+A = TypeVar("A")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -64,6 +65,21 @@ class Home(Protocol):
         name: str | None = None,
         limits: Limits | None = None,
         pool: str | None = None,
+        **unexpected: Never,
+    ) -> Iteration[T]: ...
+
+    def map(
+        self,
+        fn: Callable[[A], T],
+        items: Iterable[A] | AsyncIterable[A],
+        *,
+        ordered: bool = True,
+        limit: int | None = None,
+        timeout: float | None = None,
+        within: float | None = None,
+        policy: EscalationPolicy | None = None,
+        pool: str | None = None,
+        limits: Limits | None = None,
         **unexpected: Never,
     ) -> Iteration[T]: ...
 
@@ -193,6 +209,36 @@ class Pool:
             within=within,
             policy=policy,
             name=name,
+            limits=limits,
+            pool=self.name,
+            **unexpected,
+        )
+
+    def map(
+        self,
+        fn: Callable[[A], T],
+        items: Iterable[A] | AsyncIterable[A],
+        *,
+        ordered: bool = True,
+        limit: int | None = None,
+        timeout: float | None = None,
+        within: float | None = None,
+        policy: EscalationPolicy | None = None,
+        limits: Limits | None = None,
+        **unexpected: Never,
+    ) -> Iteration[T]:
+        """Returns an async iterator over the results of `fn(item)` for each item, in this pool: `Supervisor.map`.
+
+        All arguments and errors are as there.
+        """
+        return self._home.map(
+            fn,
+            items,
+            ordered=ordered,
+            limit=limit,
+            timeout=timeout,
+            within=within,
+            policy=policy,
             limits=limits,
             pool=self.name,
             **unexpected,

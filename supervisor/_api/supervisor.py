@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, cast, get_args
 
@@ -46,6 +47,7 @@ from .default_executor import DefaultExecutor
 from .executors import PoolExecutor
 from .functions import check_fit, check_function, misfit_of_call, unexpected_keywords
 from .iteration import BUFFER, Items, Iteration
+from .mapping import Results
 from .options import Options
 from .pool import Pool, default_size, pool_settings
 from .signalled import SignalledBody
@@ -53,7 +55,7 @@ from .view import LoopView
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
     from types import TracebackType
     from typing import Never, Protocol, Self
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Supervisor"]
 
+A = TypeVar("A")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -387,6 +390,66 @@ class Supervisor:
         size = checked_count("iterate(buffer={!r})", buffer, least=1)
         options = Options(self._settings_of(kind, pool), timeout, within, policy, limits, name)
         return Items(self._binding, self._scope, fn, args, size, options)
+
+    def map(
+        self,
+        fn: Callable[[A], T],
+        items: Iterable[A] | AsyncIterable[A],
+        *,
+        kind: Literal["thread", "process"] | None = None,
+        ordered: bool = True,
+        limit: int | None = None,
+        timeout: float | None = None,
+        within: float | None = None,
+        policy: EscalationPolicy | None = None,
+        pool: str | Pool | None = None,
+        limits: Limits | None = None,
+        **unexpected: Never,
+    ) -> Iteration[T]:
+        """Returns an async iterator over the results of `fn(item)` for each item, on threads or processes of a pool.
+
+        Each is one call, as of `run`. The items are read, in the event loop, as there is room for their calls: at most
+        `limit` have been read whose results have not been taken. Where one call fails, its error is raised at its
+        place; before that, as when it is left, all others that are under way are stopped by their ladders. See
+        `Iteration` for the ways to leave. The items are not closed: they are yours.
+
+        Args:
+            fn: A blocking function, as in `run`.
+            items: An iterable, whose items come without waiting; or an async iterable, read in a task of its own. What
+                it raises is raised behind the results of the items that came before.
+            kind: As in `run`.
+            ordered: The results come in the order of the items; else, each as soon as it is there.
+            limit: How many calls may be under way or have a result that waits to be taken, 1 or more. None: as many as
+                the pool runs at once. With `ordered`, more of them keep the pool busy while one takes long.
+            timeout: Of each call, as in `run`.
+            within: Of each call, as in `run`.
+            policy: As in `run`.
+            pool: As in `run`.
+            limits: Of each call, as in `run`.
+            **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong; nothing has started. All else is raised by the iterator: what
+                `run` raises, for one of the calls.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         return [length async for length in sup.map(len, ["a", "bc", "def"])]
+            >>> asyncio.run(main())
+            [1, 2, 3]
+        """
+        if unexpected:
+            raise unexpected_keywords("map", fn, unexpected, _options())
+        check_function("map", fn)
+        if not isinstance(items, Iterable | AsyncIterable):
+            raise TypeError(f"map(items={items!r}): must be an iterable, or an async iterable")
+        if not isinstance(ordered, bool):
+            raise TypeError(f"map(ordered={ordered!r}): must be True or False")
+        most = checked_optional_count("limit", limit, least=1)
+        options = Options(self._settings_of(kind, pool), timeout, within, policy, limits)
+        return Results(self._binding, self._scope, fn, items, options, ordered=ordered, limit=most)
 
     async def start(
         self,
@@ -1027,5 +1090,5 @@ def _default_pools(
 
 def _options() -> dict[str, list[str]]:
     """Returns the options of the methods that take a function and its arguments."""
-    methods = (Supervisor.run, Supervisor.start, Supervisor.iterate)
+    methods = (Supervisor.run, Supervisor.start, Supervisor.iterate, Supervisor.map)
     return {method.__name__: list(method.__kwdefaults__ or ()) for method in methods}

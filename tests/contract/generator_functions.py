@@ -167,3 +167,45 @@ def prints(number):
     for each in range(number):
         print(each)
         yield each
+
+
+# ------------------------------------------------------------------------------------------------ for each item
+
+
+def double(number):
+    return number * 2
+
+
+def refuse_three(number):
+    if number == 3:
+        raise Refusal(number)
+    return number
+
+
+def first_is_slow(number):
+    """The first one ends last."""
+    if number == 0:
+        current_context().stop.wait(0.3)
+    return number
+
+
+def note(board, number):
+    board.add("noted", str(number))
+    return number
+
+
+def stay(board, number):
+    """Ends when it is asked to."""
+    board.add("begun", str(number))
+    current_context().stop.wait(LIMIT)
+    board.add("ended", str(number))
+    return number
+
+
+def refuse_or_stay(board, number):
+    """The first one fails, once the others are there."""
+    if number == 0:
+        while len(board.lines("begun")) < 2:
+            time.sleep(TICK)
+        raise Refusal(number)
+    return stay(board, number)

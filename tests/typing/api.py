@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, Literal, assert_type
@@ -11,6 +12,7 @@ from supervisor import (
     EscalationPolicy,
     Health,
     Inject,
+    Iteration,
     Outcome,
     Restart,
     RestartLimitExceeded,
@@ -55,6 +57,30 @@ def poll(ctx: WorkerContext, source: str, *, every: float = 1.0) -> int:
 def parse(blob: bytes) -> dict[str, int]:
     assert_type(current_context(), WorkerContext)
     return {"bytes": len(blob)}
+
+
+def rows(path: str, skip: int = 0) -> Iterator[list[str]]:
+    yield path.split(",")[skip:]
+
+
+async def blobs() -> AsyncIterator[bytes]:
+    yield b""
+
+
+async def iterations(sup: Supervisor) -> None:
+    assert_type(sup.iterate(rows, "data.csv"), Iteration[list[str]])
+    assert_type(sup.iterate(range, 5, kind="process", buffer=10, timeout=5, name="numbers"), Iteration[int])
+    assert_type(sup.pool("lane", kind="thread").iterate(rows, "data.csv", 1), Iteration[list[str]])
+    async for row in sup.iterate(rows, "data.csv"):
+        assert_type(row, list[str])
+    async with sup.iterate(rows, "data.csv") as items:
+        assert_type(items, Iteration[list[str]])
+        assert_type(await anext(items), list[str])
+        assert_type(await items.aclose(), None)
+    assert_type(sup.map(parse, [b"x"], limit=3, ordered=False), Iteration[dict[str, int]])
+    assert_type(sup.map(parse, blobs(), pool="lane"), Iteration[dict[str, int]])
+    assert_type(sup.pool("lane", kind="thread").map(parse, [b"x"]), Iteration[dict[str, int]])
+    assert_type([found async for found in sup.map(parse, [b"x"])], list[dict[str, int]])
 
 
 async def main() -> None:

@@ -143,3 +143,18 @@ def of_calls_to_the_loop(ctx: WorkerContext) -> None:
     ctx.call(fetch, 1)  # type: ignore[arg-type]
     ctx.call(fetch, "source", "2")  # type: ignore[call-arg, arg-type]
     ctx.call(measure, "1")  # type: ignore[arg-type]
+
+
+def rows(path: str, skip: int = 0) -> list[str]:
+    return path.split(",")[skip:]
+
+
+async def iterate(sup: Supervisor) -> None:
+    sup.iterate(rows, "data.csv")
+    sup.iterate(rows)  # type: ignore[arg-type]
+    sup.iterate(rows, 5)  # type: ignore[arg-type]
+    sup.iterate(measure, 5)  # type: ignore[arg-type]
+    sup.iterate(rows, "data.csv", buffer="many")  # type: ignore[arg-type]
+    sup.map(rows, ["data.csv"])
+    sup.map(rows, [5])  # type: ignore[arg-type]
+    sup.map(rows, 5)  # type: ignore[arg-type]
