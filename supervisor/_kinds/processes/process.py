@@ -17,7 +17,7 @@ from ..._loop.errors import insist, report_error
 from .launch import first_frame, launch, no_forks
 from .oom import oom_kills
 from .probe import Probe, kernels_view
-from .reaping import is_dead, reap, wait_for_death
+from .reaping import is_dead, reap, reap_forgotten, wait_for_death
 from .stream import Stream
 from .surroundings import difference, surroundings
 from .wire import INJECT, TERMINATE
@@ -97,6 +97,7 @@ class Process:
         self._waited = self._keeper_knows = False
         self._pidfd = -1
         self._timer: asyncio.TimerHandle | None = None
+        reap_forgotten()
         first = first_frame()
         self._seen = self._knows = surroundings(umask=True)
         # Where the loop does not take its files, or an interrupt comes, nothing of it is left.
@@ -378,7 +379,8 @@ class Process:
 
     def __del__(self) -> None:
         if hasattr(self, "_probe") and not self._life.closed:  # it was given up, and nobody has heard of its end
-            self._close_files()
+            self._close_files()  # which ends it
+            reap_forgotten(self.pid)
 
     def _close_files(self) -> None:
         """Closes all files, where there is no loop that knows of them."""

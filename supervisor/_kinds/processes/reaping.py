@@ -15,7 +15,7 @@ from ..._loop.clock import monotonic
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["is_dead", "kill_and_reap", "reap", "wait_for_death"]
+__all__ = ["is_dead", "kill_and_reap", "reap", "reap_forgotten", "wait_for_death"]
 
 TRY_AGAIN = 1.0
 """Seconds after which a thread is started that could not be."""
@@ -44,6 +44,24 @@ def reap(pid: int, loop: asyncio.AbstractEventLoop) -> int | None:
     except ChildProcessError:
         pass  # the application ignores SIGCHLD, or reaps what is not its own
     return code
+
+
+def reap_forgotten(*pids: int) -> None:
+    """Reaps those that nobody knows of any more, as soon as they are dead: now, or when it is called again.
+
+    The garbage collector may call it, at any moment: it waits for nobody, and starts no thread.
+    """
+    _forgotten.update(dict.fromkeys(pids))
+    for pid in tuple(_forgotten):
+        try:
+            gone = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            gone = True
+        if gone:
+            _forgotten.pop(pid, None)
+
+
+_forgotten: dict[int, None] = {}
 
 
 def is_dead(pid: int) -> bool | None:

@@ -11,6 +11,7 @@ from supervisor import Ask, EscalationPolicy, Kill, Supervisor, WorkerTimeout
 
 from ... import inside
 from ...waiting import LIMIT, until
+from .faults import alive, look, wait_until
 
 
 def spin(*_):
@@ -49,18 +50,25 @@ async def test_also_where_the_loop_stood_still_until_no_time_was_left(events, mo
     assert [(type(error), error.outcome.ended) for error in errors] == [(WorkerTimeout, "killed")] * 2
 
 
-@pytest.mark.supervisor(may_leak=True)  # the process goes on until it is forgotten
-def test_what_even_that_has_not_ended_is_forgotten_without_a_warning(monkeypatch):
+def test_what_even_that_has_not_ended_is_forgotten_without_a_warning_and_reaped(monkeypatch):
     async def main():
         sup = Supervisor(policy=EscalationPolicy(Ask(0.05)))
-        await sup.start(spin, kind="process")
+        pid = (await sup.start(spin, kind="process")).pid
         report = await sup.shutdown()
         assert report.counts() == {"abandoned": 1}
+        return pid
+
+    async def another():
+        async with Supervisor() as sup:
+            await sup.run(abs, -1, kind="process")
 
     with monkeypatch.context() as patched:
         patched.setattr("os.killpg", lambda *_: None)
-        asyncio.run(main())
+        pid = asyncio.run(main())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         gc.collect()
     assert caught == []
+    wait_until(lambda: not alive(pid))
+    asyncio.run(another())
+    assert look(pid) is None, "a zombie is left"
