@@ -37,6 +37,7 @@ from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
 from supervisor._kinds.threads.launcher import Launcher
+from supervisor._kinds.threads.managed import ManagedPool
 from supervisor._kinds.threads.sections import known as thread_of_ours
 from supervisor._kinds.threads.sections import left as leaving_thread
 from supervisor._kinds.threads.tracers import anybody_traces
@@ -205,6 +206,8 @@ NOTES_AN_UNSEEN_END = Line(ExecutorCalls._end_unseen.__code__, "self._portal.uns
 LISTS_A_CALL = Line(ExecutorCalls.submit.__code__, "self._list(run)")
 LOOKS_FOR_A_SHUTDOWN = Line(ExecutorCalls.submit.__code__, "closed = self._shutdown.begun")
 TAKES_A_RUN = Line(Threads._carry_out.__code__, "run.ident = get_ident()")
+LEAVES_WHEN_IDLE = Line(ManagedPool._idles_out.__code__, "with self._counting")
+LOOKS_FOR_CALLS_AS_IT_LEAVES = Line(ManagedPool._idles_out.__code__, "if self._is_short()")
 ASKS_A_PROCESS = Line(Probe._ask.__code__, "os.ftruncate")
 
 
@@ -653,6 +656,12 @@ class ThreadPool(NamedTuple):
     capacity: int
 
 
+def pool_of(sup, name):
+    """What is known of a pool of threads: how many there are, and its `readiness`."""
+    kind = sup._binding.reach().kinds.get(name)
+    return SimpleNamespace(size=kind.pool.size, readiness=kind.readiness)
+
+
 def threads(sup):
     """Its threads for calls: how many there are, how many are given up, and how many calls they can carry out."""
     found = sup._binding.reach().kinds.threads.pool
@@ -676,9 +685,13 @@ def is_closed(by_us):
     return by_us._lock._is_owned()
 
 
+OF_A_MANAGED_THREAD = tuple(
+    function.__code__ for function in vars(ManagedPool).values() if hasattr(function, "__code__")
+)
 OF_A_THREAD = (
     (Launcher._run.__code__, Launcher._begin.__code__, Launcher._take.__code__, Launcher._next.__code__),
     (pool_of_threads.Pool._serve.__code__, pool_of_threads.Pool._take_calls.__code__),
+    OF_A_MANAGED_THREAD,
     (ExecutorCalls.settle.__code__, ExecutorCalls._end_unseen.__code__, calls.Calls.resolve.__code__),
 )
 """What a thread of a pool executes beside the functions of calls."""

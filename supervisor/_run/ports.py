@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .._worker.backend import Answer
     from .loop_call import LoopCall
-    from .run import Run
+    from .run import Run, WorkerKind
 
 __all__ = ["CallOwner", "Services"]
 
@@ -53,6 +53,8 @@ class Services:
             being stopped. Any thread but the loop's; the worker's own must be shielded.
         begin_call: Begins a call to the loop, whose answer goes to its `reply`. May be called again. On the loop's
             thread.
+        own_call: Makes the run of a call that a kind makes by itself, in no request's context, and lists it. Its end is
+            said as that of any other. Any thread.
         callback_failed: Reports that a callback of `on_stop` raised; it is named by the text. Any thread.
         measure: Has what a run uses that has limits be measured from here on. Before it begins, on the loop's thread.
         forward: Writes what a worker has logged, by the name of a log method. On the loop's thread.
@@ -67,6 +69,7 @@ class Services:
     remaining: Callable[[Run], float]
     call: Callable[[Run, Callable[..., Any], tuple[Any, ...], bool], Answer]
     begin_call: Callable[[LoopCall], None]
+    own_call: Callable[[WorkerKind, Callable[[], object]], Run]
     callback_failed: Callable[[Run, str, BaseException], None]
     measure: Callable[[Run], None]
     forward: Callable[..., None]

@@ -97,6 +97,8 @@ class WorkerKind(Protocol):
         own_threads: Threads of its own take the calls, and end them. So `submit` may be called by any thread, and a run
             may have been claimed and not have its handle yet.
         calls: The calls of the pool that have not concluded, by their number. Kept by the runtime, from any thread.
+        own_calls: Calls that the kind makes by itself, as for an initializer, and that have not concluded, by their
+            number. A shutdown stops them, too.
         readiness: How many take calls, and why the pool is not ready.
     """
 
@@ -104,6 +106,7 @@ class WorkerKind(Protocol):
     settings: PoolSettings
     own_threads: bool
     calls: dict[int, Run]
+    own_calls: dict[int, Run]
     readiness: Readiness
 
     @property
@@ -268,6 +271,8 @@ class Run:
         reported: It is a call that goes on while a shutdown drains: its end belongs into the report.
         submitted_at: On the loop's clock.
         expires_at: When its time is over, on the loop's clock: its timeout, its time to become ready, its heartbeat.
+        warmed: The seconds in which its pool was being set up, and of which that takes account. Only set where it has a
+            timeout, and the pool an initializer.
         ends_by: By when its caller wants it to have ended, ladder included, on the loop's clock.
         handle: What its kind keeps of it, and only its kind looks into; not None once it has been claimed.
         ident, pid: The thread, or the process, that carries it out.
@@ -332,9 +337,12 @@ class Run:
         "trace",
         "unheard",
         "value",
+        "warmed",
         "watched",
         "worker",
     )
+
+    warmed: float
 
     def __init__(
         self,

@@ -10,8 +10,9 @@ import asyncio
 from _thread import get_ident
 from collections import deque
 from concurrent.futures import InvalidStateError
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from itertools import count
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import SupervisorBusy
@@ -183,6 +184,8 @@ class Calls:
             timeout = seconds_before_stop(timeout, within, self._escalation.budget(run, "timeout"))
         if timeout is not None:
             run.expires_at = now + timeout
+            if kind.settings.initializer is not None:
+                run.warmed = kind.readiness.warming(now)
             self._alarms.set(run.expires_at, run)
         if run.watched:
             self._publisher.transition(run, None, "queued")
@@ -191,6 +194,16 @@ class Calls:
         else:
             kind.submit(run)
         return future
+
+    def own_call(self, kind: WorkerKind, fn: Callable[[], object]) -> Run:
+        """Makes a call that a kind makes by itself: in no request's context, and nobody gets its value. Any thread."""
+        number = self._next_number()
+        name = f"{kind.settings.name}-initializer-{number}"
+        run = Run(self, kind, self._root, number, fn, (), Context(), self._clock(), None, name, None)
+        run.watched = True
+        self._publisher.submitted(run)
+        kind.own_calls[number] = run
+        return run
 
     def prepare(self, run: Run, limits: Limits | None = None) -> None:
         """Has its kind make it ready to be submitted; without `limits` of its own it has those of its pool. Any thread.
@@ -301,7 +314,27 @@ class Calls:
 
     def expired(self, run: Run) -> None:
         """Its timeout has passed."""
-        self.stop(run, "timeout")
+        if run.kind.settings.initializer is None or not self._postponed(run):
+            self.stop(run, "timeout")
+
+    def _postponed(self, run: Run) -> bool:
+        """Whether a call has more time, as nobody of its pool was past the initializer for a part of it.
+
+        What it has in all, by `within`, stays as it is.
+        """
+        assert run.expires_at is not None
+        warmed = run.kind.readiness.warming(self._clock())
+        expires_at = run.expires_at + warmed - run.warmed
+        if run.ends_by < inf:
+            within = run.ends_by - run.submitted_at
+            last = run.submitted_at + seconds_before_stop(None, within, self._escalation.budget(run, "timeout"))
+            expires_at = min(expires_at, last)
+        if expires_at <= run.expires_at:
+            return False
+        run.warmed = warmed
+        run.expires_at = expires_at
+        self._alarms.set(expires_at, run)
+        return True
 
     def deadline(self, run: Run) -> float:
         """Returns by when it must have ended, for its caller or for a shutdown, on the loop's clock."""
@@ -315,6 +348,8 @@ class Calls:
             error = error_of_call(outcome, None if climb is None else climb.cause, returned=run.returned)
             self.resolve(run, run.future, run.value, error)
         self.forget(run)
+        if run.future is None:
+            run.kind.own_calls.pop(run.number, None)
         if run.worker is not None:
             run.worker.conclude(outcome)
         self._note_end(run, outcome)

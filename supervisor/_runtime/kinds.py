@@ -81,8 +81,8 @@ class Kinds:
                 self.get(settings.name)
 
     def calls(self) -> list[Run]:
-        """Returns the calls that have not concluded."""
-        return [run for kind in self for run in list(kind.calls.values())]
+        """Returns the calls that have not concluded, those of the pools' own included."""
+        return [run for kind in self for run in (*list(kind.calls.values()), *list(kind.own_calls.values()))]
 
     def calls_in(self, scope: GroupNode) -> list[Run]:
         """Returns those in a scope, and in the groups in it."""
@@ -90,7 +90,7 @@ class Kinds:
 
     def have_calls(self) -> bool:
         """Whether any call has not concluded."""
-        return any(kind.calls for kind in self)
+        return any(kind.calls or any(not run.over for run in list(kind.own_calls.values())) for kind in self)
 
     def call_numbered(self, number: int) -> Run | None:
         """Returns the call of this number, unless it has concluded."""

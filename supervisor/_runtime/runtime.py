@@ -153,6 +153,7 @@ class Runtime:
             remaining=self.escalation.remaining,
             call=self.portal.carry_out,
             begin_call=self.portal.begin,
+            own_call=self.calls.own_call,
             callback_failed=self.calls.callback_failed,
             measure=Sampler(loop, self.clock, self.publisher, self.escalation).begin,
             forward=self.log.forward,

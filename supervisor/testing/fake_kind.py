@@ -189,6 +189,7 @@ class FakeKind:
         self.name: Kind = settings.kind
         self.settings = settings
         self.calls: dict[int, Run] = {}
+        self.own_calls: dict[int, Run] = {}
         self.readiness = Readiness(replace(settings, warm=0, initializer=None), services.forward)
         self.capacity = settings.size
         self.services = services

@@ -64,6 +64,7 @@ class Processes:
     Attributes:
         settings: What is set for its pool.
         calls: The calls of the pool that have not concluded, by their number.
+        own_calls: There are none: who is not up yet can be killed.
         readiness: How many take calls, and why the pool is not ready.
         pool: All processes, and which one takes which run.
     """
@@ -85,6 +86,7 @@ class Processes:
         self._log = services.forward
         self._start_timeout = start_timeout
         self.calls: dict[int, Run] = {}
+        self.own_calls: dict[int, Run] = {}
         self.readiness = Readiness(settings, services.forward)
         self.pool = Pool(supervisor, settings, services, self._launch)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way

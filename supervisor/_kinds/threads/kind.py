@@ -27,6 +27,7 @@ from .backend import ThreadBackend
 from .gate import Gate, Shield, injection_missing
 from .injector import Injector
 from .launcher import Launcher
+from .managed import ManagedPool, is_managed
 from .pool import Pool
 from .stack import Stacks, stack_of
 from .wake_signal import WakeSignal
@@ -58,6 +59,7 @@ class Threads:
         settings: What is set for its pool.
         services: What it may ask of the runtime.
         calls: The calls of the pool that have not concluded, by their number.
+        own_calls: Those of initializers.
         readiness: How many take calls, and why the pool is not ready.
         launcher: Starts all threads, and knows those that are alive.
         pool: The threads that carry out calls.
@@ -82,15 +84,21 @@ class Threads:
         self._thread = get_ident()
         self._stacks = Stacks(services.loop)
         self.calls: dict[int, Run] = {}
+        self.own_calls: dict[int, Run] = {}
         self.readiness = Readiness(settings, services.forward)
         self.launcher = Launcher(supervisor)
         self._wake_signal = WakeSignal(wake_signal, lambda why: self._post(partial(self._log_no_wake_signal, why)))
         self._injector = Injector(self.launcher, self._wake_signal.send)
-        self.pool = Pool(
+        make_pool = partial(ManagedPool, own_call=self._own_call) if is_managed(settings) else Pool
+        self.pool = make_pool(
             settings, self.calls, resolving, self.launcher, services, self.readiness, self._carry_out, self._lost
         )
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         copies.here.add(self)
+        self.pool.warm_up()
+
+    def _own_call(self, fn: Callable[[], object]) -> Run:
+        return self.services.own_call(self, fn)
 
     def become_a_copy(self) -> None:
         """This process was forked, perhaps by a worker's function: it is the only thing that goes on here."""

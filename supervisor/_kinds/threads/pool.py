@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from _thread import get_ident
 from functools import partial
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from ..._worker.locks import ScopedLock
 from .launcher import Start
+from .seat import Seat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -19,24 +21,7 @@ if TYPE_CHECKING:
     from ..._run.run import Run
     from .launcher import Launcher
 
-__all__ = ["Pool", "Seat"]
-
-
-class Seat:
-    """The place of a thread in a pool, from before the thread is started until it takes no more calls.
-
-    Attributes:
-        run: The call that its thread has in its hands.
-        ident: Its thread, once that is there.
-        ready: Its thread takes calls.
-    """
-
-    __slots__ = ("ident", "ready", "run")
-
-    def __init__(self) -> None:
-        self.run: Run | None = None
-        self.ident: int | None = None
-        self.ready = False
+__all__ = ["Pool"]
 
 
 class Pool:
@@ -78,10 +63,11 @@ class Pool:
         self._carry_out = carry_out
         self._lost = lost
         self._queue: SimpleQueue[Run | None] = SimpleQueue()  # None: whoever gets it looks whether he is to end
-        self._named = 0
+        self._numbers = count(1)  # of threads, for their names
         # Executors grow the pool from any thread, and a signal handler may come in between.
         self._counting = ScopedLock()
         self._seats: set[Seat] = set()
+        self._heirs: set[Seat] = set()  # of threads that are to take the place of others
         self._abandoned: set[Run] = set()
         self._surplus = False  # there may be more threads than there are to be
         self._retired = False
@@ -110,60 +96,77 @@ class Pool:
         if len(self._calls) + len(self._resolving) > len(self._seats) < self.capacity:
             self._grow()
 
+    def _is_short(self, least: int = 0) -> bool:
+        """Whether there are fewer threads than calls, or than so many, and there may be more."""
+        return max(least, len(self._calls) + len(self._resolving)) > len(self._seats) < self.capacity
+
     def _grow(self, least: int = 0) -> bool:
-        """Starts one more thread where there are fewer than calls, or than so many, and there may be more."""
+        """Starts one more thread where that is so; returns whether it was."""
+        if not self._is_short(least):
+            return False
         seat = Seat()
-        start: Start | None = None
+        start = self._start_of(seat)
         try:
             with self._counting:
-                calls = len(self._calls) + len(self._resolving)
-                if self._retired or not max(least, calls) > len(self._seats) < self.capacity:
+                if self._retired or not self._is_short(least):
                     return False
-                self._named += 1
-                start = Start(f"{self._name}-{self._named}", partial(self._serve, seat), partial(self._unserved, seat))
                 self._seats.add(seat)
             self._launcher.launch(start)
         except BaseException:
-            if start is not None and seat in self._seats:
+            if seat in self._seats:
                 self._launcher.launch(start)  # it counts, so it must come up
             raise
         return True
 
-    def _fill(self) -> None:
-        """Starts the threads that are missing."""
-        while self._grow(self._warm):
-            pass
+    def _start_of(self, seat: Seat) -> Start:
+        name = f"{self._name}-{next(self._numbers)}"
+        return Start(name, partial(self._serve, seat), partial(self._unserved, seat))
+
+    def warm_up(self) -> None:
+        """Starts the threads that are missing: as many as are kept warm, or as calls wait for."""
+        wanted = min(self.capacity, max(self._warm, len(self._calls) + len(self._resolving)))
+        for _ in range(wanted - len(self._seats)):  # no more: each may be gone again, if it cannot be set up
+            self._grow(self._warm)
 
     def _unserved(self, seat: Seat, error: RuntimeError) -> None:
         """A thread cannot be started: the others carry out its call, or all calls that wait fail."""
         self._post(lambda: self._shrunk(seat, error))
 
-    def _shrunk(self, seat: Seat, error: Exception) -> None:
+    def _shrunk(self, seat: Seat, error: RuntimeError) -> None:
         self._left(seat)
-        if self._seats:
-            return
+        if not self._seats:
+            self._fail_waiting(lambda: error)
+
+    def _fail_waiting(self, error: Callable[[], Exception]) -> None:
+        """Ends all calls that wait."""
         while True:
             try:
                 run = self._queue.get_nowait()  # never blocks: a thread that has come up meanwhile may be faster
             except Empty:
                 return
             if run is not None and run.claim.acquire(False):
-                run.error = error
+                run.error = error()
                 (self._post if run.settle is None else self._settle)(run)
 
     # -------------------------------------------------------------------------------- in the threads
 
     def _serve(self, seat: Seat) -> None:
         """What each thread does: carries out one call after another."""
-        if seat not in self._seats:
+        if seat not in self._seats and seat not in self._heirs:
             return  # it was struck as it left, and is here again
         try:
-            seat.ident, seat.ready = get_ident(), True
-            self._post(self._note)
-            self._take_calls(seat)
+            seat.ident = get_ident()
+            if self._begin(seat):
+                self._take_calls(seat)
         except BaseException as error:  # from outside: nothing here raises by itself
             if not self._lost(seat.run, error):
                 self._post(partial(self._replace_lost, seat))
+
+    def _begin(self, seat: Seat) -> bool:
+        """A thread has come up; returns whether it is to take calls."""
+        seat.ready = True
+        self._post(self._note)
+        return True
 
     def _take_calls(self, seat: Seat) -> None:
         get, carry_out = self._queue.get, self._carry_out
@@ -184,7 +187,7 @@ class Pool:
             self._surplus = len(self._seats) > self.capacity
             if not (self._surplus or self._retired):
                 return False
-            self._seats.discard(seat)
+            self._vacate(seat)
         if self._retired:
             self._queue.put(None)  # for the next one
         self._post(self._note)
@@ -201,25 +204,25 @@ class Pool:
         if self._retired:
             self._queue.put(None)  # which it may have had in its hands
         self._left(seat)
-        self._fill()
+        self.warm_up()
 
     # -------------------------------------------------------------------------------- threads come and go
 
     def lose(self, run: Run) -> None:
         """A thread was abandoned: another one takes its place."""
         with self._counting:
-            for seat in self._seats:
-                if seat.run is run and run.ident in (None, seat.ident):
-                    self._seats.discard(seat)
-                    break
             self._abandoned.add(run)
+            for seat in (*self._seats, *self._heirs):
+                if seat.run is run and run.ident in (None, seat.ident):
+                    self._vacate(seat)
+                    break
         self._note()
-        self._fill()
+        self.warm_up()
 
     def regain(self, run: Run) -> None:
         """A thread that was abandoned has ended after all: there may be one more again."""
         self._abandoned.discard(run)
-        self._fill()
+        self.warm_up()
 
     def resize(self, size: int) -> None:
         """Has so many calls run at once from now on. Threads that are too many end once their present calls have."""
@@ -229,18 +232,23 @@ class Pool:
             self._surplus = surplus > 0
         for _ in range(surplus):
             self._queue.put(None)  # for those that have no call
-        self._fill()
+        self.warm_up()
 
     def _left(self, seat: Seat) -> None:
-        self._seats.discard(seat)
+        with self._counting:
+            self._vacate(seat)
         self._note()
+
+    def _vacate(self, seat: Seat) -> None:
+        """A thread takes no more calls, and does not count. With the lock; idempotent."""
+        self._seats.discard(seat)
 
     def _note(self) -> None:
         """Takes note of how many threads there are. On the loop's thread."""
         with self._counting:
             size, ready = len(self._seats), sum(seat.ready for seat in self._seats)
         self._readiness.note(size - ready, ready, self._clock())
-        if size == 0 and self._gone is not None:
+        if self._gone is not None and not (self._seats or self._heirs):
             self._gone()
 
     def retire(self) -> None:
@@ -251,5 +259,5 @@ class Pool:
     def when_gone(self, gone: Callable[[], object]) -> None:
         """Calls `gone` once the threads have ended, but for those that were abandoned."""
         self._gone = gone
-        if not self._seats:
+        if not (self._seats or self._heirs):
             gone()

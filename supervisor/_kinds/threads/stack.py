@@ -11,6 +11,7 @@ from ..._loop.clock import monotonic
 from ..._run.channel import PASSING_ON
 from ..._run.frames import text_of_places
 from .gate import Gate
+from .initialization import Initialization
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Stacks", "stack_of"]
 
+
+OURS = {Gate.run.__code__, Initialization.__call__.__code__}
+"""What calls a function of the user's."""
 
 OUTERMOST = {threading.Thread._bootstrap.__code__}  # type: ignore[attr-defined]  # typeshed leaves it out
 """Where a thread begins; a greenlet begins elsewhere."""
@@ -46,7 +50,7 @@ def stack_of(ident: int) -> str | None:
 def _places(frame: FrameType | None) -> tuple[Place, ...] | None:
     """Returns where a thread stands; None where it is not in a run: before it, past it, or gone."""
     places: list[Place] = []
-    while frame is not None and frame.f_code is not Gate.run.__code__:
+    while frame is not None and frame.f_code not in OURS:
         if frame.f_code not in PASSING_ON:
             places.append((frame.f_code, frame.f_globals, frame.f_lineno))
         frame = frame.f_back

@@ -42,6 +42,8 @@ class Striker:
 async def two_calls(striker):
     """Makes two calls, the first on a thread that is traced; returns which of them are not resolved."""
     async with Supervisor("s", max_threads=1) as sup:
+        if striker.codes is inside.OF_A_MANAGED_THREAD:
+            sup.pool("thread", kind="thread", max_tasks=1, max_lifetime=0.05, idle_timeout=0.03, initializer=bool)
         threading.settrace(striker.trace)
         try:
             executor = sup.executor()
