@@ -13,7 +13,7 @@ from supervisor import (
 )
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 10  # seconds after which a test that waits gives up
+LIMIT = 20  # seconds after which a test that waits gives up
 PATIENT = EscalationPolicy(Ask(5), Inject(1))  # who obeys has all the time it needs, on any machine
 SHORT = EscalationPolicy(Ask(0.1))  # for those who never obey
 FACTORIES = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -320,7 +320,7 @@ async def test_the_handle_of_a_call_hears_of_its_end(ex, sup, gatekeeper):
 
 
 async def test_a_shutdown_ends_its_calls_and_reports_them(leftovers):
-    async with Supervisor(max_threads=3, policy=EscalationPolicy(Ask(1), Inject(0.05))) as sup:
+    async with Supervisor(max_threads=3, policy=EscalationPolicy(Ask(3), Inject(0.05))) as sup:
         ex = sup.executor()
         entered = [threading.Event() for _ in range(3)]
 

@@ -196,8 +196,8 @@ async def test_keyword_arguments_are_led_to_partial():
 
 async def test_a_worker_that_never_says_that_it_is_ready(quiet):
     async with Supervisor() as sup:
-        with pytest.raises(WorkerTimeout, match=r"not ready within 0.05 s, as it had not called ctx.ready\(\)"):
-            await sup.start(lambda ctx: ctx.stop.wait(), ready_timeout=0.05)
+        with pytest.raises(WorkerTimeout, match=r"not ready within 0.5 s, as it had not called ctx.ready\(\)"):
+            await sup.start(lambda ctx: ctx.stop.wait(), ready_timeout=0.5)
         with pytest.raises(SupervisorError, match=r"returned before it had called ctx.ready\(\)"):
             await sup.start(lambda ctx: None, ready_timeout=5)
 
@@ -286,13 +286,13 @@ def test_a_function_that_was_typed_is_sent_by_value_or_refused(way):
 @pytest.mark.parametrize("threads", [1, 2])
 async def test_calls_that_would_wait_for_themselves_are_refused(method, threads):
     def wait_for_another(executor, depth, barrier):
-        barrier.wait(10)
+        barrier.wait(20)
         return getattr(executor.submit(no_ctx), method)()
 
     async with Supervisor(max_threads=threads) as sup:
         executor, barrier = sup.executor(), threading.Barrier(threads)
         calls = [sup.run(wait_for_another, executor, 1, barrier) for _ in range(threads)]
-        ends = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+        ends = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
         refused = [end for end in ends if isinstance(end, RuntimeError)]
         assert len(refused) == 1
         assert "max_threads" in str(refused[0])

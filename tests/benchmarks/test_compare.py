@@ -8,6 +8,8 @@ import pytest
 from benchmarks import compare
 from benchmarks.compare import PATHS, ROOT, main
 
+pytestmark = pytest.mark.timeout(180)
+
 HAS_HISTORY = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the git repository")
 
 

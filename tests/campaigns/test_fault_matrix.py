@@ -25,6 +25,7 @@ def test_whatever_call_fails_all_is_resolved_in_time_and_nothing_is_left(tmp_pat
     assert not campaign.findings, campaign.figures(len(plan))
 
 
+@pytest.mark.timeout(300)
 def test_some_of_them(tmp_path):
     campaign = Campaign(tmp_path)
     plan = [("process", fault) for fault in campaign.faults("process")]

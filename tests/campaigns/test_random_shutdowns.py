@@ -1,13 +1,12 @@
 """Random populations that are shut down in random ways: in time, and with a report that is true."""
 
 import asyncio
-import os
 import time
 
 import pytest
 import structlog
 
-from .populations import one_shutdown
+from .populations import contended, one_shutdown
 
 
 @pytest.fixture
@@ -22,11 +21,6 @@ def given_up_at():
 
     structlog.configure(processors=[note])
     return moments
-
-
-def contended():
-    """Whether others use the processors, so that nothing can be said of who is late."""
-    return os.getloadavg()[0] > (os.cpu_count() or 1)
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import math
+import sys
 import threading
+import time
 
 import pytest
 
@@ -11,11 +13,19 @@ from supervisor import Supervisor
 from supervisor.testing import LeakCheck
 
 from .. import inside
-from ..waiting import until
+from ..waiting import Release, until
 
 
 def wait_for_stop(ctx):
     ctx.stop.wait()
+
+
+def stray(leftovers):
+    """Begins a thread that is left behind, and waits until it is blocked."""
+    thread = threading.Thread(target=leftovers.block, name="stray", daemon=True)
+    thread.start()
+    while sys._current_frames()[thread.ident].f_code is not Release.wait.__code__:
+        time.sleep(0.001)
 
 
 def test_a_block_that_leaves_nothing():
@@ -25,7 +35,7 @@ def test_a_block_that_leaves_nothing():
 
 def test_a_thread_is_shown_with_its_stack(leftovers):
     with pytest.raises(AssertionError, match="left behind:\n- thread 'stray'\n") as caught, LeakCheck(grace=0.02):
-        threading.Thread(target=leftovers.block, name="stray", daemon=True).start()
+        stray(leftovers)
     assert "in block\n    while not self.release.wait(30):" in str(caught.value)
     assert "_bootstrap" not in str(caught.value)
 

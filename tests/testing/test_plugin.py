@@ -181,8 +181,13 @@ async def test_at_the_end(supervisor):
     await supervisor.start(stuck, name="deaf")
 
 async def test_on_the_way(supervisor):
-    with pytest.raises(WorkerTimeout):
-        await supervisor.run(stuck, timeout=0.01, name="slow call")
+    before = len(threads)
+    call = asyncio.ensure_future(supervisor.run(stuck, name="slow call"))
+    while len(threads) == before:
+        await asyncio.sleep(0.001)
+    await supervisor.workers()[0].stop()
+    with pytest.raises(WorkerStopped):
+        await call
 
 @pytest.mark.supervisor(may_abandon=True)
 async def test_on_purpose(supervisor):
@@ -197,7 +202,7 @@ async def test_on_purpose(supervisor):
     )
     assert "worker 'slow call' (thread)" in text(result)
     assert text(result).count("in stuck\n    wall.wait(20)") >= 2
-    assert time.monotonic() - began < 10  # three ladders of less than a second
+    assert time.monotonic() - began < 15  # three ladders of less than a second
 
 
 def test_the_marker_has_the_options_of_a_supervisor(inner):
@@ -232,11 +237,13 @@ def test_the_default_ladder_is_quick_and_otherwise_as_always(inner):
 import math
 
 @pytest.mark.asyncio
-async def test_it(supervisor):
+async def test_it(supervisor, ladder_time):
     go_on = threading.Event()
+    entered = threading.Event()
     steps = []
 
     def work():
+        entered.set()
         ctx = current_context()
         ctx.stop.wait()
         steps.append(ctx.remaining())
@@ -245,10 +252,13 @@ async def test_it(supervisor):
 
     seen = supervisor.transitions()
     with pytest.raises(WorkerTimeout) as caught:
-        call = asyncio.ensure_future(supervisor.run(work, timeout=0.01))
+        call = asyncio.ensure_future(supervisor.run(work, timeout=5))
+        while not entered.is_set():
+            await asyncio.sleep(0.001)
+        await ladder_time.advance(5)
         while not steps:
             await asyncio.sleep(0.001)
-        assert steps[0] <= 0.5
+        assert steps == [pytest.approx(0.5)]
         go_on.set()
         await call
     assert caught.value.outcome.ended == "stopped"
@@ -366,7 +376,7 @@ async def test_the_other_way_round(ladder_time, app):
     await app.sup.start(stuck)
 """)
     result.assert_outcomes(passed=2)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
 
 
 def test_a_clock_of_the_module_does_not_hold_up_the_end_of_a_supervisor(run):
