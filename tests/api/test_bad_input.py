@@ -65,7 +65,6 @@ CALLS = [
     ((AsyncCallable(),), {}, TypeError, "AsyncCallable): is a coroutine function"),
     ((AsyncCallable().__call__,), {}, TypeError, "__call__): is a coroutine function"),
     ((int,), {"kind": "fiber"}, ValueError, "kind='fiber'"),
-    ((int,), {"kind": None}, ValueError, "kind=None"),
     ((int,), {"policy": 5}, TypeError, "policy=5"),
     ((int,), {"name": ""}, ValueError, "name=''"),
     ((int,), {"name": "a/b"}, ValueError, "name='a/b'"),
@@ -80,9 +79,12 @@ RUN_ONLY = [
 ]
 
 
+START_ONLY = [((int,), {"kind": None}, ValueError, "kind=None")]  # a call has that of its pool
+
+
 @pytest.mark.parametrize(
     ("method", "args", "options", "error", "says"),
-    [("run", *row) for row in CALLS + RUN_ONLY] + [("start", *row) for row in CALLS],
+    [("run", *row) for row in CALLS + RUN_ONLY] + [("start", *row) for row in CALLS + START_ONLY],
 )
 async def test_a_call_that_cannot_be(method, args, options, error, says):
     async with Supervisor() as sup:

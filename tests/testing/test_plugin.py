@@ -214,7 +214,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.supervisor(max_threads=3, shutdow
 async def test_the_nearest_wins(supervisor, make_supervisor):
     settings = inside.settings(make_supervisor(strategy="one_for_all"))
     assert settings.policy == inside.settings(supervisor).policy == EscalationPolicy(Ask(9))
-    assert (settings.threads.size, settings.shutdown_timeout, settings.strategy) == (2, 1.0, "one_for_all")
+    assert (settings.pools["thread"].size, settings.shutdown_timeout, settings.strategy) == (2, 1.0, "one_for_all")
 
 @pytest.mark.supervisor(max_thread=2)
 async def test_misspelt(supervisor):
