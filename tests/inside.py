@@ -145,6 +145,7 @@ CONSTANTS = {
     "QUIET_SLACK": (closing,),
     "REMEMBERED": (losses,),
     "LAST_LEAST": (ladder,),
+    "LAST_LOOK": (last_resort,),
     "LAST_RESORT_SLACK": (last_resort,),
     "TURN": (alarms, backlog, inbox, last_resort),
 }
