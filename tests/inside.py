@@ -64,6 +64,7 @@ from supervisor._runtime import (
     groups,
     kinds,
     last_resort,
+    loop_items,
     losses,
     names,
     portal,
@@ -138,7 +139,7 @@ CONSTANTS = {
     "DYING_TIME": (kind,),
     "JOIN_SLACK": (closing,),
     "LEFT_GRACE": (portal,),
-    "LOOK_AGAIN": (portal,),
+    "LOOK_AGAIN": (portal, loop_items),
     "LOOK_FOR_WORK": (forgotten,),
     "LEAVE_TIMEOUT": (process,),
     "POSIX": (checks,),
@@ -289,7 +290,7 @@ WHEN_A_SCOPE_IS_SHUT_DOWN = Struck(
 )
 WHEN_WORKERS_CALL = Struck(
     (portal, loop_call),
-    frozenset("begin fit rung _ended _close _cancel answer reply stopped end _leave".split()),
+    frozenset("begin fit rung _ended _close _cancel answer reply stopped end leave".split()),
 )
 
 PARTS_OF_A_STOP = (

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import AsyncIterable, Callable
     from contextlib import AbstractContextManager
 
-    from .._worker.backend import Answer
+    from .._worker.backend import Answer, LoopIterator
     from .loop_call import LoopCall
     from .run import Run, WorkerKind
 
@@ -51,6 +51,8 @@ class Services:
         remaining: Returns the seconds until a run's next step. Any thread.
         call: Has the loop call a function for a run, and waits for what comes of it; `cleanup`: also when the run is
             being stopped. Any thread but the loop's; the worker's own must be shielded.
+        iterate: Has the loop read an async iterator for a run, so many items ahead; returns an iterator. Any thread but
+            the loop's; the worker's own must be shielded.
         begin_call: Begins a call to the loop, whose answer goes to its `reply`. May be called again. On the loop's
             thread.
         own_call: Makes the run of a call that a kind makes by itself, in no request's context, and lists it. Its end is
@@ -68,6 +70,7 @@ class Services:
     extend: Callable[[Run, float], float]
     remaining: Callable[[Run], float]
     call: Callable[[Run, Callable[..., Any], tuple[Any, ...], bool], Answer]
+    iterate: Callable[[Run, AsyncIterable[Any], int], LoopIterator[Any]]
     begin_call: Callable[[LoopCall], None]
     own_call: Callable[[WorkerKind, Callable[[], object]], Run]
     callback_failed: Callable[[Run, str, BaseException], None]

@@ -20,11 +20,12 @@ from .._loop.errors import report_error
 from .._run.frames import text_of_frames
 from .._run.loop_call import LoopCall, called
 from .._run.names import qualname
+from .loop_items import LoopItems, Pipe
 from .nodes import scope_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import AsyncIterable, Callable
     from types import FrameType
 
     from .._loop.alarms import Alarms
@@ -47,7 +48,7 @@ LEFT_LEAST = 0.03
 
 
 class Portal:
-    """The calls of one supervisor's workers to the loop. On the loop's thread, but for `carry_out` and `unseen_end`.
+    """The calls of one supervisor's workers to the loop. On the loop's thread, but for the first part.
 
     Attributes:
         open: Those that are not over, by their runs. A shutdown waits for them.
@@ -86,19 +87,40 @@ class Portal:
         Raises:
             RuntimeError: This is the loop's own thread.
         """
+        self._refuse_loops_thread(run, fn)
+        waiter = Waiter()
+        call = self._posted(LoopCall(run, fn, args, copy_context(), cleanup, waiter.reply))
+        while not waiter.wait(LOOK_AGAIN):
+            self.attend(call)
+        return waiter.answer
+
+    def iterate(self, run: Run, items: AsyncIterable[Any], buffer: int) -> LoopItems:
+        """Has the loop read an async iterator, for a thread of a run; the worker's own must be shielded.
+
+        Raises:
+            RuntimeError: This is the loop's own thread.
+        """
+        pipe = Pipe(items, buffer, self._inbox.post)
+        self._refuse_loops_thread(run, pipe)
+        call = self._posted(LoopCall(run, pipe, (), copy_context(), False, pipe.reply))
+        return LoopItems(run, call, pipe, self)
+
+    def _posted(self, call: LoopCall) -> LoopCall:
+        if not self._loop.is_closed():
+            self._inbox.post(partial(self.begin, call))
+        return call
+
+    def _refuse_loops_thread(self, run: Run, fn: Callable[..., Any]) -> None:
         if get_ident() == self._thread and not self._loop.is_closed():
             raise SupervisorMisused(
                 f"worker {run.name!r}: call(fn={qualname(fn)}) in the event loop's own thread would wait for itself; "
                 "await it there"
             )
-        waiter = Waiter()
-        call = LoopCall(run, fn, args, copy_context(), cleanup, waiter.reply)
-        if not self._loop.is_closed():
-            self._inbox.post(partial(self.begin, call))
-        while not waiter.wait(LOOK_AGAIN):
-            if self._loop.is_closed() or (run.over and call.task is None):
-                self._refuse(call)  # nobody else will: of what is here, no loop will hear
-        return waiter.answer
+
+    def attend(self, call: LoopCall) -> None:
+        """Answers a call where nobody else will: of what is here, no loop will hear. Any thread."""
+        if self._loop.is_closed() or (call.run.over and call.task is None):
+            self._refuse(call)
 
     def unseen_end(self, run: Run) -> None:
         """A run is over, which the loop may not hear of otherwise. Any thread."""
@@ -168,7 +190,7 @@ class Portal:
     def end(self, run: Run) -> None:
         """A run is over: nobody waits for its calls, or nobody should."""
         for call in tuple(self.open.get(run, ())):
-            self._leave(call)
+            self.leave(call)
 
     def hasten(self) -> None:
         """A shutdown, of a group even, has begun or has less time: those nobody waits for have no more than that."""
@@ -186,7 +208,7 @@ class Portal:
             self._cancel(call)
             self.fit(call.run)
         elif call.phase == "cancelled":
-            self._leave(call)
+            self.leave(call)
         else:
             self._give_up(call)
 
@@ -200,7 +222,13 @@ class Portal:
             call.task.cancel()
         call.phase = "cancelled"
 
-    def _leave(self, call: LoopCall) -> None:
+    def cut(self, call: LoopCall) -> None:
+        """The worker wants no more of it, and waits for its end."""
+        if call.phase == "running":
+            self._cancel(call)
+            self.fit(call.run)
+
+    def leave(self, call: LoopCall) -> None:
         """The worker goes on without the answer."""
         if call.phase == "running":
             self._cancel(call)
@@ -217,7 +245,7 @@ class Portal:
     def give_up(self, run: Run) -> None:
         """Waits no longer for the calls of a run, nor has it wait."""
         for call in tuple(self.open.get(run, ())):
-            self._leave(call)
+            self.leave(call)
             self._give_up(call)
 
     def _give_up(self, call: LoopCall) -> None:

@@ -152,6 +152,7 @@ class Runtime:
             extend=self.escalation.extend,
             remaining=self.escalation.remaining,
             call=self.portal.carry_out,
+            iterate=self.portal.iterate,
             begin_call=self.portal.begin,
             own_call=self.calls.own_call,
             callback_failed=self.calls.callback_failed,

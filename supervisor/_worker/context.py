@@ -9,17 +9,17 @@ from _contextvars import copy_context  # the module of C: light
 from _thread import allocate_lock, get_ident
 
 from .._core.errors import StopRequested
-from .._core.values import checked_seconds
+from .._core.values import checked_count, checked_seconds
 
 TYPE_CHECKING = False  # light: worker processes import it
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterable, Awaitable, Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
     from typing import Any, TypeVar, TypeVarTuple, overload
 
     from .._core.policy import Kind
-    from .backend import ContextBackend, StopToken
+    from .backend import ContextBackend, LoopIterator, StopToken
     from .stop_event import StopEvent
 
     T = TypeVar("T")
@@ -28,6 +28,9 @@ else:
     overload = lambda function: function  # noqa: E731  # typing is not light
 
 __all__ = ["Registration", "WorkerContext"]
+
+BUFFER = 256
+"""Items that an async iterator may be ahead of its worker, where nobody says how many."""
 
 
 class Registration:
@@ -83,8 +86,8 @@ class WorkerContext:
     """What a worker's function sees of its supervisor.
 
     `start()` passes it as the first argument; a call of `run()` gets it from `current_context`. It belongs to one run.
-    `stop`, `check`, `sleep`, `reason`, `remaining`, `extend` and `call` may be used from any thread, `shield` only from
-    the worker's own.
+    `stop`, `check`, `sleep`, `reason`, `remaining`, `extend`, `call` and `iterate` may be used from any thread,
+    `shield` only from the worker's own.
 
     Attributes:
         stop: The worker's stop Event, with `is_set()` and `wait(timeout=None) -> bool`.
@@ -280,6 +283,45 @@ class WorkerContext:
             raise what
         finally:
             del what  # its traceback holds this frame
+
+    def iterate(self, items: AsyncIterable[T], *, buffer: int = BUFFER) -> LoopIterator[T]:
+        """Returns an iterator over what an async iterable yields in the supervisor's event loop. In threads alone.
+
+        One task there reads it, at most `buffer` items ahead, and closes it at its end, where it can be closed. It ends
+        as a call of `call` does: where a stop is asked, and where the worker ends. Close the iterator, best by a `with`
+        block, to end it before: that waits until the async one has been closed; where it is dropped, as by `break`
+        from a loop over one that nobody else holds, nobody waits.
+
+        Args:
+            items: An async iterable: an async generator, say, or an `Iteration`.
+            buffer: How many items may have been yielded and not been taken, 1 or more.
+
+        Raises:
+            StopRequested: From the iterator: a stop was asked. Let it pass.
+            Exception: From the iterator: what the async one raised, behind the items that came before it.
+            TypeError, ValueError: An argument is wrong.
+            SupervisorClosed: From the iterator: the event loop is closed.
+            RuntimeError: This is the event loop's own thread; or the worker runs in a process.
+
+        Example:
+            >>> import asyncio
+            >>> from supervisor import Supervisor, current_context
+            >>> async def lines():
+            ...     yield "a"
+            ...     yield "b"
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         return await sup.run(lambda: list(current_context().iterate(lines())))
+            >>> asyncio.run(main())
+            ['a', 'b']
+        """
+        if not hasattr(type(items), "__aiter__"):
+            raise TypeError(f"iterate(items={items!r}): must be an async iterable")
+        size = checked_count("iterate(buffer={!r})", buffer, least=1)
+        if self._token.asked is not None:
+            raise StopRequested
+        with self._backend.own_shield():
+            return self._backend.iterate(items, size)
 
     def remaining(self) -> float:
         """Returns the seconds until the next step of the ladder; `math.inf` while nothing stops the worker."""

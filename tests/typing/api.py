@@ -46,6 +46,10 @@ def poll(ctx: WorkerContext, source: str, *, every: float = 1.0) -> int:
     assert_type(ctx.call(fetch, source), bytes)
     assert_type(ctx.call(partial(fetch, source), cleanup=True), bytes)
     assert_type(ctx.call(len, source), int)
+    assert_type(list(ctx.iterate(blobs(), buffer=5)), list[bytes])
+    with ctx.iterate(blobs()) as each:
+        assert_type(next(each), bytes)
+        assert_type(each.close(), None)
     assert_type(ctx.attempt, int)
     assert_type(ctx.extend(1), float)
     assert_type(ctx.remaining(), float)

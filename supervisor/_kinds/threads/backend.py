@@ -11,12 +11,12 @@ from ..._run.names import qualname
 from .gate import Gate, Shield, UserShield
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterable, Callable
     from contextlib import AbstractContextManager
 
     from ..._core.policy import Kind
     from ..._run.run import Run
-    from ..._worker.backend import Answer
+    from ..._worker.backend import Answer, LoopIterator
     from .copies import Kind as Threads
 
 __all__ = ["ThreadBackend"]
@@ -61,6 +61,9 @@ class ThreadBackend:
 
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
         return self._threads.services.call(self._run, fn, args, cleanup)
+
+    def iterate(self, items: AsyncIterable[Any], buffer: int) -> LoopIterator[Any]:
+        return self._threads.services.iterate(self._run, items, buffer)
 
     def callback_failed(self, callback: Callable[[], object], error: BaseException) -> None:
         self._threads.services.callback_failed(self._run, qualname(callback), error)

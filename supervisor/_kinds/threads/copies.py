@@ -35,7 +35,9 @@ here: WeakSet[Kind] = WeakSet()
 def of_a_copy(services: Services) -> Services:
     """Returns what a copy may ask of the runtime: nothing. What ends a run ends the process."""
     refuse = _refuse
-    return replace(services, clock=refuse, post=refuse, extend=refuse, call=refuse, ended=leave, settle=leave)
+    return replace(
+        services, clock=refuse, post=refuse, extend=refuse, call=refuse, iterate=refuse, ended=leave, settle=leave
+    )
 
 
 def _refuse(*_: object) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 
-from ...._core.errors import type_name
+from ...._core.errors import SupervisorMisused, type_name
 from ...._core.values import printable
 from ...._worker.context import WorkerContext
 from ...._worker.stop_event import StopEvent
@@ -15,7 +15,7 @@ from .gate import MAIN_THREAD, NoShield, Shield, UserShield
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Any, NoReturn, Protocol
 
     from ...._worker.backend import Answer
     from ...._worker.context import Registration
@@ -132,6 +132,12 @@ class ChildBackend:
 
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...], cleanup: bool) -> Answer:
         return self._owner.call_loop(self, fn, args, cleanup)
+
+    def iterate(self, items: object, buffer: int) -> NoReturn:
+        raise SupervisorMisused(
+            f"worker {self.name!r}: iterate() needs a worker in a thread, as an async iterator cannot leave the "
+            "process of its event loop: use call(), whose function can return many items at a time"
+        )
 
     def taken(self, number: int, count: int) -> None:
         """The owner has taken so many of the items that a call has made."""
