@@ -61,13 +61,16 @@ from supervisor._runtime import (
     closing,
     draining,
     escalation,
+    group_ends,
     groups,
     kinds,
     last_resort,
     loop_items,
     losses,
     names,
+    pool_ends,
     portal,
+    reports,
     rules,
     runtime,
     sampler,
@@ -170,6 +173,16 @@ def break_timer_of_drains(monkeypatch):
     monkeypatch.setattr(draining.Draining, "_arm", lambda *_: None)
 
 
+def drains(held):
+    """Whether a supervisor, a group or a pool that shuts down has asked all that it asks at once."""
+    return held._scope.shutdown.all_asked
+
+
+def pools_left(sup):
+    """The names of the pools that are in use."""
+    return [kind.settings.name for kind in sup._binding.runtime.kinds]
+
+
 def patch_health(monkeypatch, health):
     """Has this called, in place of `health_of`, for the health of a supervisor."""
     monkeypatch.setattr(snapshot, "health_of", health)
@@ -250,6 +263,8 @@ _ON_THE_LOOP = (
     backlog,
     closing,
     draining,
+    group_ends,
+    pool_ends,
     teardown,
     groups,
     tree,
@@ -267,7 +282,7 @@ WHEN_ALARMS_RING = Struck(
 WHEN_A_SHUTDOWN_ASKS = Struck(
     _ON_THE_LOOP,
     frozenset(
-        "begin _begin _hold _announce _ask_all _stop _stop_call _take_turn _work _ask_worker _all_asked stop give_climb"
+        "begin _begin hold _announce _ask_all _stop _stop_call _take_turn _work _ask_worker _all_asked stop give_climb"
         " _claim _perform announce _start end _end _arm _rung finish_if_quiet".split()
     ),
 )
@@ -280,17 +295,25 @@ WHEN_A_GROUP_RESTARTS = Struck(
     ),
 )
 WHEN_A_SCOPE_IS_SHUT_DOWN = Struck(
-    (agenda, backlog, closing, draining, groups, nodes_of_the_tree, teardown, tree),
+    (agenda, backlog, closing, draining, groups, group_ends, nodes_of_the_tree, pool_ends, reports, teardown, tree),
     frozenset(
         "work feed _work_for _carry_out stop stop_members emptied _finish let_go_on _stop_if_due _count_out remove"
-        " begin _begin _begin_reports _hold _announce _ask_all _stop _stop_call _ask_group _ask_worker _all_asked"
-        " _take_turn _work call_ended worker_ended close_groups _close _has_ended _end_group finish_if_quiet _finish"
-        " when_idle gone close conclude close_inbox _pass_by_empty end _end _arm _rung".split()
+        " begin _begin _begin_reports hold _retire _announce _ask_all _ask_pool _stop _stop_call _ask_group _ask_worker"
+        " _all_asked _take_turn _work call_ended worker_ended close _close _has_ended finish_if_quiet _finish finish"
+        " when_idle gone conclude close_inbox _pass_by_empty end _end _arm _rung open of _full".split()
     ),
 )
 WHEN_WORKERS_CALL = Struck(
     (portal, loop_call),
     frozenset("begin fit rung _ended _close _cancel answer reply stopped end leave".split()),
+)
+
+PARTS_OF_THE_END_OF_A_POOL = (
+    *((draining.Draining, name) for name in ("begin", "_end", "_arm")),
+    *((pool_ends.PoolEnds, name) for name in ("close", "close_all")),
+    (reports.Reports, "_full"),
+    (teardown.Teardown, "_ask_pool"),
+    *((Threads, name) for name in ("when_gone", "retire", "join")),
 )
 
 PARTS_OF_A_STOP = (
@@ -308,7 +331,10 @@ PARTS_OF_A_STOP = (
     (rules.RuleBook, "_of"),
     *((stop_signals.StopSignals, name) for name in ("give_up", "put_back")),
     *((teardown.Teardown, name) for name in ("_ask_all", "_ask_worker", "call_ended", "worker_ended", "_all_asked")),
-    *((teardown.Teardown, name) for name in ("close_groups", "finish_if_quiet", "_announce", "_report")),
+    *((teardown.Teardown, name) for name in ("finish_if_quiet", "_announce")),
+    *((draining.Draining, name) for name in ("begin", "_stop_call")),
+    (group_ends.GroupEnds, "close"),
+    (reports.Reports, "_full"),
     *((Threads, name) for name in ("perform", "stack", "abandon", "when_gone", "join")),
     *((tree.Tree, name) for name in ("close", "stop", "feed", "run_ended", "_finish", "let_go_on")),
     (tree, "decide_life"),

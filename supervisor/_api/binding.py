@@ -113,7 +113,8 @@ class Binding:
         runtime = None if self.runtime is None else self.bind()
         if runtime is not None:
             runtime.teardown.refuse(scope)
-        if runtime is not None and runtime.kinds.used(settings.name):
+        always_there = self.settings.pools.is_always_there(settings.name)
+        if runtime is not None and always_there and runtime.kinds.used(settings.name):
             raise ValueError(
                 f"name={settings.name!r}: supervisor {self.settings.name!r} has used this pool already: say what is "
                 "set for it before its first call or worker"

@@ -63,7 +63,7 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
         _import_what_prints_tracebacks()
         size = settings.pools["thread"].size
         ThreadPoolExecutor.__init__(self, size, settings.name)
-        PoolExecutor.__init__(self, settings.name, "thread", self._serving, size)
+        PoolExecutor.__init__(self, settings.name, None, self._serving, size)
         self._binding = binding
         self._main = runtime
         self._over = threading.Event()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .._runtime.nodes import GroupNode
     from .._runtime.runtime import Runtime
+    from .._runtime.scopes import PoolScope
 
 __all__ = ["PoolExecutor"]
 
@@ -39,7 +40,7 @@ class PoolExecutor(Executor):
     """What `Supervisor.executor` returns. Any thread may use it.
 
     Args:
-        pool: The name of the pool.
+        pool: The pool; None: that of threads, of the runtime that takes each call.
         max_workers: How many calls run at once at most, which some libraries read.
         scope: What its calls belong to; None: the root of the runtime that takes each.
 
@@ -52,7 +53,7 @@ class PoolExecutor(Executor):
     def __init__(
         self,
         supervisor: str,
-        pool: str,
+        pool: PoolScope | None,
         runtime: Callable[[], Runtime],
         max_workers: int,
         scope: GroupNode | None = None,
@@ -94,7 +95,7 @@ class PoolExecutor(Executor):
             future = WorkFuture()
             future.executor = self
             runtime = self._used = self._runtime()
-            kind = runtime.kinds.threads if self._pool == "thread" else runtime.kinds.get(self._pool)
+            kind = runtime.kinds.threads if self._pool is None else runtime.kinds.of(self._pool)
             runtime.executor_calls.submit(fn, args, future, kind, self._scope, self.no_inject_on_cancel)
             return future
 

@@ -164,7 +164,7 @@ class Results(Iteration[T]):
         if self._window is not None:
             return
         fn, options, scope, limit = self._fn, self._options, self._scope, self._limit
-        kind = runtime.kinds.get(options.pool)
+        kind = runtime.kinds.of(options.pool)
         window = Window(
             lambda item: options.call(runtime, scope, fn, (item,)),
             lambda: limit or kind.capacity,

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.policy import EscalationPolicy
-    from .._core.pools import Limits, PoolSettings
+    from .._core.pools import Limits
     from .._run.futures import CallFuture
     from .._runtime.nodes import GroupNode
     from .._runtime.runtime import Runtime
+    from .._runtime.scopes import PoolScope
 
 __all__ = ["Options"]
 
@@ -22,7 +23,7 @@ class Options:
     """Options of calls as their user gave them, and checked; see `Supervisor.run` for what they mean.
 
     Args:
-        pool: What is set for the pool that takes them.
+        pool: The pool that takes them.
         timeout, within, policy, limits, name: As there.
 
     Raises:
@@ -33,21 +34,21 @@ class Options:
 
     def __init__(
         self,
-        pool: PoolSettings,
+        pool: PoolScope,
         timeout: float | None,
         within: float | None,
         policy: EscalationPolicy | None,
         limits: Limits | None,
         name: str | None = None,
     ) -> None:
-        self.pool = pool.name
+        self.pool = pool
         self.timeout = checked_timeout(timeout)
         self.within = checked_timeout(within, "within")
         self.policy = checked_policy(policy)
-        self.limits = checked_limits(limits, pool.kind)
+        self.limits = checked_limits(limits, pool.settings.kind)
         self.name: str | None = checked_name(name, optional=True)
 
     def call(self, runtime: Runtime, scope: GroupNode, fn: Callable[..., Any], args: tuple[Any, ...]) -> CallFuture:
         """Submits a call with these options."""
-        kind = runtime.kinds.get(self.pool)
+        kind = runtime.kinds.of(self.pool)
         return runtime.calls.call(scope, fn, args, self.timeout, self.within, self.policy, self.name, kind, self.limits)

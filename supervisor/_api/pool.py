@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
 from .._core.pools import PoolSettings
 from .._core.values import checked_count
+from .._runtime.scopes import pool_closed
 from .checks import (
     check_kind,
     checked_interval,
@@ -15,6 +16,7 @@ from .checks import (
     checked_policy,
     usable_cpus,
 )
+from .ending import shut_down
 from .functions import check_function
 from .iteration import BUFFER
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from .._core.policy import EscalationPolicy, Kind
     from .._core.pools import Limits
+    from .._core.report import ShutdownReport
+    from .._runtime.scopes import PoolScope
     from .binding import Binding
     from .iteration import Iteration
 
@@ -48,7 +52,7 @@ class Home(Protocol):
         within: float | None = None,
         policy: EscalationPolicy | None = None,
         name: str | None = None,
-        pool: str | None = None,
+        pool: str | Pool | None = None,
         limits: Limits | None = None,
         **unexpected: Never,
     ) -> T: ...
@@ -64,7 +68,7 @@ class Home(Protocol):
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         limits: Limits | None = None,
-        pool: str | None = None,
+        pool: str | Pool | None = None,
         **unexpected: Never,
     ) -> Iteration[T]: ...
 
@@ -78,12 +82,12 @@ class Home(Protocol):
         timeout: float | None = None,
         within: float | None = None,
         policy: EscalationPolicy | None = None,
-        pool: str | None = None,
+        pool: str | Pool | None = None,
         limits: Limits | None = None,
         **unexpected: Never,
     ) -> Iteration[T]: ...
 
-    def executor(self, *, pool: str | None = None) -> Executor: ...
+    def executor(self, *, pool: str | Pool | None = None) -> Executor: ...
 
 
 class Pool:
@@ -103,18 +107,19 @@ class Pool:
         ('SENT', 'mail', 'thread', 2)
     """
 
-    __slots__ = ("_binding", "_home", "kind", "name")
+    __slots__ = ("_binding", "_home", "_scope", "kind", "name")
 
-    def __init__(self, home: Home, binding: Binding, settings: PoolSettings) -> None:
+    def __init__(self, home: Home, binding: Binding, scope: PoolScope) -> None:
         self._home = home
         self._binding = binding
-        self.name: str = settings.name
-        self.kind: Kind = settings.kind
+        self._scope = scope
+        self.name: str = scope.name
+        self.kind: Kind = scope.settings.kind
 
     @property
     def size(self) -> int:
         """How many of its calls run at once. Any thread."""
-        return self._binding.settings.pools[self.name].size
+        return self._scope.settings.size
 
     def resize(self, size: int) -> None:
         """Has another number of calls run at once from now on.
@@ -127,8 +132,10 @@ class Pool:
 
         Raises:
             TypeError, ValueError: `size` is wrong.
+            SupervisorClosed: The pool is shutting down, or has shut down.
             RuntimeError: It was called outside the supervisor's event loop, once that has one.
         """
+        self._refuse_if_closed()
         self._binding.resize_pool(self.name, checked_count("resize(size={!r})", size, least=1))
 
     async def ready(self) -> None:
@@ -139,9 +146,11 @@ class Pool:
         Raises:
             SupervisorError: The initializer has failed; its error is the `__cause__`. It is tried again for the next
                 call alone.
+            SupervisorClosed: The pool, or the supervisor, is shutting down, or has shut down.
             RuntimeError: It was called in another event loop than the supervisor's own, in another process, or under
                 trio.
         """
+        self._refuse_if_closed()
         runtime = self._binding.bind()
         up: asyncio.Future[None] = runtime.loop.create_future()
 
@@ -179,7 +188,7 @@ class Pool:
             within=within,
             policy=policy,
             name=name,
-            pool=self.name,
+            pool=self,
             limits=limits,
             **unexpected,
         )
@@ -210,7 +219,7 @@ class Pool:
             policy=policy,
             name=name,
             limits=limits,
-            pool=self.name,
+            pool=self,
             **unexpected,
         )
 
@@ -240,16 +249,60 @@ class Pool:
             within=within,
             policy=policy,
             limits=limits,
-            pool=self.name,
+            pool=self,
             **unexpected,
         )
 
     def executor(self) -> Executor:
         """Returns the pool as a `concurrent.futures.Executor`; see `Supervisor.executor`. Any thread."""
-        return self._home.executor(pool=self.name)
+        return self._home.executor(pool=self)
+
+    async def shutdown(
+        self, timeout: float | None = None, *, drain: float | None = None, reason: str = ""
+    ) -> ShutdownReport:
+        """Closes this pool alone, and returns what became of its calls, within `timeout` + 0.25 s.
+
+        New calls are refused at once. Those of the pool, of whatever group, go on for `drain` seconds, and then climb
+        their ladders, as in `Supervisor.shutdown`; so does what a second call changes. Then its threads or processes
+        end, and its name is free: `Supervisor.pool` can make another one of this name. This one stays closed.
+
+        A shutdown of the supervisor includes it, whichever ends first.
+
+        Args:
+            timeout: Seconds from now, drain included, 0 or more; None: `shutdown_timeout`.
+            drain: Of these seconds, those for which its calls go on, 0 or more, at most three quarters. None: as the
+                supervisor was given it, or as the shutdown has begun.
+            reason: Why, for `ctx.reason`, the log and the report.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong; nothing was stopped.
+            RuntimeError: It is one of the two pools that every supervisor has, which end with it; or it was called in
+                another event loop than the supervisor's own, in another process, or under trio.
+
+        Example:
+            >>> import asyncio
+            >>> from supervisor import Supervisor
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         mail = sup.pool("mail", kind="thread")
+            ...         sent = asyncio.ensure_future(mail.run(str.upper, "sent"))
+            ...         await asyncio.sleep(0)
+            ...         report = await mail.shutdown(drain=5)
+            ...         return await sent
+            >>> asyncio.run(main())
+            'SENT'
+        """
+        if self._binding.settings.pools.is_always_there(self.name):
+            raise self._binding.misused(f"has the pool {self.name!r} for as long as it lives: shut the supervisor down")
+        return await shut_down(self._binding, self._scope, timeout, drain, reason)
+
+    def _refuse_if_closed(self) -> None:
+        if self._scope.shutdown.begun:
+            raise pool_closed(self._binding.settings.name, self.name)
 
     def __repr__(self) -> str:
-        return f"<Pool {self.name!r} of supervisor {self._binding.settings.name!r}: {self.size} {_PLURALS[self.kind]}>"
+        how = "shut down" if self._scope.shutdown.begun else f"{self.size} {_PLURALS[self.kind]}"
+        return f"<Pool {self.name!r} of supervisor {self._binding.settings.name!r}: {how}>"
 
 
 _PLURALS: dict[Kind, str] = {"thread": "threads", "process": "processes"}

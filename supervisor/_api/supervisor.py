@@ -44,6 +44,7 @@ from .checks import (
     checked_wake_signal,
 )
 from .default_executor import DefaultExecutor
+from .ending import shut_down
 from .executors import PoolExecutor
 from .functions import check_fit, check_function, misfit_of_call, unexpected_keywords
 from .iteration import BUFFER, Items, Iteration
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from .._run.futures import CallFuture
     from .._run.run import WorkerKind
     from .._runtime.runtime import Runtime
+    from .._runtime.scopes import PoolScope
     from .._worker.context import WorkerContext
     from ..config import Config
     from .worker import Worker
@@ -388,7 +390,7 @@ class Supervisor:
             raise unexpected_keywords("iterate", fn, unexpected, _options())
         check_function("iterate", fn, may_yield=True)
         size = checked_count("iterate(buffer={!r})", buffer, least=1)
-        options = Options(self._settings_of(kind, pool), timeout, within, policy, limits, name)
+        options = Options(self._lane_of(kind, pool), timeout, within, policy, limits, name)
         return Items(self._binding, self._scope, fn, args, size, options)
 
     def map(
@@ -448,7 +450,7 @@ class Supervisor:
         if not isinstance(ordered, bool):
             raise TypeError(f"map(ordered={ordered!r}): must be True or False")
         most = checked_optional_count("limit", limit, least=1)
-        options = Options(self._settings_of(kind, pool), timeout, within, policy, limits)
+        options = Options(self._lane_of(kind, pool), timeout, within, policy, limits)
         return Results(self._binding, self._scope, fn, items, options, ordered=ordered, limit=most)
 
     async def start(
@@ -568,18 +570,19 @@ class Supervisor:
 
     def _pool_of(self, runtime: Runtime, kind: Kind | None, pool: str | Pool | None) -> WorkerKind:
         """Returns the pool that takes a call; one of these two may be missing, or both."""
-        return runtime.kinds.get(self._settings_of(kind, pool).name)
+        return runtime.kinds.of(self._lane_of(kind, pool))
 
-    def _settings_of(self, kind: Kind | None, pool: str | Pool | None) -> PoolSettings:
-        """Returns what is set for the pool that takes a call."""
+    def _lane_of(self, kind: Kind | None, pool: str | Pool | None) -> PoolScope:
+        """Returns the pool that takes a call, whether it is in use or not."""
         pools = self._binding.settings.pools
         if kind is not None:
             check_kind(kind)
         if pool is None:
-            return pools[kind or "thread"]
+            return pools.scope(kind or "thread")
         if isinstance(pool, Pool):
             if pool._binding is not self._binding:
                 raise ValueError(f"pool={pool!r}: is not one of supervisor {self._binding.settings.name!r}")
+            pool._refuse_if_closed()
             pool = pool.name
         if not isinstance(pool, str):
             raise TypeError(f"pool={pool!r}: must be a Pool, the name of one, or None")
@@ -592,7 +595,7 @@ class Supervisor:
         if kind is not None and kind != settings.kind:
             raise ValueError(f"kind={kind!r}: the pool {pool!r} is of the kind {settings.kind!r}")
         check_kind(settings.kind)
-        return settings
+        return pools.scope(pool)
 
     def _comes_after(self, name: str) -> Node:
         member = self._binding.bind().names.node(self._scope, name)
@@ -710,7 +713,7 @@ class Supervisor:
             usual=self._binding.settings.pools.usual(checked_name(name)),
         )
         self._binding.add_pool(settings, self._scope)
-        return Pool(self, self._binding, settings)
+        return Pool(self, self._binding, self._binding.settings.pools.scope(settings.name))
 
     def executor(self, kind: Literal["thread", "process"] | None = None, *, pool: str | Pool | None = None) -> Executor:
         """Returns the pool as a `concurrent.futures.Executor`, for `loop.run_in_executor` and libraries that take one.
@@ -755,10 +758,11 @@ class Supervisor:
             >>> asyncio.run(main())
             1024
         """
-        settings = self._settings_of(kind, pool)
+        lane = self._lane_of(kind, pool)
         if asyncio._get_running_loop() is not None:
             self._binding.reach()
-        return PoolExecutor(self.name, settings.name, self._binding.reach, settings.size, self._scope)
+        pool_of_calls = None if lane.name == "thread" else lane  # that one never ends alone
+        return PoolExecutor(self.name, pool_of_calls, self._binding.reach, lane.settings.size, self._scope)
 
     def install_as_default_executor(self) -> None:
         """Has all `asyncio.to_thread` and `run_in_executor(None, ...)` of its event loop run on its threads.
@@ -1003,14 +1007,7 @@ class Supervisor:
             TypeError, ValueError: An argument is wrong; nothing was stopped.
             RuntimeError: It was called in another event loop than its own, in another process, or under trio.
         """
-        seconds = None if timeout is None else checked_seconds("shutdown(timeout={!r})", timeout)
-        drained = None if drain is None else checked_seconds("shutdown(drain={!r})", drain)
-        reason = checked_reason(reason)
-        if self.report is None:
-            closed = self._binding.bind().teardown.begin(self._scope, seconds, reason, drained)
-            if cancelled := await outlast(closed):
-                raise cancelled
-        return self._reported()
+        return await shut_down(self._binding, self._scope, timeout, drain, reason)
 
     if not TYPE_CHECKING:  # type checkers refuse a plain `with` as long as they see none of this
 

@@ -123,12 +123,12 @@ class Log:
             queued=queued,
         )
 
-    def drained(self, group: str, elapsed: float, running: int, queued: int) -> None:
-        """A drain is over; `group` is empty for the supervisor's."""
+    def drained(self, of: dict[str, str], elapsed: float, running: int, queued: int) -> None:
+        """A drain is over: that of a group or a pool, or of the supervisor."""
         self.write(
             logging.WARNING if running or queued else logging.INFO,
             "supervisor.drained",
-            **({"group": group} if group else {}),
+            **of,
             elapsed=round(elapsed, 6),
             running=running,
             queued=queued,
@@ -152,6 +152,13 @@ class Log:
     def group_stopped(self, group: str, report: ShutdownReport) -> None:
         level = logging.INFO if report.clean else logging.WARNING
         self.write(level, "supervisor.group_stopped", group=group, counts=report.counts(), **_earlier(report))
+
+    def pool_stopping(self, pool: str, reason: str, drain: float) -> None:
+        self.write(logging.INFO, "supervisor.pool_stopping", pool=pool, reason=reason, **_drain(drain))
+
+    def pool_stopped(self, pool: str, report: ShutdownReport) -> None:
+        level = logging.INFO if report.clean else logging.WARNING
+        self.write(level, "supervisor.pool_stopped", pool=pool, counts=report.counts(), **_earlier(report))
 
     def write(self, level: int, event: str, /, **fields: Any) -> None:
         """Writes an event. Each text is one line, whatever was made of names and errors; stacks have several."""

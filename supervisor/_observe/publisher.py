@@ -199,10 +199,9 @@ class Publisher:
         """Logs that something failed in the supervisor itself, which has gone on by doing it again, or more simply."""
         self.log.write(logging.ERROR, "supervisor.fault", doing=doing, worker=worker, exc_info=error)
 
-    def overdue(self, group: str, left: list[str]) -> None:
-        """Logs that a shutdown has come to the end of its time without these; `group` is empty for the supervisor's."""
-        named = {"group": group} if group else {}
-        self.log.write(logging.ERROR, "supervisor.overdue", **named, left=left)
+    def overdue(self, of: dict[str, str], left: list[str]) -> None:
+        """Logs that a shutdown, of a group or a pool, or of the supervisor, has run out of time without these."""
+        self.log.write(logging.ERROR, "supervisor.overdue", **of, left=left)
 
     def loop_call_left(self, run: Run, function: str, stack: str) -> None:
         """Logs that what a worker had the loop do was cancelled, and does not end."""

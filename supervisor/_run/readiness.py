@@ -65,6 +65,11 @@ class Readiness:
             self._log("error", event, kind=self._settings.kind, reason=printable(described(fault)))
         self._answer(fault)
 
+    def close(self, why: Exception) -> None:
+        """Nobody comes up any more, as the pool ends: those who wait hear why. Idempotent."""
+        self.fault = self.fault or why
+        self._answer(self.fault)
+
     def when_ready(self, ready: Callable[[Exception | None], object]) -> None:
         """Calls `ready(None)` once as many are up as are to be kept warm, or with why they are not; perhaps at once."""
         self._waiting.append(ready)

@@ -99,6 +99,8 @@ class WorkerKind(Protocol):
         calls: The calls of the pool that have not concluded, by their number. Kept by the runtime, from any thread.
         own_calls: Calls that the kind makes by itself, as for an initializer, and that have not concluded, by their
             number. A shutdown stops them, too.
+        closing: The pool is shut down alone, and takes no new calls. Set by the runtime; any thread reads it.
+        held: It is so, and its calls that still wait never begin. Set and read in the same way.
         readiness: How many take calls, and why the pool is not ready.
     """
 
@@ -107,6 +109,8 @@ class WorkerKind(Protocol):
     own_threads: bool
     calls: dict[int, Run]
     own_calls: dict[int, Run]
+    closing: bool
+    held: bool
     readiness: Readiness
 
     @property
@@ -426,7 +430,7 @@ class Run:
     @property
     def held(self) -> bool:
         """Whether it is a call that must not begin any more: its kind leaves it to the loop. Any thread."""
-        return self.scope.held and not self.own
+        return (self.scope.held or self.kind.held) and not self.own
 
     @property
     def returned(self) -> bool:

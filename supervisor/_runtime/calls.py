@@ -64,7 +64,7 @@ class Calls:
         supervisor: Its name, for messages.
         next_number: Returns the number of a new call. Any thread.
         root: The scope of calls that belong to no group.
-        refuse: Raises where a group, or the supervisor, takes no new work. Any thread.
+        refuse: Raises where a group, a pool, or the supervisor, takes no new work. Any thread.
         deadline: Returns by when a shutdown must have ended a call, on the loop's clock.
         note_end: Takes the outcome of a call into the reports that are being made.
         close_groups: Is called when a call has ended in a scope whose end may wait for it.
@@ -113,7 +113,7 @@ class Calls:
         escalation: Escalation,
         root: GroupNode,
         *,
-        refuse: Callable[[GroupNode], None],
+        refuse: Callable[[GroupNode, WorkerKind | None], None],
         deadline: Callable[[Run], float],
         note_end: Callable[[Run, Outcome], object],
         close_groups: Callable[[GroupNode], object],
@@ -157,10 +157,12 @@ class Calls:
     ) -> CallFuture:
         """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for."""
         if scope is not self._root or self._shutdown.begun:
-            self._refuse(scope)
+            self._refuse(scope, None)
         threads = self._kinds.threads
         if kind is None:
             kind = threads
+        elif kind.closing:
+            self._refuse(scope, kind)
         if kind.settings.max_queued is not None:
             self.refuse_if_busy(kind)
         future = CallFuture(loop=self._loop)

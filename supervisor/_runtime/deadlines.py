@@ -11,7 +11,8 @@ from .nodes import GroupNode, Node, WorkerNode, scope_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .._run.run import Run
+    from .._run.run import Run, WorkerKind
+    from .scopes import PoolScope
 
 __all__ = ["Deadlines", "stop_deadlines"]
 
@@ -21,10 +22,12 @@ class Deadlines:
 
     Args:
         budget: Returns how many seconds the ladder of a run takes.
+        pools: The pools that are shut down alone, by what carries out their calls.
     """
 
-    def __init__(self, budget: Callable[[Run], float]) -> None:
+    def __init__(self, budget: Callable[[Run], float], pools: Mapping[WorkerKind, PoolScope]) -> None:
         self._budget = budget
+        self._pools = pools
         self._of_workers: dict[Node, float] = {}  # of those that are stopped, and that others wait for
 
     def of_scope(self, scope: GroupNode) -> float:
@@ -32,8 +35,10 @@ class Deadlines:
         return min(around.shutdown.deadline for around in scope.around)
 
     def of_call(self, run: Run) -> float:
-        """Returns the same for a call."""
-        return self.of_scope(scope_of(run))
+        """Returns the same for a call, which its pool may have end before."""
+        pool = self._pools.get(run.kind)
+        at = self.of_scope(scope_of(run))
+        return at if pool is None else min(at, pool.shutdown.deadline)
 
     def of_worker(self, node: WorkerNode) -> float:
         """Returns the same for a worker: those that it comes after still need time after it."""

@@ -11,19 +11,22 @@ from .._loop import aside
 from .._loop.clock import call_at
 from .._loop.errors import insist
 from .executor_calls import forget_unseen
+from .scopes import PoolScope, is_root, label_of, pool_closed, supervisor_closed
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from .._loop.backlog import Backlog
     from .._loop.clock import Timer
     from .._observe.log import Log
     from .._observe.publisher import Publisher
     from .._run.run import Run
+    from .closing import Closing
     from .escalation import Escalation
     from .kinds import Kinds
     from .nodes import GroupNode
+    from .scopes import AnyScope
 
 __all__ = ["Draining"]
 
@@ -34,11 +37,10 @@ EARLY = 0.01
 class Draining:
     """Has calls go on while the drain of their scope lasts, and stops them then. On the loop's thread.
 
-    A call goes on for as long as all scopes around it let it; whichever ends its drain first stops it.
+    A call goes on for as long as its pool and all scopes around it let it; whichever ends its drain first stops it.
 
     Args:
-        hold: From here on, calls of a scope that still wait never begin. Idempotent.
-        retire: Lets threads and processes end that only a scope uses. Idempotent.
+        groups: The groups that have no report yet, also those that have ended but for their calls.
     """
 
     def __init__(
@@ -51,10 +53,10 @@ class Draining:
         kinds: Kinds,
         escalation: Escalation,
         backlog: Backlog,
-        *,
-        hold: Callable[[GroupNode], object],
-        retire: Callable[[GroupNode], object],
+        closing: Closing,
+        groups: Iterable[GroupNode],
     ) -> None:
+        self._supervisor = supervisor
         self._report = partial(publisher.fault, "shutdown", supervisor)
         self._loop = loop
         self._clock = clock
@@ -62,25 +64,24 @@ class Draining:
         self._kinds = kinds
         self._escalation = escalation
         self._backlog = backlog
-        self._hold = hold
-        self._retire = retire
-        self._timers: dict[GroupNode, Timer] = {}
+        self._closing = closing
+        self._groups = groups
+        self._timers: dict[AnyScope, Timer] = {}
 
-    def begin(self, scope: GroupNode) -> None:
+    def begin(self, scope: AnyScope) -> None:
         """Has the calls of a scope go on, or be stopped from the backlog. May be called again, with less time."""
         shutdown = scope.shutdown
         if not shutdown.draining:
             self._stop(scope)
             return
-        calls = self._kinds.calls_in(scope)
-        if not calls or self._clock() >= shutdown.drains_until:
+        if not self._kinds.used_in(scope) or self._clock() >= shutdown.drains_until:
             self._end(scope)
             return
-        for run in calls:
+        for run in self._kinds.calls_in(scope):
             run.reported = True
         self._arm(scope)
 
-    def end(self, scope: GroupNode) -> None:
+    def end(self, scope: AnyScope) -> None:
         """The drain of a scope is over, or has nothing to wait for any more; an interrupt only delays that."""
         try:
             if scope.shutdown.draining:
@@ -90,16 +91,16 @@ class Draining:
             aside.call_soon(self._loop, self.end, scope)
             raise
 
-    def _end(self, scope: GroupNode) -> None:
+    def _end(self, scope: AnyScope) -> None:
         shutdown = scope.shutdown
         running, queued = self._stop(scope)
-        self._log.drained(scope.name, shutdown.seconds_since(self._clock()), running, queued)
+        self._log.drained(label_of(scope), shutdown.seconds_since(self._clock()), running, queued)
         timer = self._timers.pop(scope, None)
         if timer is not None:
             timer.cancel()
         shutdown.draining = False  # last: until then, an interrupt has all of it done again
 
-    def _arm(self, scope: GroupNode) -> None:
+    def _arm(self, scope: AnyScope) -> None:
         at = scope.shutdown.drains_until
         if at == math.inf:
             return
@@ -108,7 +109,7 @@ class Draining:
         if before is not None:
             before.cancel()
 
-    def _rung(self, scope: GroupNode) -> None:
+    def _rung(self, scope: AnyScope) -> None:
         try:
             if scope.shutdown.draining and self._clock() < scope.shutdown.drains_until - EARLY:
                 self._arm(scope)  # a clock that was set back
@@ -120,7 +121,29 @@ class Draining:
 
     # ------------------------------------------------------------------------------------ calls are stopped
 
-    def sorted_calls(self, scope: GroupNode) -> tuple[deque[Run], deque[Run]]:
+    def hold(self, scope: AnyScope) -> None:
+        """From here on, calls of a scope that still wait never begin."""
+        if isinstance(scope, PoolScope):
+            if scope.kind is not None:
+                scope.kind.held = True
+            return
+        scope.held = True
+        for group in self._groups:
+            if scope.holds(group):
+                group.held = True
+
+    def _retire(self, scope: AnyScope) -> None:
+        """Lets threads and processes end that have nothing to do; who waits for a pool to come up waits no more."""
+        if isinstance(scope, PoolScope):
+            if scope.kind is not None:
+                scope.kind.retire()
+                scope.kind.readiness.close(pool_closed(self._supervisor, scope.name))
+        elif is_root(scope):
+            self._closing.retire()
+            for kind in self._kinds:
+                kind.readiness.close(supervisor_closed(self._supervisor, scope.shutdown))
+
+    def sorted_calls(self, scope: AnyScope) -> tuple[deque[Run], deque[Run]]:
         """Returns the calls of a scope that run, and those that wait."""
         running: deque[Run] = deque()
         queued: deque[Run] = deque()
@@ -128,9 +151,9 @@ class Draining:
             (queued if run.handle is None and run.climb is None else running).append(run)
         return running, queued
 
-    def _stop(self, scope: GroupNode) -> tuple[int, int]:
+    def _stop(self, scope: AnyScope) -> tuple[int, int]:
         """Puts all calls into the backlog, to be stopped; returns how many run, and how many wait."""
-        self._hold(scope)
+        self.hold(scope)
         self._retire(scope)
         running, queued = self.sorted_calls(scope)
         numbers = len(running), len(queued)

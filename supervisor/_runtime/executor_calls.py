@@ -45,7 +45,7 @@ class ExecutorCalls:
         next_number: Returns the number of a new call.
         calls: The owner of their runs.
         root: The scope of calls that belong to no group.
-        refuse: Raises where a scope takes no new work.
+        refuse: Raises where a scope, or a pool, takes no new work.
         close_groups: Is called, in the loop, when a call has ended in a scope whose end may wait for it.
         call_ended: Is called, in the loop, when a call has ended for which a shutdown may wait.
 
@@ -92,7 +92,7 @@ class ExecutorCalls:
         calls: Calls,
         root: GroupNode,
         *,
-        refuse: Callable[[GroupNode], None],
+        refuse: Callable[[GroupNode, WorkerKind | None], None],
         close_groups: Callable[[GroupNode], object],
         call_ended: Callable[[], object],
     ) -> None:
@@ -130,8 +130,8 @@ class ExecutorCalls:
     ) -> None:
         """Submits an executor's call to a pool; without a scope, that of the supervisor itself."""
         scope = scope or self._root
-        if scope is not self._root or self._shutdown.begun:
-            self._refuse(scope)
+        if scope is not self._root or self._shutdown.begun or kind.closing:
+            self._refuse(scope, kind)
         context, now = copy_context(), self._clock()
         run = Run(self._calls, kind, scope, self._next_number(), fn, args, context, now, future, None, None)
         future.run, future.calls = run, self
@@ -157,9 +157,9 @@ class ExecutorCalls:
                 run.let_go()  # its future holds it
                 raise
         # A shutdown first says that it has begun, and then looks for calls: either it sees this one, or is seen here.
-        closed = self._shutdown.begun or (scope is not self._root and not scope.takes_work)
+        closed = self._shutdown.begun or kind.closing or (scope is not self._root and not scope.takes_work)
         if closed and self._take_back(run):
-            self._refuse(scope)
+            self._refuse(scope, kind)
         if on_threads or get_ident() == self._thread:
             kind.submit(run)
         else:
@@ -239,7 +239,7 @@ class ExecutorCalls:
             # It was listed until now: a shutdown, or the end of a group, sees it, or is seen here.
             if run.scope is not self._root and not (scope := scope_of(run)).takes_work:
                 self._inbox.post(partial(self._close_groups, scope))
-            if self._shutdown.begun:
+            if self._shutdown.begun or run.kind.closing:
                 self._inbox.post(self._call_ended)
             if run.worker is None:  # or else another thread has asked for its handle meanwhile
                 if self._publisher.subscribers.counters:

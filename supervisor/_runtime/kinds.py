@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._worker.locks import ScopedLock
+from .scopes import PoolScope, is_root, pool_closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .._core.pools import PoolSettings
     from .._run.run import Run, WorkerKind
-    from .nodes import GroupNode
     from .pools import Pools
+    from .scopes import AnyScope
 
 __all__ = ["Kinds"]
 
@@ -24,6 +25,7 @@ class Kinds:
     of their kinds, and carry out the workers of `start()`, too.
 
     Args:
+        supervisor: Its name, for messages.
         make: Makes a pool, when it is first asked for.
         pools: What is set for each.
 
@@ -33,15 +35,17 @@ class Kinds:
 
     threads: WorkerKind
 
-    def __init__(self, make: Callable[[PoolSettings], WorkerKind], pools: Pools) -> None:
+    def __init__(self, supervisor: str, make: Callable[[PoolSettings], WorkerKind], pools: Pools) -> None:
+        self._supervisor = supervisor
         self._make = make
         self._pools = pools
         self._made: dict[str, WorkerKind] = {}
         self._replaced: list[WorkerKind] = []  # another thread may be about to submit a call to one
+        self._ended: list[WorkerKind] = []  # of pools that were shut down alone, with threads that were given up
         self._making = ScopedLock()  # a signal handler may come in between
 
     def __iter__(self) -> Iterator[WorkerKind]:
-        return iter((*self._made.values(), *self._replaced))
+        return iter((*self._made.values(), *self._replaced, *self._ended))
 
     def begin(self) -> None:
         """Makes the pool that is there from the beginning."""
@@ -56,6 +60,22 @@ class Kinds:
             if name not in self._made:
                 self._made[name] = self._make(self._pools[name])
             return self._made[name]
+
+    def of(self, pool: PoolScope) -> WorkerKind:
+        """Returns what carries out the calls of a pool.
+
+        First taken, then looked: once its shutdown has begun, it may end, and another pool have its name.
+
+        Raises:
+            SupervisorClosed: It is shutting down, or has shut down.
+        """
+        try:
+            kind = self.get(pool.name)
+        except KeyError:
+            raise pool_closed(self._supervisor, pool.name) from None
+        if pool.shutdown.begun:
+            raise pool_closed(self._supervisor, pool.name)
+        return kind
 
     def made(self, name: str) -> WorkerKind | None:
         """Returns a pool that is in use; None where nobody has asked for it."""
@@ -74,6 +94,14 @@ class Kinds:
                 self._replaced.append(kind)
                 self._made[name] = self.threads = self._make(self._pools[name])
 
+    def remove(self, name: str) -> None:
+        """A pool has ended, and its name is free; it is seen for as long as something of it is left. Idempotent."""
+        with self._making:
+            kind = self._made.get(name)
+            ended = self._ended if kind is None or kind in self._ended else [*self._ended, kind]
+            self._ended = [other for other in ended if other.alive]
+            self._made.pop(name, None)
+
     def warm_up(self) -> None:
         """Makes the pools that have something started before there is any call. On the loop's thread."""
         for settings in self._pools:
@@ -84,9 +112,15 @@ class Kinds:
         """Returns the calls that have not concluded, those of the pools' own included."""
         return [run for kind in self for run in (*list(kind.calls.values()), *list(kind.own_calls.values()))]
 
-    def calls_in(self, scope: GroupNode) -> list[Run]:
+    def calls_in(self, scope: AnyScope) -> list[Run]:
         """Returns those in a scope, and in the groups in it."""
-        return self.calls() if scope.group is None else list(scope.calls.values())
+        return self.calls() if is_root(scope) else list(scope.calls.values())
+
+    def used_in(self, scope: AnyScope) -> bool:
+        """Whether a call in a scope has not concluded that somebody has made, and not its pool itself."""
+        if isinstance(scope, PoolScope):
+            return scope.kind is not None and bool(scope.kind.calls)
+        return bool(scope.calls) if scope.group is not None else any(kind.calls for kind in self)
 
     def have_calls(self) -> bool:
         """Whether any call has not concluded."""

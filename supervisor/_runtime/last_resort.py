@@ -14,7 +14,8 @@ from .._loop import aside
 from .._loop.clock import call_at, monotonic
 from .._loop.errors import insist
 from .._loop.inbox import TURN
-from .nodes import GroupNode, scope_of
+from .nodes import GroupNode
+from .scopes import holds_run, label_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .escalation import Escalation
     from .kinds import Kinds
     from .portal import Portal
+    from .scopes import AnyScope
     from .tree import Tree
 
 __all__ = ["LastResort", "groups_in"]
@@ -62,7 +64,7 @@ class LastResort:
         kinds: Kinds,
         portal: Portal,
         escalation: Escalation,
-        end: Callable[[GroupNode], object],
+        end: Callable[[AnyScope], object],
     ) -> None:
         self._loop = loop
         self._clock = clock
@@ -71,9 +73,9 @@ class LastResort:
         self._portal = portal
         self._escalation = escalation
         self._end = end
-        self._timers: dict[GroupNode, Timer] = {}
+        self._timers: dict[AnyScope, Timer] = {}
 
-    def arm(self, scope: GroupNode) -> None:
+    def arm(self, scope: AnyScope) -> None:
         """Sets the timer of a shutdown that has begun, or that has less time now."""
         at = scope.shutdown.deadline + LAST_RESORT_SLACK
         if at == math.inf:
@@ -83,13 +85,13 @@ class LastResort:
         if before is not None:
             before.cancel()
 
-    def call_off(self, scope: GroupNode) -> None:
+    def call_off(self, scope: AnyScope) -> None:
         """The shutdown has ended."""
         timer = self._timers.pop(scope, None)
         if timer is not None:
             timer.cancel()
 
-    def _overdue(self, scope: GroupNode) -> None:
+    def _overdue(self, scope: AnyScope) -> None:
         if scope.shutdown.report is not None:
             return
         if self._clock() < scope.shutdown.deadline + LAST_RESORT_SLACK / 2:
@@ -102,11 +104,11 @@ class LastResort:
             aside.call_soon(self._loop, self._overdue, scope)  # all of it can be done twice
             raise
 
-    def _give_all_up(self, scope: GroupNode) -> None:
+    def _give_all_up(self, scope: AnyScope) -> None:
         if scope.shutdown.report is not None:
             return
         try:
-            calling = [run for run in tuple(self._portal.open) if scope.holds(scope_of(run))]
+            calling = [run for run in tuple(self._portal.open) if holds_run(scope, run)]
             self._in_turns(self._runs(scope), self._give_up, partial(self._end_all, scope, calling))
         except (KeyboardInterrupt, SystemExit):
             aside.call_soon(self._loop, self._give_all_up, scope)
@@ -149,12 +151,12 @@ class LastResort:
         if isinstance(climb.state, EndedState) and not run.over:  # it was not concluded
             self._escalation.conclude_simply(run, climb.state.ended, climb.state.step)
 
-    def _runs(self, scope: GroupNode) -> deque[Run]:
+    def _runs(self, scope: AnyScope) -> deque[Run]:
         runs = deque(self._kinds.calls_in(scope))
         runs += (node.run for node in self.tree.workers_in(scope) if not node.between_runs)
         return runs
 
-    def _end_all(self, scope: GroupNode, calling: list[Run]) -> None:
+    def _end_all(self, scope: AnyScope, calling: list[Run]) -> None:
         """Ends what is left in spite of all, which is little; and the calls to the loop, and with them the scope."""
         if scope.shutdown.report is not None:
             return
@@ -163,7 +165,7 @@ class LastResort:
         left = [run.name for run in calls if not run.over and run.climb is not None]
         left += [node.name for node in nodes if not node.over]
         if left:
-            self._publisher.overdue(scope.name, left)
+            self._publisher.overdue(label_of(scope), left)
         for run in calls:
             if not run.over:
                 outcome = Outcome(run.name, run.kind.name, run.attempt, "abandoned")
@@ -182,9 +184,9 @@ class LastResort:
         insist(partial(self._publisher.fault, "shutdown", name), do, *args)
 
 
-def groups_in(scope: GroupNode) -> list[GroupNode]:
-    """Returns a scope, and the groups that are in it, those around others first."""
-    found = [scope]
+def groups_in(scope: AnyScope) -> list[GroupNode]:
+    """Returns a scope, if it is one of groups, and the groups that are in it, those around others first."""
+    found = [scope] if isinstance(scope, GroupNode) else []
     for group in found:
         found += (member for member in group.members.values() if isinstance(member, GroupNode))
     return found

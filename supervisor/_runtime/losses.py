@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._core.errors import RestartLimitExceeded
 from .._core.outcome import without_objects
-from .nodes import WorkerNode, scope_of
+from .nodes import WorkerNode
+from .scopes import PoolScope, holds_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .._core.outcome import Outcome
     from .._run.run import Run
     from .nodes import GroupNode, Node
+    from .scopes import AnyScope
 
 __all__ = ["Loss", "Losses"]
 
@@ -109,13 +111,15 @@ class Losses:
         """Returns the workers of a scope that have failed, the oldest first. Any thread."""
         return [loss for loss in tuple(self._failed_in.get(scope, {}).values()) if not _comes_back(loss)]
 
-    def all_in(self, scope: GroupNode, abandoned: Iterable[Run]) -> dict[int, Outcome]:
+    def all_in(self, scope: AnyScope, abandoned: Iterable[Run]) -> dict[int, Outcome]:
         """Returns how they ended, by their numbers; and the runs of the scope that were abandoned and go on."""
         found: dict[int, Outcome] = {}
         for run in abandoned:
-            if run.climb is not None and run.climb.outcome is not None and scope.holds(scope_of(run)):
+            if run.climb is not None and run.climb.outcome is not None and holds_run(scope, run):
                 number = run.node.number if isinstance(run.node, WorkerNode) else run.number
                 found[number] = run.climb.outcome
+        if isinstance(scope, PoolScope):
+            return found
         return found | {loss.number: loss.outcome for loss in self.failed_in(scope)}
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .._worker.locks import ScopedLock
+from .scopes import PoolScope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,26 +24,35 @@ class Pools:
     """
 
     def __init__(self, *always: PoolSettings) -> None:
-        self._by_name = {settings.name: settings for settings in always}
+        self._scopes = {settings.name: PoolScope(settings) for settings in always}
+        self._always = frozenset(self._scopes)
         self._replaceable = {settings.name for settings in always}
         self._changing = ScopedLock()  # a signal handler may come in between
 
     def __getitem__(self, name: str) -> PoolSettings:
-        return self._by_name[name]
+        return self._scopes[name].settings
 
     def __iter__(self) -> Iterator[PoolSettings]:
-        return iter(tuple(self._by_name.values()))
+        return iter([scope.settings for scope in tuple(self._scopes.values())])
 
     def __contains__(self, name: str) -> bool:
-        return name in self._by_name
+        return name in self._scopes
+
+    def scope(self, name: str) -> PoolScope:
+        """Returns a pool as what is shut down alone."""
+        return self._scopes[name]
+
+    def is_always_there(self, name: str) -> bool:
+        """Whether every supervisor has a pool of this name."""
+        return name in self._always
 
     def usual(self, name: str) -> PoolSettings | None:
         """Returns what the supervisor was given for a pool that is always there, and of which nothing else was said."""
-        return self._by_name[name] if name in self._replaceable else None
+        return self[name] if name in self._replaceable else None
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._by_name)
+        return tuple(self._scopes)
 
     def add(self, settings: PoolSettings) -> bool:
         """Takes in a further pool, or, once for each, what is set for one that is always there.
@@ -51,14 +61,20 @@ class Pools:
             False where the name is taken.
         """
         with self._changing:
-            if settings.name in self._by_name and settings.name not in self._replaceable:
+            if settings.name in self._scopes and settings.name not in self._replaceable:
                 return False
             self._replaceable.discard(settings.name)
-            self._by_name[settings.name] = settings
+            self._scopes[settings.name] = PoolScope(settings)
             return True
+
+    def remove(self, name: str) -> None:
+        """A pool has ended: its name is free. Idempotent."""
+        with self._changing:
+            self._scopes.pop(name, None)
 
     def resize(self, name: str, size: int) -> PoolSettings:
         """Gives a pool another size, and returns what is set for it now."""
         with self._changing:
-            settings = self._by_name[name] = replace(self._by_name[name], size=size)
-            return settings
+            scope = self._scopes[name]
+            scope.settings = replace(scope.settings, size=size)
+            return scope.settings

@@ -29,6 +29,7 @@ from .._worker.stop_event import Chain
 from .calls import Calls
 from .closing import JOIN_SLACK, Closing
 from .deadlines import Deadlines
+from .ends import Ends
 from .escalation import Escalation
 from .executor_calls import ExecutorCalls
 from .kinds import Kinds
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from .._core.pools import PoolSettings
     from .._observe.subscribers import Subscribers
     from .._run.run import Handle, WorkerKind
+    from .scopes import PoolScope
     from .settings import Settings
 
     NewHandle: TypeAlias = Callable[["Runtime", Run | WorkerNode], Handle]
@@ -133,7 +135,7 @@ class Runtime:
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
         self._alarms: Alarms[Run | Node | LoopCall] = Alarms(loop, self.clock, self._rung)
         self._next_number = count(1).__next__
-        self.kinds = Kinds(self._make_kind, settings.pools)
+        self.kinds = Kinds(settings.name, self._make_kind, settings.pools)
         self.losses = Losses()
         self.names = Names(
             settings.name, self._next_number, lambda: self.tree.workers, self.kinds, self.losses, self.rules.unmatched
@@ -169,7 +171,8 @@ class Runtime:
         """Makes what stops a run, and what shuts a scope down."""
         settings, loop, root = self.settings, self.loop, self.root
         backlog = self._backlog
-        self.deadlines = Deadlines(self.rules.budget)
+        closing_pools: dict[WorkerKind, PoolScope] = {}
+        self.deadlines = Deadlines(self.rules.budget, closing_pools)
         wakeups = WakeUps(loop, self._chain, lambda: self.teardown.asks)
         self.portal = Portal(
             loop,
@@ -219,6 +222,24 @@ class Runtime:
             self.escalation,
             lambda scope: self.teardown.end(scope),  # noqa: PLW0108  # which is not there yet
         )
+        self.ends = Ends(
+            settings.name,
+            loop,
+            self.clock,
+            self.log,
+            self.publisher,
+            self.kinds,
+            settings.pools,
+            self.names,
+            self.losses,
+            self.portal,
+            self.escalation,
+            root,
+            backlog=backlog,
+            closing=closing,
+            last_resort=self._last_resort,
+            closing_pools=closing_pools,
+        )
         self.teardown = Teardown(
             settings.name,
             settings.shutdown_timeout,
@@ -229,7 +250,6 @@ class Runtime:
             self.log,
             self.publisher,
             self.kinds,
-            self.names,
             self.losses,
             self.portal,
             self.escalation,
@@ -240,6 +260,7 @@ class Runtime:
             wakeups=wakeups,
             last_resort=self._last_resort,
             deadlines=self.deadlines,
+            ends=self.ends,
         )
 
     def _wire_calls(self) -> None:
@@ -261,7 +282,7 @@ class Runtime:
             refuse=self.teardown.refuse,
             deadline=self.deadlines.of_call,
             note_end=self.teardown.call_ended,
-            close_groups=self.teardown.close_groups,
+            close_groups=self.ends.groups.close,
         )
         self.executor_calls = ExecutorCalls(
             settings.name,
@@ -277,7 +298,7 @@ class Runtime:
             self.calls,
             root,
             refuse=self.teardown.refuse,
-            close_groups=self.teardown.close_groups,
+            close_groups=self.ends.groups.close,
             call_ended=self.teardown.finish_if_quiet,
         )
 
@@ -303,7 +324,7 @@ class Runtime:
             note_end=self.teardown.worker_ended,
             worker_ended=self.teardown.finish_if_quiet,
             report_limits=self.rules.report_irreplaceable,
-            group_added=self.teardown.add,
+            group_added=self.ends.groups.add,
         )
         self.tree = self.workers.tree = self.teardown.tree = self._last_resort.tree = Tree(
             loop,
@@ -319,7 +340,7 @@ class Runtime:
             begin_run=self.workers.begin_run,
             stop_run=self.escalation.stop,
             worker_ended=self.workers.ended,
-            group_ended=self.teardown.close_groups,
+            group_ended=self.ends.groups.close,
             shut_down=self.teardown.fail,
         )
         self.snapshot = Snapshot(
@@ -400,4 +421,4 @@ class Runtime:
     def _loop_call_ended(self, scope: GroupNode) -> None:
         """A worker's call to the loop has ended for which a shutdown, or the end of a group, may wait."""
         self.teardown.finish_if_quiet()
-        self.teardown.close_groups(scope)
+        self.ends.groups.close(scope)

@@ -9,30 +9,29 @@ from typing import TYPE_CHECKING, Any
 from .._core.errors import SupervisorClosed
 from .._loop import aside
 from .._loop.errors import insist
-from .._observe.notices import GroupEnded, ShutdownBegun, ShutdownEnded
-from .draining import Draining
-from .last_resort import groups_in
+from .._observe.notices import ShutdownBegun, ShutdownEnded
 from .nodes import GroupNode, Node, WorkerNode, scope_of
+from .scopes import PoolScope, pool_closed, supervisor_closed
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from .._core.outcome import Outcome
-    from .._core.report import ShutdownReport
     from .._loop.backlog import Backlog
     from .._loop.inbox import Inbox
     from .._observe.log import Log
     from .._observe.publisher import Publisher
-    from .._run.run import Run
+    from .._run.run import Run, WorkerKind
     from .closing import Closing
     from .deadlines import Deadlines
+    from .ends import Ends
     from .escalation import Escalation
     from .kinds import Kinds
     from .last_resort import LastResort
     from .losses import Losses
-    from .names import Names
     from .portal import Portal
+    from .scopes import AnyScope
     from .stop_signals import StopSignals
     from .tree import Tree
     from .wakeups import WakeUps
@@ -51,6 +50,7 @@ class Teardown:
         seconds: How long a shutdown may take where nobody has said it.
         drain: For how many of these calls go on, where nobody has said it.
         deadlines: By when it must have ended what it stops.
+        ends: What ends calls, groups and pools.
 
     Attributes:
         asks: Some of the workers that a shutdown stops have not been asked yet.
@@ -70,7 +70,6 @@ class Teardown:
         log: Log,
         publisher: Publisher,
         kinds: Kinds,
-        names: Names,
         losses: Losses,
         portal: Portal,
         escalation: Escalation,
@@ -82,6 +81,7 @@ class Teardown:
         wakeups: WakeUps,
         last_resort: LastResort,
         deadlines: Deadlines,
+        ends: Ends,
     ) -> None:
         self._supervisor = supervisor
         self._seconds = seconds
@@ -92,7 +92,6 @@ class Teardown:
         self._log = log
         self._publisher = publisher
         self._kinds = kinds
-        self._names = names
         self._losses = losses
         self._portal = portal
         self._escalation = escalation
@@ -104,29 +103,17 @@ class Teardown:
         self._wakeups = wakeups
         self._deadlines = deadlines
         self._last_resort = last_resort
-        self._groups: dict[GroupNode, dict[GroupNode, None]] = {}  # those that have no report yet, with those in them
-        self._draining = Draining(
-            supervisor,
-            loop,
-            clock,
-            log,
-            publisher,
-            kinds,
-            escalation,
-            backlog,
-            hold=self._hold,
-            retire=self._retire,
-        )
+        self._ends = ends
 
     # ------------------------------------------------------------------------------------ a scope is shut down
 
     def begin(
-        self, scope: GroupNode, timeout: float | None = None, reason: str = "", drain: float | None = None
+        self, scope: AnyScope, timeout: float | None = None, reason: str = "", drain: float | None = None
     ) -> asyncio.Future[None]:
         """Stops all that is in a scope, or shortens its shutdown; an interrupt only delays it.
 
         Args:
-            scope: The supervisor, or a group.
+            scope: The supervisor, a group or a pool.
             timeout: Seconds from now; None: as many as the supervisor has for its shutdown.
             reason: Why. The first caller's counts.
             drain: For how many of these seconds calls go on; None: as the supervisor has it, or as it was begun.
@@ -140,7 +127,7 @@ class Teardown:
             aside.call_soon(self._loop, self.begin, scope, timeout, reason, drain)
             raise
 
-    def _begin(self, scope: GroupNode, timeout: float | None, reason: str, drain: float | None) -> asyncio.Future[None]:
+    def _begin(self, scope: AnyScope, timeout: float | None, reason: str, drain: float | None) -> asyncio.Future[None]:
         shutdown = scope.shutdown
         if not shutdown.begun:
             self._inbox.catch_up()  # what has ended by now was not stopped
@@ -154,12 +141,15 @@ class Teardown:
         if first:
             seconds = self._seconds if timeout is None else timeout
             drain = self._drain if drain is None else drain
-            self._begin_reports(scope)
+            if isinstance(scope, PoolScope):
+                self._ends.pools.open(scope)
+            else:
+                self._begin_reports(scope)
             closed = self._loop.create_future()
             shutdown.begin(now, seconds, drain, closed, reason or self._signal_that_ends(scope))
             self._last_resort.arm(scope)  # before anything else, so that it depends on none of it
             if not shutdown.draining:
-                self._hold(scope)
+                self._ends.draining.hold(scope)
             self._insist(self._announce, scope)
         elif shutdown.shorten(now, timeout, drain):
             self._last_resort.arm(scope)
@@ -172,7 +162,7 @@ class Teardown:
         """No failure of one part keeps a shutdown from doing the others."""
         insist(partial(self._publisher.fault, "shutdown", self._supervisor), do, *args)
 
-    def _signal_that_ends(self, scope: GroupNode) -> str:
+    def _signal_that_ends(self, scope: AnyScope) -> str:
         signal = self._signals.first
         return signal.name if signal is not None and scope is self._root else ""
 
@@ -187,24 +177,19 @@ class Teardown:
             else:
                 member.changed()
 
-    def _hold(self, scope: GroupNode) -> None:
-        """Calls that wait in a scope never begin, also those of groups in it that have ended but for their calls."""
-        scope.held = True
-        for group in self._groups:
-            if scope.holds(group):
-                group.held = True
-
-    def _retire(self, scope: GroupNode) -> None:
-        if scope is self._root:
-            self._closing.retire()
-
-    def _announce(self, scope: GroupNode) -> None:
+    def _announce(self, scope: AnyScope) -> None:
         shutdown = scope.shutdown
+        if isinstance(scope, PoolScope):
+            self._log.pool_stopping(scope.name, shutdown.reason, shutdown.seconds_of_drain())
+            return
         if scope is not self._root:
             self._log.group_stopping(scope.name, shutdown.reason, shutdown.seconds_of_drain())
         self._publisher.publish(ShutdownBegun(shutdown.reason, shutdown.deadline, scope.name))
 
-    def _ask_all(self, scope: GroupNode, now: float, first: bool) -> None:
+    def _ask_all(self, scope: AnyScope, now: float, first: bool) -> None:
+        if isinstance(scope, PoolScope):
+            self._ask_pool(scope)
+            return
         shutdown = scope.shutdown
         if scope is self._root:
             self._insist(self._closing.begin, shutdown.deadline - now)
@@ -213,12 +198,12 @@ class Teardown:
             self.tree.close()
         nodes = self.tree.workers_in(scope)
         if first and scope is self._root:
-            running, queued = self._draining.sorted_calls(scope)
+            running, queued = self._ends.draining.sorted_calls(scope)
             seconds, drain = shutdown.deadline - now, shutdown.seconds_of_drain()
             self._log.stopping(shutdown.reason, seconds, drain, len(nodes) + len(running), len(queued))
         if any(node.after or node.group is not scope for node in nodes):
             self._deadlines.reserve(nodes, now, shutdown.deadline)
-        self._draining.begin(scope)
+        self._ends.draining.begin(scope)
         if scope is self._root:
             self._signals.give_up()
             self.asks = True
@@ -227,13 +212,20 @@ class Teardown:
             self._ask_group(scope, nodes)
         self._backlog.go_on()
 
+    def _ask_pool(self, pool: PoolScope) -> None:
+        self._insist(self._portal.hasten)
+        self._ends.draining.begin(pool)
+        self._backlog.go_on()
+        self._ends.pools.close(pool)
+        pool.shutdown.all_asked = True  # last: until then, an interrupt has all of it done again
+
     def _ask_group(self, group: GroupNode, nodes: list[WorkerNode]) -> None:
         reason = group.shutdown.reason
         stopping = deque(node for node in nodes if node.run.climb is not None)
         self._backlog.add(stopping, lambda node: self._escalation.stop(node.run, "shutdown", reason))
         if not self._root.shutdown.begun:  # else the supervisor's own shutdown asks all others, in their order
             self.tree.stop(group, "shutdown", reason)
-        self.close_groups(group)
+        self._ends.groups.close(group)
         group.shutdown.all_asked = True  # last: until then, an interrupt has all of it done again
 
     def _ask_worker(self, node: WorkerNode) -> None:
@@ -244,7 +236,7 @@ class Teardown:
         self.asks = False
         self._wakeups.announce()
         self._root.shutdown.all_asked = True
-        self._close_all()
+        self._ends.groups.close_all()
         self.finish_if_quiet()
 
     def fail(self, node: Node, error: BaseException) -> None:
@@ -256,19 +248,24 @@ class Teardown:
 
     # ------------------------------------------------------------------------------------ what others ask
 
-    def refuse(self, scope: GroupNode) -> None:
-        """Raises where a scope takes no new work. Any thread."""
+    def refuse(self, scope: GroupNode, kind: WorkerKind | None = None) -> None:
+        """Raises where a scope takes no new work, or where a pool takes none. Any thread."""
         if not scope.takes_work:
             raise SupervisorClosed(f"group {scope.name!r} has ended, or is being stopped, and takes no new work")
         if self._root.shutdown.begun:
-            how = "is shutting down" if self._root.shutdown.report is None else "has shut down"
-            raise SupervisorClosed(f"supervisor {self._supervisor!r} {how} and takes no new work")
+            raise supervisor_closed(self._supervisor, self._root.shutdown)
+        if kind is not None and kind.closing:
+            raise pool_closed(self._supervisor, kind.settings.name)
 
     # ------------------------------------------------------------------------------------ what has ended
 
     def call_ended(self, run: Run, outcome: Outcome) -> None:
         """A call has ended: it goes into the reports of all that it was in."""
-        for scope in scope_of(run).around:
+        if run.future is None and outcome.ended == "returned":
+            return  # an initializer has done its work: nobody has called it
+        pool = self._ends.pools.under_way.get(run.kind)
+        scopes: Iterable[AnyScope] = scope_of(run).around if pool is None else (*scope_of(run).around, pool)
+        for scope in scopes:
             if scope.shutdown.begun or self._root.shutdown.begun:
                 if outcome.ended == "cancelled":
                     scope.shutdown.note_withdrawn(run.number)
@@ -280,77 +277,16 @@ class Teardown:
         self._insist(self._losses.note, node)
         self._deadlines.ended(node)
         if self._root.shutdown.begun:
-            self.close_groups(node.group)
-
-    # ------------------------------------------------------------------------------------ the end of a group
-
-    def add(self, group: GroupNode) -> None:
-        """From here on, its end is awaited."""
-        self._groups[group] = {}
-        if group.group in self._groups:
-            self._groups[group.group][group] = None
-
-    def close_groups(self, scope: GroupNode) -> None:
-        """Something has ended in a scope: makes the reports of it, and of those around it, of which nothing is left."""
-        for group in tuple(scope.groups_around):
-            self._close(group)
-
-    def _close_all(self) -> None:
-        for group in tuple(self._groups):
-            self._close(group)
-
-    def _close(self, group: GroupNode) -> None:
-        if group.shutdown.draining and not group.calls:
-            self._draining.end(group)
-        if group in self._groups and self._has_ended(group):
-            self._end_group(group)
-
-    def _has_ended(self, group: GroupNode) -> bool:
-        root = self._root.shutdown
-        if root.report is not None:
-            return True
-        if not (group.gone or (root.begun and group.empty)):
-            return False
-        return not (group.calls or group.calling)
-
-    def _end_group(self, group: GroupNode) -> None:
-        shutdown = group.shutdown
-        report = shutdown.report = self._report_of(group)
-        if group.gone:
-            self._names.release_group(group)  # only now: its end is reported by its name
-        if shutdown.begun:
-            self._log.group_stopped(group.name, report)
-            self._publisher.publish(ShutdownEnded(report, group.name))
-            self._last_resort.call_off(group)
-            if not shutdown.closed.done():
-                shutdown.closed.set_result(None)
-        self._publisher.publish(GroupEnded(group.name))
-        group.changed()
-        if group.gone:  # and with it those that it would have brought back
-            for inner in tuple(self._groups[group]):
-                self._close(inner)
-        if group.group in self._groups:
-            self._groups[group.group].pop(group, None)
-        self._groups.pop(group, None)  # last: until then, an interrupt has all of it done again
-
-    def _report_of(self, scope: GroupNode) -> ShutdownReport:
-        """Makes a report; without what was lost earlier, where that cannot be had."""
-        made: list[ShutdownReport] = []
-        self._insist(lambda: made.append(self._report(scope)))
-        return made[0] if made else scope.shutdown.make_report(self._clock(), {}, 0)
-
-    def _report(self, scope: GroupNode) -> ShutdownReport:
-        lost = self._losses.all_in(scope, self._escalation.abandoned.values())
-        forgotten = self._losses.forgotten if scope is self._root else 0
-        return scope.shutdown.make_report(self._clock(), lost, forgotten)
+            self._ends.groups.close(node.group)
 
     # ------------------------------------------------------------------------------------ the end of the supervisor
 
     def finish_if_quiet(self) -> None:
         """Once no worker and no call is left, waits for the pool's idle threads, for a moment at most."""
         shutdown = self._root.shutdown
-        if shutdown.draining and not self._kinds.have_calls():
-            self._draining.end(self._root)
+        self._ends.pools.close_all()
+        if shutdown.draining and not self._kinds.used_in(self._root):
+            self._ends.draining.end(self._root)
         if shutdown.report is not None:
             self._closing.close_inbox()
         elif shutdown.begun and not (self.tree.workers or self._kinds.have_calls() or self._portal.open):
@@ -363,11 +299,12 @@ class Teardown:
             return
         if shutdown.report is None:
             self._insist(self._closing.close)
-            report = self._report_of(self._root)
+            report = self._ends.reports.of(self._root)
             self._insist(self._closing.conclude, report)
             shutdown.report = report
         self._insist(self._closing.close_inbox)
-        self._insist(self._close_all)
+        self._insist(self._ends.pools.finish_all)
+        self._insist(self._ends.groups.close_all)
         self._insist(self._signals.put_back)
         self._insist(self._publisher.publish, ShutdownEnded(shutdown.report))
         self._insist(self._root.changed)
@@ -375,11 +312,11 @@ class Teardown:
         self._insist(self._closing.call_off)
         shutdown.closed.set_result(None)
 
-    def end(self, scope: GroupNode) -> None:
+    def end(self, scope: AnyScope) -> None:
         """Ends the shutdown of a scope in which nothing is left that anybody could wait for."""
-        if scope is self._root:
+        if isinstance(scope, PoolScope):
+            self._ends.pools.finish(scope)
+        elif scope is self._root:
             self._finish()
-            return
-        for group in reversed(groups_in(scope)):
-            if group.shutdown.report is None:
-                self._end_group(group)
+        else:
+            self._ends.groups.end(scope)

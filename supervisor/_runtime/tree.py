@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .._observe.publisher import Publisher
     from .._run.run import Run
     from .losses import Losses
+    from .scopes import AnyScope
 
 __all__ = ["Tree"]
 
@@ -202,7 +203,7 @@ class Tree:
 
     # ------------------------------------------------------------------------------------ a shutdown
 
-    def workers_in(self, scope: GroupNode) -> list[WorkerNode]:
+    def workers_in(self, scope: AnyScope) -> list[WorkerNode]:
         """Returns the workers of a scope, the oldest first. Any thread."""
         return list(scope.crew.values())
 

@@ -190,6 +190,7 @@ class FakeKind:
         self.settings = settings
         self.calls: dict[int, Run] = {}
         self.own_calls: dict[int, Run] = {}
+        self.closing = self.held = False
         self.readiness = Readiness(replace(settings, warm=0, initializer=None), services.forward)
         self.capacity = settings.size
         self.services = services

@@ -73,6 +73,12 @@ async def a_shutdown_asks_all(striker):
     return 2
 
 
+async def set_once_it_drains(held, release):
+    while not inside.drains(held):
+        await asyncio.sleep(0.001)
+    release.set()
+
+
 async def a_drain_ends_with_its_calls(striker):
     sup = Supervisor(max_threads=1, shutdown_timeout=60, drain=30)
     group, release = sup.group("group"), threading.Event()
@@ -80,8 +86,8 @@ async def a_drain_ends_with_its_calls(striker):
     await asyncio.sleep(0)
     sys.settrace(striker.trace)
     asyncio.get_running_loop().call_soon(sup.request_shutdown)
-    asyncio.get_running_loop().call_later(0.01, release.set)
-    await asyncio.wait(calls, timeout=LIMIT)
+    releasing = asyncio.create_task(set_once_it_drains(sup, release))
+    await asyncio.wait([*calls, releasing], timeout=LIMIT)
     report = await asyncio.wait_for(sup.wait_closed(), LIMIT)
     sys.settrace(None)
     assert report.counts() == {"returned": 3}, f"struck in {striker.struck}"
@@ -112,6 +118,58 @@ async def a_drain_is_over(striker):
     return 3
 
 
+async def a_pool_drains(striker):
+    async with Supervisor(shutdown_timeout=60) as sup:
+        lane, release = sup.pool("lane", kind="thread", size=1), threading.Event()
+        calls = [asyncio.create_task(scope.run(release.wait, LIMIT, pool=lane)) for scope in (sup, sup.group("group"))]
+        await asyncio.sleep(0)
+        sys.settrace(striker.trace)
+        releasing = asyncio.create_task(set_once_it_drains(lane, release))
+        report = await ended(lane, drain=30)
+        await releasing
+        sys.settrace(None)
+        assert report.counts() == {"returned": 2}, f"struck in {striker.struck}"
+        assert [await call for call in calls] == [True] * 2
+        assert await sup.pool("lane", kind="thread").run(int) == 0
+
+
+async def a_pool_is_shut_down(striker):
+    async with Supervisor(shutdown_timeout=60, policy=EscalationPolicy(Ask(30))) as sup:
+
+        def waits():
+            entered.set()
+            return current_context().stop.wait()
+
+        lane, entered = sup.pool("lane", kind="thread", size=1), threading.Event()
+        calls = [asyncio.create_task(lane.run(waits)) for _ in range(2)]
+        while not entered.is_set():
+            await asyncio.sleep(0)
+        sys.settrace(striker.trace)
+        report = await ended(lane, drain=0.01)
+        sys.settrace(None)
+        assert report.counts() == {"stopped": 1, "cancelled": 1}, f"struck in {striker.struck}"
+        await asyncio.wait(calls, timeout=LIMIT)
+        assert [type(call.exception()) for call in calls] == [type(None), WorkerStopped]
+        assert await sup.pool("lane", kind="thread").run(int) == 0
+
+
+async def ended(pool, drain):
+    """Shuts a pool down from a callback of the loop, which an interrupt may end."""
+    reports = []
+
+    async def shutdown():
+        reports.append(await pool.shutdown(drain=drain))
+
+    until = asyncio.get_running_loop().time() + LIMIT
+    while not reports:  # a task that an interrupt ends is begun again, as whoever else wants its end would do
+        assert asyncio.get_running_loop().time() < until, "it does not end"
+        task = asyncio.create_task(shutdown())
+        await asyncio.wait([task], timeout=LIMIT)
+        assert task.done(), "it does not end"
+        task.exception()
+    return reports[0]
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(
@@ -122,6 +180,8 @@ async def a_drain_is_over(striker):
         (a_shutdown_asks_all, inside.WHEN_A_SHUTDOWN_ASKS),
         (a_drain_ends_with_its_calls, inside.WHEN_A_SCOPE_IS_SHUT_DOWN),
         (a_drain_is_over, inside.WHEN_A_SCOPE_IS_SHUT_DOWN),
+        (a_pool_drains, inside.WHEN_A_SCOPE_IS_SHUT_DOWN),
+        (a_pool_is_shut_down, inside.WHEN_A_SCOPE_IS_SHUT_DOWN),
     ],
 )
 def test_an_interrupt_at_any_line_loses_nothing(scenario, where):

@@ -65,6 +65,7 @@ class Processes:
         settings: What is set for its pool.
         calls: The calls of the pool that have not concluded, by their number.
         own_calls: There are none: who is not up yet can be killed.
+        closing, held: It is shut down alone: it takes no calls, and begins none.
         readiness: How many take calls, and why the pool is not ready.
         pool: All processes, and which one takes which run.
     """
@@ -87,6 +88,7 @@ class Processes:
         self._start_timeout = start_timeout
         self.calls: dict[int, Run] = {}
         self.own_calls: dict[int, Run] = {}
+        self.closing = self.held = False
         self.readiness = Readiness(settings, services.forward)
         self.pool = Pool(supervisor, settings, services, self._launch)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way

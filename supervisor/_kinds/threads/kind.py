@@ -60,6 +60,7 @@ class Threads:
         services: What it may ask of the runtime.
         calls: The calls of the pool that have not concluded, by their number.
         own_calls: Those of initializers.
+        closing, held: It is shut down alone: it takes no calls, and begins none.
         readiness: How many take calls, and why the pool is not ready.
         launcher: Starts all threads, and knows those that are alive.
         pool: The threads that carry out calls.
@@ -85,6 +86,7 @@ class Threads:
         self._stacks = Stacks(services.loop)
         self.calls: dict[int, Run] = {}
         self.own_calls: dict[int, Run] = {}
+        self.closing = self.held = False
         self.readiness = Readiness(settings, services.forward)
         self.launcher = Launcher(supervisor)
         self._wake_signal = WakeSignal(wake_signal, lambda why: self._post(partial(self._log_no_wake_signal, why)))
@@ -277,7 +279,7 @@ class Threads:
     def _carry_out(self, run: Run) -> bool:
         """Carries out a run, unless it was withdrawn; returns whether this thread was abandoned over it."""
         context, fn, args = run.context, run.fn, run.args  # first: once it is claimed, it may be given up, and let go
-        if (run.scope.held and not run.own) or not run.claim.acquire(False):
+        if ((run.scope.held or self.held) and not run.own) or not run.claim.acquire(False):
             return False
         run.ident = get_ident()
         gate = run.handle = Gate()
