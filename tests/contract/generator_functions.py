@@ -94,8 +94,8 @@ def swallows(board):
 def spins(board):
     """Never comes to its second item, and looks at nothing."""
     yield 1
-    board.post("spinning")
     try:
+        board.post("spinning")
         while True:
             time.sleep(TICK)
     finally:
@@ -186,6 +186,14 @@ def first_is_slow(number):
     """The first one ends last."""
     if number == 0:
         current_context().stop.wait(0.3)
+    return number
+
+
+def first_waits_for_another(board, number):
+    if number == 0:
+        board.wait("another")
+    else:
+        board.post("another")
     return number
 
 

@@ -23,19 +23,24 @@ def here():
 
 
 class SetUp:
-    """An initializer, which blocks while it is told to, and fails at the times that it is told, from 1."""
+    """An initializer, which blocks while it is told to, and fails at the times that it is told, from 1.
 
-    def __init__(self, fail=(), blocked=False):
+    From the time `blocked_from` on it blocks until it is let, however soon that time comes.
+    """
+
+    def __init__(self, fail=(), blocked=False, blocked_from=1):
         self.local = threading.local()
         self.begun = []
         self.fail = fail
         self.go = threading.Event()
-        if not blocked:
+        self.blocked_from = blocked_from
+        if not (blocked or blocked_from > 1):
             self.go.set()
 
     def __call__(self):
         self.begun.append(here())
-        self.go.wait(20)
+        if len(self.begun) >= self.blocked_from:
+            self.go.wait(20)
         if len(self.begun) in self.fail:
             raise ValueError("no model")
         self.local.ready = here()
@@ -199,9 +204,12 @@ async def test_warm_threads_are_there_before_any_call_and_stay():
         assert not ready.done()
         set_up.go.set()
         await ready
-        all_four = threading.Barrier(4)
-        await asyncio.gather(*(lane.run(all_four.wait, 20) for _ in range(4)))
+        all_four = threading.Barrier(5)
+        calls = [asyncio.create_task(lane.run(all_four.wait, 20)) for _ in range(4)]
+        await until(lambda: all_four.n_waiting == 4)
         assert size(sup, "lane") == 4
+        await asyncio.to_thread(all_four.wait, 20)
+        await asyncio.gather(*calls)
         await until(lambda: size(sup, "lane") == 2)
         await asyncio.sleep(0.2)
         assert size(sup, "lane") == 2
@@ -259,7 +267,7 @@ async def test_no_thread_carries_out_more_calls_than_it_may(slow):
         threads = await asyncio.gather(*(lane.run(here) for _ in range(60)))
         assert max(threads.count(thread) for thread in threads) == 3
         assert len(set(threads)) == 20
-        assert size(sup, "lane") == 2
+        await until(lambda: size(sup, "lane") == 2)
 
 
 async def test_the_next_thread_is_set_up_while_the_last_call_of_a_used_up_one_runs():
@@ -291,26 +299,24 @@ async def test_a_used_up_thread_goes_on_where_the_next_one_cannot_be_set_up():
 
 
 async def test_a_thread_whose_lifetime_is_over_is_replaced_also_without_work_and_goes_on_until_then():
-    set_up = SetUp()
+    set_up = SetUp(blocked_from=2)
     async with Supervisor() as sup:
         lane = sup.pool("lane", kind="thread", size=1, max_lifetime=0.1, initializer=set_up)
         first = await lane.run(set_up.thread)
-        set_up.go.clear()
         await until(lambda: len(set_up.begun) == 2)
         for _ in range(10):
             assert await lane.run(set_up.thread) is first
         set_up.go.set()
         await until(lambda: not first.is_alive())
         assert await lane.run(set_up.thread) is not first
-        assert size(sup, "lane") == 1
+        await until(lambda: size(sup, "lane") == 1)
 
 
 async def test_threads_whose_lifetimes_are_over_go_one_after_the_other():
-    set_up = SetUp()
+    set_up = SetUp(blocked_from=5)
     async with Supervisor() as sup:
         lane = sup.pool("lane", kind="thread", size=4, max_lifetime=0.2, initializer=set_up, warm=4)
         await lane.ready()
-        set_up.go.clear()
         await until(lambda: len(set_up.begun) == 5)
         await asyncio.sleep(0.3)
         assert len(set_up.begun) == 5
@@ -324,7 +330,7 @@ async def test_the_place_of_a_thread_that_is_abandoned_goes_to_the_one_that_was_
     async with Supervisor() as sup:
         lane = sup.pool("lane", kind="thread", size=1, max_tasks=1, initializer=set_up)
         with pytest.raises(WorkerTimeout):
-            await lane.run(leftovers.block, timeout=0.05, policy=BRIEF)
+            await lane.run(leftovers.block, timeout=0.5, policy=BRIEF)
         assert await lane.run(set_up.thread) is set_up.begun[1]
         leftovers.release.set()
 
