@@ -756,22 +756,41 @@ injecting = gate._injecting
 # ------------------------------------------------------------------------------------------------ processes
 
 
-def processes(sup):
+def processes(sup, pool="process"):
     """All its processes, in the order in which they were begun."""
-    return list(_pool(sup).every)
+    return list(_pool(sup, pool).every)
 
 
-def processes_for_calls(sup):
-    return list(_pool(sup)._counted)
+def processes_for_calls(sup, pool="process"):
+    return list(_pool(sup, pool)._counted)
 
 
-def idle_processes(sup):
-    return list(_pool(sup)._idle)
+def idle_processes(sup, pool="process"):
+    return list(_pool(sup, pool)._idle)
 
 
-def spare_process(sup):
+def spare_process(sup, pool="process"):
     """The one that is kept warm; None where there is none."""
-    return _pool(sup)._spare
+    return _pool(sup, pool)._spare.process
+
+
+def warming(sup, pool):
+    """Seconds for which an initializer was under way, and nobody ready."""
+    return sup._binding.reach().kinds.get(pool).readiness.warming(clock_of(sup)())
+
+
+def ready_for_calls(sup, pool):
+    """How many of a pool take calls; they may carry one out."""
+    return sum(process.ready and not process.retired for process in processes_for_calls(sup, pool))
+
+
+def start_is_timed(process):
+    """Whether a process is killed unless it is ready in time."""
+    return process._timer is not None
+
+
+def timers_of_idle_processes(loop):
+    return [timer for timer in loop._scheduled if "Tending" in repr(timer) and not timer.cancelled()]
 
 
 def process_of(run):
@@ -791,8 +810,8 @@ def is_sending(to):
     return bool(to.data._out)
 
 
-def _pool(sup):
-    return sup._binding.reach().kinds.get("process").pool
+def _pool(sup, pool="process"):
+    return sup._binding.reach().kinds.get(pool).pool
 
 
 @contextlib.contextmanager
@@ -887,8 +906,9 @@ def no_stacks(monkeypatch, error):
 
 def tries_to_launch(monkeypatch, sup):
     """A list that gets an entry for each process that the supervisor begins to launch."""
-    tries, new = [], Pool._new
-    monkeypatch.setattr(Pool, "_new", lambda self: tries.append(1) or new(self))
+    tries, spare = [], _pool(sup)._spare
+    launch = spare._launch
+    monkeypatch.setattr(spare, "_launch", lambda: tries.append(1) or launch())
     return tries
 
 

@@ -107,7 +107,8 @@ class Supervisor:
         max_processes: Calls that run in processes at once, 1 or more. None: the CPUs that it may use.
         max_tasks: Calls after which a process of the pool is replaced, 1 or more; None: never.
         max_queued: Calls of a kind that may wait beyond those, 0 or more; None: without bound.
-        process_start_timeout: Seconds that a process has to come up; `math.inf` waits for ever.
+        process_start_timeout: Seconds that a process has to come up, without those of an initializer, which nothing
+            bounds; `math.inf` waits for ever.
         strategy: Who is started again together with a worker of `start()` that is: "one_for_one": nobody else;
             "one_for_all": all; "rest_for_one": those that were started after it. They are stopped side by side; once
             all have ended they are started one after the other, in their order. Those without a Restart end with that.

@@ -58,11 +58,16 @@ class Readiness:
             self._answer(None)
 
     def failed(self, fault: Exception) -> None:
-        """Nobody comes up by himself any more: those who wait hear why. It is logged once, until somebody comes up."""
-        known, self.fault = self.fault is not None, fault
-        if not known:
-            event = {"event": "supervisor.pool_not_ready", "pool": self._settings.name, "exc_info": fault}
-            self._log("error", event, kind=self._settings.kind, reason=printable(described(fault)))
+        """Nobody comes up by himself any more: those who wait hear why.
+
+        Where the pool has warm ones, or an initializer, it is not ready from then on, and that is logged, once until
+        somebody comes up. Else only calls start anybody, and each of them hears for itself.
+        """
+        if self._settings.warm or self._settings.initializer is not None:
+            known, self.fault = self.fault is not None, fault
+            if not known:
+                event = {"event": "supervisor.pool_not_ready", "pool": self._settings.name, "exc_info": fault}
+                self._log("error", event, kind=self._settings.kind, reason=printable(described(fault)))
         self._answer(fault)
 
     def close(self, why: Exception) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from pickle import loads
 from typing import TYPE_CHECKING, Any, assert_never
@@ -24,7 +25,7 @@ from .child.produce import Produce
 from .handover import answer_to
 from .loop_calls import LoopCalls
 from .main_module import is_nowhere
-from .pickling import pickled_call
+from .pickling import pickled_call, pickled_initializer
 from .pool import Pool
 from .process import Process
 from .remote_errors import set_cause
@@ -59,7 +60,10 @@ class Processes:
 
     Args:
         supervisor: Its name, for messages.
-        start_timeout: Seconds after which a process that is not ready is killed.
+        start_timeout: Seconds after which a process is killed that has not started; without those of the initializer.
+
+    Raises:
+        TypeError: The initializer cannot be sent to a process.
 
     Attributes:
         settings: What is set for its pool.
@@ -90,14 +94,19 @@ class Processes:
         self.own_calls: dict[int, Run] = {}
         self.closing = self.held = False
         self.readiness = Readiness(settings, services.forward)
-        self.pool = Pool(supervisor, settings, services, self._launch)
+        self._main_is_nowhere = is_nowhere()
+        self._initializer: bytes | None = None
+        if settings.initializer is not None:
+            self._initializer = pickled_initializer(settings.initializer, nowhere=self._main_is_nowhere)
+        self.pool = Pool(supervisor, settings, services, self.readiness, self._launch)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         self._loop_calls = LoopCalls(services)
         self._census = Census()
         self._surroundings = surroundings()
-        self._main_is_nowhere = is_nowhere()
         self._asking = Allowance(ASKING_TIME, WINDOW)
         self._dying = Allowance(DYING_TIME, WINDOW)
+        if settings.warm:
+            services.post(self.pool.grow)
 
     @property
     def capacity(self) -> int:
@@ -113,8 +122,9 @@ class Processes:
         return [process.pid for process in tuple(self.pool.every)]
 
     def resize(self, size: int) -> None:
-        """Has so many calls run at once from now on."""
-        raise NotImplementedError
+        """Has so many calls run at once from now on; a process that is one too many leaves after its call."""
+        self.settings = replace(self.settings, size=size)
+        self.pool.resize(size)
 
     # -------------------------------------------------------------------------------- starting a run
 
@@ -140,9 +150,10 @@ class Processes:
     def launch(self, run: Run) -> None:
         self.pool.start(run)
 
-    def _launch(self) -> Process:
+    def _launch(self, initialize: bool) -> Process:
         try:
-            return Process(self._services.loop, self, self._start_timeout)
+            initializer = self._initializer if initialize else None
+            return Process(self._services.loop, self, self._start_timeout, initializer)
         except Exception as error:
             raise SupervisorError(
                 f"supervisor {self._supervisor!r}: a worker process cannot be launched: {described(error)}"
@@ -269,6 +280,8 @@ class Processes:
                 if run is not None and run.number == details[0]:
                     run.started_at = monotonic()
                     run.owner.entered(run)
+                    if run.own:
+                        run.prepared = None  # it has been read
             case "readied":
                 if run is not None and run.number == details[0]:
                     run.owner.readied(run)

@@ -199,9 +199,14 @@ def _is_standard(fd: int) -> bool:
         return False
 
 
-def first_frame() -> list[Part]:
-    """Returns what a process needs to know of its owner."""
-    first = {"path": import_path(sys.path), "argv": getattr(sys, "argv", []), "main": whereabouts()}
+def first_frame(initializer: bytes | None) -> list[Part]:
+    """Returns what a process needs to know of its owner, with what it calls before it is ready."""
+    first = {
+        "path": import_path(sys.path),
+        "argv": getattr(sys, "argv", []),
+        "main": whereabouts(),
+        "initializer": initializer,
+    }
     return framed(dumps((first,), 5))
 
 

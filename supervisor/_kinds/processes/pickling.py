@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .wire import Part
 
-__all__ = ["pickled", "pickled_call"]
+__all__ = ["pickled", "pickled_call", "pickled_initializer"]
 
 PROTOCOL = 5
 
@@ -56,16 +56,43 @@ def pickled_call(
     """
     call = (number, name, attempt, own, fn, args, before_call)
     buffers: list[pickle.PickleBuffer] = []
-    try:
-        data = pickled(call, buffers)
-    except RuntimeError as misuse:  # of what is multiprocessing's own
-        raise TypeError(f"fn={qualname(fn)}: cannot be sent to a process: {misuse}") from misuse
-    except Exception as error:
-        buffers.clear()
-        data = _by_cloudpickle(call, buffers, error)
-    if nowhere and MAIN in data:
-        data = _main_by_value(call, buffers, data)
+    data = _with_function(call, f"fn={qualname(fn)}", fn, args, buffers, nowhere)
     return framed(data, [buffer.raw() for buffer in buffers])
+
+
+def pickled_initializer(initializer: Callable[[], object], *, nowhere: bool) -> bytes:
+    """Returns an initializer as processes get it: its name, and itself.
+
+    Raises:
+        TypeError: It cannot be sent.
+    """
+    name = qualname(initializer)
+    return _with_function((name, initializer), f"initializer={name}", initializer, (), None, nowhere)
+
+
+def _with_function(
+    what: tuple[Any, ...],
+    named: str,
+    fn: Callable[..., Any],
+    args: Any,
+    buffers: list[pickle.PickleBuffer] | None,
+    nowhere: bool,
+) -> bytes:
+    """Pickles what has a function and its arguments in it; `named` is how messages call the function.
+
+    Large buffers are laid aside, where there is a list for them.
+    """
+    try:
+        data = pickled(what, buffers)
+    except RuntimeError as misuse:  # of what is multiprocessing's own
+        raise TypeError(f"{named}: cannot be sent to a process: {misuse}") from misuse
+    except Exception as error:
+        if buffers is not None:
+            buffers.clear()
+        data = _by_cloudpickle(what, named, fn, args, buffers, error)
+    if nowhere and MAIN in data:
+        data = _main_by_value(what, named, fn, buffers, data)
+    return data
 
 
 def pickled(what: object, buffers: list[pickle.PickleBuffer] | None) -> bytes:
@@ -113,28 +140,39 @@ class _AsIfSpawning:
         return DupFd(fd)
 
 
-def _by_cloudpickle(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer], error: Exception) -> bytes:
+def _by_cloudpickle(
+    what: tuple[Any, ...],
+    named: str,
+    fn: Callable[..., Any],
+    args: Any,
+    buffers: list[pickle.PickleBuffer] | None,
+    error: Exception,
+) -> bytes:
     """Pickles what the standard library cannot: lambdas and closures, by value."""
-    fn = call[4]
     try:
         cloudpickle = import_module("cloudpickle")
     except ImportError:
-        which = culprit(fn, call[5], partial(pickled, buffers=None))
+        which = culprit(fn, args, partial(pickled, buffers=None))
         raise TypeError(
-            f"fn={qualname(fn)}: cannot be sent to a process: {which}{error}. Lambdas and closures can with the extra "
+            f"{named}: cannot be sent to a process: {which}{error}. Lambdas and closures can with the extra "
             "stopladder[cloudpickle]; otherwise give a function of a module, and arguments that can be pickled"
         ) from error
     try:
-        data: bytes = cloudpickle.dumps(call, PROTOCOL, buffer_callback=buffers.append)
+        data: bytes = cloudpickle.dumps(what, PROTOCOL, buffer_callback=None if buffers is None else buffers.append)
     except Exception as second:
-        which = culprit(fn, call[5], cloudpickle.dumps)
-        raise TypeError(f"fn={qualname(fn)}: cannot be sent to a process: {which}{second}") from second
+        which = culprit(fn, args, cloudpickle.dumps)
+        raise TypeError(f"{named}: cannot be sent to a process: {which}{second}") from second
     return data
 
 
-def _main_by_value(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer], data: bytes) -> bytes:
-    """Pickles a call that seems to refer to a main module that no process can import; as it was, where it does not."""
-    fn = call[4]
+def _main_by_value(
+    what: tuple[Any, ...],
+    named: str,
+    fn: Callable[..., Any],
+    buffers: list[pickle.PickleBuffer] | None,
+    data: bytes,
+) -> bytes:
+    """Pickles what seems to refer to a main module that no process can import; as it was, where it does not."""
     try:
         cloudpickle = import_module("cloudpickle")
     except ImportError:
@@ -142,10 +180,11 @@ def _main_by_value(call: tuple[Any, ...], buffers: list[pickle.PickleBuffer], da
         if getattr(function, "__module__", None) != "__main__":
             return data  # the process will say so, if need be
         raise TypeError(
-            f"fn={qualname(fn)}: cannot be sent to a process: it is of the main module, which is "
+            f"{named}: cannot be sent to a process: it is of the main module, which is "
             f"{whereabouts()['nowhere']}: no process can import that. Put it into a module, or install the extra "
             "stopladder[cloudpickle], which sends it by value"
         ) from None
-    buffers.clear()
-    by_value: bytes = cloudpickle.dumps(call, PROTOCOL, buffer_callback=buffers.append)
+    if buffers is not None:
+        buffers.clear()
+    by_value: bytes = cloudpickle.dumps(what, PROTOCOL, buffer_callback=None if buffers is None else buffers.append)
     return by_value

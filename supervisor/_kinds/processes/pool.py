@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.errors import SupervisorError
 from ..._loop import aside
 from ..._loop.clock import monotonic
 from ..._loop.errors import insist, report_error
+from .recycling import Due, Recycling
+from .spare import Spare, delay_after
+from .starts import copy_of, failed_for_good, why_not_started
+from .tending import Tending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..._core.pools import PoolSettings
     from ..._run.ports import Services
+    from ..._run.readiness import Readiness
     from ..._run.run import Run
     from .process import Process
     from .wire import Part
@@ -24,9 +32,6 @@ __all__ = ["Pool"]
 KEPT = 1 << 20
 """Bytes of a call up to which it is kept while it runs: its process may be dead, and not have read it."""
 
-RETRY_DELAY = 0.2
-"""Seconds after which another process is started in place of one that could not."""
-
 STARTS = 3
 """Processes in a row that die while they start, after which those who wait for one hear of it."""
 
@@ -35,12 +40,15 @@ class Pool:
     """Each run has a process to itself while it runs. On the loop's thread.
 
     Nothing is shared between processes, so none can block another. One more is kept warm than is in use, so that losing
-    one does not cost the start of another.
+    one does not cost the start of another, and so that one that has served its time leaves when that is ready. Where
+    there is an initializer, which may take long and hold much, it is started only where a process is to be replaced.
 
     Args:
         supervisor: Its name, for messages.
         settings: What is set for it.
-        launch: Launches a process; it says when it is up, and when it is gone. Raises SupervisorError.
+        readiness: Is told how many there are, and why there are none.
+        launch: Launches a process, which calls the initializer or not; it says when it is up, and when it is gone.
+            Raises SupervisorError.
 
     Attributes:
         every: All processes, those of workers, the spare one and those that were given up included.
@@ -52,23 +60,34 @@ class Pool:
         supervisor: str,
         settings: PoolSettings,
         services: Services,
-        launch: Callable[[], Process],
+        readiness: Readiness,
+        launch: Callable[[bool], Process],
     ) -> None:
         self._supervisor = supervisor
+        self._settings = settings
         self._loop = services.loop
+        self._clock = services.clock
         self._ended = services.ended
         self._measure = services.measure
+        self._readiness = readiness
         self._launch = launch
         self._size = settings.size
-        self._max_tasks = settings.max_tasks
+        self._initializes = settings.initializer is not None
+        self._recycling = Recycling(settings)
+        self._recycles = bool(self._recycling)
         self.every: set[Process] = set()
         self.lost: set[Process] = set()
         self._counted: set[Process] = set()  # those that are for calls: idle, busy, or being started
         self._idle: list[Process] = []
-        self._spare: Process | None = None
+        self._tending = Tending(settings, services, self._counted, self._idle, self._dismiss, self._replace)
+        self._spare = self._tending.spare = Spare(
+            services.clock, partial(self._new, self._initializes), self._wants_spare
+        )
         self._waiting: deque[Run] = deque()
         self._again: deque[Run] = deque()  # their processes were dead before they had read them
-        self._failed_starts = 0  # in a row
+        self._tries = 1  # since one has come up
+        self._not_before = -math.inf
+        self._owed = 0  # those that have left and are about to be replaced
         self._retired = False
         self._when_gone: Callable[[], object] | None = None
 
@@ -76,6 +95,19 @@ class Pool:
     def capacity(self) -> int:
         """How many calls can run at once."""
         return self._size
+
+    def resize(self, size: int) -> None:
+        """Has so many calls run at once; who is one too many leaves after its call."""
+        self._size = size
+        starting = [process for process in self._counted if not process.ready]
+        for process in starting[: max(0, len(self._counted) - size)]:
+            self._counted.discard(process)
+            process.retired = True
+            process.kill()
+        while len(self._counted) > size and self._idle:
+            self._dismiss(self._idle[0])
+        self.grow()
+        self._note()
 
     # -------------------------------------------------------------------------------- runs come in
 
@@ -88,16 +120,17 @@ class Pool:
                 return
         if not run.over:
             self._waiting.append(run)
-            self._grow()
+            self.grow()
 
-    def start(self, run: Run) -> None:
-        """Runs a worker on a process of its own."""
+    def start(self, run: Run, tries: int = 1) -> None:
+        """Runs a worker on a process of its own, which calls no initializer."""
         try:
-            process = self._take_spare()
+            process = self._new(False) if self._initializes else self._spare.take()
         except SupervisorError as error:
             aside.call_soon(self._loop, self._fail, run, error)  # its starter waits for it by then
             return
         process.run = run
+        process.tries = tries
         if process.ready:
             self._give(process, run)
 
@@ -109,38 +142,55 @@ class Pool:
         self._died(run)
         return True
 
-    def _grow(self) -> None:
-        """Starts processes for the calls that wait, as far as there may be more."""
+    def grow(self) -> None:
+        """Starts processes for the calls that wait, and those that are to be warm, as far as there may be more."""
         while self._waiting and self._waiting[0].over:
             self._waiting.popleft()
-        starting = sum(not process.ready for process in self._counted)
-        while (
-            len(self._waiting) + len(self._again) > starting and len(self._counted) < self._size and not self._retired
-        ):
+        while self._is_short():
             try:
-                process = self._take_spare()
+                process = self._spare.take()
             except SupervisorError as error:
+                self._readiness.failed(error)
                 if not self._counted:
                     self._fail_all(error)
                 return
-            self._counted.add(process)
-            if process.ready:
-                self._next(process)
-            else:
-                starting += 1
+            share = 1 if self._owed else 1 - len(self._counted) / self._size
+            self._owed = max(0, self._owed - 1)
+            self._begin(process, share)
 
-    def _take_spare(self) -> Process:
-        """Returns the spare process, or a new one; raises SupervisorError."""
-        process = self._spare
-        if process is None or process.broken:
-            process = self._new()
-        self._spare = None
-        return process
+    def _is_short(self) -> bool:
+        """Whether one more is to be started. While others live, one that cannot start is not tried again at once."""
+        if self._retired or len(self._counted) >= self._size:
+            return False
+        if self._counted and self._clock() < self._not_before:
+            return False
+        starting = sum(not process.ready for process in self._counted)
+        too_few = len(self._counted) < self._settings.warm and self._readiness.fault is None
+        return too_few or len(self._waiting) + len(self._again) > starting
 
-    def _new(self) -> Process:
-        process = self._launch()
+    def _begin(self, process: Process, share: float) -> None:
+        self._join(process, share)
+        if process.ready:
+            self._next(process)
+
+    def _join(self, process: Process, share: float) -> None:
+        """A process is for calls from now on. Of several that begin together, each has less time than the last."""
+        process.service.share = share
+        process.tries = self._tries
+        self._counted.add(process)
+        if process.ready:
+            self._recycling.begin(process.service, self._clock())
+        self._note()
+
+    def _new(self, initialize: bool) -> Process:
+        process = self._launch(initialize)
         self.every.add(process)
         return process
+
+    def _note(self) -> None:
+        ready = sum(process.ready for process in self._counted)
+        under_way = len(self._counted) - ready + (self._tries > 1)  # who has died while it started is tried again
+        self._readiness.note(under_way, ready, self._clock())
 
     # -------------------------------------------------------------------------------- a process takes a run
 
@@ -151,8 +201,6 @@ class Pool:
             self._next(process)
             return
         self._send(process, run)
-        if run.own:
-            run.prepared = None
 
     def _send(self, process: Process, run: Run) -> None:
         process.run = run
@@ -170,36 +218,41 @@ class Pool:
 
     def up(self, process: Process) -> None:
         """A process has started."""
-        self._failed_starts = 0
         self.every.add(process)  # where an interrupt has kept it out
+        if process in self._counted:
+            self._tries = 1
+            self._not_before = -math.inf
+            self._recycling.begin(process.service, self._clock())
+        self._note()
         if process.run is not None:
             self._give(process, process.run)
         else:
             self._next(process)
+        if process.service.due and self._initializes:
+            self._spare.make()
 
     def free(self, process: Process) -> None:
         """A process has carried out its run."""
-        process.tasks += 1
+        process.service.tasks += 1
+        if self._recycles and not process.retired:
+            self._judge(process)
         self._next(process)
-        if self._spare is None and not self._retired:
+        if self._spare.process is None and not self._retired:
             # In the next turn: what has come of the run need not live for as long as that takes.
-            aside.call_soon(self._loop, self._make_spare)
-
-    def _make_spare(self) -> None:
-        if self._spare is None and not self._retired:
-            try:
-                self._spare = self._new()
-            except SupervisorError:
-                pass  # whoever needs a process will hear of it
+            aside.call_soon(self._loop, self._spare.make)
 
     def _next(self, process: Process) -> None:
         """Gives a process what it can do next."""
-        used_up = process.retired or process.dying or process.broken
-        if used_up or (self._max_tasks is not None and process.tasks >= self._max_tasks):
+        if process.retired or process.dying or process.broken:
             self._dismiss(process)
             return
         if process not in self._counted:
             self._keep(process)
+            return
+        if self._recycles and process.service.due >= Due.ONCE_REPLACED and self._replace(process):
+            return
+        if len(self._counted) > self._size:
+            self._dismiss(process)
             return
         if self._again:
             run = self._again.popleft()
@@ -215,22 +268,62 @@ class Pool:
             self._dismiss(process)
         else:
             self._idle.append(process)
-
-    def _keep(self, process: Process) -> None:
-        """A process that nobody has a use for: the spare one, or one too many."""
-        if self._spare in (None, process) and not self._retired:
-            self._spare = process
-        else:
-            self._dismiss(process)
+            self._tending.rest(process)
 
     def _dismiss(self, process: Process) -> None:
         """Lets a process go, and has another take its place."""
+        process.leave()
         if process in self._counted:
             self._counted.discard(process)
-            process.leave()
-            self._grow()
+            if process in self._idle:
+                self._idle.remove(process)
+            self.grow()
+            self._note()
+
+    # -------------------------------------------------------------------------------- processes are replaced
+
+    def _judge(self, process: Process) -> None:
+        missing = self._owed or any(not other.ready for other in self._counted)
+        self._recycling.judge(process.service, process.pid, self._clock(), alone=not missing)
+
+    def _replace(self, process: Process) -> bool:
+        """Lets a process go that is due, and has the spare one take its place.
+
+        False where it goes on: until another one is ready, or as none can be had.
+        """
+        if self._spare.is_up and not self._retired:
+            other = self._spare.take()
+            self._join(other, share=1.0)
+            self._dismiss(process)
+            self._next(other)
+        elif process.service.due is Due.NOW and self._readiness.fault is None:
+            self._owed += not self._retired
+            self._dismiss(process)
+            aside.call_soon(self._loop, self._refill)
         else:
-            process.leave()
+            self._spare.make()
+            return False
+        return True
+
+    def _refill(self) -> None:
+        """Starts others in the place of those that have left before one was ready, where no call has had it done."""
+        while self._owed > 0:
+            self._owed -= 1
+            if len(self._counted) < self._size and not self._retired:
+                with suppress(SupervisorError):  # whoever needs one will hear of it
+                    self._begin(self._spare.take(), share=1.0)
+
+    def _wants_spare(self) -> bool:
+        return not self._retired and (not self._initializes or any(each.service.due for each in self._counted))
+
+    def _keep(self, process: Process) -> None:
+        """A process that nobody has a use for: the spare one, or one too many."""
+        if process.initialized is self._initializes and self._spare.keep(process):
+            self._tending.rest(process)
+            self._tending.replace_idle()
+            self._spare.make()
+        else:
+            self._dismiss(process)
 
     # -------------------------------------------------------------------------------- a process is gone
 
@@ -241,15 +334,16 @@ class Pool:
         self._counted.discard(process)
         if process in self._idle:
             self._idle.remove(process)
-        if process is self._spare:
-            self._spare = None
+        self._spare.died(process)
         run = process.run
         self.lost.discard(process)
         if run is not None and run.over and run.climb is None:
             pass  # it had ended when the stream failed
+        elif run is not None and run.handle not in (None, process):
+            pass  # after an interrupt: another has it by now
         elif run is not None and process.ready:
             if process.data.unread and run.prepared is not None and run.climb is None and not self._retired:
-                self._again.append(run)  # it never began
+                self._send_again(run, process.tries)  # it never began
             else:
                 run.exit_code, run.oom_killed = process.code, process.oom_killed
                 self._died(run)
@@ -258,41 +352,61 @@ class Pool:
         process.run = None
         while self._again and self._idle:
             self._next(self._idle.pop())
-        if counted and process.ready:
-            self._grow()
-        elif counted and (self._waiting or self._again):
-            aside.call_later(self._loop, RETRY_DELAY, self._grow)
+        if counted:
+            self._note()
+            if process.ready:
+                self.grow()
+            elif not failed_for_good(process) and (self._waiting or self._again or self._settings.warm):
+                aside.call_later(self._loop, max(0.0, self._not_before - self._clock()), self._try_again)
         if self._when_gone is not None and not self.every - self.lost:
             self._when_gone()
+
+    def _send_again(self, run: Run, tries: int) -> None:
+        if not run.own:
+            self._again.append(run)
+        elif tries >= STARTS:
+            self._died(run)
+        else:
+            run.handle = run.pid = None
+            run.claim.release()  # all is as it was before: it may be stopped meanwhile
+            self._start_again(run, tries + 1)
 
     def _could_not_start(self, process: Process, run: Run | None, counted: bool) -> None:
         """Another is started in its place, though not at once: nothing has been sent to it, so that nothing is lost.
 
-        Where several have died in a row, or one was not ready in time, what it was for fails with that. Calls that wait
+        Where several have died in a row, or it would be of no use, what it was for fails with that. Calls that wait
         fail all together, as what keeps one from starting keeps them all; while others of the pool live, they do not.
         """
-        if run is not None or counted:
-            self._failed_starts += 1
-        if self._failed_starts < STARTS and not process.killed_late and not self._retired:
+        delay = delay_after(process.tries)
+        if counted:
+            self._not_before = self._clock() + delay
+            self._tries += process.tries == self._tries  # those that die together count as one
+        if not (failed_for_good(process) or process.tries >= STARTS or self._retired):
             if run is not None:
-                aside.call_later(self._loop, RETRY_DELAY, self._start_again, run)
+                aside.call_later(self._loop, delay, self._start_again, run, process.tries + 1)
             return
-        error = SupervisorError(f"supervisor {self._supervisor!r}: a worker process {process.why_not_ready()}")
+        error = why_not_started(process, self._supervisor, self._settings)
         if run is not None:
             self._fail(run, error)
-        elif counted and not self._counted:
-            self._failed_starts = 0
+        elif process.initializing or (counted and not self._counted):
+            self._readiness.failed(error)
+        if counted and not self._counted:
+            self._tries = 1
             self._fail_all(error)
 
-    def _start_again(self, run: Run) -> None:
+    def _try_again(self) -> None:
+        self._not_before = -math.inf
+        self.grow()
+
+    def _start_again(self, run: Run, tries: int) -> None:
         if not run.claim.locked():  # else it was stopped meanwhile
-            self.start(run)
+            self.start(run, tries)
 
     def _fail_all(self, error: SupervisorError) -> None:
         while self._again:
             self._died(self._again.popleft())
         while self._waiting:
-            self._fail(self._waiting.popleft(), error)
+            self._fail(self._waiting.popleft(), copy_of(error))
 
     def _fail(self, run: Run, error: SupervisorError) -> None:
         if run.claim.acquire(False):
@@ -311,7 +425,8 @@ class Pool:
         self.lost.add(process)
         self._counted.discard(process)
         if not self._retired:
-            self._grow()
+            self.grow()
+            self._note()
 
     # -------------------------------------------------------------------------------- the end
 
@@ -320,6 +435,7 @@ class Pool:
         if self._retired:
             return
         self._retired = True
+        self._tending.close()
         for process in tuple(self.every):
             if not process.ready:
                 process.retired = True

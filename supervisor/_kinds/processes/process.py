@@ -12,12 +12,15 @@ from contextlib import ExitStack, suppress
 from pickle import loads
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..._core.errors import RemoteError, described
 from ..._loop import aside
 from ..._loop.errors import insist, report_error
 from .launch import first_frame, launch, no_forks
 from .oom import oom_kills
 from .probe import Probe, kernels_view
 from .reaping import is_dead, reap, reap_forgotten, wait_for_death
+from .recycling import Service
+from .remote_errors import set_cause
 from .stream import Stream
 from .surroundings import difference, surroundings
 from .wire import INJECT, TERMINATE
@@ -34,6 +37,9 @@ __all__ = ["Keeper", "Process"]
 
 LEAVE_TIMEOUT = 1.0
 """Seconds that an idle process has to leave by itself."""
+
+WRITTEN = 1 << 16
+"""Bytes of what a process wrote that are shown."""
 
 BEGINNING = 32
 """Bytes of a pickled message in which its name stands, which comes first."""
@@ -66,8 +72,12 @@ class Process:
         pid: Its number.
         run: What it carries out, or is launched for.
         ready: It takes calls.
-        tasks: How many calls it has carried out.
         retired: It takes no more.
+        initialized: It calls the initializer of its pool before it is ready.
+        initializing: It does so now, or has died over it.
+        failure: What the initializer has raised.
+        tries: Which try it is, after others that have died while they started, of what it was launched for.
+        service: What it has done for its pool.
         code: Its exit code, negative for a signal; None where it lives, or where somebody else has reaped it.
         oom_killed: It was most likely the kernel's out-of-memory killer that has ended it.
         reaped: It is no more.
@@ -78,19 +88,22 @@ class Process:
         loop_calls: What its run has the loop call, by the number of the question, until it is answered.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, keeper: Keeper, start_timeout: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, keeper: Keeper, start_timeout: float, initializer: bytes | None = None
+    ) -> None:
         self._loop = loop
         self._keeper = keeper
         self._start_timeout = start_timeout
         self.run: Run | None = None
         self.ready = False
-        self.tasks = 0
-        self.retired = False
+        self.retired = self.reaped = self.dying = self.broken = False
+        self.initialized = initializer is not None
+        self.initializing = False
+        self.failure: BaseException | None = None
+        self.tries = 1
+        self.service = Service()
         self.code: int | None = None
         self.oom_killed = False
-        self.reaped = False
-        self.dying = False
-        self.broken = False
         self.loop_calls: dict[int, LoopCall] = {}
         self.killed = self.killed_late = False
         self._said = False  # that a stream has failed
@@ -98,7 +111,7 @@ class Process:
         self._pidfd = -1
         self._timer: asyncio.TimerHandle | None = None
         reap_forgotten()
-        first = first_frame()
+        first = first_frame(initializer)
         self._seen = self._knows = surroundings(umask=True)
         # Where the loop does not take its files, or an interrupt comes, nothing of it is left.
         with ExitStack() as undo:
@@ -132,11 +145,15 @@ class Process:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            if b"ended" not in bytes(pickle[:BEGINNING]):
-                raise  # only the result of a call may fail to load
+            beginning = bytes(pickle[:BEGINNING])
+            if b"ended" not in beginning and b"uninitialized" not in beginning:
+                raise  # only the result of a call, and what an initializer has raised, may fail to load
             if error.__traceback__ is not None:  # without this frame, which holds what has arrived
                 BaseException.with_traceback(error, error.__traceback__.tb_next)
-            self._keeper.heard(self, "unloadable", (error,))
+            if self.initializing:
+                self.failure = RemoteError(f"what it raised cannot be unpickled: {described(error)}")
+            else:
+                self._keeper.heard(self, "unloadable", (error,))
         else:
             self._heard(*message)
 
@@ -144,10 +161,18 @@ class Process:
         self._heard(*loads(pickle))
 
     def _heard(self, what: str, *details: Any) -> None:
-        if what == "ready":
-            self._up()
-        else:
-            self._keeper.heard(self, what, details)
+        match what:
+            case "ready":
+                self._up()
+            case "initializing":
+                self._call_off()  # it has started: how long an initializer takes is not bounded
+                self.initializing = True
+            case "uninitialized":
+                failure, trace = details
+                set_cause(failure, RemoteError(f"in process {self.pid}:\n{trace}"))
+                self.failure = failure
+            case _:
+                self._keeper.heard(self, what, details)
 
     def _stream_failed(self, error: BaseException | None) -> None:
         """Ends the process, with what it carries out: it could not be stopped, nor its end be heard."""
@@ -168,7 +193,8 @@ class Process:
     def _up(self) -> None:
         self._call_off()
         self.ready = True
-        text = self._written()
+        self.initializing = False
+        text = self.written()
         self._errors.close()
         self._keeper.up(self)
         if text and sys.stderr is not None:
@@ -205,21 +231,26 @@ class Process:
             self._timer.cancel()
             self._timer = None
 
-    def _written(self) -> str:
-        """What it wrote to its standard error before it was ready."""
+    def written(self) -> str:
+        """What it wrote to its standard error before it was ready; the end of it, where it is long."""
         if self._errors.closed:
             return ""
-        return os.pread(self._errors.fileno(), 1 << 16, 0).decode(errors="replace")
+        fd = self._errors.fileno()
+        return os.pread(fd, WRITTEN, max(0, os.fstat(fd).st_size - WRITTEN)).decode(errors="replace")
 
     def why_not_ready(self) -> str:
         """Says how it ended before it was ready, and what it wrote."""
-        if self.killed_late:
+        if self.failure is not None:
+            how = f"raised {described(self.failure)}"
+        elif self.killed_late:
             how = f"was not ready within {self._start_timeout:g} s"
+        elif self.initializing:
+            how = f"ended its process with exit code {self.code}"
         else:
             how = f"ended with exit code {self.code} before it was ready"
-            if self.oom_killed:
-                how += ", most likely by the kernel's out-of-memory killer"
-        text = self._written().strip()
+        if self.oom_killed:
+            how += ", most likely by the kernel's out-of-memory killer"
+        text = self.written().strip()
         return f"{how}; " + (f"it wrote:\n{text}" if text else "it wrote nothing to its standard error")
 
     # -------------------------------------------------------------------------------- what is done to it

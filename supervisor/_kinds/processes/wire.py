@@ -12,7 +12,8 @@ call's end.
 
 | socket | from the owner | from the child |
 |---|---|---|
-| data | the first frame; calls, as `pickled_call` makes them | ready; entered, items, ended |
+| data | the first frame; calls, as `pickled_call` makes them | initializing, uninitialized, ready; entered, items, |
+| | | ended |
 | control | stop, step; granted, answered; taken | readied, beat; call, extend; callback_failed, callback_blocked; |
 | | | log, logs_dropped; ask |
 

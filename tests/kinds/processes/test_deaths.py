@@ -143,6 +143,49 @@ async def test_a_worker_whose_process_is_killed_while_it_starts_and_that_is_stop
         assert sup.workers() == ()
 
 
+async def test_processes_that_are_killed_together_while_they_start_count_as_one(monkeypatch):
+    inside.boot_after(monkeypatch, SLOWLY.format(60))
+    async with sound(30) as calls, Supervisor(max_processes=4) as sup:
+        calls += [call(sup, int, "5") for _ in range(4)]
+        await until(lambda: len(inside.processes(sup)) == 4)
+        monkeypatch.undo()
+        for process in inside.processes(sup):
+            os.kill(process.pid, signal.SIGKILL)
+        assert await asyncio.gather(*calls) == [5, 5, 5, 5]
+
+
+async def test_workers_whose_processes_are_killed_together_while_they_start(monkeypatch):
+    inside.boot_after(monkeypatch, SLOWLY.format(60))
+    async with sound(30) as calls, Supervisor() as sup:
+        calls += [asyncio.create_task(sup.start(f.wait_for_stop, kind="process")) for _ in range(4)]
+        await until(lambda: len(inside.processes(sup)) == 4)
+        monkeypatch.undo()
+        for process in inside.processes(sup):
+            os.kill(process.pid, signal.SIGKILL)
+        assert {worker.state for worker in await asyncio.gather(*calls)} == {"running"}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_worker_whose_process_was_dead_before_it_had_read_it(stopped):
+    async with sound(30) as calls, Supervisor() as sup:
+        assert await sup.run(int, kind="process") == 0
+        await until(lambda: inside.spare_process(sup) and inside.spare_process(sup).ready)
+        spare = inside.spare_process(sup)
+        os.kill(spare.pid, signal.SIGSTOP)  # it reads nothing
+        calls.append(asyncio.create_task(sup.start(f.wait_for_stop, kind="process", name="w")))
+        await until(lambda: spare.run is not None)
+        os.kill(spare.pid, signal.SIGKILL)
+        if stopped:
+            calls[0].cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await calls[0]
+            assert sup.workers() == ()
+        else:
+            worker = await calls[0]
+            assert worker.state == "running"
+            assert worker.pid != spare.pid
+
+
 @pytest.mark.parametrize("fn", [tasks.sleeps, tasks.spins, tasks.sums, tasks.backtracks, tasks.waits_for_a_program])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 async def test_killed_while_it_works(board, events, fn, number):

@@ -56,11 +56,17 @@ def serve_owner(data: int, control: int, life: int, errors: int, stack: int) -> 
             from .imports import imported  # noqa: PLC0415  # lean
 
             imported(child, name, sys.modules[name])
-    os.dup2(errors, 2)
-    os.close(errors)
-    write(data, message("ready"))
+    serves = True
     try:
-        child.serve()
+        if first["initializer"] is not None:
+            from .initializer import initialize  # noqa: PLC0415  # lean
+
+            serves = initialize(child, data, first["initializer"])
+        if serves:
+            os.dup2(errors, 2)
+            os.close(errors)
+            write(data, message("ready"))
+            child.serve()
     except ConnectionError:  # an answer cannot be sent: the owner has gone
         pass
     if "multiprocessing.util" in sys.modules:
@@ -68,7 +74,7 @@ def serve_owner(data: int, control: int, life: int, errors: int, stack: int) -> 
 
         finish()
     flush()
-    os._exit(0)
+    os._exit(0 if serves else 1)
 
 
 def _tie_to(life: int) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
     import _signal  # the module of C
 
-__all__ = ["Child", "flush"]
+__all__ = ["Child", "flush", "leave"]
 
 GRANT_TIMEOUT = 5.0
 """Seconds that `ctx.extend` waits for the owner's answer."""
@@ -91,7 +91,7 @@ class Child:
 
     def _carry_out(self, frame: Frame) -> None:
         try:
-            call = self._unpickled(frame.pickle, frame.buffers)
+            call = self.unpickled(frame.pickle, frame.buffers)
             if call[0] == "surroundings":
                 from .surroundings import take_over  # noqa: PLC0415  # lean
 
@@ -103,7 +103,7 @@ class Child:
             self._answer(None, False, RemoteError(text), traced(error, FOLDER))
             return
         if self.forked:
-            _leave(None)
+            leave(None)
         if self._misfit is not None:
             text = f"the folder of its owner cannot be entered: {described(self._misfit)}"
             self._answer(number, False, RemoteError(text), None)
@@ -123,7 +123,7 @@ class Child:
                 args = (backend.worker_context(), *args)
         value, raised = self.gate.run(copy_context().run, (fn, *args))  # what it sets is not for the next one
         if self.forked:
-            _leave(raised)
+            leave(raised)
         with self.lock:
             self.backend = None
         entered(None)
@@ -153,7 +153,7 @@ class Child:
             self.say("log", name, attempt, "error", event["event"], data)
             return None
 
-    def _unpickled(self, data: Any, buffers: Any = ()) -> Any:
+    def unpickled(self, data: Any, buffers: Any = ()) -> Any:
         """Unpickles what the owner sent; imports its main module first where that is needed."""
         try:
             return loads(data, buffers=buffers)
@@ -183,7 +183,7 @@ class Child:
             text = f"the result cannot be pickled: {described(error)}"
             parts = message("ended", number, False, RemoteError(text), traced(error, FOLDER))
         if self.forked:
-            _leave(None)
+            leave(None)
         flush()
         write(self._data, parts)
 
@@ -334,7 +334,7 @@ class Child:
         answer[0].acquire()
         _, how, data, trace = answer
         try:
-            what = self._unpickled(data)
+            what = self.unpickled(data)
         except BaseException as error:
             text = f"what came of {name_of(fn)}() cannot be unpickled in the worker's process: {described(error)}"
             return "error", RemoteError(text)
@@ -375,7 +375,7 @@ def _read(fd: int, view: memoryview) -> int:
         return 0
 
 
-def _leave(raised: BaseException | None) -> NoReturn:
+def leave(raised: BaseException | None) -> NoReturn:
     """Ends a process that a function has forked, once it comes out of the function, as the end of a program does."""
     code: Any = 0
     if isinstance(raised, SystemExit):
