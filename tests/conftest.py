@@ -92,6 +92,8 @@ def pytest_exception_interact(node: pytest.Item, report: object) -> None:
     if leftovers is not None:
         leftovers.release.set()
     inside.ask_all()
+    if threading.current_thread() is not threading.main_thread():
+        return
     signal.signal(signal.SIGALRM, _overdue)
     signal.setitimer(signal.ITIMER_REAL, 30)  # until pytest-timeout takes it away, at the test's end
 
