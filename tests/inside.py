@@ -50,7 +50,7 @@ from supervisor._loop.errors import report_error
 from supervisor._loop.inbox import TURN, Inbox
 from supervisor._loop.outlast import outlast
 from supervisor._loop.switching import FAST, hold, release
-from supervisor._observe.notices import RunSubmitted
+from supervisor._observe.notices import GroupEnded, RunSubmitted
 from supervisor._observe.publisher import Publisher
 from supervisor._run import loop_call
 from supervisor._run.cgroups import folders_of_groups
@@ -360,6 +360,23 @@ def deaf_machine(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(escalation, "decide", lambda state, event, now, rules: (state, ()))
         yield
+
+
+@contextlib.contextmanager
+def interrupted_once_a_group_has_ended(monkeypatch):
+    """Meanwhile an interrupt strikes when the first group has ended and its report is made; gives a list of strikes."""
+    publish, struck = Publisher.publish, []
+
+    def interrupted(self, notice):
+        publish(self, notice)
+        if isinstance(notice, GroupEnded) and not struck:
+            struck.append(notice)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Publisher, "publish", interrupted)
+        patched.setattr(Inbox, "catch_up", lambda self: None)  # as where the loop has looked for too long
+        yield struck
 
 
 @contextlib.contextmanager

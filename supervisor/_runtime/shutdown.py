@@ -107,6 +107,10 @@ class Shutdown:
         """Takes into the report that a call never started."""
         self._withdrawn.add(number)
 
+    def has_reported(self, number: int) -> bool:
+        """Whether its report is made, and has that worker or call: what is noted again then has been interrupted."""
+        return self.report is not None and (number in self._outcomes or number in self._withdrawn)
+
     def forget(self) -> None:
         """Leaves out what was noted up to now: it was stopped for a restart of the group."""
         self._outcomes.clear()

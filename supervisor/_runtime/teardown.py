@@ -15,7 +15,7 @@ from .scopes import PoolScope, pool_closed, supervisor_closed
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from .._core.outcome import Outcome
     from .._loop.backlog import Backlog
@@ -264,7 +264,12 @@ class Teardown:
         if run.future is None and outcome.ended == "returned":
             return  # an initializer has done its work: nobody has called it
         pool = self._ends.pools.under_way.get(run.kind)
-        scopes: Iterable[AnyScope] = scope_of(run).around if pool is None else (*scope_of(run).around, pool)
+        scopes: list[AnyScope] = [*scope_of(run).around]
+        scopes.reverse()  # the innermost last: once its report has it, so have the others
+        if pool is not None:
+            scopes.append(pool)
+        if any(scope.shutdown.has_reported(run.number) for scope in scopes):
+            return  # an interrupt has it end once more, and meanwhile others may have begun
         for scope in scopes:
             if scope.shutdown.begun or self._root.shutdown.begun:
                 if outcome.ended == "cancelled":

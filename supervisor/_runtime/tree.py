@@ -314,9 +314,7 @@ class Tree:
         comes_back = node.started and not node.is_lost and (finish.kept or group.ending or fails)
         group.remove(node, comes_back=comes_back, stood_down=finish.kept)
         if isinstance(node, WorkerNode):
-            for around in node.groups:
-                if node.final is not None and (around.ending or self._closing or (fails and around is group)):
-                    around.shutdown.note(node.number, node.final)
+            self._note_end(node, fails)
             self._worker_ended(node)
         elif isinstance(node, GroupNode):
             self._group_ended(node)
@@ -338,6 +336,14 @@ class Tree:
             self._note_given_up(node)
         if node not in group.originals:
             node.let_go()
+
+    def _note_end(self, node: WorkerNode, fails: bool) -> None:
+        """Takes a worker into the reports that are being made; not where an interrupt has it end once more, later."""
+        if node.final is None or any(around.shutdown.has_reported(node.number) for around in node.groups):
+            return
+        for around in reversed([*node.groups]):  # the innermost last: once its report has it, so have the others
+            if around.ending or self._closing or (fails and around is node.group):
+                around.shutdown.note(node.number, node.final)
 
     def _give_up(self, node: Node, exhausted: bool) -> BaseException | None:
         """Returns the error for which a node is given up, if it is."""

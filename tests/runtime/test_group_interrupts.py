@@ -10,7 +10,7 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Restart, Supervisor, current_context
 
 from .. import inside
-from .striking import LIMIT, strike_everywhere
+from .striking import LIMIT, run_struck, strike_everywhere
 
 PATIENT = EscalationPolicy(Ask(30))
 
@@ -136,3 +136,31 @@ async def a_tree_is_shut_down(striker):
 )
 def test_an_interrupt_at_any_line_loses_no_worker(scenario, where):
     strike_everywhere(scenario, where, often=2)
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("last", ["worker", "call"])
+def test_an_end_that_is_interrupted_and_done_again_is_in_no_report_of_what_begins_meanwhile(monkeypatch, last):
+    async def scenario(striker):
+        async with Supervisor(policy=PATIENT) as sup:
+            await sup.start(wait, name="outside")
+            feeds = sup.group("feeds")
+            entered = threading.Event()
+            if last == "worker":
+                await feeds.start(wait)
+            else:
+                calling = asyncio.ensure_future(feeds.run(lambda: entered.set() or current_context().stop.wait()))
+                while not entered.is_set():
+                    await asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(feeds.request_shutdown)
+            while feeds.report is None:
+                await asyncio.sleep(0)
+            report = await sup.shutdown()
+        assert feeds.report.counts() == {"stopped": 1}
+        assert [outcome.worker for outcome in report.outcomes] == ["outside"]
+        if last == "call":
+            await calling
+
+    with inside.interrupted_once_a_group_has_ended(monkeypatch) as struck:
+        run_struck(0, inside.WHEN_A_SCOPE_IS_SHUT_DOWN, scenario)
+    assert struck
