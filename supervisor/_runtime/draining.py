@@ -15,7 +15,7 @@ from .scopes import PoolScope, is_root, label_of, pool_closed, supervisor_closed
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from .._loop.backlog import Backlog
     from .._loop.clock import Timer
@@ -40,7 +40,7 @@ class Draining:
     A call goes on for as long as its pool and all scopes around it let it; whichever ends its drain first stops it.
 
     Args:
-        groups: The groups that have no report yet, also those that have ended but for their calls.
+        groups: The groups that have no report yet, also those that have ended but for their calls; and what is in each.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Draining:
         escalation: Escalation,
         backlog: Backlog,
         closing: Closing,
-        groups: Iterable[GroupNode],
+        groups: Mapping[GroupNode, Mapping[GroupNode, None]],
     ) -> None:
         self._supervisor = supervisor
         self._report = partial(publisher.fault, "shutdown", supervisor)
@@ -128,9 +128,11 @@ class Draining:
                 scope.kind.held = True
             return
         scope.held = True
-        for group in self._groups:
-            if scope.holds(group):
-                group.held = True
+        held = [*self._groups] if is_root(scope) else [*self._groups.get(scope, ())]
+        for group in held:  # which grows
+            group.held = True
+            if not is_root(scope):
+                held += self._groups.get(group, ())
 
     def _retire(self, scope: AnyScope) -> None:
         """Lets threads and processes end that have nothing to do; who waits for a pool to come up waits no more."""

@@ -14,7 +14,7 @@ from supervisor import Ask, EscalationPolicy, Inject, Restart, Supervisor, Worke
 
 from .. import inside
 from ..inside import Alarms
-from ..waiting import LIMIT
+from ..waiting import LIMIT, until
 from .work import LINEAR, counted, each
 
 SILENT = structlog.wrap_logger(structlog.ReturnLogger(), wrapper_class=structlog.make_filtering_bound_logger(50))
@@ -37,8 +37,8 @@ async def queued(of, number):
         wait_in_a_call()
 
     calls = [asyncio.ensure_future(of.run(busy)) for _ in range(2)]
-    while not entered.acquire(False):
-        await asyncio.sleep(0)
+    for _ in calls:
+        await until(lambda: entered.acquire(blocking=False))
     calls += [asyncio.ensure_future(of.run(int)) for _ in range(number)]
     while of.statistics().queued < number:
         await asyncio.sleep(0)
