@@ -249,6 +249,8 @@ class Spans:
                         "supervisor.seconds": outcome.seconds,
                         "supervisor.stop_seconds": outcome.stop_seconds if outcome.step is not None else None,
                         "supervisor.exit_code": outcome.exit_code,
+                        "supervisor.limit": outcome.limit,
+                        "supervisor.used": outcome.used,
                         "thread.id": transition.ident,
                         "process.pid": transition.pid,
                     }

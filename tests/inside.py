@@ -147,11 +147,13 @@ CONSTANTS = {
     "LOOK_AGAIN": (portal, loop_items),
     "LOOK_FOR_WORK": (forgotten,),
     "LEAVE_TIMEOUT": (process,),
+    "OFTEN": (sampler,),
     "POSIX": (checks,),
     "QUIET_SLACK": (closing,),
     "REMEMBERED": (losses,),
     "LAST_LEAST": (ladder,),
     "LAST_LOOK": (last_resort,),
+    "SELDOM": (sampler,),
     "LAST_RESORT_SLACK": (last_resort,),
     "TURN": (alarms, backlog, inbox, last_resort),
 }
@@ -280,6 +282,10 @@ WHEN_CALLS_END = Struck(
 WHEN_ALARMS_RING = Struck(
     _ON_THE_LOOP,
     frozenset("_rung rung feed work _carry_out conclude concluded resolve forget stop give_climb _claim".split()),
+)
+WHEN_A_LIMIT_IS_EXCEEDED = Struck(
+    (agenda, alarms, runtime, calls, escalation, sampler),
+    frozenset("_rung rung _look_in _by_kind _judge _stop set stop give_climb feed work _carry_out".split()),
 )
 WHEN_A_SHUTDOWN_ASKS = Struck(
     _ON_THE_LOOP,

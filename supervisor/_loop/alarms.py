@@ -86,8 +86,8 @@ class Alarms(Generic[E_contra]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        now = self._clock()
         try:
+            now = self._clock()
             until = monotonic() + TURN
             while self._heap and (self._heap[0][0] <= now or self._heap[0][2].over):
                 entry = heappop(self._heap)

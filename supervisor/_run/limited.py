@@ -22,14 +22,16 @@ class Limited:
         limits: What it may use.
         patience: The seconds that its ladder takes where it uses more.
         excess: Which limit it has exceeded; the first one stays.
+        stopped: It is being stopped for that.
     """
 
-    __slots__ = ("_before", "_used", "excess", "limits", "patience")
+    __slots__ = ("_before", "_used", "excess", "limits", "patience", "stopped")
 
     def __init__(self, limits: Limits, patience: float) -> None:
         self.limits = limits
         self.patience = patience
         self.excess: Excess | None = None
+        self.stopped = False
         self._before = 0.0  # seconds of CPU that its process had used before it
         self._used = Usage(0, 0.0)
 
@@ -50,6 +52,11 @@ class Limited:
         seconds = max(self._used.cpu_seconds, used.cpu_seconds - self._before)
         self._used = Usage(used.rss, seconds)
         return excess_of(self.limits, self._used)
+
+    def is_exceeded_by(self, rss: int | None) -> bool:
+        """Whether a process that has so many bytes resident, where that is known, would be over the limit at once."""
+        most = self.limits.rss
+        return most is not None and rss is not None and rss > most
 
     def died(self, exit_code: int | None) -> None:
         """Its process has ended by itself: perhaps the kernel has ended it, as it has used too much CPU."""

@@ -133,7 +133,7 @@ class Runtime:
         self.publisher = Publisher(settings.name, self.clock, self.log, subscribers)
         self.rules = RuleBook(settings, default_policy, self.log)
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
-        self._alarms: Alarms[Run | Node | LoopCall] = Alarms(loop, self.clock, self._rung)
+        self._alarms: Alarms[Run | Node | LoopCall | Sampler] = Alarms(loop, self.clock, self._rung)
         self._next_number = count(1).__next__
         self.kinds = Kinds(settings.name, self._make_kind, settings.pools)
         self.losses = Losses()
@@ -158,7 +158,7 @@ class Runtime:
             begin_call=self.portal.begin,
             own_call=self.calls.own_call,
             callback_failed=self.calls.callback_failed,
-            measure=Sampler(loop, self.clock, self.publisher, self.escalation).begin,
+            measure=Sampler(self.clock, self._alarms, self.publisher).begin,
             forward=self.log.forward,
         )
         self.stand_in: StandIn | None = stand_in if like is None else like.stand_in
@@ -399,7 +399,7 @@ class Runtime:
         else:
             item()
 
-    def _rung(self, item: Run | Node | LoopCall) -> None:
+    def _rung(self, item: Run | Node | LoopCall | Sampler) -> None:
         """A moment has come for which somebody had set an alarm."""
         self._inbox.catch_up()  # what has ended by now need not be stopped
         if item.over:
@@ -408,6 +408,8 @@ class Runtime:
             self.tree.rung(item)
         elif isinstance(item, LoopCall):
             self.portal.rung(item)
+        elif isinstance(item, Sampler):
+            item.rung()
         else:
             self.escalation.rung(item)
 

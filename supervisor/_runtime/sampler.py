@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .._core.usage import seconds_until_excess
-from .._loop.clock import Timer, call_at, monotonic
+from .._loop.clock import monotonic
 from .._loop.errors import insist
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from .._core.usage import Usage
+    from .._loop.alarms import Alarms
     from .._observe.publisher import Publisher
     from .._run.limited import Limited
     from .._run.run import Run, WorkerKind
-    from .escalation import Escalation
 
 __all__ = ["Sampler"]
 
@@ -29,75 +29,83 @@ SHARE = 20
 
 
 class Sampler:
-    """All runs that have limits, with one timer of the loop, while there are any. On the loop's thread."""
+    """All runs that have limits, which it looks at together, while there are any. On the loop's thread.
+
+    Args:
+        alarms: It sets alarms for itself, and `rung` is to be called when one rings.
+    """
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
+        alarms: Alarms[Sampler],
         publisher: Publisher,
-        escalation: Escalation,
     ) -> None:
-        self._loop = loop
         self._clock = clock
+        self._alarms = alarms
         self._publisher = publisher
-        self._escalation = escalation
         self._runs: dict[Run, Limited] = {}
-        self._timer: Timer | None = None
-        self._timer_at = 0.0
+        self._next_at: float | None = None  # None: no alarm is set, or an interrupt has struck while one rang
         self._cpus = os.cpu_count() or 1
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to be looked at."""
+        return not self._runs
+
     def begin(self, run: Run) -> None:
-        """A run that has limits begins: what its process has used before does not count."""
+        """A run that has limits begins: the CPU that its process has used before does not count."""
         limited = run.limited
         assert limited is not None
-        [used] = run.kind.usages([run])
-        if used is not None:
-            limited.begin(used)
+        if limited.limits.cpu_seconds is not None:
+            [used] = run.kind.usages([run])
+            if used is not None:
+                limited.begin(used)
         self._runs[run] = limited
-        self._arm(OFTEN)
+        self._look_in(OFTEN)
 
-    def _arm(self, seconds: float) -> None:
+    def _look_in(self, seconds: float) -> None:
         at = self._clock() + seconds
-        if self._timer is not None:
-            if self._timer_at <= at:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = call_at(self._loop, self._clock, at, self._look)
+        if self._next_at is None or at < self._next_at:
+            self._alarms.set(at, self)
+            self._next_at = at
 
-    def _look(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        began = monotonic()
-        pause = SELDOM
+    def rung(self) -> None:
+        """Looks at all of them, unless this alarm has been replaced by another one."""
+        if self._next_at is not None and self._clock() < self._next_at - OFTEN / 2:  # they ring a little early
+            return
+        self._next_at = None
+        began, pause = monotonic(), SELDOM
         try:
-            kinds: dict[WorkerKind, list[Run]] = {}
-            for run in tuple(self._runs):
-                if run.over:
-                    del self._runs[run]
-                else:
-                    kinds.setdefault(run.kind, []).append(run)
-            for kind, runs in kinds.items():
+            for kind, runs in self._by_kind().items():
                 for run, used in zip(runs, kind.usages(runs), strict=True):
                     if used is not None:
-                        pause = min(pause, self._pause_after(run, used))
+                        pause = min(pause, self._judge(run, used))
         finally:
             if self._runs:
-                self._arm(max(OFTEN, pause, SHARE * (monotonic() - began)))
+                self._look_in(max(OFTEN, pause, SHARE * (monotonic() - began)))
 
-    def _pause_after(self, run: Run, used: Usage) -> float:
-        """Judges what a run uses; returns the seconds within which it need not be looked at again."""
+    def _by_kind(self) -> dict[WorkerKind, list[Run]]:
+        """Returns those that have not concluded, and forgets the others."""
+        found: dict[WorkerKind, list[Run]] = {}
+        for run in tuple(self._runs):
+            if run.over:
+                self._runs.pop(run, None)
+            else:
+                found.setdefault(run.kind, []).append(run)
+        return found
+
+    def _judge(self, run: Run, used: Usage) -> float:
+        """Has a run stopped that uses too much; returns the seconds within which it need not be looked at again."""
         limited = self._runs[run]
         excess = limited.measured(used)
         if excess is None:
             return seconds_until_excess(limited.limits, limited.used, self._cpus)
-        if limited.excess is None:
-            limited.excess = excess
-            insist(lambda error: self._publisher.fault("limit", run.name, error), self._stop, run)
+        if not limited.stopped:
+            limited.excess = limited.excess or excess
+            report = partial(self._publisher.fault, "limit", run.name)
+            limited.stopped = insist(report, self._stop, run, limited)  # an interrupt in there has it done again
         return SELDOM
 
-    def _stop(self, run: Run) -> None:
-        limited = self._runs[run]
+    def _stop(self, run: Run, limited: Limited) -> None:
         run.owner.stop(run, "limit", f"over its limit: {limited.excess}")

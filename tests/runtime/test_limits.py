@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import sys
 
 import pytest
 
@@ -20,7 +21,9 @@ from supervisor import (
 )
 from supervisor.testing import FakeWorkers
 
-from ..waiting import turns
+from ..inside import WHEN_A_LIMIT_IS_EXCEEDED, patch
+from ..waiting import turns, until
+from .striking import strike_everywhere
 
 MIB = 1 << 20
 LIMITS = Limits(rss=512 * MIB, cpu_seconds=10)
@@ -208,6 +211,37 @@ def test_what_is_logged_and_seen_names_the_limit_and_the_figure(virtual, events)
     for event in (stopping, ended):
         assert (event["limit"], event["used"]) == ("rss", 700 * MIB)
         assert event["reason"] == "over its limit: rss of 700 MiB, allowed are 512 MiB"
+
+
+async def a_limit_is_exceeded(striker):
+    with FakeWorkers() as fakes:
+        fakes.script(work)
+        fakes.script(serve, after=0)
+        async with Supervisor(max_processes=3, shutdown_timeout=1) as sup:
+            call = asyncio.ensure_future(sup.run(work, kind="process", limits=Limits(rss=5)))
+            other = asyncio.ensure_future(sup.run(work, kind="process", limits=Limits(rss=500)))
+            await until(lambda: len(fakes.runs) == 2)
+            for run in fakes.runs:
+                run.use(rss=50)
+            sys.settrace(striker.trace)
+            await asyncio.wait([call], timeout=0.1)
+            sys.settrace(None)
+            # An alarm that was struck as it began to ring is heard at the latest when another one is set.
+            await sup.run(serve, kind="process", timeout=60)
+            await asyncio.wait([call], timeout=5)
+            assert call.done(), f"struck in {striker.struck}: it was not stopped"
+            assert isinstance(call.exception(), WorkerOverLimit)
+            fakes.runs[1].use(rss=5000)
+            await asyncio.wait([other], timeout=5)
+            assert other.done(), f"struck in {striker.struck}: it was not looked at any more"
+            return isinstance(other.exception(), WorkerOverLimit)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("quiet")
+def test_an_interrupt_at_any_line_keeps_nobody_from_being_stopped(monkeypatch):
+    patch(monkeypatch, OFTEN=0.005, SELDOM=0.02)
+    strike_everywhere(a_limit_is_exceeded, WHEN_A_LIMIT_IS_EXCEEDED)
 
 
 def work_of_a_look(virtual, limits, uses, seconds=10):

@@ -16,6 +16,7 @@ from .recycling import Due, Recycling
 from .spare import Spare, delay_after
 from .starts import copy_of, failed_for_good, why_not_started
 from .tending import Tending
+from .usage import rss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,10 +198,20 @@ class Pool:
     def _give(self, process: Process, run: Run) -> None:
         """Sends a run to a process that is free."""
         process.run = None
+        if self._has_no_room(process, run):
+            self._waiting.appendleft(run)  # what others have left in there is not to be its undoing
+            self._dismiss(process)
+            return
         if run.held or not run.claim.acquire(False):  # withdrawn meanwhile
             self._next(process)
             return
         self._send(process, run)
+
+    def _has_no_room(self, process: Process, run: Run) -> bool:
+        """Whether what others have left in a process is more than a run may use, and a new process would have less."""
+        if run.limited is None or self._retired or not process.service.tasks:
+            return False
+        return run.limited.is_exceeded_by(rss(process.pid))
 
     def _send(self, process: Process, run: Run) -> None:
         process.run = run

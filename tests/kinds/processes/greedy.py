@@ -133,3 +133,12 @@ def hold_some(mib):
     block = hold(mib)
     time.sleep(0.3)
     return len(block)
+
+
+KEPT = []
+
+
+def keep(mib):
+    """Leaves memory behind."""
+    KEPT.append(hold(mib))
+    return os.getpid()

@@ -116,6 +116,22 @@ async def test_the_cpu_of_earlier_calls_does_not_count():
         assert len(pids) == 1
 
 
+async def test_what_another_call_has_left_in_a_process_is_not_the_undoing_of_a_call():
+    async with sound(20), Supervisor(max_processes=1) as sup:
+        first = await sup.run(greedy.keep, 200, kind="process")
+        assert await sup.run(tasks.pid_of, kind="process") == first
+        second = await sup.run(tasks.pid_of, kind="process", limits=Limits(rss=150 * MIB))
+        assert second != first
+        again = [sup.run(tasks.pid_of, kind="process", limits=Limits(rss=150 * MIB)) for _ in range(5)]
+        assert set(await asyncio.gather(*again)) == {second}
+
+
+async def test_a_process_that_is_large_from_the_beginning_is_not_replaced_for_ever():
+    async with sound(20), Supervisor(max_processes=1) as sup:
+        error = await over_limit(sup, greedy.hold_some, 1, rss=1)
+        assert error.limit == "rss"
+
+
 async def test_a_call_without_limits_is_not_looked_at(monkeypatch):
     measured = inside.measured_runs(monkeypatch)
     async with sound(), Supervisor() as sup:
