@@ -51,6 +51,7 @@ SECTIONS = {
     "waiters": Section("Stops of many", "stops", "waiters"),
     "ends": Section("Stops of few", "stops", "ends"),
     "busy": Section("A busy interpreter", "stops", "busy"),
+    "lanes": Section("A slow lane beside a quick one", "lanes", "lanes"),
     "backlogs": Section("Backlogs", "backlogs", "backlogs"),
     "workers": Section("Long-lived workers", "supervision", "workers"),
     "crowd": Section("Short-lived workers", "supervision", "crowd"),

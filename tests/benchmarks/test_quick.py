@@ -17,7 +17,7 @@ from benchmarks.measure import Goal, Table
 pytestmark = pytest.mark.timeout(180)
 
 ROOT = Path(__file__).parents[2]
-SLOW = {"processes", "deaths", "starts"}
+SLOW = {"processes", "deaths", "starts", "lanes"}
 """Those that start many processes."""
 EARLY_POLL = re.compile(r"child process pid \d+ exit status already read:  will report returncode 255\n")
 """What asyncio logs of a dead process that it has not heard of when anyio's pool kills it: that polls it first."""
