@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ._core.policy import Terminate as Terminate
     from ._core.pools import Limits as Limits
     from ._core.report import Health as Health
+    from ._core.report import PoolStatistics as PoolStatistics
     from ._core.report import ShutdownReport as ShutdownReport
     from ._core.report import Statistics as Statistics
     from ._core.restart import Restart as Restart
@@ -58,6 +59,7 @@ _HOMES = {
     "Outcome": "_core.outcome",
     "PolicyError": "_core.errors",
     "Pool": "_api.pool",
+    "PoolStatistics": "_core.report",
     "RemoteError": "_core.errors",
     "Restart": "_core.restart",
     "RestartLimitExceeded": "_core.errors",

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn, get_args
@@ -17,7 +17,7 @@ from ._core.limits import limits, why_irreplaceable
 from ._core.policy import EscalationPolicy, Inject, Kind
 from ._core.restart import Restart
 from ._core.values import printable
-from .config import PREFIX, Config, ConfigError, Layer, load
+from .config import PREFIX, Config, ConfigError, Layer, PoolLayer, load
 from .config.schema import PLATFORMS, dotted, json_schema
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def _check(options: argparse.Namespace) -> int:
             print(*_ladder(said.policy, kind, said.shutdown_in()), *(f"    TOO LONG: {one}" for one in over), sep="\n")
             restart = said.restart or config.restart_for(name) or NEVER
             print(*(f"    NOTE: {limit}\n" for limit in limits(said.policy, kind, restart.when)), sep="", end="")
+    for layer in () if options.worker else config.pools:
+        too_long += _show_pool(config, layer, kinds)
     if too_long:
         print("\n1 ladder takes" if too_long == 1 else f"\n{too_long} ladders take", "longer than the platform gives")
         return TOO_LONG
@@ -116,7 +118,9 @@ ELSEWHERE = "as another pattern says, or as for all other workers"
 
 def _by_pattern(config: Config) -> dict[str, Config]:
     """Returns what is said for each pattern, as a configuration of its own; "*" is for all other workers."""
-    sections = {"*": replace(config, policy=config.policy or DEFAULT, restart=config.restart or NEVER, workers=())}
+    sections = {
+        "*": replace(config, policy=config.policy or DEFAULT, restart=config.restart or NEVER, workers=(), pools=())
+    }
     for layer in config.workers:
         before = sections.get(layer.pattern) or replace(config, policy=None, restart=None, workers=())
         policy, restart = layer.policy or before.policy, layer.restart or before.restart
@@ -132,6 +136,7 @@ def _by_worker(config: Config, names: Sequence[str]) -> dict[str, Config]:
             policy=config.policy_for(name) or DEFAULT,
             restart=config.restart_for(name) or NEVER,
             workers=(),
+            pools=(),
         )
         for name in names
     }
@@ -160,6 +165,25 @@ def _sources(config: Config, name: str) -> Iterator[str]:
 
 
 DEFAULT, NEVER = EscalationPolicy(), Restart("never")
+
+
+def _show_pool(config: Config, layer: PoolLayer, kinds: Iterable[Kind]) -> int:
+    """Prints what holds for a pool; returns how many of its ladders take longer than the platform gives."""
+    print(f"\npool {printable(layer.name)}")
+    for name, value in layer.said().items():
+        if name == "limits":
+            print(*(f"  {limit}: {most}" for limit, most in asdict(value).items() if most is not None), sep="\n")
+        elif name != "policy":
+            print(f"  {name}: {value}")
+    its_kinds: list[Kind] = [kind for kind in kinds if layer.name == kind or layer.name not in get_args(Kind)]
+    alone = replace(config, policy=layer.policy, workers=(), pools=())
+    too_long = 0
+    for kind in its_kinds if layer.policy is not None else ():
+        over = alone.over_budget(kind)
+        too_long += bool(over)
+        print(*_ladder(alone.ladders()["*"], kind, config.shutdown_in()), sep="\n")
+        print(*(f"    TOO LONG: {one}\n" for one in over), sep="", end="")
+    return too_long
 
 
 def _head(config: Config) -> Iterator[str]:

@@ -139,9 +139,34 @@ STOP_SECONDS = Metric(
     "Seconds that workers and calls took to end, or to be abandoned, once their ladder had begun.",
 )
 
+_POOL: dict[str, tuple[str, ...]] = {"pool": KINDS}  # and the names of all others
+POOL_RUNNING = Metric(
+    "supervisor_pool_running_calls", "gauge", _POOL, "Calls of a pool that run, or are being stopped."
+)
+POOL_QUEUED = Metric("supervisor_pool_queued_calls", "gauge", _POOL, "Calls of a pool that wait.")
+POOL_CAPACITY = Metric(
+    "supervisor_pool_call_capacity", "gauge", {"pool": ()}, "Calls that can run at once in a pool that is used or set."
+)
+POOL_ALIVE = Metric(
+    "supervisor_pool_alive", "gauge", _POOL, "Threads or processes of a pool that are alive, abandoned ones included."
+)
+POOL_ABANDONED = Metric(
+    "supervisor_pool_abandoned_calls", "gauge", _POOL, "Calls of a pool that were abandoned and have not come back."
+)
+POOL_UNREADY = Metric(
+    "supervisor_pool_unready", "gauge", _POOL, "1 while a pool cannot take calls, as its initializer fails, else 0."
+)
+POOL_EXITS = Metric(
+    "supervisor_pool_exits_total",
+    "counter",
+    _POOL | {"ended": get_args(Ended)},
+    "Calls of a pool that have ended, by how they ended.",
+)
+
 METRICS = (
     *(WORKERS, QUEUED, CAPACITY, THREADS, PROCESSES, ABANDONED, FAILED, STOPPING),
     *(TRANSITIONS, ESCALATIONS, EXITS, RESTARTS, EXHAUSTED, STOP_SECONDS),
+    *(POOL_RUNNING, POOL_QUEUED, POOL_CAPACITY, POOL_ALIVE, POOL_ABANDONED, POOL_UNREADY, POOL_EXITS),
 )
 
 
@@ -293,7 +318,8 @@ class Collector:
         for name, (_, integration, counters) in sorted(self._registered.copy().items()):
             if integration.lost:
                 continue  # it belongs to the process that has been forked, whose own scrapes have it
-            for metric, numbers in (*_now(integration.snapshot()), *_counted(counters)):
+            snapshot = integration.snapshot()
+            for metric, numbers in (*_now(snapshot), *_counted(counters), *_of_pools(snapshot, counters)):
                 family = families[metric.name]
                 assert not isinstance(family, HistogramMetricFamily)
                 for values, number in numbers.items():
@@ -342,6 +368,19 @@ def _counted(counters: Counters) -> Iterator[tuple[Metric, Numbers]]:
     yield EXITS, _with_zeros(exits, ends)
     yield RESTARTS, {(role,): counters.restarts[role] for role in ("worker", "group")}
     yield EXHAUSTED, {(role,): counters.exhausted[role] for role in ("worker", "group")}
+
+
+def _of_pools(snapshot: Snapshot, counters: Counters) -> Iterator[tuple[Metric, Numbers]]:
+    """The numbers by pool."""
+    pools = snapshot.pools
+    yield POOL_RUNNING, {(name,): pool.running for name, pool in pools.items()}
+    yield POOL_QUEUED, {(name,): pool.queued for name, pool in pools.items()}
+    yield POOL_CAPACITY, {(name,): pool.capacity for name, pool in pools.items() if name in snapshot.used}
+    yield POOL_ALIVE, {(name,): pool.alive for name, pool in pools.items()}
+    yield POOL_ABANDONED, {(name,): pool.abandoned for name, pool in pools.items()}
+    yield POOL_UNREADY, {(name,): int(not pool.ready) for name, pool in pools.items()}
+    ends = [(name, ended) for name, pool in pools.items() for ended in ENDINGS[pool.kind]]
+    yield POOL_EXITS, _with_zeros(dict(counters.pool_exits), ends)
 
 
 def _stops(counters: Counters) -> Iterator[tuple[str, list[tuple[str, float]], float]]:

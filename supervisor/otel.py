@@ -176,12 +176,13 @@ class Spans:
 
     def _begin(self, run: Run, before: Run | None) -> None:
         """Begins the span of a run, in the run's own context variables, where it stays the current one."""
-        name = qualname(run.fn)
+        name, pool = qualname(run.fn), run.kind.settings.name
         attributes = _without_none(
             {
                 "supervisor.name": self._supervisor,
                 "supervisor.worker": run.name,
                 "supervisor.kind": run.kind.name,
+                "supervisor.pool": None if run.own or pool == run.kind.name else pool,
                 "supervisor.attempt": run.attempt,
             }
         )

@@ -17,8 +17,9 @@ from types import CodeType, ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 from supervisor import Restart
-from supervisor._api import checks, forgotten, worker
+from supervisor._api import checks, cpus, forgotten, worker
 from supervisor._api.binding import everyone
+from supervisor._api.cpus import cpu_quota, usable_cpus
 from supervisor._api.integration import integration_of
 from supervisor._core import ladder
 from supervisor._core.blocked import blocked
@@ -30,7 +31,6 @@ from supervisor._kinds.processes.oom import OomKills
 from supervisor._kinds.processes.pool import Pool
 from supervisor._kinds.processes.probe import Probe
 from supervisor._kinds.processes.process import Process
-from supervisor._kinds.processes.reaping import is_dead
 from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
 from supervisor._kinds.processes.usage import Census, rss, usage
 from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
@@ -117,13 +117,14 @@ __all__ = [  # single parts
     "WakeSignal",
     "anybody_traces",
     "blocked",
+    "cpu_quota",
+    "cpus",
     "folders_of_groups",
     "framed",
     "health_of",
     "hold",
     "injection_missing",
     "integration_of",
-    "is_dead",
     "leaving_thread",
     "message",
     "outlast",
@@ -132,6 +133,7 @@ __all__ = [  # single parts
     "rss",
     "stop_deadlines",
     "thread_of_ours",
+    "usable_cpus",
     "usage",
     "write",
 ]
@@ -719,6 +721,25 @@ def threads(sup):
     """Its threads for calls: how many there are, how many are given up, and how many calls they can carry out."""
     found = sup._binding.reach().kinds.threads.pool
     return ThreadPool(found.size, found.stuck, found.capacity)
+
+
+def _readiness(sup, pool):
+    return sup._binding.reach().kinds.get(pool).readiness
+
+
+def fail_pool(sup, pool, error):
+    """A pool of fakes cannot come up."""
+    _readiness(sup, pool).close(error)
+
+
+def await_warm(sup, pool, number):
+    """A pool of fakes is to keep so many warm, none of which is up."""
+    _readiness(sup, pool)._least = number
+
+
+def note_up(sup, pool, number):
+    """Of a pool of fakes so many are up."""
+    _readiness(sup, pool).note(0, number, 0.0)
 
 
 def retire_threads(sup):

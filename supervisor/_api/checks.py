@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,7 +33,6 @@ __all__ = [
     "checked_restart",
     "checked_timeout",
     "checked_wake_signal",
-    "usable_cpus",
 ]
 
 
@@ -144,15 +142,6 @@ def checked_names(field: str, names: object) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, tuple | list):
         raise TypeError(f"{field}={names!r}: must be a tuple of names")
     return tuple(checked_name(name, field=field) for name in cast("tuple[str, ...]", names))
-
-
-def usable_cpus() -> int:
-    """Returns how many CPUs this process may use: those of its affinity, which a container may narrow."""
-    if sys.version_info >= (3, 13):
-        return os.process_cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
 
 
 WAKE_SIGNAL: int | None = getattr(signal, "SIGURG", None)

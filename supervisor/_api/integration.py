@@ -6,14 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._runtime.pools import statistics_of
 from .supervisor import Supervisor
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from .._core.errors import SupervisorMisused
-    from .._core.report import ShutdownReport
+    from .._core.report import PoolStatistics, ShutdownReport
     from .._observe.counters import Counters, Key
     from .._observe.notices import Subscriber
     from .._runtime.runtime import Runtime
@@ -58,6 +60,8 @@ class Snapshot:
         threads: How many threads are alive.
         processes: How many processes are alive.
         stopping: Whether a shutdown has begun, or has ended.
+        pools: The pools, by their names.
+        used: The names of those that anybody has used, or set.
     """
 
     workers: Mapping[Key, int]
@@ -67,6 +71,8 @@ class Snapshot:
     processes: int
     failed: int
     stopping: bool
+    pools: Mapping[str, PoolStatistics]
+    used: AbstractSet[str]
 
 
 class Integration:
@@ -155,22 +161,22 @@ class Integration:
 
     def snapshot(self) -> Snapshot:
         """Looks at all that is there."""
-        runtime, settings = self._binding.runtime, self._binding.settings
-        capacity = Counter[str]()
-        for pool in settings.pools:
-            made = None if runtime is None else runtime.kinds.made(pool.name)
-            capacity[pool.kind] += pool.size if made is None else made.capacity
+        runtime, pools = self._binding.runtime, self._binding.settings.pools
+        there = {pool.name: statistics_of(pool, None) for pool in pools}
+        used = {pool.name for pool in pools if pools.usual(pool.name) is None}
         if runtime is None:
-            return Snapshot({}, {}, capacity, 0, 0, 0, stopping=False)
+            return Snapshot({}, {}, _capacity(there), 0, 0, 0, stopping=False, pools=there, used=used)
         statistics = runtime.snapshot.statistics(runtime.root)
         return Snapshot(
             runtime.snapshot.census(runtime.root),
             Counter(run.kind.name for run in tuple(runtime.escalation.abandoned.values())),
-            capacity,
+            _capacity(statistics.pools),
             statistics.threads,
             statistics.processes,
             statistics.failed,
             statistics.stopping,
+            statistics.pools,
+            used | {name for name in statistics.pools if runtime.kinds.used(name)},
         )
 
     def misused(self, how: str) -> SupervisorMisused:
@@ -181,3 +187,10 @@ class Integration:
     def _bound(self) -> Runtime:
         assert self._binding.runtime is not None
         return self._binding.runtime
+
+
+def _capacity(pools: Mapping[str, PoolStatistics]) -> Counter[str]:
+    capacity = Counter[str]()
+    for pool in pools.values():
+        capacity[pool.kind] += pool.capacity
+    return capacity

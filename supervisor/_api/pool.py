@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
 from .._core.pools import PoolSettings
 from .._core.values import checked_count
+from .._runtime.pools import statistics_of
 from .._runtime.scopes import pool_closed
+from .._worker.current import shielded
 from .checks import (
     check_kind,
     checked_interval,
@@ -14,8 +17,8 @@ from .checks import (
     checked_name,
     checked_optional_count,
     checked_policy,
-    usable_cpus,
 )
+from .cpus import usable_cpus
 from .ending import shut_down
 from .functions import check_function
 from .iteration import BUFFER
@@ -28,12 +31,13 @@ if TYPE_CHECKING:
 
     from .._core.policy import EscalationPolicy, Kind
     from .._core.pools import Limits
-    from .._core.report import ShutdownReport
+    from .._core.report import PoolStatistics, ShutdownReport
     from .._runtime.scopes import PoolScope
+    from ..config import Config
     from .binding import Binding
     from .iteration import Iteration
 
-__all__ = ["Pool", "default_size", "pool_settings"]
+__all__ = ["Pool", "default_size", "pool_settings", "with_config"]
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -120,6 +124,17 @@ class Pool:
     def size(self) -> int:
         """How many of its calls run at once. Any thread."""
         return self._scope.settings.size
+
+    def statistics(self) -> PoolStatistics:
+        """Returns how many calls it has, how many threads or processes, and whether it is ready. Any thread."""
+        with shielded():
+            runtime, scope = self._binding.runtime, self._scope
+            if runtime is None:
+                return statistics_of(scope.settings, None)
+            closed = scope.shutdown.begun  # another pool may have its name
+            kind = scope.kind if closed else runtime.kinds.made(self.name)
+            found = statistics_of(scope.settings, kind, tuple(runtime.escalation.abandoned.values()))
+            return replace(found, ready=False, reason="is shutting down, or has shut down") if closed else found
 
     def resize(self, size: int) -> None:
         """Has another number of calls run at once from now on.
@@ -326,11 +341,13 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
     policy: EscalationPolicy | None = None,
     limits: Limits | None = None,
     usual: PoolSettings | None = None,
+    config: Config | None = None,
 ) -> PoolSettings:
     """Checks what is to be set for a pool, and returns it; each error names the field.
 
     Args:
         usual: What holds for a pool that is always there, where nothing else is said.
+        config: What it says of the pool goes before all this.
     """
     check_kind(kind)
     if usual is not None:
@@ -344,7 +361,7 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
     settings = PoolSettings(
         name=checked_name(name),
         kind=kind,
-        size=checked_optional_count("size", size, least=1) or default_size(kind),
+        size=checked_optional_count("size", size, least=1) or default_size(kind, usable_cpus()),
         max_queued=checked_optional_count("max_queued", max_queued, least=0),
         max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
         max_lifetime=checked_interval("max_lifetime", max_lifetime),
@@ -355,13 +372,29 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
         policy=checked_policy(policy),
         limits=checked_limits(limits, kind),
     )
-    _check_keepable(settings)
+    return with_config(settings, config)
+
+
+def with_config(settings: PoolSettings, config: Config | None) -> PoolSettings:
+    """Returns the settings with what a configuration says of the pool; refuses what the pool cannot keep."""
+    if config is None:
+        _check_keepable(settings)
+        return settings
+    config._unmatched_pools.see(settings.name)
+    layer = config.pool(settings.name)
+    settings = layer.over(settings)
+    try:
+        _check_keepable(settings)
+    except ValueError as error:
+        if said := layer.said():
+            error.add_note(f"the configuration says of the pool {settings.name!r}: {', '.join(said)}")
+        raise
     return settings
 
 
-def default_size(kind: Kind) -> int:
-    """Returns how many calls of a kind run at once where nobody has said it."""
-    return min(32, usable_cpus() + 4) if kind == "thread" else usable_cpus()
+def default_size(kind: Kind, cpus: int) -> int:
+    """Returns how many calls of a kind run at once, with so many CPUs, where nobody has said it."""
+    return min(32, cpus + 4) if kind == "thread" else cpus
 
 
 def _check_keepable(settings: PoolSettings) -> None:
@@ -373,3 +406,4 @@ def _check_keepable(settings: PoolSettings) -> None:
             f"max_rss={settings.max_rss!r}: cannot be kept by a pool of threads, which share one memory: "
             'use kind="process"'
         )
+    checked_limits(settings.limits, settings.kind)

@@ -22,7 +22,7 @@ from .._run import unrun
 from .._run.names import qualname
 from .._runtime.health import SHUTTING_DOWN
 from .._runtime.nodes import GroupNode, Node, WorkerNode
-from .._runtime.pools import Pools
+from .._runtime.pools import Pools, statistics_of
 from .._runtime.settings import Settings
 from .._runtime.shutdown import OnAbandoned
 from .._worker.current import shielded
@@ -43,6 +43,7 @@ from .checks import (
     checked_timeout,
     checked_wake_signal,
 )
+from .cpus import usable_cpus
 from .default_executor import DefaultExecutor
 from .ending import shut_down
 from .executors import PoolExecutor
@@ -50,7 +51,7 @@ from .functions import check_fit, check_function, misfit_of_call, unexpected_key
 from .iteration import BUFFER, Items, Iteration
 from .mapping import Results
 from .options import Options
-from .pool import Pool, default_size, pool_settings
+from .pool import Pool, default_size, pool_settings, with_config
 from .signalled import SignalledBody
 from .view import LoopView
 
@@ -102,11 +103,12 @@ class Supervisor:
             connection pool of a service that lives on.
         shutdown_timeout: Seconds within which a shutdown ends everything, 0 or more; longer ladders are shrunk.
         drain: For how many of these seconds calls go on, 0 or more; see `shutdown`.
-        max_threads: Calls that run at once, 1 or more. None: the CPUs that this process may use + 4, at most 32.
-            Workers of `start()` have threads of their own.
-        max_processes: Calls that run in processes at once, 1 or more. None: the CPUs that it may use.
+        max_threads: Calls that run at once, 1 or more. None: the CPUs that this process may use, by its affinity and
+            by the CPU quota of its control groups (a container's limit, rounded up), + 4, at most 32. Workers of
+            `start()` have threads of their own.
+        max_processes: Calls that run in processes at once, 1 or more. None: the CPUs that it may use, as above.
         max_tasks: Calls after which a process of the pool is replaced, 1 or more; None: never.
-        max_queued: Calls of a kind that may wait beyond those, 0 or more; None: without bound.
+        max_queued: Calls of each of these kinds that may wait beyond those, 0 or more; None: without bound.
         process_start_timeout: Seconds that a process has to come up, without those of an initializer, which nothing
             bounds; `math.inf` waits for ever.
         strategy: Who is started again together with a worker of `start()` that is: "one_for_one": nobody else;
@@ -180,7 +182,7 @@ class Supervisor:
             policy=named if configured is None else configured.policy or named,
             shutdown_timeout=seconds if configured is None else configured.shutdown_in(seconds),
             drain=drained if configured is None or configured.drain is None else configured.drain,
-            pools=_default_pools(max_threads, max_processes, max_tasks, max_queued),
+            pools=_default_pools(max_threads, max_processes, max_tasks, max_queued, configured),
             process_start_timeout=checked_seconds("process_start_timeout={!r}", process_start_timeout),
             strategy=strategy,
             on_exhausted=on_exhausted,
@@ -256,7 +258,8 @@ class Supervisor:
                 ladder is shrunk to end by then, whatever begins it, and 0.25 s at most are added. Without a `timeout`
                 below it, the ladder begins when it needs what is left, and takes a quarter of it all at most. None or
                 `math.inf`: as long as it takes.
-            policy: Its ladder, followed as it stands; None: what `config` has for its name, else the supervisor's.
+            policy: Its ladder, followed as it stands; None: what `config` has for its name, else that of its pool, its
+                group, or the supervisor.
             name: Its name, unlike that of any live worker or call and without "/"; None: the function's name and a
                 number.
             pool: The pool that takes it, or its name; None: that of its kind, which every supervisor has.
@@ -712,6 +715,7 @@ class Supervisor:
             policy=policy,
             limits=limits,
             usual=self._binding.settings.pools.usual(checked_name(name)),
+            config=self._binding.settings.config,
         )
         self._binding.add_pool(settings, self._scope)
         return Pool(self, self._binding, self._binding.settings.pools.scope(settings.name))
@@ -844,7 +848,10 @@ class Supervisor:
         """
         with shielded():
             runtime = self._binding.runtime
-            return Statistics(self.name) if runtime is None else runtime.snapshot.statistics(self._scope)
+            if runtime is not None:
+                return runtime.snapshot.statistics(self._scope)
+            pools = {pool.name: statistics_of(pool, None) for pool in self._binding.settings.pools}
+            return Statistics(self.name, pools=pools)
 
     def health(
         self, *, max_abandoned: int | None = None, max_exhausted: int = 0, max_failed: int | None = None
@@ -852,9 +859,10 @@ class Supervisor:
         """Returns whether it takes work, and whether it can go on, for the probes of a platform. Any thread.
 
         It is ready from the first moment on, also before its first use; no longer once a shutdown has been asked for,
-        while a worker that has a `ready_timeout` is not ready, and while a group is being started again. It stays live
-        while it shuts down. A group is ready only while those around it are up, too; for it count its own workers and
-        calls, and those of the groups in it.
+        while a worker that has a `ready_timeout` is not ready, while a group is being started again, and while a pool
+        is not ready: its initializer has failed, none is up of those that are kept warm, or all were abandoned that
+        there may be. It stays live while it shuts down. A group is ready only while those around it are up, too; for it
+        count its own workers and calls, and those of the groups in it, and no pools, which are the supervisor's.
 
         Args:
             max_abandoned: How many workers and calls may be abandoned and not have come back, 0 or more; with more it
@@ -1066,24 +1074,29 @@ class Supervisor:
 
 
 def _default_pools(
-    max_threads: int | None, max_processes: int | None, max_tasks: int | None, max_queued: int | None
+    max_threads: int | None,
+    max_processes: int | None,
+    max_tasks: int | None,
+    max_queued: int | None,
+    config: Config | None,
 ) -> Pools:
     """Returns what is set for the two pools that are always there."""
     queued = checked_optional_count("max_queued", max_queued, least=0)
+    cpus = usable_cpus() if max_threads is None or max_processes is None else 1
     threads = PoolSettings(
         name="thread",
         kind="thread",
-        size=checked_optional_count("max_threads", max_threads, least=1) or default_size("thread"),
+        size=checked_optional_count("max_threads", max_threads, least=1) or default_size("thread", cpus),
         max_queued=queued,
     )
     processes = PoolSettings(
         name="process",
         kind="process",
-        size=checked_optional_count("max_processes", max_processes, least=1) or default_size("process"),
+        size=checked_optional_count("max_processes", max_processes, least=1) or default_size("process", cpus),
         max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
         max_queued=queued,
     )
-    return Pools(threads, processes)
+    return Pools(with_config(threads, config), with_config(processes, config))
 
 
 def _options() -> dict[str, list[str]]:

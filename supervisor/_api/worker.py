@@ -27,6 +27,11 @@ class Worker:
     the worker has ended, its handle holds the outcomes, and nothing of what the worker was given. An error in there has
     its traceback, which holds the variables of its functions: `traceback.clear_frames` lets go of these.
 
+    Attributes:
+        name: Its name, with those of its groups before it: "feeds/reader".
+        kind: "thread" or "process".
+        pool: The name of its pool, where it is a call; None where it has a thread or process of its own.
+
     Example:
         >>> import asyncio
         >>> from supervisor import Supervisor
@@ -38,7 +43,7 @@ class Worker:
         'stopped'
     """
 
-    __slots__ = ("_done", "_is_call", "_last_outcome", "_of", "_outcome", "_runtime", "kind", "name")
+    __slots__ = ("_done", "_is_call", "_last_outcome", "_of", "_outcome", "_runtime", "kind", "name", "pool")
 
     def __init__(self, runtime: Runtime, of: Run | WorkerNode) -> None:
         """Of a call, or of a worker of `start()`."""
@@ -50,6 +55,7 @@ class Worker:
         self._last_outcome: Outcome | None = None
         self.name: str = of.name
         self.kind: Kind = of.kind.name
+        self.pool: str | None = of.kind.settings.name if self._is_call else None
 
     @property
     def _run(self) -> Run | None:

@@ -118,6 +118,7 @@ class Transition:
         pid: The process's identifier, where there is one.
         limit: Which of its `Limits` it exceeds, where it is stopped for that: "rss", "cpu_seconds"; else None.
         used: What was measured then, in bytes or seconds, else None.
+        pool: The name of the pool of a call; None for workers of `start`.
 
     Example:
         >>> Transition("app", "poller", "thread", old="running", new="stopping", step="ask").event
@@ -139,6 +140,7 @@ class Transition:
     pid: int | None = None
     limit: LimitName | None = None
     used: float | None = None
+    pool: str | None = None
 
     @property
     def event(self) -> str:

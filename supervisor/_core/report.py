@@ -14,7 +14,9 @@ from .values import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["Health", "ShutdownReport", "Statistics"]
+    from .policy import Kind
+
+__all__ = ["Health", "PoolStatistics", "ShutdownReport", "Statistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,42 @@ class ShutdownReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """What a pool has at one moment. Immutable.
+
+    Attributes:
+        name, kind: Its name and its kind.
+        size: How many of its calls are to run at once.
+        capacity: How many can: where threads were abandoned more than `size` times, fewer.
+        running: Calls that run, those that are being stopped included.
+        queued: Calls that wait.
+        max_queued: How many may wait; None: without bound.
+        alive: Threads or processes that are there for it: idle or not, those that were abandoned, and helpers. Of the
+            two pools that are always there also those of the workers of `start`.
+        abandoned: Calls that were given up and have not come back.
+        ready: Whether it can take calls: nobody has failed to come up since the last one that did, as where its
+            initializer raises; somebody is up where some are kept `warm`; and `capacity` is not 0.
+        reason: Why it is not ready, for people; empty where it is.
+
+    Example:
+        >>> PoolStatistics("gpu", "process", size=1, capacity=1, running=1, queued=7).queued
+        7
+    """
+
+    name: str
+    kind: Kind
+    size: int
+    capacity: int
+    running: int = 0
+    queued: int = 0
+    max_queued: int | None = None
+    alive: int = 0
+    abandoned: int = 0
+    ready: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """What a supervisor has at one moment. Immutable.
 
@@ -117,6 +155,8 @@ class Statistics:
         abandoned: Workers that were given up and have not come back.
         failed: Workers of `start` that have failed or died for good, and that nobody has started again.
         stopping: Whether a shutdown has begun, or has ended.
+        pools: All its pools by their names, those included that are always there. Of a group: none, as the pools are
+            its supervisor's.
 
     Example:
         >>> Statistics("app", {"running": 2}).workers["running"]
@@ -131,6 +171,7 @@ class Statistics:
     abandoned: int = 0
     failed: int = 0
     stopping: bool = False
+    pools: Mapping[str, PoolStatistics] = field(default_factory=dict[str, PoolStatistics])
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +180,8 @@ class Health:
 
     Attributes:
         supervisor: The supervisor's name.
-        ready: It takes work, and all of its workers that have a `ready_timeout` are ready. What is not live is not
-            ready either.
+        ready: It takes work, all of its workers that have a `ready_timeout` are ready, and so are its pools. What is
+            not live is not ready either.
         live: It has lost no more than it may; false means that only a new process mends it.
         reasons: Why it is not ready, or not live, for people; empty where it is both.
         failed: The names of the workers of `start` that have failed or died for good, and that nobody has started

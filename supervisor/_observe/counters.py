@@ -34,6 +34,7 @@ class Counters:
         transitions: By kind, role and new state: the changes of states, but for those of calls in `unseen`.
         escalations: By kind and step: the steps that have begun.
         exits: By kind, role and ending: the runs that have ended, but for those in `unseen`.
+        pool_exits: By pool and ending: the calls that have ended.
         unseen: By kind, ending and whether it was entered: the calls that have ended without a transition.
         restarts: By role: the restarts.
         exhausted: By role: those that were given up.
@@ -46,6 +47,7 @@ class Counters:
         self.transitions: Counter[Key] = Counter()
         self.escalations: Counter[Key] = Counter()
         self.exits: Counter[Key] = Counter()
+        self.pool_exits: Counter[Key] = Counter()
         self.unseen: Counter[tuple[str, Ended, bool]] = Counter()
         self.restarts: Counter[str] = Counter()
         self.exhausted: Counter[str] = Counter()
@@ -56,6 +58,7 @@ class Counters:
         """A call has ended for which no transition is published. Any thread."""
         with self._lock:
             self.unseen[run.kind.name, ended, run.started_at > 0] += 1
+            self.pool_exits[run.kind.settings.name, ended] += 1
 
     def transition(
         self, run: Run, old: WorkerState | None, new: WorkerState, step: StepName | None, outcome: Outcome | None
@@ -76,6 +79,8 @@ class Counters:
             if old == "backing_off":
                 return  # between two runs: the end of the last one has been counted
             self.exits[kind, role, outcome.ended] += 1
+            if not run.own:
+                self.pool_exits[run.kind.settings.name, outcome.ended] += 1
             if outcome.step is not None:
                 self._stopped(kind, outcome.stop_seconds)
 

@@ -88,6 +88,7 @@ class Log:
         fields: dict[str, Any] = {
             "worker": transition.worker,
             "kind": transition.kind,
+            "pool": None if transition.pool == transition.kind else transition.pool,
             "attempt": transition.attempt,
             "old": transition.old,
             "new": transition.new,

@@ -114,6 +114,7 @@ class Publisher:
             pid=None if new == "queued" else run.pid,
             limit=None if excess is None else excess.limit,
             used=None if excess is None else excess.used,
+            pool=None if run.own else run.kind.settings.name,
         )
         if self.subscribers.anybody:
             self.publish(StateChanged(run, transition, ran or outcome))

@@ -44,6 +44,14 @@ class Readiness:
         since = self._since
         return self._seconds + (0.0 if since is None else max(0.0, now - since))
 
+    @property
+    def reason(self) -> str:
+        """Why the pool cannot take calls, for people; empty where it can. Any thread."""
+        fault = self.fault
+        if fault is not None:
+            return printable(str(fault))
+        return "" if self.ready or not self._least else f"none of the {self._least} that are kept warm is up"
+
     def note(self, under_way: int, ready: int, now: float) -> None:
         """Takes note of how many are on their way, the initializer included, and how many take calls. Idempotent."""
         came_up, self.ready = ready > self.ready, ready
@@ -78,9 +86,7 @@ class Readiness:
     def when_ready(self, ready: Callable[[Exception | None], object]) -> None:
         """Calls `ready(None)` once as many are up as are to be kept warm, or with why they are not; perhaps at once."""
         self._waiting.append(ready)
-        if self.ready >= self._least:
-            self._answer(None)
-        elif self.fault is not None:
+        if self.fault is not None or self.ready >= self._least:
             self._answer(self.fault)
 
     def _answer(self, fault: Exception | None) -> None:

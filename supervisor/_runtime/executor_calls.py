@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from _thread import RLock, get_ident
+from collections import Counter
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._core.errors import SupervisorBusy, SupervisorMisused
 from .._core.ladder import Exited, StopAsked
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from .nodes import GroupNode
     from .portal import Portal
 
+    Resolving: TypeAlias = dict[int, tuple[AnyFuture, Any, BaseException | None]]
+
 __all__ = ["ExecutorCalls", "forget_unseen"]
 
 
@@ -48,10 +51,6 @@ class ExecutorCalls:
         refuse: Raises where a scope, or a pool, takes no new work.
         close_groups: Is called, in the loop, when a call has ended in a scope whose end may wait for it.
         call_ended: Is called, in the loop, when a call has ended for which a shutdown may wait.
-
-    Attributes:
-        resolving: The futures of calls that have ended and are being resolved, each with its value or its error, by the
-            numbers of the calls.
     """
 
     __slots__ = (
@@ -69,12 +68,12 @@ class ExecutorCalls:
         "_portal",
         "_publisher",
         "_refuse",
+        "_resolving",
         "_root",
         "_shutdown",
         "_supervisor",
         "_thread",
         "_waiting",
-        "resolving",
     )
 
     def __init__(
@@ -114,8 +113,15 @@ class ExecutorCalls:
         self._close_groups = close_groups
         self._call_ended = call_ended
         self._admitting = ScopedLock()  # a signal handler may come in between
-        self._waiting = 0  # calls, whose threads do nothing else meanwhile
-        self.resolving: dict[int, tuple[AnyFuture, Any, BaseException | None]] = {}
+        self._waiting = Counter[str]()  # by pool: calls whose threads do nothing else meanwhile
+        self._resolving: dict[str, Resolving] = {}  # by pool
+
+    def resolving(self, pool: str) -> Resolving:
+        """Returns the futures of calls of a pool that have ended and are being resolved, by the numbers of the calls.
+
+        Each has the value or the error with it.
+        """
+        return self._resolving.setdefault(pool, {})
 
     # ------------------------------------------------------------------------------------ a call comes in
 
@@ -202,7 +208,8 @@ class ExecutorCalls:
         Its future comes last: what the application does in its callbacks may take any time.
         """
         assert run.settle is not None
-        ending = self.resolving.get(run.number)
+        resolving = self._resolving[run.kind.settings.name]
+        ending = resolving.get(run.number)
         if ending is None:
             if run.future is None:
                 if run.climb is not None or not run.over:
@@ -210,14 +217,14 @@ class ExecutorCalls:
                 return
             # Whoever looks for it finds it among the calls, or else here. Where an exception from outside strikes this
             # thread below, it stays, and all of this is done again.
-            ending = self.resolving[run.number] = (run.future, run.value, run.error)
+            ending = resolving[run.number] = (run.future, run.value, run.error)
         future, value, error = ending
         if run.settle.acquire(False) or self._loop.is_closed():
             self._end_unseen(run, "returned" if error is None else "failed", run)
             self._calls.resolve(run, future, value, error)
         else:
             self._inbox.post(run)
-        del self.resolving[run.number]
+        del resolving[run.number]
 
     def withdrawn(self, run: Run) -> None:
         """An executor's call was cancelled before a thread had taken it."""
@@ -267,27 +274,30 @@ class ExecutorCalls:
     @contextmanager
     def waiting(self, run: Run) -> Generator[None]:
         """Counts a thread of the pool that waits for a call which is still queued there; refuses to be the last one."""
+        pool = run.kind.settings.name
         with self._admitting:
             threads = run.kind.capacity
-            if self._waiting + 1 >= threads:
+            if self._waiting[pool] + 1 >= threads:
+                size = "max_threads" if pool == "thread" else "size"
                 raise SupervisorMisused(
                     f"supervisor {self._supervisor!r}: waiting for the queued call {run.name!r} in a call of the same "
-                    f"pool: all its threads (max_threads={threads}) would then wait, for ever, for calls that are "
-                    "queued behind them: make that call where this one is made, wait with a timeout, or raise "
-                    "max_threads"
+                    f"pool, {pool!r}: all its threads ({size}={threads}) would then wait, for ever, for calls that are "
+                    f"queued behind them: make that call where this one is made, wait with a timeout, or raise {size}"
                 )
-            self._waiting += 1
+            self._waiting[pool] += 1
         try:
             yield
         finally:
             with self._admitting:
-                self._waiting -= 1
+                self._waiting[pool] -= 1
 
     def futures(self) -> list[AnyFuture]:
         """Returns the futures of all calls that have not ended, or are about to be resolved."""
         futures = [future for run in self._kinds.calls() if (future := run.future) is not None]
         # Looked at after the calls: one is here before it leaves them.
-        return [*futures, *(future for future, _, _ in self.resolving.copy().values())]
+        for resolving in tuple(self._resolving.values()):
+            futures += [future for future, _, _ in resolving.copy().values()]
+        return futures
 
 
 def forget_unseen(run: Run) -> None:

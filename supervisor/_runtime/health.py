@@ -9,7 +9,7 @@ from .._core.report import Health
 from .nodes import GroupNode, WorkerNode, scope_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .._run.run import Run
     from .shutdown import Shutdown
@@ -30,6 +30,7 @@ def health_of(
     abandoned_runs: Iterable[Run],
     exhausted_names: Iterable[str],
     failed: Sequence[str],
+    pools: Mapping[str, str],
     *,
     max_abandoned: int,
     max_exhausted: int,
@@ -44,6 +45,7 @@ def health_of(
         abandoned_runs: The runs that were given up and have not come back, of all scopes.
         exhausted_names: The workers and groups that were given up alone, of all scopes.
         failed: The workers of the scope that have failed for good.
+        pools: Why pools of the scope are not ready, by their names.
         max_abandoned: How many runs that were abandoned it may have and be live.
         max_exhausted: How many workers and groups that were given up.
         max_failed: How many workers that have failed.
@@ -63,6 +65,7 @@ def health_of(
             unready.append(f"not ready: {_named(late)}")
         if renewed := [inner.name for inner in _renewed_in(scope)]:
             unready.append(f"being started again: {_named(renewed)}")
+        unready += (f"pool {pool!r}: {why}" for pool, why in pools.items())
     return Health(name, ready=not ill and not unready, live=not ill, reasons=(*ill, *unready), failed=tuple(failed))
 
 

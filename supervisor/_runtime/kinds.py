@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._worker.locks import ScopedLock
+from .pools import statistics_of, why_not_ready
 from .scopes import PoolScope, is_root, pool_closed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from .._core.pools import PoolSettings
+    from .._core.report import PoolStatistics
     from .._run.run import Run, WorkerKind
     from .pools import Pools
     from .scopes import AnyScope
@@ -46,6 +48,15 @@ class Kinds:
 
     def __iter__(self) -> Iterator[WorkerKind]:
         return iter((*self._made.values(), *self._replaced, *self._ended))
+
+    def statistics(self, abandoned: Collection[Run] = ()) -> dict[str, PoolStatistics]:
+        """Counts what each pool has, those included that nobody has used."""
+        return {pool.name: statistics_of(pool, self._made.get(pool.name), abandoned) for pool in self._pools}
+
+    def unready(self) -> dict[str, str]:
+        """Returns why pools cannot take calls, by the names of these."""
+        reasons = {kind.settings.name: why_not_ready(kind) for kind in tuple(self._made.values())}
+        return {name: reason for name, reason in reasons.items() if reason}
 
     def begin(self) -> None:
         """Makes the pool that is there from the beginning."""

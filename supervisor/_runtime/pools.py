@@ -1,19 +1,52 @@
-"""What is set for the pools of one supervisor, by their names."""
+"""What is set for the pools of one supervisor, by their names, and how each of them stands."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .._core.report import PoolStatistics
 from .._worker.locks import ScopedLock
 from .scopes import PoolScope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .._core.pools import PoolSettings
+    from .._run.run import Run, WorkerKind
 
-__all__ = ["Pools"]
+__all__ = ["Pools", "statistics_of", "why_not_ready"]
+
+
+def why_not_ready(kind: WorkerKind) -> str:
+    """Returns why a pool cannot take calls, for people; empty where it can. Any thread."""
+    return kind.readiness.reason or ("" if kind.capacity else "all that it may have were abandoned, and are not back")
+
+
+def statistics_of(settings: PoolSettings, kind: WorkerKind | None, abandoned: Iterable[Run] = ()) -> PoolStatistics:
+    """Counts what a pool has. Any thread.
+
+    Args:
+        settings: What is set for it.
+        kind: The pool; None where nobody has used it.
+        abandoned: The runs that were given up and have not come back, of all pools.
+    """
+    found = PoolStatistics(settings.name, settings.kind, settings.size, settings.size, max_queued=settings.max_queued)
+    if kind is None:
+        return found
+    states = Counter(run.state_name for run in list(kind.calls.values()))
+    reason = why_not_ready(kind)
+    return replace(
+        found,
+        capacity=kind.capacity,
+        running=states["running"] + states["stopping"],
+        queued=states["queued"],
+        alive=kind.alive,
+        abandoned=sum(run.kind is kind and not run.own for run in abandoned),
+        ready=not reason,
+        reason=reason,
+    )
 
 
 class Pools:

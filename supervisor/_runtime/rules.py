@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .._core.policy import Kind, Step
     from .._observe.log import Log
     from .._run.run import Run
+    from ..config.unmatched import Unmatched
     from .nodes import WorkerNode
     from .settings import Settings
 
@@ -47,6 +48,7 @@ class RuleBook:
         self.default_policy = default_policy
         self._log = log
         self.unmatched = None if settings.config is None else settings.config._unmatched
+        self._unmatched_pools = None if settings.config is None else settings.config._unmatched_pools
         self._irreplaceable: set[tuple[Step, ...]] = set()  # the ladders of which it was said
         self._known: dict[tuple[EscalationPolicy | None, Kind, bool, bool], Rules] = {}
 
@@ -62,7 +64,8 @@ class RuleBook:
         settings = self._settings
         config = settings.config
         layered = None if config is None else config._policy_in_layers(run.name)
-        named = run.policy or layered or _policy_of(run) or settings.policy
+        pool = None if run.own else run.kind.settings.policy
+        named = run.policy or layered or pool or _policy_of(run) or settings.policy
         key = (named, run.kind.name, run.own, run.no_inject_on_cancel)
         rules = self._known.get(key)
         if rules is None:
@@ -124,20 +127,36 @@ class RuleBook:
         """From here on, names are seen that may match patterns."""
         if self.unmatched is not None:
             self.unmatched.join(self)
+        if self._unmatched_pools is not None:
+            self._unmatched_pools.join(self)
 
     def report_unmatched(self) -> None:
         """Logs the patterns that have matched nothing, once no supervisor is left that follows the configuration."""
-        if self.unmatched is None or not self.unmatched.leave(self) or not self.unmatched:
-            return
-        patterns = self.unmatched.patterns
-        shown = [_with_nearest(pattern, self.unmatched.nearest(pattern)) for pattern in patterns[:SHOWN]]
-        more = f"; and {len(patterns) - SHOWN} more" if len(patterns) > SHOWN else ""
-        self._log.write(
-            logging.WARNING,
-            "supervisor.patterns_unmatched",
-            patterns=list(patterns[:SHOWN]),
-            reason=f"no worker and no call has had a name that these match: {', '.join(shown)}{more}",
-        )
+        if left := self._left(self.unmatched):
+            self._log.write(
+                logging.WARNING,
+                "supervisor.patterns_unmatched",
+                patterns=list(left.patterns[:SHOWN]),
+                reason=f"no worker and no call has had a name that these match: {_listed(left)}",
+            )
+        if left := self._left(self._unmatched_pools):
+            self._log.write(
+                logging.WARNING,
+                "supervisor.pools_unmatched",
+                pools=list(left.patterns[:SHOWN]),
+                reason=f"no pool has had one of these names: {_listed(left)}",
+            )
+
+    def _left(self, unmatched: Unmatched | None) -> Unmatched | None:
+        """Returns those that are to be reported, if any."""
+        return unmatched if unmatched is not None and unmatched.leave(self) and unmatched else None
+
+
+def _listed(unmatched: Unmatched) -> str:
+    patterns = unmatched.patterns
+    shown = [_with_nearest(pattern, unmatched.nearest(pattern)) for pattern in patterns[:SHOWN]]
+    more = f"; and {len(patterns) - SHOWN} more" if len(patterns) > SHOWN else ""
+    return f"{', '.join(shown)}{more}"
 
 
 def _with_nearest(pattern: str, names: list[str]) -> str:

@@ -375,7 +375,7 @@ class Runtime:
                     pool,
                     self._services,
                     self._chain,
-                    self.executor_calls.resolving,
+                    self.executor_calls.resolving(pool.name),
                     settings.wake_signal,
                 )
             case "process":

@@ -100,6 +100,7 @@ class Snapshot:
             abandoned=len(self._abandoned),
             failed=len(self._losses.failed_in(scope)) + self._losses.forgotten,
             stopping=scope.shutdown.begun,
+            pools=self._kinds.statistics(tuple(self._abandoned.values())),
         )
 
     def health(self, scope: GroupNode, *, max_abandoned: int, max_exhausted: int, max_failed: float) -> Health:
@@ -111,6 +112,7 @@ class Snapshot:
             tuple(self._abandoned.values()),
             tuple(self._losses.exhausted),
             [loss.outcome.worker for loss in self._losses.failed_in(scope)],
+            self._kinds.unready() if scope is self._tree.root else {},
             max_abandoned=max_abandoned,
             max_exhausted=max_exhausted,
             max_failed=max_failed,

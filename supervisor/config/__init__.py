@@ -9,6 +9,7 @@ from .budget import OverBudget, Platform
 from .config import Config
 from .layers import Layer
 from .loading import PREFIX, ConfigError, load
+from .pool_layers import PoolLayer
 from .sources import Problem
 
-__all__ = ["PREFIX", "Config", "ConfigError", "Layer", "OverBudget", "Platform", "Problem", "load"]
+__all__ = ["PREFIX", "Config", "ConfigError", "Layer", "OverBudget", "Platform", "PoolLayer", "Problem", "load"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._core.policy import EscalationPolicy
 from .budget import OverBudget, Platform, over_budget
 from .layers import Layer
+from .pool_layers import PoolLayer
 from .unmatched import Unmatched
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Config:
         drain: For how many of these calls go on; None where it was not said.
         platform: What the platform gives.
         workers: What holds for some workers, in the order of the file, then of the environment.
+        pools: What holds for some pools, whatever the code says of them, in the same order.
 
     Example:
         >>> from supervisor.config import load
@@ -45,6 +47,11 @@ class Config:
     drain: float | None = None
     platform: Platform = field(default_factory=Platform)
     workers: tuple[Layer, ...] = ()
+    pools: tuple[PoolLayer, ...] = ()
+
+    def pool(self, name: str) -> PoolLayer:
+        """Returns what was configured for the pool of this name, which may be nothing."""
+        return next((layer for layer in self.pools if layer.name == name), PoolLayer(name=name))
 
     def policy_for(self, name: str) -> EscalationPolicy | None:
         """Returns the ladder that was configured for a worker of this name; None where none was.
@@ -93,7 +100,13 @@ class Config:
             ValueError: `kind` is neither "thread" nor "process".
         """
         timeout = self.shutdown_in(shutdown_timeout)
-        return tuple(over_budget(self.ladders(policy), kind, timeout, self.platform))
+        other = {"thread": "process", "process": "thread"}.get(kind)
+        pools = {
+            f"pools.{layer.name}": layer.policy
+            for layer in self.pools
+            if layer.policy is not None and layer.name != other
+        }
+        return tuple(over_budget(self.ladders(policy) | pools, kind, timeout, self.platform))
 
     def unmatched(self, names: Iterable[str]) -> tuple[str, ...]:
         """Returns the patterns that match none of these names, in their order: perhaps they are spelt wrong.
@@ -116,6 +129,11 @@ class Config:
     def _unmatched(self) -> Unmatched:
         """Those that have matched nothing in the supervisors that follow this configuration."""
         return Unmatched(self.workers)
+
+    @cached_property
+    def _unmatched_pools(self) -> Unmatched:
+        """The names of pools that none of these supervisors has."""
+        return Unmatched(Layer(layer.name) for layer in self.pools)
 
     def __getstate__(self) -> dict[str, Any]:
         return {item.name: getattr(self, item.name) for item in fields(self)}

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._core.errors import PolicyError
 from .._core.policy import EscalationPolicy
+from .._core.pools import Limits
 from .._core.restart import Restart
 from .budget import Platform
 from .config import Config
 from .layers import Layer
-from .schema import CONFIG, dotted, problems
+from .pool_layers import PoolLayer
+from .schema import CONFIG, POOL, dotted, problems
 from .sources import Document, Problem, from_environment, from_source
 
 if TYPE_CHECKING:
@@ -62,8 +64,8 @@ def load(
 
     A variable is a key of the file in capitals after the prefix, and its value what would stand to the right of `=` in
     the file: `STOPLADDER_POLICY='{ask = 5, inject = 2}'`. It takes the place of the file's whole value; the tables of
-    `STOPLADDER_WORKERS` are added to the file's, after them. It reads the file at once: call it before the event loop
-    runs, or in a thread.
+    `STOPLADDER_WORKERS` are added to the file's, after them, and a table of `STOPLADDER_POOLS` takes the place of the
+    file's for the same pool. It reads the file at once: call it before the event loop runs, or in a thread.
 
     Args:
         source: The path of a TOML file; or what such a file holds, as a mapping; None: the environment alone.
@@ -88,13 +90,15 @@ def load(
     found: list[Problem] = []
     said: dict[str, Any] = {}
     layers: list[Layer] = []
+    pools: dict[str, PoolLayer] = {}
     for document in _documents(source, os.environ if environ is None else environ, prefix, platform, found):
         fields = _checked(document, found)
         layers += fields.pop("workers")
+        pools |= fields.pop("pools")
         said |= fields
     if found:
         raise ConfigError(tuple(found))
-    return Config(**said, workers=tuple(layers))
+    return Config(**said, workers=tuple(layers), pools=tuple(pools.values()))
 
 
 def _documents(
@@ -126,16 +130,20 @@ def _checked(document: Document, found: list[Problem]) -> dict[str, Any]:
         if path in around:
             return None
         try:
-            return MAKE[path[-1]](table[path[-1]])
+            return MAKE.get(path[-1], _plain)(table[path[-1]])
         except PolicyError as error:  # each value can be, but not together
             wrong.append((path, str(error)))
             return None
 
-    said = {key: made(values, (key,)) for key in MAKE if key in values}
+    said = {key: made(values, (key,)) for key in PLAIN if key in values}
     said["workers"] = [
         Layer(pattern, **{key: made(table, ("workers", pattern, key)) for key in Layer.SAYS if key in table})
         for pattern, table in _tables(values.get("workers"))
     ]
+    said["pools"] = {
+        name: PoolLayer(name=name, **{key: made(table, ("pools", name, key)) for key in table if key in POOL.keys})
+        for name, table in _tables(values.get("pools"))
+    }
     lines = document.lines({path for path, _ in wrong})
     here = [Problem(document.source, dotted(path), reason, lines.get(path)) for path, reason in wrong]
     found += sorted(here, key=lambda problem: problem.line or 0)
@@ -155,4 +163,15 @@ MAKE: Mapping[str, Callable[[Any], Any]] = {
     "shutdown_timeout": float,
     "drain": float,
     "platform": lambda table: Platform(**{name: float(seconds) for name, seconds in table.items()}),
+    "limits": lambda table: Limits(**table),
+    "max_lifetime": float,
+    "idle_timeout": float,
 }
+"""What is made of a value, by its key. All others stay as they are."""
+
+PLAIN = ("policy", "restart", "shutdown_timeout", "drain", "platform")
+"""The keys of the whole that are no tables by names."""
+
+
+def _plain(value: Any) -> Any:
+    return value

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .._core.policy import Step
 
-__all__ = ["CONFIG", "PLATFORMS", "Key", "Path", "dotted", "json_schema", "problems"]
+__all__ = ["CONFIG", "PLATFORMS", "POOL", "Key", "Path", "dotted", "json_schema", "problems"]
 
 Path: TypeAlias = tuple[str, ...]
 """Where a value stands: the names of the tables around it, and its own."""
@@ -124,14 +124,34 @@ class Patterns:
     doc: str
     each: Table
     what = "a table of tables, each named by a pattern of worker names"
+    parts = True  # names have those of groups before them
+
+    def misnamed(self, name: object) -> str:
+        """Returns why nothing has such a name; empty where something may."""
+        if not isinstance(name, str) or "" in name.split("/"):
+            return 'matches no worker: a name has no empty part before, after or between "/"'
+        return "" if printable(name) == name else "matches no worker: a name has no line breaks or control characters"
 
     def schema(self) -> dict[str, Any]:
         return {
             "description": self.doc,
             "type": "object",
-            "propertyNames": {"pattern": PATTERN},
+            "propertyNames": {"pattern": PATTERN if self.parts else PART},
             "additionalProperties": self.each.schema(),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class PoolNames(Patterns):
+    """A table for each name of a pool."""
+
+    what = "a table of tables, each named by a pool"
+    parts = False
+
+    def misnamed(self, name: object) -> str:
+        if not isinstance(name, str) or not name or "/" in name or printable(name) != name:
+            return 'is no name of a pool: that is not empty, and has no "/", line breaks or control characters'
+        return ""
 
 
 Key: TypeAlias = Number | Choice | Table | Patterns
@@ -143,6 +163,7 @@ LONGEST = 60
 """Characters of a value that a message shows."""
 
 _NOT = "/" + "".join(rf"\u{first:04x}-\u{last:04x}" for first, last in UNFIT if first != HALVES)
+PART = rf"^[^{_NOT}]+$"
 PATTERN = rf"^[^{_NOT}]+(/[^{_NOT}]+)*$"
 
 
@@ -171,10 +192,8 @@ def problems(key: Key, value: object, path: Path = ()) -> Iterator[tuple[Path, s
 def _problems_in(key: Table | Patterns, name: object, value: object, path: Path) -> Iterator[tuple[Path, str]]:
     here = (*path, str(name))
     if isinstance(key, Patterns):
-        if not isinstance(name, str) or "" in name.split("/"):
-            yield here, 'matches no worker: a name has no empty part before, after or between "/"'
-        elif printable(name) != name:
-            yield here, "matches no worker: a name has no line breaks or control characters"
+        if why := key.misnamed(name):
+            yield here, why
         yield from problems(key.each, value, here)
     elif isinstance(name, str) and name in key.keys:
         yield from problems(key.keys[name], value, here)
@@ -214,7 +233,7 @@ def json_schema() -> dict[str, Any]:
     """Returns the JSON schema of a configuration file, for editors."""
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "Ladders, restarts and times of a supervisor",
+        "title": "Ladders, restarts, times and pools of a supervisor",
         **CONFIG.schema(),
     }
 
@@ -292,6 +311,38 @@ PLATFORM = Table(
     },
 )
 
+
+def _count(doc: str, least: int) -> Number:
+    return Number(doc, f"an integer, {least} or more", least=least, whole=True)
+
+
+LIMITS = Table(
+    "What each of its calls may use; one that uses more is stopped. Of processes alone.",
+    {
+        "rss": _count("Bytes of memory that its process and the descendants of that have resident.", 1),
+        "cpu_seconds": _seconds("Seconds of CPU that these use.", above=True),
+    },
+)
+
+POOL = Table(
+    "What holds for the pool of this name, in the place of what the code says.",
+    {
+        "size": _count("How many of its calls run at once.", 1),
+        "max_queued": _count("How many more may wait.", 0),
+        "max_tasks": _count("Calls after which a thread or process is replaced.", 1),
+        "max_lifetime": _seconds("Seconds after which a thread or process is replaced; inf: never.", above=True),
+        "max_rss": _count("Bytes of memory of a process above which it is replaced after a call.", 1),
+        "idle_timeout": _seconds("Seconds after which one that has nothing to do ends; inf: never.", above=True),
+        "warm": _count("How many are started before there is any call; not more than size.", 0),
+        "policy": POLICY,
+        "limits": LIMITS,
+    },
+    elsewhere={
+        "initializer": "is for the code alone: it is a function",
+        "kind": "is for the code alone: functions may run in one kind only",
+    },
+)
+
 CONFIG = Table(
     "For the supervisor of a service: what holds for all workers, and under [workers] for some of them.",
     {
@@ -305,5 +356,6 @@ CONFIG = Table(
             "A name goes before a pattern, a longer pattern before a shorter one.",
             Table("What holds for workers of such names.", {"policy": POLICY, "restart": RESTART}),
         ),
+        "pools": PoolNames('Tables by the names of pools; "thread" and "process" are always there.', POOL),
     },
 )

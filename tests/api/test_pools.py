@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import os
 import threading
 
 import pytest
 
-from supervisor import Limits, Pool, Supervisor, SupervisorBusy, SupervisorClosed
+from supervisor import (
+    Ask,
+    EscalationPolicy,
+    Limits,
+    Pool,
+    Supervisor,
+    SupervisorBusy,
+    SupervisorClosed,
+    SupervisorError,
+    WorkerTimeout,
+)
+from supervisor.config import load
 from supervisor.testing import FakeWorkers
 
 from .. import inside
@@ -196,3 +209,245 @@ async def test_fakes_stand_for_the_workers_of_named_pools_too():
 async def test_a_pool_without_warm_ones_is_ready():
     async with Supervisor() as sup:
         await sup.pool("lane", kind="process").ready()
+
+
+# ------------------------------------------------------------------------------------------------ what is its own
+
+
+MILD, HARD, OTHER = EscalationPolicy(Ask(1)), EscalationPolicy(Ask(2)), EscalationPolicy(Ask(3))
+
+
+async def seconds_of_ladder(home, fakes, time, **options):
+    """Returns how long a call's ladder takes."""
+    call = asyncio.create_task(home.run(here, **options))
+    await fakes.next_run()
+    [worker] = home.workers()
+    call.cancel()
+    await time.advance(20)
+    await asyncio.wait([call])
+    return round(worker.outcome.stop_seconds)
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_the_ladder_of_a_pool_goes_before_that_of_the_group_and_after_those_of_call_and_file(kind, virtual):
+    config = load({"workers": {"named": {"policy": {"ask": 5}}}}, environ={})
+    killing = 2 if kind == "process" else 0
+
+    async def main(time):
+        with FakeWorkers() as fakes:
+            fakes.script(here, obeys=None)
+            async with Supervisor(policy=OTHER, config=config) as sup:
+                group = sup.group("feeds", policy=HARD)
+                group.pool("lane", kind=kind, policy=MILD)
+                sup.pool("plain", kind=kind)
+                return [
+                    await seconds_of_ladder(group, fakes, time, pool="lane", policy=OTHER) - killing,
+                    await seconds_of_ladder(sup, fakes, time, pool="lane", name="named") - killing,
+                    await seconds_of_ladder(group, fakes, time, pool="lane") - killing,
+                    await seconds_of_ladder(group, fakes, time, pool="plain") - killing,
+                    await seconds_of_ladder(sup, fakes, time, pool="plain") - killing,
+                ]
+
+    assert virtual(main) == [3, 5, 1, 2, 3]
+
+
+async def test_workers_have_the_ladder_of_their_group_whatever_the_pool_of_the_same_kind_has():
+    async with Supervisor(policy=EscalationPolicy(Ask(5))) as sup:
+        sup.pool("thread", kind="thread", policy=EscalationPolicy(Ask(0)))
+        worker = await sup.start(lambda ctx: ctx.stop.wait())
+        assert (await worker.stop()).ended == "stopped"
+
+
+async def test_threads_are_named_by_their_pool():
+    async with Supervisor("app") as sup:
+        lane = sup.pool("mail", kind="thread")
+        assert await lane.run(here) == "app/mail-1"
+        assert await sup.run(here) == "app/thread-1"
+
+
+async def test_a_call_that_waits_for_one_of_another_lane_takes_none_of_its_threads():
+    """Were they counted together, the last thread of a lane would be refused to wait for a call that can run."""
+    async with Supervisor(max_threads=2) as sup:
+        lane = sup.pool("lane", kind="thread", size=2)
+        gate = threading.Event()
+
+        def wait_for_one(executor):
+            futures = [executor.submit(gate.wait) for _ in range(2)]
+            return futures[-1].result()
+
+        calls = [asyncio.create_task(sup.run(wait_for_one, sup.executor()))]
+        calls += [asyncio.create_task(lane.run(wait_for_one, lane.executor()))]
+        await until(lambda: sup.statistics().queued == 2)
+        gate.set()
+        assert await asyncio.gather(*calls) == [True, True]
+
+
+async def test_threads_that_are_in_callbacks_of_another_lane_make_no_lane_grow():
+    begin, busy, gate = threading.Event(), threading.Semaphore(0), threading.Event()
+    async with Supervisor() as sup:
+        slow, fast = sup.pool("slow", kind="thread", size=3), sup.pool("fast", kind="thread", size=3)
+        try:
+            for _ in range(2):
+                slow.executor().submit(begin.wait).add_done_callback(lambda _: busy.release() or gate.wait())
+            begin.set()
+            await asyncio.to_thread(lambda: [busy.acquire() for _ in range(2)])
+            for _ in range(5):
+                await fast.run(abs, -1)
+            names = {thread.name.partition("/")[2] for thread in threading.enumerate()}
+        finally:
+            gate.set()
+    assert "fast-1" in names
+    assert "fast-2" not in names
+
+
+# ------------------------------------------------------------------------------------------------ how it stands
+
+
+async def test_statistics_have_each_pool_by_its_name():
+    sup = Supervisor("app", max_threads=2, max_processes=3)
+    sup.pool("mail", kind="thread", size=1, max_queued=5)
+    before = sup.statistics().pools
+    assert list(before) == ["thread", "process", "mail"]
+    assert {name: (pool.name, pool.kind, pool.size, pool.alive) for name, pool in before.items()} == {
+        "thread": ("thread", "thread", 2, 0),
+        "process": ("process", "process", 3, 0),
+        "mail": ("mail", "thread", 1, 0),
+    }
+    gate = threading.Event()
+    async with sup:
+        mail = sup.group("feeds").pool("feed", kind="thread", size=1)
+        calls = [asyncio.create_task(sup.run(gate.wait, pool=name)) for name in ("mail", "mail", "thread")]
+        calls.append(asyncio.create_task(mail.run(gate.wait)))
+        await until(lambda: sup.statistics().workers.get("running") == 3)
+        now = sup.statistics()
+        found = {name: (pool.running, pool.queued, pool.alive, pool.ready) for name, pool in now.pools.items()}
+        assert found == {
+            "thread": (1, 0, 1, True),
+            "process": (0, 0, 0, True),
+            "mail": (1, 1, 1, True),
+            "feed": (1, 0, 1, True),
+        }
+        assert now.threads == 3
+        assert mail.statistics() == now.pools["feed"]
+        assert (now.pools["mail"].max_queued, now.pools["thread"].max_queued) == (5, None)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            mail.statistics().queued = 3
+        gate.set()
+        await asyncio.gather(*calls)
+    assert sup.statistics().pools["mail"].alive == 0
+
+
+async def test_what_was_abandoned_is_counted_for_its_pool_which_says_when_nobody_is_left(leftovers):
+    async with Supervisor(policy=EscalationPolicy(Ask(0))) as sup:
+        lane = sup.pool("lane", kind="thread", size=1)
+        for number in range(1, 3):
+            with pytest.raises(WorkerTimeout):
+                await lane.run(leftovers.block, timeout=0.01)
+            await until(lambda number=number: lane.statistics().abandoned == number)
+        stuck = lane.statistics()
+        assert (stuck.size, stuck.capacity, stuck.ready) == (1, 0, False)
+        assert "abandoned" in stuck.reason
+        health = sup.health()
+        assert (health.ready, health.live) == (False, True)
+        assert "pool 'lane': all that it may have were abandoned" in health.reasons[0]
+        assert sup.statistics().pools["thread"].abandoned == 0
+        leftovers.release.set()
+        await until(lambda: sup.health().ready)
+
+
+async def test_a_pool_that_cannot_come_up_is_in_statistics_and_health_with_the_reason():
+    with FakeWorkers():
+        async with Supervisor() as sup:
+            lane = sup.pool("gpu", kind="process")
+            group = sup.group("feeds")
+            inside.fail_pool(sup, "gpu", SupervisorError("no\ncard"))
+            assert (lane.statistics().ready, lane.statistics().reason) == (False, r"no\ncard")
+            assert (sup.health().ready, sup.health().live) == (False, True)
+            assert sup.health().reasons == (r"pool 'gpu': no\ncard",)
+            assert group.health().ready
+            with pytest.raises(SupervisorError, match="no"):
+                await lane.ready()
+
+
+async def test_a_pool_is_ready_once_those_that_it_keeps_warm_are():
+    with FakeWorkers():
+        async with Supervisor() as sup:
+            lane = sup.pool("gpu", kind="process")
+            inside.await_warm(sup, "gpu", 2)
+            assert sup.health().reasons == ("pool 'gpu': none of the 2 that are kept warm is up",)
+            ready = asyncio.create_task(lane.ready())
+            await asyncio.sleep(0)
+            inside.note_up(sup, "gpu", 1)
+            assert sup.health().ready
+            await asyncio.sleep(0)
+            assert not ready.done()
+            inside.note_up(sup, "gpu", 2)
+            await ready
+
+
+async def test_what_is_published_of_a_call_has_its_pool(events):
+    seen = set()
+
+    async def read(transitions):
+        async for transition in transitions:
+            seen.add((transition.worker, transition.new, transition.pool))
+
+    async with Supervisor() as sup:
+        reader = asyncio.create_task(read(sup.transitions()))
+        await asyncio.sleep(0)
+        lane = sup.pool("mail", kind="thread", size=1)
+        gate = threading.Event()
+        calls = [asyncio.create_task(lane.run(gate.wait, name="letter"))]
+        calls += [asyncio.create_task(sup.run(gate.wait, name="plain"))]
+        await sup.start(lambda ctx: ctx.stop.wait(), name="poller")
+        await until(lambda: len(sup.workers()) == 3)
+        pools = {worker.name: worker.pool for worker in sup.workers()}
+        assert pools == {"letter": "mail", "plain": "thread", "poller": None}
+        gate.set()
+        await asyncio.gather(*calls)
+    await reader
+    assert {("letter", "queued", "mail"), ("letter", "ended", "mail"), ("plain", "queued", "thread")} <= seen
+    assert ("poller", "running", None) in seen
+    logged = {(event["worker"], event.get("pool")) for event in events if event["event"] == "worker.queued"}
+    assert logged == {("letter", "mail"), ("plain", None)}
+
+
+async def test_late_calls_of_the_default_executor_have_pools_of_their_own():
+    sup = Supervisor("app")
+    sup.pool("mail", kind="thread", size=1)
+    async with sup:
+        sup.pool("thread", kind="thread", size=1)
+        sup.install_as_default_executor()
+        assert await asyncio.to_thread(here) == "app/thread-1"
+    assert await asyncio.to_thread(here) == "app-late/thread-1"
+
+
+def test_pools_made_before_a_fork_are_there_in_the_child_and_those_in_use_are_refused():
+    sup = Supervisor("app")
+    sup.pool("mail", kind="thread", size=1)
+
+    async def main(expected):
+        async with sup:
+            return await sup.run(here, pool="mail") == expected
+
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if asyncio.run(main("app/mail-1")) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+    async def fork_within():
+        async with sup:
+            lane = sup.pool("late", kind="thread")
+            await lane.run(abs, -1)
+            child = os.fork()
+            if child == 0:
+                refused = 0
+                for use in (lambda: sup.pool("x", kind="thread"), lambda: lane.resize(3)):
+                    try:
+                        use()
+                    except RuntimeError as error:
+                        refused += "before the fork" in str(error)
+                os._exit(0 if refused == 2 else 1)
+            return os.waitpid(child, 0)[1]
+
+    assert asyncio.run(fork_within()) == 0

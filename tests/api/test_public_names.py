@@ -22,6 +22,7 @@ NAMES = {
     "Outcome",
     "PolicyError",
     "Pool",
+    "PoolStatistics",
     "RemoteError",
     "Restart",
     "RestartLimitExceeded",

@@ -438,3 +438,29 @@ class Silent:
         pass
 
     debug = info = warning = error
+
+
+async def test_each_pool_has_its_numbers_by_its_name(registry, leftovers):
+    def value(name, pool="mail", **labels):
+        return registry.get_sample_value(f"supervisor_pool_{name}", {"supervisor": "app", "pool": pool, **labels})
+
+    def of_threads(name, **labels):
+        return registry.get_sample_value(f"supervisor_{name}", {"supervisor": "app", "kind": "thread", **labels})
+
+    sup = Supervisor("app", max_threads=3)
+    register(sup, registry=registry)
+    lane = sup.pool("mail", kind="thread", size=1)
+    assert (value("call_capacity"), value("call_capacity", pool="thread")) == (1, None)
+    assert (value("exits_total", ended="returned"), value("running_calls", pool="process")) == (0, 0)
+    async with sup:
+        await lane.run(abs, -1)
+        await sup.run(abs, -1)
+        calls = [asyncio.create_task(lane.run(leftovers.block)) for _ in range(3)]
+        await until(lambda: lane.statistics().running == 1)
+        assert (value("running_calls"), value("queued_calls"), value("alive"), value("unready")) == (1, 2, 1, 0)
+        assert (value("exits_total", ended="returned"), value("queued_calls", pool="thread")) == (1, 0)
+        assert (of_threads("queued_calls"), of_threads("call_capacity")) == (2, 4)
+        assert of_threads("exits_total", role="call", ended="returned") == 2
+        leftovers.release.set()
+        await asyncio.gather(*calls)
+    assert value("exits_total", ended="returned") == 4
