@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, Literal, assert_type
@@ -13,7 +13,10 @@ from supervisor import (
     Health,
     Inject,
     Iteration,
+    Limits,
     Outcome,
+    Pool,
+    PoolStatistics,
     Restart,
     RestartLimitExceeded,
     ShutdownReport,
@@ -25,7 +28,7 @@ from supervisor import (
     WorkerTimeout,
     current_context,
 )
-from supervisor.config import Config, load
+from supervisor.config import Config, PoolLayer, load
 from supervisor.metrics import register
 from supervisor.testing import QUICK_LADDER, FakeRun, FakeWorkers, LeakCheck, VirtualTime
 
@@ -128,6 +131,23 @@ async def main() -> None:
         async for transition in sup.transitions(buffer=10):
             assert_type(transition, Transition)
         assert_type(sup.statistics(), Statistics)
+        lane = sup.pool(
+            "lane", kind="process", size=2, max_queued=10, policy=policy, limits=Limits(rss=1 << 30), warm=1
+        )
+        assert_type(lane, Pool)
+        assert_type(await lane.run(parse, b"x", timeout=10, name="one"), dict[str, int])
+        assert_type(await sup.run(parse, b"x", pool=lane), dict[str, int])
+        assert_type(await sup.run(parse, b"x", pool="lane", kind="process"), dict[str, int])
+        assert_type(lane.executor(), Executor)
+        assert_type(sup.executor(pool=lane), Executor)
+        assert_type(lane.size, int)
+        assert_type(lane.kind, Literal["thread", "process"])
+        assert_type(await lane.ready(), None)
+        assert_type(lane.resize(3), None)
+        assert_type(lane.statistics(), PoolStatistics)
+        assert_type(sup.statistics().pools, Mapping[str, PoolStatistics])
+        assert_type(config.pool("lane"), PoolLayer)
+        assert_type(worker.pool, str | None)
         assert_type(sup.health(max_abandoned=2, max_exhausted=1), Health)
         assert_type(sup.group("feeds").health().to_dict(), dict[str, Any])
         assert_type(register(sup, buckets=[1, 2.5]), None)
