@@ -46,6 +46,7 @@ SECTIONS = {
     "logging": Section("Logs", "calls", "logging"),
     "metrics": Section("Metrics", "metrics", "counting"),
     "processes": Section("Calls in processes", "processes", "calls"),
+    "streams": Section("Items of generators", "streams", "items"),
     "deaths": Section("Deaths of processes", "processes", "deaths"),
     "starts": Section("Starts of processes", "processes", "starts"),
     "waiters": Section("Stops of many", "stops", "waiters"),
