@@ -8,6 +8,7 @@ import ast
 import asyncio
 import contextlib
 import inspect
+import linecache
 import os
 import select
 import socket
@@ -17,7 +18,7 @@ from types import CodeType, ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 from supervisor import Restart
-from supervisor._api import checks, cpus, forgotten, worker
+from supervisor._api import checks, cpus, forgotten, iteration, mapping, worker
 from supervisor._api.binding import everyone
 from supervisor._api.cpus import cpu_quota, usable_cpus
 from supervisor._api.integration import integration_of
@@ -27,6 +28,7 @@ from supervisor._core.outcome import Ended
 from supervisor._core.policy import StepName
 from supervisor._kinds.processes import kind, launch, probe, process
 from supervisor._kinds.processes.child.forward import Forwarder
+from supervisor._kinds.processes.child.produce import Outlet
 from supervisor._kinds.processes.oom import OomKills
 from supervisor._kinds.processes.pool import Pool
 from supervisor._kinds.processes.probe import Probe
@@ -53,8 +55,9 @@ from supervisor._loop.outlast import outlast
 from supervisor._loop.switching import FAST, hold, release
 from supervisor._observe.notices import GroupEnded, RunSubmitted
 from supervisor._observe.publisher import Publisher
-from supervisor._run import loop_call
+from supervisor._run import channel, loop_call
 from supervisor._run.cgroups import folders_of_groups
+from supervisor._run.channel import Channel, Producer
 from supervisor._run.futures import FutureLock
 from supervisor._run.run import Run
 from supervisor._runtime import (
@@ -103,6 +106,7 @@ __all__ = [  # single parts
     "Alarms",
     "Census",
     "Chain",
+    "Channel",
     "Ended",
     "FutureLock",
     "Gate",
@@ -232,6 +236,32 @@ LOOKS_FOR_CALLS_AS_IT_LEAVES = Line(ManagedPool._idles_out.__code__, "if self._i
 ASKS_A_PROCESS = Line(Probe._ask.__code__, "os.ftruncate")
 
 
+def lines_of(function):
+    """Each line of a function, once it has been entered."""
+    code = function.__code__
+    texts = {number: linecache.getline(code.co_filename, number).strip() for _, _, number in code.co_lines() if number}
+    return [Line(code, text) for number, text in sorted(texts.items()) if number > code.co_firstlineno]
+
+
+WAITS_FOR_ROOM = lines_of(Channel.wait_for_room)
+WAITS_FOR_ITEMS = lines_of(Channel.wait)
+PASSES_ITEMS_ON = [
+    line for line in lines_of(Producer._pass_on) if line.begins.startswith(("for", "append", "if channel"))
+]
+PUTS_AN_ITEM = [*lines_of(Outlet.put), *lines_of(Outlet.flush)]
+WAITS_FOR_THE_OWNER = lines_of(Outlet.wait_for_room)
+
+
+def pass_on(producer, iterator, ctx):
+    """Has a producer pass items on, in the thread that calls this."""
+    producer._pass_on(iterator, ctx)
+
+
+def never_by_time(outlet):
+    """From here on, no item is sent for having waited long enough."""
+    outlet._send_at = float("inf")
+
+
 class Struck(NamedTuple):
     """Functions, in some modules, at whose every line the tests of interrupts strike."""
 
@@ -324,6 +354,17 @@ PARTS_OF_THE_END_OF_A_POOL = (
     (reports.Reports, "_full"),
     (teardown.Teardown, "_ask_pool"),
     *((Threads, name) for name in ("when_gone", "retire", "join")),
+)
+
+WHEN_ITEMS_COME = Struck(
+    (iteration, mapping, channel),
+    frozenset(
+        "__anext__ _begin _next _take _ended _give_way _end _drop _leave leave refill _tell make_room wait wake done"
+        " __aenter__ aclose feed add take change _result".split()
+    ),
+)
+WHEN_ITEMS_COME_FROM_A_PROCESS = Struck(
+    (channel, kind), frozenset("arrive refill _tell wait wake _items _say_taken".split())
 )
 
 PARTS_OF_A_STOP = (

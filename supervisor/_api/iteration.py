@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .binding import Binding
     from .options import Options
 
-__all__ = ["BUFFER", "Items", "Iteration"]
+__all__ = ["BUFFER", "Items", "Iteration", "when_done"]
 
 BUFFER = 256
 """Items that a function may be ahead of those who take them, where nobody says how many."""
@@ -174,6 +174,19 @@ class Iteration(Generic[T]):
                     runtime.calls.post(partial(leave, future))
 
 
+def when_done(future: asyncio.Future[Any], wake: Callable[[], object]) -> None:
+    """Has `wake`, which is idempotent, called when a future is done, whatever interrupts it."""
+
+    def done(_: object) -> None:
+        try:
+            wake()
+        except (KeyboardInterrupt, SystemExit):
+            aside.call_soon(future.get_loop(), wake)
+            raise
+
+    aside.when_done(future, done)
+
+
 def leave(future: asyncio.Future[Any]) -> None:
     """Stops a call, or a task, whose result nobody wants any more. On the loop's thread."""
     if not future.cancel() and not future.cancelled():
@@ -211,7 +224,7 @@ class Items(Iteration[T]):
         if self._channel is None:
             channel = Channel(self._buffer, runtime.calls.post)
             future = self._options.call(runtime, self._scope, Producer(self._fn, channel), self._args)
-            aside.when_done(future, lambda _: channel.wake())
+            when_done(future, channel.wake)
             self._future, self._channel = future, channel
 
     def _leave(self) -> list[asyncio.Future[Any]]:

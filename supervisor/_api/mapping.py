@@ -14,7 +14,7 @@ from .._loop.inbox import TURN
 from .._run import unrun
 from .._run.names import qualname
 from .functions import misfit_of_call
-from .iteration import Iteration
+from .iteration import Iteration, when_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -68,22 +68,20 @@ class Window:
                 self.add(await anext(each))
         except StopAsyncIteration:
             pass
-        except asyncio.CancelledError:  # also where it was not ours: no end of the items must look like theirs
-            self.failure = SupervisorError("map(): the reading of its items was cancelled")
-            raise
         except Exception as error:
             self.failure = error
+        except BaseException as error:  # also a cancellation that is not ours: it must not look like their end
+            self.failure = SupervisorError(f"map(): its items were not read to their end: {type(error).__name__}")
+            raise
         finally:
             self.complete = True
-            self.wake()
 
     def add(self, item: Any) -> None:
         future = self._submit(item)
-        self.calls[future] = None
         if not self._ordered:
             aside.when_done(future, self._ended.append)
-        aside.when_done(future, self.wake)
-        self.wake()
+        when_done(future, self.wake)
+        self.calls[future] = None  # only now: nobody would hear of its end, if an interrupt came in between
 
     @property
     def next(self) -> CallFuture | None:
@@ -97,7 +95,7 @@ class Window:
         """Takes that one: there is room for another."""
         if not self._ordered:
             self._ended.popleft()
-        del self.calls[future]
+        self.calls.pop(future, None)
         self.wake()
 
     async def change(self) -> None:
@@ -106,10 +104,11 @@ class Window:
             self._changed = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._changed)  # others may wait for it
 
-    def wake(self, _: object = None) -> None:
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            changed.set_result(None)
+    def wake(self) -> None:
+        """Has those look again who wait for a change. Idempotent."""
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+        self._changed = None  # only now: after an interrupt it is done again
 
 
 class Each:
@@ -170,8 +169,9 @@ class Results(Iteration[T]):
             lambda: limit or kind.capacity,
             ordered=self._ordered,
         )
-        self._feeder = runtime.loop.create_task(window.feed(self._items), name=f"map({qualname(fn)})")
-        self._window, self._items = window, ()
+        feeder = runtime.loop.create_task(window.feed(self._items), name=f"map({qualname(fn)})")
+        self._feeder, self._window, self._items = feeder, window, ()
+        when_done(feeder, window.wake)
 
     def _leave(self) -> list[asyncio.Future[Any]]:
         window, feeder = self._window, self._feeder
