@@ -25,6 +25,7 @@ from supervisor import (
     Transition,
     Worker,
     WorkerContext,
+    WorkerOverLimit,
     WorkerTimeout,
     current_context,
 )
@@ -123,6 +124,12 @@ async def main() -> None:
             await sup.run(parse, b"x", timeout=0.1)
         except WorkerTimeout as error:
             assert_type(error.outcome, Outcome)
+        try:
+            await sup.run(parse, b"x", kind="process", limits=Limits(rss=1 << 30, cpu_seconds=5))
+        except WorkerOverLimit as error:
+            assert_type(error.limit, Literal["rss", "cpu_seconds"] | None)
+            assert_type(error.outcome.used, float | None)
+        await sup.start(poll, "rows", kind="process", limits=Limits(cpu_seconds=0.5))
         executor = sup.executor()
         assert_type(executor, Executor)
         assert_type(sup.install_as_default_executor(), None)

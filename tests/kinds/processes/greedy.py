@@ -142,3 +142,13 @@ def keep(mib):
     """Leaves memory behind."""
     KEPT.append(hold(mib))
     return os.getpid()
+
+
+def allocate_on_the_way(mib):
+    """Yields numbers, and takes memory between two of them."""
+    blocks = []
+    for number in range(mib // 8):
+        yield number
+        blocks.append(hold(8))
+        time.sleep(0.01)
+    time.sleep(30)

@@ -19,6 +19,8 @@ from .usages import MIB
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what processes use is known on Linux alone")
 
+LIMITS = Limits(rss=128 * MIB)
+
 PROMISED = 0.5
 """Seconds after it has passed its limit within which a call is ended."""
 
@@ -235,6 +237,17 @@ async def test_a_worker_that_uses_too_much_is_started_again(board):
 
 def test_this_process_has_no_limit_itself():
     assert resource.getrlimit(resource.RLIMIT_CPU)[0] == resource.RLIM_INFINITY
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_generator_that_uses_too_much_is_ended():
+    async with sound(30), Supervisor() as sup:
+        got = []
+        with pytest.raises(WorkerOverLimit) as caught:
+            async for number in sup.iterate(greedy.allocate_on_the_way, 400, kind="process", limits=LIMITS):
+                got.append(number)  # noqa: PERF401  # those that came before the error
+        assert caught.value.limit == "rss"
+        assert got[:3] == [0, 1, 2]
 
 
 # ------------------------------------------------------------------------------------------------ pools
