@@ -231,6 +231,7 @@ NOTES_AN_UNSEEN_END = Line(ExecutorCalls._end_unseen.__code__, "self._portal.uns
 LISTS_A_CALL = Line(ExecutorCalls.submit.__code__, "self._list(run)")
 LOOKS_FOR_A_SHUTDOWN = Line(ExecutorCalls.submit.__code__, "closed = self._shutdown.begun")
 TAKES_A_RUN = Line(Threads._carry_out.__code__, "run.ident = get_ident()")
+SETS_A_THREAD_UP = Line(ManagedPool._initialize.__code__, "run = seat.run = self._own_call")
 LEAVES_WHEN_IDLE = Line(ManagedPool._idles_out.__code__, "with self._counting")
 LOOKS_FOR_CALLS_AS_IT_LEAVES = Line(ManagedPool._idles_out.__code__, "if self._is_short()")
 ASKS_A_PROCESS = Line(Probe._ask.__code__, "os.ftruncate")
@@ -968,6 +969,13 @@ def no_messages(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(kind, "message", fail)
+
+
+def stops(monkeypatch):
+    """A list that gets each call that is stopped by itself, and not with all others."""
+    stopped, stop = [], calls.Calls.stop
+    monkeypatch.setattr(calls.Calls, "stop", lambda self, run, *why: stopped.append(run) or stop(self, run, *why))
+    return stopped
 
 
 def fail_to_dismiss_once(sup, error):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..._core.errors import SupervisorError, described
 from ..._core.verdict import converted
+from ..._loop import aside
 from ..._loop.clock import monotonic
 from .initialization import Initialization
 from .pool import Pool
@@ -85,8 +86,8 @@ class ManagedPool(Pool):
         if self._carry_out(run):
             return False
         seat.run = None
-        if run.ident != get_ident():  # a shutdown has begun, or stops it
-            self._post(partial(run.owner.stop, run, "shutdown"))
+        if run.ident != get_ident():  # a shutdown has begun, which may not have seen it
+            self._post(partial(aside.call_soon, self._loop, run.owner.stop, run, "shutdown"))
         error = initialization.taken_error()
         if initialization.over or (error is not None and converted(run, error, stopping=False) is None):
             return True

@@ -56,6 +56,7 @@ class Pool:
         self._calls = calls
         self._resolving = resolving
         self._launcher = launcher
+        self._loop = services.loop
         self._clock = services.clock
         self._post = services.post
         self._settle = services.settle

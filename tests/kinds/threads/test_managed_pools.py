@@ -179,17 +179,32 @@ async def test_an_initializer_that_blocks_holds_up_no_shutdown_and_is_named(wait
         await call
 
 
-async def test_initializers_that_are_about_to_begin_as_a_shutdown_does_are_accounted_for():
-    for delay in (0, 0, 0.0002, 0.0005, 0.001, 0.002):
-        sup = Supervisor()
-        async with sup:
-            lane = sup.pool("lane", kind="thread", size=4, initializer=lambda: time.sleep(0.001), warm=4)
-            calls = [asyncio.create_task(lane.run(abs, -1)) for _ in range(4)]
-            await asyncio.sleep(delay)
+async def test_an_initializer_that_is_about_to_begin_as_a_shutdown_does_never_begins(monkeypatch):
+    set_up = SetUp()
+    stopped = inside.stops(monkeypatch)
+    with Halt(inside.SETS_A_THREAD_UP) as halt:
+        async with Supervisor() as sup:
+            lane = sup.pool("lane", kind="thread", size=1, initializer=set_up)
+            gate, asked = threading.Event(), threading.Event()
+
+            def hold():
+                with current_context().on_stop(asked.set):
+                    gate.wait(20)
+
+            held, call = asyncio.create_task(sup.run(hold)), asyncio.create_task(lane.run(set_up.thread))
+            await until(lambda: halt.stands.is_set() and sup.statistics().workers.get("running") == 1)
+            shutdown = asyncio.create_task(sup.shutdown(timeout=20))
+            await until(asked.is_set)
+            halt.go.set()
+            await until(lambda: size(sup, "lane") == 0)
+            gate.set()
             began = time.monotonic()
-            await sup.shutdown(timeout=20)
-            assert time.monotonic() - began < 10
-            await asyncio.gather(*calls, return_exceptions=True)
+            report = await shutdown
+            assert time.monotonic() - began < 5
+            await asyncio.gather(held, call, return_exceptions=True)
+    assert not set_up.begun
+    assert [outcome.ended for outcome in report.outcomes] == ["stopped"]
+    assert len(stopped) == 1, "the loop goes in circles"
 
 
 # ------------------------------------------------------------------------------------------------ warm, idle_timeout
