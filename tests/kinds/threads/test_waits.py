@@ -100,7 +100,7 @@ async def test_a_cancelled_call_is_woken_only_if_a_policy_is_named(quiet):
         return event.wait(60)
 
     async with Supervisor() as sup:
-        call = asyncio.ensure_future(sup.run(wait, within=0.5))
+        call = asyncio.ensure_future(sup.run(wait, within=1))
         with pytest.raises(TimeoutError) as caught:
             await call
         assert caught.value.outcome.ended == "abandoned"
