@@ -349,6 +349,9 @@ WHEN_WORKERS_CALL = Struck(
     frozenset("begin fit rung _ended _close _cancel answer reply stopped end leave".split()),
 )
 
+IN_AN_END_THAT_NOBODY_SEES = (portal.Portal, "unseen_end")
+"""What the thread of an executor's call calls as it ends that by itself, before it takes it from the lists."""
+
 PARTS_OF_THE_END_OF_A_POOL = (
     *((draining.Draining, name) for name in ("begin", "_end", "_arm")),
     *((pool_ends.PoolEnds, name) for name in ("close", "close_all")),

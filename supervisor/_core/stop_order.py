@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["deadlines", "seconds_before_stop"]
+__all__ = ["deadlines", "drain_within", "seconds_before_stop"]
 
 K = TypeVar("K")
 
 LADDER_SHARE = 0.25
-"""How much of the time that a call has in all its ladder may take, where the call has no timeout of its own."""
+"""How much of the time that there is in all ladders have: that of a call without a timeout of its own at most, those of
+a shutdown at least, whatever its drain."""
 
 
 def seconds_before_stop(timeout: float | None, within: float, budget: float) -> float:
@@ -26,6 +27,11 @@ def seconds_before_stop(timeout: float | None, within: float, budget: float) -> 
     if timeout is not None and timeout < within:
         return timeout
     return within - min(budget, within * LADDER_SHARE)
+
+
+def drain_within(timeout: float, drain: float) -> float:
+    """Returns for how many seconds calls go on in a shutdown that takes `timeout` and is to drain for `drain`."""
+    return min(drain, timeout * (1 - LADDER_SHARE))
 
 
 def deadlines(

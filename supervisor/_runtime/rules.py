@@ -92,8 +92,9 @@ class RuleBook:
         settings = self._settings
         if settings.config is None:
             return
+        policy = settings.policy or self.default_policy
         for over in settings.config.over_budget(
-            kind, policy=settings.policy or self.default_policy, shutdown_timeout=settings.shutdown_timeout
+            kind, policy=policy, shutdown_timeout=settings.shutdown_timeout, drain=settings.drain
         ):
             self._log.write(
                 logging.WARNING,

@@ -12,9 +12,8 @@ import random
 from _thread import get_ident
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, TypeAlias, assert_never
+from typing import TYPE_CHECKING, TypeAlias
 
-from .._kinds.threads import Threads
 from .._loop.alarms import Alarms
 from .._loop.backlog import Backlog
 from .._loop.clock import clock_of
@@ -35,6 +34,7 @@ from .executor_calls import ExecutorCalls
 from .kinds import Kinds
 from .last_resort import LastResort
 from .losses import Losses
+from .making import make_kind
 from .names import Names
 from .nodes import GroupNode, Node, WorkerNode
 from .portal import Portal
@@ -194,7 +194,7 @@ class Runtime:
             rules=self.rules.of,
             wakeups=wakeups,
             asks_many=lambda: bool(backlog),
-            run_ended=self._run_ended,
+            run_ended=lambda: self.teardown.finish_if_quiet(),  # noqa: PLW0108  # which is not there yet
         )
         self.signals = StopSignals(
             settings.name,
@@ -220,7 +220,7 @@ class Runtime:
             self.kinds,
             self.portal,
             self.escalation,
-            lambda scope: self.teardown.end(scope),  # noqa: PLW0108  # which is not there yet
+            lambda scope: self.teardown.end(scope),  # noqa: PLW0108  # as above
         )
         self.ends = Ends(
             settings.name,
@@ -365,31 +365,11 @@ class Runtime:
         self._inbox.close()
 
     def _make_kind(self, pool: PoolSettings) -> WorkerKind:
-        settings = self.settings
         if self.stand_in is not None:
             return self.stand_in(self._services, pool)
-        match pool.kind:
-            case "thread":
-                return Threads(
-                    settings.name,
-                    pool,
-                    self._services,
-                    self._chain,
-                    self.executor_calls.resolving(pool.name),
-                    settings.wake_signal,
-                )
-            case "process":
-                from .._kinds.processes import Processes  # noqa: PLC0415  # most supervisors never need it
-
-                self._inbox.post(partial(self.rules.report_over_budget, pool.kind))
-                return Processes(
-                    settings.name,
-                    pool,
-                    self._services,
-                    start_timeout=settings.process_start_timeout,
-                )
-            case _:
-                assert_never(pool.kind)
+        if pool.kind == "process":
+            self._inbox.post(partial(self.rules.report_over_budget, pool.kind))
+        return make_kind(pool, self.settings, self._services, self._chain, self.executor_calls.resolving(pool.name))
 
     # ------------------------------------------------------------------------------------ what happens
 
@@ -415,10 +395,6 @@ class Runtime:
 
     def _could_not_stop(self, what: Run | Node | None, error: Exception) -> None:
         self.publisher.fault("ask", self.settings.name if what is None else what.name, error)
-
-    def _run_ended(self) -> None:
-        """A run has ended for which a shutdown may wait."""
-        self.teardown.finish_if_quiet()
 
     def _loop_call_ended(self, scope: GroupNode) -> None:
         """A worker's call to the loop has ended for which a shutdown, or the end of a group, may wait."""

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .._core.report import ShutdownReport
+from .._core.stop_order import drain_within
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["OnAbandoned", "Shutdown"]
 
 OnAbandoned: TypeAlias = Literal["report", "exit"]
-
-DRAIN_SHARE = 0.75
-"""How much of the time of a shutdown its drain may take: the rest is for the ladders."""
 
 
 class Shutdown:
@@ -72,7 +70,7 @@ class Shutdown:
         """Begins it; of its seconds, calls go on for `drain`, as far as these leave the ladders their share."""
         self._began_at = now
         self.deadline = now + seconds
-        self.drains_until = now + min(drain, seconds * DRAIN_SHARE)
+        self.drains_until = now + drain_within(seconds, drain)
         self.draining = self.drains_until > now
         self.closed = closed
         self.reason = reason
@@ -86,7 +84,7 @@ class Shutdown:
         before = self.deadline, self.drains_until
         if seconds is not None and now + seconds < self.deadline:
             self.deadline = now + seconds
-            drain = min(drain or 0.0, seconds * DRAIN_SHARE)
+            drain = drain_within(seconds, drain or 0.0)
         if drain is not None:
             self.drains_until = min(self.drains_until, now + drain)
         return (self.deadline, self.drains_until) != before

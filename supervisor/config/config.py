@@ -85,7 +85,7 @@ class Config:
         return {"*": self.policy or default or EscalationPolicy(), **named}
 
     def over_budget(
-        self, kind: Kind, *, policy: EscalationPolicy | None = None, shutdown_timeout: float = 20.0
+        self, kind: Kind, *, policy: EscalationPolicy | None = None, shutdown_timeout: float = 20.0, drain: float = 0.0
     ) -> tuple[OverBudget, ...]:
         """Returns the ladders that take longer, for workers of a kind, than what the platform gives.
 
@@ -95,6 +95,7 @@ class Config:
             kind: "thread" or "process".
             policy: The Supervisor's own argument, which counts where the configuration says nothing.
             shutdown_timeout: The same, in seconds.
+            drain: The same.
 
         Raises:
             ValueError: `kind` is neither "thread" nor "process".
@@ -106,7 +107,8 @@ class Config:
             for layer in self.pools
             if layer.policy is not None and layer.name != other
         }
-        return tuple(over_budget(self.ladders(policy) | pools, kind, timeout, self.platform))
+        drain = drain if self.drain is None else self.drain
+        return tuple(over_budget(self.ladders(policy) | pools, kind, timeout, drain, self.platform))
 
     def unmatched(self, names: Iterable[str]) -> tuple[str, ...]:
         """Returns the patterns that match none of these names, in their order: perhaps they are spelt wrong.

@@ -147,7 +147,7 @@ def test_a_variable_that_is_wrong_is_refused_by_name(variable, value, says):
 
 # ------------------------------------------------------------------------------------------------ what is refused
 
-CONFIG_KEYS = ("POLICY", "RESTART", "SHUTDOWN_TIMEOUT", "DRAIN", "PLATFORM", "WORKERS")
+CONFIG_KEYS = ("POLICY", "RESTART", "SHUTDOWN_TIMEOUT", "DRAIN", "PLATFORM", "WORKERS", "POOLS")
 VARIABLES = ", ".join(f"STOPLADDER_{name}" for name in CONFIG_KEYS)
 
 WRONG = """\
@@ -336,6 +336,16 @@ def test_an_infinite_ladder_counts_as_the_shutdown_takes_and_a_longer_one_as_it_
     assert over({**document, "policy": {"ask": 30}}) == [("*", "other", 30.25)]
     [found] = load({**document, "policy": {"ask": 30}}, environ={}).over_budget("thread")
     assert str(found).endswith("; a shutdown shrinks the ladder to 19 s")
+
+
+def test_a_ladder_of_calls_begins_after_the_drain():
+    document = {"policy": {"ask": 5}, "platform": {"docker": 10}}
+    assert over({**document, "drain": 4}) == over(document, drain=4) == []
+    assert over({**document, "drain": 5}) == over(document, drain=5) == [("*", "docker", 10.25)]
+    assert over({**document, "drain": 0}, drain=5) == []
+    assert over({**document, "drain": 100, "shutdown_timeout": 6}) == []  # of which it has 4.5
+    [found] = load({**document, "drain": 5}, environ={}).over_budget("thread")
+    assert str(found).startswith("a thread's ladder, after a drain of 5 s, may take 10.25 s, but docker gives 10 s")
 
 
 def test_where_nothing_is_said_the_supervisors_own_arguments_count():

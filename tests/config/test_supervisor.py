@@ -195,6 +195,17 @@ async def test_the_shutdown_takes_the_time_of_the_file(events):
     assert told == [3, 7]
 
 
+async def test_the_calls_go_on_for_the_time_of_the_file(events):
+    async with Supervisor(config=configured(drain=2), drain=3):
+        pass
+    async with Supervisor(config=configured(drain=0), drain=3):
+        pass
+    async with Supervisor(config=configured(shutdown_timeout=8), drain=7):
+        pass
+    told = [event.get("drain") for event in events if event["event"] == "supervisor.stopping"]
+    assert told == [2, None, 6]
+
+
 async def test_ladders_that_the_platform_does_not_wait_for_are_told_before_they_are_needed(events):
     def told():
         return [

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Inject, Supervisor
+from supervisor import Ask, EscalationPolicy, Inject, Supervisor, current_context
 from supervisor.systemd import EXIT_SLACK, MOST_WAITING, RENEWAL, WITHOUT_DEADLINE, notify
 
 from .. import inside
@@ -142,6 +142,27 @@ def test_each_step_asks_for_the_time_until_the_deadline(virtual, manager):
     ]
     assert began >= ask > inject + 0.25
     assert inject == pytest.approx(99.7 + EXIT_SLACK, abs=0.001)
+
+
+def test_a_drain_is_in_the_time_that_is_asked_for(virtual, manager):
+    async def main(time):
+        async with Supervisor("app", policy=EscalationPolicy(Ask(1)), shutdown_timeout=100, drain=40) as sup:
+            notify(sup)
+            entered = threading.Event()
+            call = asyncio.ensure_future(sup.run(lambda: entered.set() or current_context().stop.wait(), name="call"))
+            await asyncio.to_thread(entered.wait)
+            closing = asyncio.ensure_future(sup.shutdown(reason="deploy"))
+            await time.advance(40)
+            assert (await closing).counts() == {"stopped": 1}
+            assert await call
+
+    virtual(main)
+    lines = manager.lines()
+    assert lines[:2] == ["STOPPING=1", "STATUS=stopping: deploy"]
+    began, *_, ask, ended = seconds_asked(lines)
+    assert began == pytest.approx(100 + EXIT_SLACK, abs=0.001)
+    assert ask == pytest.approx(60 + EXIT_SLACK, abs=0.001)
+    assert ended <= ask
 
 
 async def test_stops_outside_a_shutdown_say_nothing(manager):
