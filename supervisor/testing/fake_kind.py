@@ -15,6 +15,7 @@ from .._core.usage import Usage
 from .._core.values import checked_seconds
 from .._core.verdict import converted
 from .._loop.clock import call_at, monotonic
+from .._run.channel import Producer
 from .._run.names import qualname, runs_in_context
 from .._run.readiness import Readiness
 
@@ -159,9 +160,31 @@ class FakeRun:
         elif error is not None:
             run.error = converted(run, error, stopping=run.climb is not None)
         else:
-            args: tuple[Any, ...] = run.args
-            run.value = [value] * len(args[0]) if isinstance(run.fn, Chunk) else value
+            run.value = self._returned(value)
         self._home.ended(run)
+
+    def yields(self, *items: Any) -> None:
+        """Has the function of `Supervisor.iterate` yield these.
+
+        Raises:
+            RuntimeError: It is no call of `iterate`.
+        """
+        fn = self._run.fn
+        if not self.over and not isinstance(fn, Producer):
+            raise RuntimeError(f"FakeRun {self.name!r}: is no call of iterate(), and cannot yield")
+        if isinstance(fn, Producer):
+            fn.channel.give(items)
+
+    def _returned(self, value: Any) -> Any:
+        """What comes of a call that returns this value: of an executor's `map`, for each item; of `iterate`, items."""
+        fn: Any = self._run.fn
+        args: tuple[Any, ...] = self._run.args
+        if isinstance(fn, Chunk):
+            return [value] * len(args[0])
+        if isinstance(fn, Producer):
+            fn.channel.give(value or ())
+            return None
+        return value
 
     def __repr__(self) -> str:
         how = "over" if self.over else "running"
@@ -309,6 +332,8 @@ def _called(fn: Any, args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[A
     """Returns what the user has called, and with what: without the wrapping of `asyncio.to_thread` and of `map`."""
     if isinstance(fn, Chunk):
         return fn.fn, args[0][0] if len(args[0]) == 1 else args[0]
+    if isinstance(fn, Producer):
+        return fn.fn, args
     outer: Any = fn
     if isinstance(outer, functools.partial) and outer.args and runs_in_context(outer.func):
         inner: Callable[..., Any] = outer.args[0]

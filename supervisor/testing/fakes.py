@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .._api.executors import Chunk
 from .._core.values import checked_seconds
 from .._loop import aside
+from .._run.channel import Producer
 from .._run.names import innermost
 from .._runtime import runtime as _runtime
 from .fake_kind import RANKS, FakeKind, FakeRun, Script
@@ -87,7 +88,8 @@ class FakeWorkers:
                 abandoned. Mind that threads meet "ask" and "inject" alone.
             delay: Seconds from that step to its end, on the supervisor's clock.
             after: Seconds from its entry, on that clock, after which it ends by itself; None: it does not.
-            returns: What it returns then, or on Ask.
+            returns: What it returns then, or on Ask; of `Supervisor.iterate`, an iterable of what it yields before it
+                ends.
             raises: What it raises then, or on Ask. With neither of the two, Ask unwinds it by StopRequested.
             exit_code: With this exit code its process ends by itself, `after` so many seconds; a thread, which cannot,
                 fails with a RuntimeError then.
@@ -182,4 +184,4 @@ def _set_done(future: asyncio.Future[None]) -> None:
 
 def _bare(fn: Callable[..., Any]) -> Callable[..., Any]:
     fn = innermost(fn)
-    return _bare(fn.fn) if isinstance(fn, Chunk) else fn
+    return _bare(fn.fn) if isinstance(fn, Chunk | Producer) else fn

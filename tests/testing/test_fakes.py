@@ -361,3 +361,33 @@ def test_only_one_is_in_force():
         pass
     with FakeWorkers():
         pass
+
+
+async def test_what_an_iteration_yields_and_how_it_ends(sup, fake_workers):
+    fake_workers.script(render, after=0, returns=[1, 2, 3])
+    assert [item async for item in sup.iterate(render, "page", kind="process")] == [1, 2, 3]
+    assert (fake_workers.runs[0].fn, fake_workers.runs[0].args) == (render, ("page",))
+    fake_workers.script(other, obeys=None)
+    items = sup.iterate(functools.partial(other, 5))
+    waiting = asyncio.create_task(anext(items))
+    while (run := await fake_workers.next_run()).fn is render:
+        pass
+    run.yields("a", "b")
+    assert [await waiting, await anext(items)] == ["a", "b"]
+    run.fail(ValueError("on purpose"))
+    with pytest.raises(ValueError, match="on purpose"):
+        await anext(items)
+    call = asyncio.create_task(sup.run(other))
+    run = await fake_workers.next_run()
+    with pytest.raises(RuntimeError, match="no call of iterate"):
+        run.yields(1)
+    run.finish()
+    await call
+
+
+async def test_an_iteration_that_is_left_climbs_its_ladder(sup, fake_workers):
+    fake_workers.script(render)
+    async with sup.iterate(render):
+        run = await fake_workers.next_run()
+    assert run.steps == ["ask"]
+    assert run.over
