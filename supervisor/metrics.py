@@ -145,7 +145,10 @@ POOL_RUNNING = Metric(
 )
 POOL_QUEUED = Metric("supervisor_pool_queued_calls", "gauge", _POOL, "Calls of a pool that wait.")
 POOL_CAPACITY = Metric(
-    "supervisor_pool_call_capacity", "gauge", {"pool": ()}, "Calls that can run at once in a pool that is used or set."
+    "supervisor_pool_call_capacity",
+    "gauge",
+    {"pool": ()},
+    "Calls that can run at once in a pool; of those that are always there once the supervisor is in use.",
 )
 POOL_ALIVE = Metric(
     "supervisor_pool_alive", "gauge", _POOL, "Threads or processes of a pool that are alive, abandoned ones included."
@@ -375,7 +378,7 @@ def _of_pools(snapshot: Snapshot, counters: Counters) -> Iterator[tuple[Metric, 
     pools = snapshot.pools
     yield POOL_RUNNING, {(name,): pool.running for name, pool in pools.items()}
     yield POOL_QUEUED, {(name,): pool.queued for name, pool in pools.items()}
-    yield POOL_CAPACITY, {(name,): pool.capacity for name, pool in pools.items() if name in snapshot.used}
+    yield POOL_CAPACITY, {(name,): pool.capacity for name, pool in pools.items() if name in snapshot.settled}
     yield POOL_ALIVE, {(name,): pool.alive for name, pool in pools.items()}
     yield POOL_ABANDONED, {(name,): pool.abandoned for name, pool in pools.items()}
     yield POOL_UNREADY, {(name,): int(not pool.ready) for name, pool in pools.items()}

@@ -61,7 +61,7 @@ class Snapshot:
         processes: How many processes are alive.
         stopping: Whether a shutdown has begun, or has ended.
         pools: The pools, by their names.
-        used: The names of those that anybody has used, or set.
+        settled: The names of those whose sizes are as they will be: of all, once the supervisor is in use.
     """
 
     workers: Mapping[Key, int]
@@ -72,7 +72,7 @@ class Snapshot:
     failed: int
     stopping: bool
     pools: Mapping[str, PoolStatistics]
-    used: AbstractSet[str]
+    settled: AbstractSet[str]
 
 
 class Integration:
@@ -163,9 +163,9 @@ class Integration:
         """Looks at all that is there."""
         runtime, pools = self._binding.runtime, self._binding.settings.pools
         there = {pool.name: statistics_of(pool, None) for pool in pools}
-        used = {pool.name for pool in pools if pools.usual(pool.name) is None}
         if runtime is None:
-            return Snapshot({}, {}, _capacity(there), 0, 0, 0, stopping=False, pools=there, used=used)
+            made = {pool.name for pool in pools if pools.usual(pool.name) is None}
+            return Snapshot({}, {}, _capacity(there), 0, 0, 0, stopping=False, pools=there, settled=made)
         statistics = runtime.snapshot.statistics(runtime.root)
         return Snapshot(
             runtime.snapshot.census(runtime.root),
@@ -176,7 +176,7 @@ class Integration:
             statistics.failed,
             statistics.stopping,
             statistics.pools,
-            used | {name for name in statistics.pools if runtime.kinds.used(name)},
+            frozenset(statistics.pools),
         )
 
     def misused(self, how: str) -> SupervisorMisused:
