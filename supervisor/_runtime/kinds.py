@@ -54,8 +54,9 @@ class Kinds:
         return {pool.name: statistics_of(pool, self._made.get(pool.name), abandoned) for pool in self._pools}
 
     def unready(self) -> dict[str, str]:
-        """Returns why pools cannot take calls, by the names of these."""
-        reasons = {kind.settings.name: why_not_ready(kind) for kind in tuple(self._made.values())}
+        """Returns why pools cannot take calls, by the names of these; that one is shut down is wanted."""
+        kinds = [kind for kind in tuple(self._made.values()) if not kind.closing]
+        reasons = {kind.settings.name: why_not_ready(kind) for kind in kinds}
         return {name: reason for name, reason in reasons.items() if reason}
 
     def begin(self) -> None:

@@ -178,6 +178,8 @@ def test_a_call_whose_loop_has_closed_while_it_was_stopped_still_resolves():
         "held = threading.Event()\n"
         "async def main():\n"
         "    future = Supervisor().executor().submit(held.wait, 10)\n"
+        "    while not future.running():\n"
+        "        await asyncio.sleep(0)\n"
         "    future.cancel()\n"
         "    while future.run.climb is None:\n"
         "        await asyncio.sleep(0)\n"

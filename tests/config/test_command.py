@@ -335,3 +335,16 @@ def test_a_reader_that_has_had_enough_ends_it_quietly():
     with os.fdopen(writer, "wb") as nobody:
         ended = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, timeout=30, cwd=ROOT)
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_it_prints_the_drain_and_counts_it(check):
+    text = """
+        drain = 5
+        [platform]
+        docker = 10
+    """
+    status, out, _ = check(text)
+    assert (status, out[1:4]) == (1, ["shutdown_timeout: 20 s", "drain: 5 s", "platform: docker 10 s"])
+    assert any(
+        "a thread's ladder, after a drain of 5 s, may take 12.25 s, but docker gives 10 s" in line for line in out
+    )

@@ -187,6 +187,23 @@ def test_the_ladders_of_its_calls_shrink_into_its_time(virtual, events, leftover
     virtual(main)
 
 
+@pytest.mark.parametrize("drain", [0, 10])
+async def test_the_supervisor_stays_ready_meanwhile(release, drain):
+    async with Supervisor("app", policy=EscalationPolicy(Ask(30))) as sup:
+        lane = sup.pool("lane", kind="thread")
+        call = asyncio.ensure_future(lane.run(release.wait, 10))
+        await until(lambda: [worker.state for worker in sup.workers()] == ["running"])
+        closing = asyncio.ensure_future(lane.shutdown(drain=drain))
+        await asyncio.sleep(0.01)
+        assert not closing.done()
+        assert sup.health().ready
+        assert not sup.statistics().stopping
+        release.set()
+        await closing
+        assert sup.health().ready
+        assert await call
+
+
 async def test_its_time_bounds_its_shutdown(leftovers):
     async with Supervisor("app", policy=EscalationPolicy(Ask(30))) as sup:
         lane = sup.pool("lane", kind="thread")
