@@ -51,6 +51,9 @@ ASKING_TIME, DYING_TIME, WINDOW = 0.1, 0.05, 0.5
 loop waits meanwhile."""
 
 
+FRESH = 0.01
+"""Seconds for which is known which descendants there are: many calls with limits may begin one after the other."""
+
 BEHIND = 1.0
 """Seconds of CPU beyond its limit, and its ladder, after which the kernel ends a call: the loop has had its time."""
 
@@ -102,6 +105,7 @@ class Processes:
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         self._loop_calls = LoopCalls(services)
         self._census = Census()
+        self._looked_at = -math.inf
         self._surroundings = surroundings()
         self._asking = Allowance(ASKING_TIME, WINDOW)
         self._dying = Allowance(DYING_TIME, WINDOW)
@@ -211,7 +215,9 @@ class Processes:
         return printable(stack or f"  in {qualname(run.fn)}(), which does not answer\n", lines=True)
 
     def usages(self, runs: list[Run]) -> list[Usage | None]:
-        self._census.look()
+        if (now := monotonic()) >= self._looked_at + FRESH:
+            self._looked_at = now
+            self._census.look()
         return [self._usage(run) for run in runs]
 
     def _usage(self, run: Run) -> Usage | None:
