@@ -762,6 +762,11 @@ def pool_of(sup, name):
     return SimpleNamespace(size=kind.pool.size, readiness=kind.readiness)
 
 
+def may_try_again(sup, name):
+    """Whether the next call of a pool of threads may have it try to set up one more, in place of one that goes on."""
+    return sup._binding.reach().kinds.get(name).pool._not_before < clock.monotonic()
+
+
 def threads(sup):
     """Its threads for calls: how many there are, how many are given up, and how many calls they can carry out."""
     found = sup._binding.reach().kinds.threads.pool

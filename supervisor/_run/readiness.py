@@ -33,6 +33,7 @@ class Readiness:
         self._log = log
         self.ready = 0
         self.fault: Exception | None = None
+        self._logged = False
         self._least = settings.warm
         self._counts_time = settings.initializer is not None
         self._since: float | None = None  # when an initializer was begun that is under way, while nobody was ready
@@ -57,6 +58,7 @@ class Readiness:
         came_up, self.ready = ready > self.ready, ready
         if came_up:
             self.fault = None
+            self._logged = False
         warms = self._counts_time and under_way > 0 and ready == 0
         if warms and self._since is None:
             self._since = now
@@ -68,14 +70,16 @@ class Readiness:
     def failed(self, fault: Exception) -> None:
         """Nobody comes up by himself any more: those who wait hear why.
 
-        Where the pool has warm ones, or an initializer, it is not ready from then on, and that is logged, once until
-        somebody comes up. Else only calls start anybody, and each of them hears for itself.
+        Where the pool has warm ones, or an initializer, that is logged, once until somebody comes up; and it is not
+        ready from then on, unless others take its calls. Else only calls start anybody, and each hears for itself.
         """
         if self._settings.warm or self._settings.initializer is not None:
-            known, self.fault = self.fault is not None, fault
-            if not known:
+            if not self._logged:
+                self._logged = True
                 event = {"event": "supervisor.pool_not_ready", "pool": self._settings.name, "exc_info": fault}
                 self._log("error", event, kind=self._settings.kind, reason=printable(described(fault)))
+            if self.ready < max(1, self._least):
+                self.fault = fault
         self._answer(fault)
 
     def close(self, why: Exception) -> None:

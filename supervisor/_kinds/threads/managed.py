@@ -32,6 +32,12 @@ LOOK_AGAIN = 0.05
 JITTER = 0.2
 """By which part of its lifetime, at most, a thread goes earlier: they have come at the same time."""
 
+EARLY = 8
+"""The next thread is set up when one of so many calls is left, or at the last call."""
+
+PAUSES = 0.2, 10.0
+"""Seconds at first, and at most, until it is tried again to set up a thread in place of one that goes on."""
+
 LONGEST = 1e6
 """Seconds for which a thread waits in one go: the system takes no more than some."""
 
@@ -54,12 +60,15 @@ class ManagedPool(Pool):
         self._own_call = own_call
         self._initializer = settings.initializer
         self._idle_timeout = settings.idle_timeout
-        self._max_tasks = math.inf if settings.max_tasks is None else settings.max_tasks
+        self._max_tasks = settings.max_tasks or math.inf
+        self._early = 0 if settings.max_tasks is None else max(1, settings.max_tasks / EARLY)
         self._max_lifetime = settings.max_lifetime
+        self._pause = self._not_before = 0.0
 
     # -------------------------------------------------------------------------------- a thread comes up
 
     def _begin(self, seat: Seat) -> bool:
+        elder = seat.elder
         if not seat.ready:
             if self._initializer is not None and not self._initialize(seat, self._initializer):
                 return False
@@ -67,6 +76,9 @@ class ManagedPool(Pool):
             if self._max_lifetime is not None:
                 seat.ends_at = seat.idle_since + self._max_lifetime * (1 - JITTER * random.random())  # noqa: S311
             super()._begin(seat)
+            self._pause = 0.0
+            if elder is not None:
+                elder.turn.put(None)
         while seat in self._heirs and not self._retired:
             seat.turn.get()  # its elder tells it, once it has its place
         if seat in self._seats:
@@ -91,6 +103,8 @@ class ManagedPool(Pool):
         error = initialization.taken_error()
         if initialization.over or (error is not None and converted(run, error, stopping=False) is None):
             return True
+        self._pause = min(max(PAUSES[0], 2 * self._pause), PAUSES[1])
+        self._not_before = monotonic() + self._pause
         with self._counting:
             self._vacate(seat)
         self._post(partial(self._failed, error))
@@ -130,7 +144,7 @@ class ManagedPool(Pool):
                     return
                 continue
             seat.tried = False
-            if self._initializer is not None and seat.tasks + 1 >= self._max_tasks:
+            if self._initializer is not None and self._max_tasks - seat.tasks <= self._early:
                 self._summon_heir(seat)  # now, as setting it up may take long
             if carry_out(run):
                 return  # abandoned: it has been replaced, and does not count
@@ -175,26 +189,35 @@ class ManagedPool(Pool):
         return True
 
     def _makes_way(self, seat: Seat) -> bool:
-        """Whether a thread ends that is between two calls, as another one takes its place.
+        """Whether a thread ends that is between two calls, as another one takes its place, which is set up by then.
 
-        One that is used up does at once. One whose lifetime is over goes on until the other one is set up.
+        One that is used up waits for that. One whose lifetime is over goes on meanwhile.
         """
         used_up = seat.tasks >= self._max_tasks
         if not used_up and monotonic() < seat.ends_at:
             return False
         if used_up or not self._heirs:  # of those whose lifetimes are over, one after the other
             self._summon_heir(seat)
-        heir = seat.heir
-        if heir is None or not (used_up or heir.ready):
-            return False
+        while used_up and self._is_awaiting(seat):
+            self._post(self._note)
+            seat.turn.get()
         with self._counting:
+            if self._retired or seat.heir is None or not seat.heir.ready:
+                return False
             self._vacate(seat)
         self._post(self._note)
         return True
 
+    def _is_awaiting(self, seat: Seat) -> bool:
+        """Whether a thread has an heir that is not set up, and may be. Until then it takes no calls."""
+        with self._counting:
+            awaiting = seat.heir is not None and not seat.heir.ready and not self._retired
+            seat.ready = not awaiting
+            return awaiting
+
     def _summon_heir(self, seat: Seat) -> None:
         """Starts the thread that takes this one's place."""
-        if seat.tried:
+        if seat.tried or seat.heir is not None or monotonic() < self._not_before:
             return
         heir = Seat(seat)
         start = self._start_of(heir)
@@ -215,8 +238,11 @@ class ManagedPool(Pool):
         """A thread does not count any more; its heir, if it has one, does. With the lock."""
         super()._vacate(seat)
         self._heirs.discard(seat)
-        if seat.elder is not None and seat.elder.heir is seat:
-            seat.elder.heir = None
+        elder = seat.elder
+        if elder is not None and elder.heir is seat:
+            elder.heir = None  # it goes on
+            elder.ready = True
+            elder.turn.put(None)
         heir = seat.heir
         if heir is not None:
             if heir in self._heirs and not self._retired and len(self._seats) < self.capacity:
@@ -227,5 +253,5 @@ class ManagedPool(Pool):
 
     def retire(self) -> None:
         super().retire()
-        for heir in tuple(self._heirs):
-            heir.turn.put(None)
+        for seat in (*tuple(self._seats), *tuple(self._heirs)):
+            seat.turn.put(None)

@@ -16,6 +16,7 @@ class Seat:
     """The place of a thread in a pool, from before the thread is started until it takes no more calls.
 
     A thread that is to be replaced has an heir, which is set up meanwhile, and takes no call before its elder has left.
+    Where the heir cannot be set up, its elder goes on.
 
     Attributes:
         run: The call that its thread has in its hands.
@@ -28,7 +29,8 @@ class Seat:
         elder: Whose heir it is.
         heir: The seat of the thread that takes its place.
         tried: It has asked for an heir since its last call. Where that was in vain, it does so again for a call alone.
-        turn: An heir waits here until it may take calls, or is to end.
+        turn: An heir waits here until it may take calls, or is to end; an elder that is used up, until its heir is set
+            up, or cannot be. Whoever is woken looks by himself.
     """
 
     __slots__ = (

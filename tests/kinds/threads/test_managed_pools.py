@@ -299,16 +299,21 @@ async def test_the_next_thread_is_set_up_while_the_last_call_of_a_used_up_one_ru
         assert (await first, await second) == tuple(set_up.begun[:2])
 
 
-async def test_a_used_up_thread_goes_on_where_the_next_one_cannot_be_set_up():
-    set_up = SetUp()
+async def test_a_used_up_thread_waits_for_the_next_one_and_goes_on_where_that_cannot_be_set_up():
+    set_up = SetUp(fail=(2,))
     async with Supervisor() as sup:
-        lane = sup.pool("lane", kind="thread", size=1, max_tasks=1, initializer=set_up)
-        set_up.fail = (2,)
-        gate = threading.Event()
-        held = asyncio.create_task(lane.run(lambda: gate.wait(20) and here()))
-        await until(lambda: len(set_up.begun) == 2 and not set_up.begun[1].is_alive())
-        gate.set()
-        first = await held
+        lane = sup.pool("lane", kind="thread", size=1, max_tasks=1, initializer=set_up, warm=1)
+        await lane.ready()
+        (first,) = set_up.begun
+        set_up.go.clear()
+        assert await lane.run(set_up.thread) is first
+        waiting = asyncio.create_task(lane.run(set_up.thread, timeout=0.05))
+        await asyncio.sleep(0.3)
+        assert not waiting.done(), "while nobody takes calls, no timeout counts"
+        set_up.go.set()
+        assert await waiting is first
+        assert inside.pool_of(sup, "lane").readiness.fault is None, "others take its calls"
+        await until(lambda: inside.may_try_again(sup, "lane"))
         assert await lane.run(set_up.thread) is first
         assert await lane.run(set_up.thread) is set_up.begun[2]
 
