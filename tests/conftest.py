@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -20,7 +21,7 @@ from supervisor.testing import LeakCheck, VirtualTime
 
 from . import inside
 from .docs.catalogue import contradictions
-from .waiting import Release
+from .waiting import LIMIT, Release
 
 pytest_plugins = ["pytester"]
 
@@ -144,7 +145,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     if "leftovers" in request.fixturenames:
         request.getfixturevalue("leftovers")  # set up first, so released last but one
     gc.collect()
-    before, check = open_files(), LeakCheck(grace=5)
+    before, check = open_files(), LeakCheck(grace=LIMIT)
     check.look()
     tracer = sys.gettrace()
     yield
@@ -160,4 +161,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not left, "left behind:\n" + "\n".join(left)
     if open_files() > before:
         gc.collect()
+    until = time.monotonic() + LIMIT
+    while open_files() > before and time.monotonic() < until:
+        time.sleep(0.01)  # a thread that ends may be about to close them
     assert open_files() <= before, "files were left open"

@@ -81,4 +81,7 @@ async def sound(seconds=30):
     except AssertionError:
         raise AssertionError(f"children or zombies: {children() - parented}") from None
     gc.collect()
-    assert files() <= before, f"{files() - before} files more"
+    try:
+        await until(lambda: files() <= before)
+    except AssertionError:
+        raise AssertionError(f"{files() - before} files more") from None
