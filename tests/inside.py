@@ -26,7 +26,8 @@ from supervisor._core import ladder
 from supervisor._core.blocked import blocked
 from supervisor._core.outcome import Ended
 from supervisor._core.policy import StepName
-from supervisor._kinds.processes import kind, launch, probe, process
+from supervisor._kinds.processes import kind, launch, probe, process, recycling, spare, tending
+from supervisor._kinds.processes import pool as pool_of_processes
 from supervisor._kinds.processes.child.forward import Forwarder
 from supervisor._kinds.processes.child.produce import Outlet
 from supervisor._kinds.processes.oom import OomKills
@@ -342,6 +343,13 @@ WHEN_A_SCOPE_IS_SHUT_DOWN = Struck(
         " begin _begin _begin_reports hold _retire _announce _ask_all _ask_pool _stop _stop_call _ask_group _ask_worker"
         " _all_asked _take_turn _work call_ended worker_ended close _close _has_ended finish_if_quiet _finish finish"
         " when_idle gone conclude close_inbox _pass_by_empty end _end _arm _rung open of _full".split()
+    ),
+)
+WHEN_PROCESSES_COME_AND_GO = Struck(
+    (pool_of_processes, recycling, spare, tending),
+    frozenset(
+        "up gone grow rest make take keep died judge by _next _find_use _find_use_again _replace _dismiss _keep _refill"
+        " _begin _join _is_short _note _could_not_start _tend _ring replace_idle _dismiss_idle".split()
     ),
 )
 WHEN_WORKERS_CALL = Struck(

@@ -235,12 +235,15 @@ class Pool:
             self._not_before = -math.inf
             self._recycling.begin(process.service, self._clock())
         self._note()
-        if process.run is not None:
-            self._give(process, process.run)
-        else:
-            self._next(process)
         if process.service.due and self._initializes:
             self._spare.make()
+        if len(self._counted) < self._settings.warm:  # where nobody came up before
+            aside.call_soon(self._loop, self.grow)
+        # After an interrupt all of this is done again, and one that has got a run must not get another.
+        if process.run is None:
+            self._find_use_again(process)
+        elif process.run.handle is not process:
+            self._give(process, process.run)
 
     def free(self, process: Process) -> None:
         """A process has carried out its run."""
@@ -254,6 +257,19 @@ class Pool:
 
     def _next(self, process: Process) -> None:
         """Gives a process what it can do next."""
+        try:
+            self._find_use(process)
+        except (KeyboardInterrupt, SystemExit):
+            aside.call_soon(self._loop, self._find_use_again, process)
+            raise
+
+    def _find_use_again(self, process: Process) -> None:
+        """The same, unless it has found something already."""
+        kept = process in self._idle or process is self._spare.process
+        if not (kept or process.retired or process.reaped) and process.run is None:
+            self._next(process)
+
+    def _find_use(self, process: Process) -> None:
         if process.retired or process.dying or process.broken:
             self._dismiss(process)
             return
@@ -278,8 +294,8 @@ class Pool:
         if self._retired:
             self._dismiss(process)
         else:
-            self._idle.append(process)
             self._tending.rest(process)
+            self._idle.append(process)
 
     def _dismiss(self, process: Process) -> None:
         """Lets a process go, and has another take its place."""
@@ -363,12 +379,11 @@ class Pool:
         process.run = None
         while self._again and self._idle:
             self._next(self._idle.pop())
-        if counted:
-            self._note()
-            if process.ready:
-                self.grow()
-            elif not failed_for_good(process) and (self._waiting or self._again or self._settings.warm):
-                aside.call_later(self._loop, max(0.0, self._not_before - self._clock()), self._try_again)
+        self._note()
+        if process.ready or not counted:  # the latter also where an interrupt has all of this done again
+            self.grow()
+        elif not failed_for_good(process) and (self._waiting or self._again or self._settings.warm):
+            aside.call_later(self._loop, max(0.0, self._not_before - self._clock()), self._try_again)
         if self._when_gone is not None and not self.every - self.lost:
             self._when_gone()
 

@@ -1,0 +1,48 @@
+"""A KeyboardInterrupt at any line at which processes of a pool come, are replaced, idle or dead: no call hangs."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import pytest
+
+from supervisor import Supervisor
+
+from ... import inside
+from ...runtime.striking import LIMIT, strike_everywhere
+from .light import naps
+
+
+async def processes_come_and_go(striker):
+    async with Supervisor() as sup:
+        pool = sup.pool("p", kind="process", size=2, max_tasks=2, max_lifetime=0.3, idle_timeout=0.05)
+
+        async def calls(number):
+            for _ in range(number):
+                await pool.run(naps, 0.001)
+
+        async def all_end(*clients):
+            tasks = [asyncio.ensure_future(client) for client in clients]
+            async with asyncio.timeout(LIMIT):
+                while not all(task.done() for task in tasks):
+                    sys.settrace(striker.trace if striker.struck is None else None)
+                    await asyncio.sleep(
+                        0.005
+                    )  # the interrupt ends a run of the loop, and this task goes on in the next
+            for task in tasks:
+                task.result()
+
+        await all_end(*(calls(3) for _ in range(3)))
+        for process in inside.processes_for_calls(sup, "p")[:1]:
+            os.kill(process.pid, signal.SIGKILL)
+            await asyncio.sleep(0.02)
+        await all_end(calls(1), calls(1))
+        await all_end(asyncio.sleep(0.12))
+        sys.settrace(None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_interrupt_at_any_line_leaves_no_call_waiting():
+    strike_everywhere(processes_come_and_go, inside.WHEN_PROCESSES_COME_AND_GO, often=2)
