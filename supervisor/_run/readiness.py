@@ -32,6 +32,7 @@ class Readiness:
         self._settings = settings
         self._log = log
         self.ready = 0
+        self._closed = False
         self.fault: Exception | None = None
         self._logged = False
         self._least = settings.warm
@@ -47,16 +48,21 @@ class Readiness:
 
     @property
     def reason(self) -> str:
-        """Why the pool cannot take calls, for people; empty where it can. Any thread."""
+        """Why the pool cannot take calls, for people; empty where it can. Any thread.
+
+        Where some are up, they carry out all calls, though others have failed to come up.
+        """
         fault = self.fault
+        if self.ready and not self._closed:
+            return ""
         if fault is not None:
             return printable(str(fault))
-        return "" if self.ready or not self._least else f"none of the {self._least} that are kept warm is up"
+        return f"none of the {self._least} that are kept warm is up" if self._least else ""
 
     def note(self, under_way: int, ready: int, now: float) -> None:
         """Takes note of how many are on their way, the initializer included, and how many take calls. Idempotent."""
         came_up, self.ready = ready > self.ready, ready
-        if came_up:
+        if came_up and not self._closed:
             self.fault = None
             self._logged = False
         warms = self._counts_time and under_way > 0 and ready == 0
@@ -85,6 +91,7 @@ class Readiness:
     def close(self, why: Exception) -> None:
         """Nobody comes up any more, as the pool ends: those who wait hear why. Idempotent."""
         self.fault = self.fault or why
+        self._closed = True
         self._answer(self.fault)
 
     def when_ready(self, ready: Callable[[Exception | None], object]) -> None:

@@ -265,8 +265,7 @@ class Pool:
 
     def _find_use_again(self, process: Process) -> None:
         """The same, unless it has found something already."""
-        kept = process in self._idle or process is self._spare.process
-        if not (kept or process.retired or process.reaped) and process.run is None:
+        if process.run is None and not (process in self._idle or process.retired or process.reaped):
             self._next(process)
 
     def _find_use(self, process: Process) -> None:
@@ -288,9 +287,14 @@ class Pool:
             return
         while self._waiting:
             run = self._waiting.popleft()
-            if not (run.over or run.held or run.claim.locked()):
-                self._give(process, run)
-                return
+            try:
+                if not (run.over or run.held or run.claim.locked()):
+                    self._give(process, run)
+                    return
+            except (KeyboardInterrupt, SystemExit):
+                if not run.claim.locked() and run not in self._waiting:
+                    self._waiting.appendleft(run)
+                raise
         if self._retired:
             self._dismiss(process)
         else:

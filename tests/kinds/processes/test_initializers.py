@@ -181,9 +181,26 @@ async def test_where_one_has_come_up_and_others_fail_it_serves_all_calls(board):
     async with sound(30), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", size=3, initializer=functools.partial(fails_but_once, board))
         assert await pool.run(int, "5") == 5
-        calls = [asyncio.create_task(pool.run(time.sleep, 0.01)) for _ in range(40)]
-        await asyncio.gather(*calls)
+        while len(board.lines("initialized")) < 2:
+            await asyncio.gather(*(pool.run(time.sleep, 0.01) for _ in range(8)))
+        await asyncio.gather(*(pool.run(time.sleep, 0.01) for _ in range(40)))
         assert len(board.lines("initialized")) < 10
+        assert sup.health().ready
+
+
+async def test_those_that_are_to_be_warm_come_up_once_a_call_has_been_carried_out(board):
+    async with sound(30), Supervisor() as sup:
+        initializer = functools.partial(fails_unless, board, "there")
+        pool = sup.pool("gpu", kind="process", size=3, initializer=initializer, warm=2)
+        with pytest.raises(SupervisorError, match="not yet"):
+            await pool.ready()
+        await until(lambda: not inside.processes(sup, "gpu"))
+        assert not sup.health().ready
+        board.post("there")
+        assert await pool.run(int, "5") == 5
+        await pool.ready()
+        assert inside.ready_for_calls(sup, "gpu") == 2
+        assert sup.health().ready
 
 
 async def test_one_that_is_killed_in_it_costs_no_call(board):

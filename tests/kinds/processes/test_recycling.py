@@ -228,6 +228,17 @@ def fails_from_the_second_on(board):
         raise ValueError("on purpose")
 
 
+async def test_calls_that_still_wait_at_a_drain_go_on_over_processes_that_are_replaced(board):
+    async with sound(30):
+        sup = Supervisor()
+        async with sup:
+            pool = sup.pool("p", kind="process", size=2, max_tasks=2, initializer=functools.partial(notes, board))
+            calls = [asyncio.create_task(pool.run(naps, 0.01)) for _ in range(20)]
+            await board.posted("initialized", lines=1)
+            await sup.shutdown(drain=20)
+            assert len(set(await asyncio.gather(*calls))) >= 10
+
+
 async def campaign(rules, calls, clients, call):
     """So many calls over processes that are replaced by a rule; returns how many processes there were.
 
