@@ -208,11 +208,18 @@ async def test_a_shutdown_ends_it(numbers):
             await running
 
 
-async def test_a_timeout_ends_it(numbers):
-    async with Supervisor() as sup:
-        with pytest.raises(WorkerTimeout):
-            await sup.run(collect, numbers.then_wait(5), timeout=0.2)
-        await until(lambda: numbers.closed)
+def test_a_timeout_ends_it(virtual, numbers):
+    async def main(time):
+        board = []
+        async with Supervisor() as sup:
+            running = asyncio.create_task(sup.run(take, numbers.then_wait(5), 0, board, timeout=5))
+            await until(lambda: len(board) == 5)
+            await time.advance(5)
+            with pytest.raises(WorkerTimeout):
+                await running
+            await until(lambda: numbers.closed)
+
+    virtual(main)
 
 
 async def test_after_a_stop_there_is_none(numbers):
@@ -264,6 +271,7 @@ async def test_the_loops_own_thread_is_refused(numbers):
             ctx.stop.wait(LIMIT)
 
         await sup.start(keep)
+        await until(lambda: contexts)
         items = numbers.count(3)
         with pytest.raises(RuntimeError, match="wait for itself"):
             contexts[0].iterate(items)
