@@ -18,7 +18,7 @@ from supervisor import (
     SupervisorBusy,
     SupervisorClosed,
     SupervisorError,
-    WorkerTimeout,
+    WorkerStopped,
 )
 from supervisor.config import load
 from supervisor.testing import FakeWorkers
@@ -341,8 +341,11 @@ async def test_what_was_abandoned_is_counted_for_its_pool_which_says_when_nobody
     async with Supervisor(policy=EscalationPolicy(Ask(0))) as sup:
         lane = sup.pool("lane", kind="thread", size=1)
         for number in range(1, 3):
-            with pytest.raises(WorkerTimeout):
-                await lane.run(leftovers.block, timeout=0.01)
+            call = asyncio.ensure_future(lane.run(leftovers.block))
+            await until(lambda number=number: len(leftovers.entered) == number)
+            await sup.workers()[0].stop()
+            with pytest.raises(WorkerStopped):
+                await call
             await until(lambda number=number: lane.statistics().abandoned == number)
         stuck = lane.statistics()
         assert (stuck.size, stuck.capacity, stuck.ready) == (1, 0, False)

@@ -340,6 +340,7 @@ async def test_workers_and_calls_of_groups_count_for_their_supervisor(registry):
 async def test_names_of_workers_are_in_no_label(registry):
     async with Supervisor("app") as sup:
         register(sup, registry=registry)
+        await sup.run(int)  # the pool that it uses has labels of its own
         before = set((await scraped(registry)).samples)
         for number in range(20):
             await sup.run(int, name=f"call {number}")

@@ -15,6 +15,8 @@ from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 
 from .. import inside
 
+pytestmark = pytest.mark.timeout(150)
+
 LOOPS = ["asyncio", "uvloop"]
 
 
@@ -252,7 +254,7 @@ def run_script(body, *numbers, loop="asyncio", status=0, warnings="error"):
         stderr=subprocess.PIPE,
         text=True,
     )
-    watchdog = threading.Timer(30, process.kill)
+    watchdog = threading.Timer(100, process.kill)
     watchdog.start()
     try:
         left, lines = list(numbers), []
