@@ -33,7 +33,7 @@ def report(worker: str, value: Any) -> None:
         raise refused(worker, value)
     warnings.warn(
         f"worker {worker!r} returned {UNRUN[type(value)]}: its body has not run, and will run where you iterate over "
-        "it, in the event loop's thread; have the function iterate over it, and return a list",
+        "it, in the event loop's thread; have the function iterate over it, and return a list, or give it to iterate()",
         RuntimeWarning,
         stacklevel=3,
     )

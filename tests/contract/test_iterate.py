@@ -1,10 +1,12 @@
 """`iterate`: what a function yields in a thread or process, as an async iterator."""
 
 import asyncio
+import functools
 import gc
 import os
 import threading
 
+import anyio
 import pytest
 
 from supervisor import (
@@ -172,6 +174,14 @@ async def test_an_item_that_cannot_be_unpickled_is_named_and_ends_it():
         with pytest.raises(StopAsyncIteration):
             await anext(items)
         await gone(sup)
+
+
+async def test_an_argument_that_cannot_be_sent_is_named():
+    async with Supervisor() as sup:
+        with pytest.raises(TypeError, match=r"fn=count: cannot be sent to a process: argument 1, which"):
+            await anext(sup.iterate(g.count, g.Unpicklable(), kind="process"))
+        with pytest.raises(TypeError, match=r"fn=count: cannot be sent to a process: argument 1 of the partial"):
+            await anext(sup.iterate(functools.partial(g.count, g.Unpicklable()), kind="process"))
 
 
 async def test_the_death_of_its_process_comes_behind_the_items():
@@ -481,6 +491,28 @@ async def test_its_place_in_the_pool_is_free_again(kind):
             async with sup.iterate(g.endless, kind=kind, buffer=2) as items:
                 await take(items, 5)
             assert await sup.run(len, "abc", kind=kind) == 3
+
+
+async def test_in_a_drain_its_items_still_come(kind):
+    async with Supervisor(drain=f.LIMIT, shutdown_timeout=2 * f.LIMIT) as sup:
+        items = sup.iterate(g.count, 1000, kind=kind, buffer=3)
+        assert await anext(items) == 0
+        shutting = asyncio.create_task(sup.shutdown())
+        await turns()
+        assert [item async for item in items] == list(range(1, 1000))
+        report = await shutting
+    assert report.counts() == {"returned": 1}
+
+
+@pytest.mark.parametrize("level", [1, 2])
+async def test_a_cancel_scope_of_anyio_ends_it(kind, board, level):
+    async with Supervisor() as sup:
+        with anyio.move_on_after(0.2) as scope:
+            async with anyio.create_task_group() as group:
+                for _ in range(level):
+                    group.start_soon(take, sup.iterate(g.endless, kind=kind), 10**9)
+        assert scope.cancelled_caught
+        assert not sup.workers()
 
 
 # ------------------------------------------------------------------------------------------------ the loop

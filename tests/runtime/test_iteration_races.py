@@ -7,7 +7,7 @@ from pickle import loads
 
 import pytest
 
-from supervisor import StopEvent, Supervisor, SupervisorError, WorkerStopped
+from supervisor import Ask, EscalationPolicy, Inject, StopEvent, Supervisor, SupervisorError, WorkerStopped
 
 from .. import inside
 from ..stepper import Halt
@@ -263,9 +263,10 @@ def test_an_interrupt_while_results_come_loses_none_and_leaves_nobody():
 # ------------------------------------------------------------------------------------------------ storms
 
 
-async def test_iterations_that_are_left_at_any_moment_leave_nobody():
+@pytest.mark.parametrize("policy", [None, EscalationPolicy(Ask(0), Inject(LIMIT, every=0.002))], ids=["ask", "inject"])
+async def test_iterations_that_are_left_at_any_moment_leave_nobody(policy):
     async def some(sup, kind, number):
-        items = sup.iterate(make, 10**9, kind=kind, buffer=1 + number % 7)
+        items = sup.iterate(make, 10**9, kind=kind, buffer=1 + number % 7, policy=policy)
         try:
             async with asyncio.timeout(0.0005 * number):
                 async for item in items:

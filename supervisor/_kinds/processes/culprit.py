@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from ..._core.errors import type_name
+from .child.produce import Produce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ DEEPEST, MOST = 5, 1000
 def culprit(fn: Any, args: tuple[Any, ...], dumps: Callable[[Any], bytes]) -> str:
     """Returns which argument, or part of one, cannot be pickled, as a message begins; "" where it is the function."""
     parts = [(f"argument {place}", arg) for place, arg in enumerate(args, 1)]
+    if isinstance(fn, Produce):
+        fn = fn.func
     while isinstance(fn, functools.partial):
         parts += [(f"argument {place} of the partial", arg) for place, arg in enumerate(fn.args, 1)]
         parts += [(f"argument {name!r} of the partial", arg) for name, arg in fn.keywords.items()]
