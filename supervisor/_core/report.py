@@ -156,7 +156,7 @@ class Statistics:
         failed: Workers of `start` that have failed or died for good, and that nobody has started again.
         stopping: Whether a shutdown has begun, or has ended.
         pools: All its pools by their names, those included that are always there. Of a group: none, as the pools are
-            its supervisor's.
+            its supervisor's. Two that differ in this alone are equal.
 
     Example:
         >>> Statistics("app", {"running": 2}).workers["running"]
@@ -171,7 +171,7 @@ class Statistics:
     abandoned: int = 0
     failed: int = 0
     stopping: bool = False
-    pools: Mapping[str, PoolStatistics] = field(default_factory=dict[str, PoolStatistics])
+    pools: Mapping[str, PoolStatistics] = field(default_factory=dict[str, PoolStatistics], compare=False)
 
 
 @dataclass(frozen=True, slots=True)
