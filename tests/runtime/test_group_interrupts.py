@@ -123,7 +123,7 @@ async def a_tree_is_shut_down(striker):
     assert await calling
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(
     ("scenario", "where"),

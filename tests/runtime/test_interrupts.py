@@ -170,7 +170,7 @@ async def ended(pool, drain):
     return reports[0]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize(
     ("scenario", "where"),

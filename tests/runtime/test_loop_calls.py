@@ -483,6 +483,6 @@ async def workers_call(striker):
     return len(done)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_an_interrupt_at_any_line_leaves_no_call_unanswered():
     strike_everywhere(workers_call, inside.WHEN_WORKERS_CALL)

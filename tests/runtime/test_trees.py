@@ -203,6 +203,7 @@ class Tree:
             assert all(outcome.worker.startswith(f"{group.name}/") for outcome in group.report.outcomes)
 
 
+@pytest.mark.timeout(240)
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(root=groups, tree=tree, acts=acts, pause=st.sampled_from([0, 0, 0.002, 0.02]))
 def test_whatever_happens_in_a_tree_it_ends_in_order_and_leaves_nothing(root, tree, acts, pause):
