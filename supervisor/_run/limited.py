@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Limited"]
 
-OVER_CPU: int | None = getattr(signal, "SIGXCPU", None)
+OVER_CPU: int = getattr(signal, "SIGXCPU", 0)
+"""What the kernel ends a process by that has used more CPU than it may."""
 
 
 class Limited:
@@ -58,8 +59,13 @@ class Limited:
         most = self.limits.rss
         return most is not None and rss is not None and rss > most
 
+    def ended(self, cpu_seconds: float | None) -> None:
+        """Its process has ended, and has used so much CPU, where that is known."""
+        if cpu_seconds is not None:
+            self._used = Usage(self._used.rss, max(self._used.cpu_seconds, cpu_seconds - self._before))
+
     def died(self, exit_code: int | None) -> None:
-        """Its process has ended by itself: perhaps the kernel has ended it, as it has used too much CPU."""
-        allowed = self.limits.cpu_seconds
-        if allowed is not None and OVER_CPU is not None and exit_code == -OVER_CPU and self.excess is None:
-            self.excess = Excess("cpu_seconds", allowed, max(allowed, self._used.cpu_seconds))
+        """Its process has ended by itself: perhaps the kernel has ended it for using too much CPU, and for no other."""
+        allowed, used = self.limits.cpu_seconds, self._used.cpu_seconds
+        if allowed is not None and used > allowed and exit_code == -OVER_CPU and self.excess is None:
+            self.excess = Excess("cpu_seconds", allowed, used)

@@ -23,6 +23,7 @@ from .recycling import Service
 from .remote_errors import set_cause
 from .stream import Stream
 from .surroundings import difference, surroundings
+from .usage import cpu_seconds
 from .wire import INJECT, TERMINATE
 
 if TYPE_CHECKING:
@@ -369,6 +370,8 @@ class Process:
             self.control.read(to_the_end=True)
             ours = self.killed
             self.kill()
+            if self.run is not None and self.run.limited is not None:
+                self.run.limited.ended(cpu_seconds(self.pid))
             self._reap()
             self.oom_killed = self.code == -signal.SIGKILL and not ours and oom_kills.took_one(self._oom_kills)
 

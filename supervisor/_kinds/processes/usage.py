@@ -11,7 +11,7 @@ import os
 
 from ..._core.usage import Usage
 
-__all__ = ["Census", "is_known", "rss", "usage"]
+__all__ = ["Census", "cpu_seconds", "is_known", "rss", "usage"]
 
 PROC = "/proc"
 
@@ -40,6 +40,12 @@ def rss(pid: int) -> int | None:
         return None
 
 
+def cpu_seconds(pid: int) -> float | None:
+    """Returns the CPU that a process, dead or alive, has used, with children that it has waited for; None: it is reaped."""
+    stat = _stat(pid)
+    return None if stat is None else _ticks(stat) * TICK
+
+
 def usage(pid: int, census: Census, *, shared_from: float = math.inf) -> Usage | None:
     """Returns what a process and its descendants use; None where it is no more, or where that is not known.
 
@@ -59,8 +65,7 @@ def usage(pid: int, census: Census, *, shared_from: float = math.inf) -> Usage |
     resident = sum(int(stat[PAGES]) for stat in found.values()) * PAGE
     if resident > shared_from and len(found) > 1:
         resident = sum(_share(each, int(stat[PAGES]) * PAGE) for each, stat in found.items())
-    ticks = sum(int(ticks) for stat in found.values() for ticks in stat[FIRST_TIME : LAST_TIME + 1])
-    return Usage(resident, ticks * TICK)
+    return Usage(resident, sum(map(_ticks, found.values())) * TICK)
 
 
 class Census:
@@ -135,6 +140,10 @@ def _stat(pid: int) -> list[bytes] | None:
     except OSError:
         return None
     return fields if len(fields) > PAGES else None
+
+
+def _ticks(stat: list[bytes]) -> int:
+    return sum(map(int, stat[FIRST_TIME : LAST_TIME + 1]))
 
 
 def _share(pid: int, resident: int) -> int:

@@ -152,3 +152,10 @@ def allocate_on_the_way(mib):
         blocks.append(hold(8))
         time.sleep(0.01)
     time.sleep(30)
+
+
+def spin_within_own_limit():
+    """Is ended by the kernel after a second of CPU, as it has asked for."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    set_own_limit(int(used.ru_utime + used.ru_stime) + 1)
+    spin()
