@@ -20,9 +20,9 @@ from ..._run.channel import Producer
 from ..._run.names import qualname
 from ..._run.readiness import Readiness
 from .allowance import Allowance
-from .child.cpu_limit import CpuLimit
 from .child.produce import Produce
 from .handover import answer_to
+from .limiting import Meter, before_limited
 from .loop_calls import LoopCalls
 from .main_module import is_nowhere
 from .pickling import pickled_call, pickled_initializer
@@ -30,7 +30,6 @@ from .pool import Pool
 from .process import Process
 from .remote_errors import set_cause
 from .surroundings import surroundings
-from .usage import Census, is_known, usage
 from .wire import message
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from ..._core.policy import Kind, Step
     from ..._core.pools import PoolSettings
     from ..._core.usage import Usage
-    from ..._run.limited import Limited
     from ..._run.ports import Services
     from ..._run.run import Run
     from ..._worker.context import WorkerContext
@@ -49,13 +47,6 @@ __all__ = ["Processes"]
 ASKING_TIME, DYING_TIME, WINDOW = 0.1, 0.05, 0.5
 """Seconds that processes are asked where they stand, and that those which SIGKILL ends are waited for, of so many: the
 loop waits meanwhile."""
-
-
-FRESH = 0.01
-"""Seconds for which is known which descendants there are: many calls with limits may begin one after the other."""
-
-BEHIND = 1.0
-"""Seconds of CPU beyond its limit, and its ladder, after which the kernel ends a call: the loop has had its time."""
 
 
 class Processes:
@@ -104,8 +95,7 @@ class Processes:
         self.pool = Pool(supervisor, settings, services, self.readiness, self._launch)
         self.submit: Callable[[Run], None] = self.pool.submit  # each call takes this way
         self._loop_calls = LoopCalls(services)
-        self._census = Census()
-        self._looked_at = -math.inf
+        self._meter = Meter()
         self._surroundings = surroundings()
         self._asking = Allowance(ASKING_TIME, WINDOW)
         self._dying = Allowance(DYING_TIME, WINDOW)
@@ -140,7 +130,7 @@ class Processes:
             ValueError: It has limits, which cannot be kept here.
         """
         own = run.own if run.watched else None
-        before = run.before_call if run.limited is None else _before_limited(run.limited, run.before_call)
+        before = run.before_call if run.limited is None else before_limited(run.limited, run.before_call)
         call = pickled_call(
             run.number, run.name, run.attempt, own, _sent(run.fn), run.args, before, nowhere=self._main_is_nowhere
         )
@@ -215,17 +205,7 @@ class Processes:
         return printable(stack or f"  in {qualname(run.fn)}(), which does not answer\n", lines=True)
 
     def usages(self, runs: list[Run]) -> list[Usage | None]:
-        if (now := monotonic()) >= self._looked_at + FRESH:
-            self._looked_at = now
-            self._census.look()
-        return [self._usage(run) for run in runs]
-
-    def _usage(self, run: Run) -> Usage | None:
-        process = run.handle
-        if run.limited is None or not isinstance(process, Process) or process.run is not run or process.reaped:
-            return None
-        most = run.limited.limits.rss
-        return usage(process.pid, self._census, shared_from=math.inf if most is None else most)
+        return self._meter.usages(runs)
 
     # -------------------------------------------------------------------------------- the end
 
@@ -368,18 +348,6 @@ class Processes:
         granted = self._services.extend(run, seconds) if run is not None and run.number == number else 0.0
         ends_at = _ends_at(run) if run is not None else math.inf
         process.control.send(message("granted", question, granted, ends_at))
-
-
-def _before_limited(
-    limited: Limited, before: Callable[[], Callable[[], object]] | None
-) -> Callable[[], Callable[[], object]] | None:
-    """Returns what a process calls before the function of a run that has limits."""
-    if not is_known():
-        raise ValueError(f"limits={limited.limits}: this system does not say what a process uses; Linux does")
-    seconds = limited.limits.cpu_seconds
-    if seconds is None or math.isinf(seconds + limited.patience):
-        return before
-    return CpuLimit(seconds + limited.patience + BEHIND, before)
 
 
 def _sent(fn: Callable[..., Any]) -> Callable[..., Any]:

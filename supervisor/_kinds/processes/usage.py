@@ -41,7 +41,7 @@ def rss(pid: int) -> int | None:
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Returns the CPU that a process, dead or alive, has used, with children that it has waited for; None: it is reaped."""
+    """Returns the CPU that a process, dead or alive, has used, with children it has waited for; None: it is reaped."""
     stat = _stat(pid)
     return None if stat is None else _ticks(stat) * TICK
 
