@@ -248,8 +248,6 @@ class Pool:
     def free(self, process: Process) -> None:
         """A process has carried out its run."""
         process.service.tasks += 1
-        if self._recycles and not process.retired:
-            self._judge(process)
         self._next(process)
         if self._spare.process is None and not self._retired:
             # In the next turn: what has come of the run need not live for as long as that takes.
@@ -275,7 +273,7 @@ class Pool:
         if process not in self._counted:
             self._keep(process)
             return
-        if self._recycles and process.service.due >= Due.ONCE_REPLACED and self._replace(process):
+        if self._recycles and self._is_due(process) and self._replace(process):
             return
         if len(self._counted) > self._size:
             self._dismiss(process)
@@ -313,9 +311,12 @@ class Pool:
 
     # -------------------------------------------------------------------------------- processes are replaced
 
-    def _judge(self, process: Process) -> None:
-        missing = self._owed or any(not other.ready for other in self._counted)
-        self._recycling.judge(process.service, process.pid, self._clock(), alone=not missing)
+    def _is_due(self, process: Process) -> bool:
+        service = process.service
+        if service.tasks:  # each carries out one call at least, whatever is set
+            missing = self._owed or any(not other.ready for other in self._counted)
+            self._recycling.judge(service, process.pid, self._clock(), alone=not missing)
+        return service.due >= Due.ONCE_REPLACED
 
     def _replace(self, process: Process) -> bool:
         """Lets a process go that is due, and has the spare one take its place.

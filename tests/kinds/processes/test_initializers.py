@@ -11,7 +11,15 @@ import time
 
 import pytest
 
-from supervisor import RemoteError, Supervisor, SupervisorError, WorkerExit, WorkerFailed, current_context
+from supervisor import (
+    RemoteError,
+    Supervisor,
+    SupervisorError,
+    WorkerExit,
+    WorkerFailed,
+    WorkerTimeout,
+    current_context,
+)
 
 from ... import inside
 from ...contract import functions as f
@@ -238,6 +246,19 @@ async def test_the_start_timeout_does_not_count_its_time_and_nor_does_that_of_a_
         total = inside.warming(sup, "gpu")
         await asyncio.sleep(0.05)
         assert inside.warming(sup, "gpu") == total
+
+
+async def test_a_call_has_its_timeout_for_itself_and_its_within_for_all(board):
+    async with sound(60), Supervisor() as sup:
+        pool = sup.pool("gpu", kind="process", size=1, initializer=functools.partial(takes_until, board, "go"))
+        calls = [asyncio.create_task(pool.run(int, "5", timeout=0.3)) for _ in range(3)]
+        with pytest.raises(WorkerTimeout):
+            await pool.run(int, within=0.5)
+        await board.posted("initialized", lines=1)
+        await asyncio.sleep(0.5)
+        assert not any(call.done() for call in calls)
+        board.post("go")
+        assert await asyncio.gather(*calls) == [5, 5, 5]
 
 
 @pytest.mark.parametrize("warm", [0, 1])

@@ -10,8 +10,11 @@ import pytest
 from supervisor import Supervisor
 
 from ... import inside
-from ...runtime.striking import LIMIT, strike_everywhere
+from ...runtime.striking import strike_everywhere
 from .light import naps
+
+LIMIT = 40
+"""Seconds after which a call is lost; all processes of the pool may have to be started within them."""
 
 
 async def processes_come_and_go(striker):

@@ -167,6 +167,13 @@ async def test_one_that_has_too_much_memory_is_replaced_after_its_call():
         await until(lambda: not alive(pid))
 
 
+async def test_each_carries_out_one_call_at_least_however_much_memory_it_begins_with():
+    async with sound(30), Supervisor() as sup:
+        pool = sup.pool("p", kind="process", size=1, max_rss=1, max_lifetime=0.001)
+        pids = [await pool.run(os.getpid) for _ in range(4)]
+        assert len(set(pids)) == 4
+
+
 async def test_of_several_that_have_too_much_memory_one_leaves_at_a_time(board):
     async with sound(60), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=4, warm=4, max_rss=HEAVY, initializer=functools.partial(notes, board))
