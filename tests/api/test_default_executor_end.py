@@ -300,5 +300,5 @@ def test_no_module_is_imported_when_a_traceback_is_printed_later():
 
         asyncio.run(main())
     """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "[]\n", done.stderr

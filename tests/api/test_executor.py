@@ -501,7 +501,7 @@ def test_the_interpreters_exit_waits_for_no_call():
         "    await entered.wait()\n"
         "asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], timeout=30, check=False, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -188,7 +188,7 @@ def test_a_call_whose_loop_has_closed_while_it_was_stopped_still_resolves():
         "held.set()\n"
         "print(future.result(10))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], timeout=30, check=False, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 

@@ -273,7 +273,7 @@ def test_a_function_that_was_typed_is_sent_by_value_or_refused(way):
         code = TYPED.format(without=without)
         command = [sys.executable, way] if way == "-" else [sys.executable, way, code]
         given = code if way == "-" else None
-        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=True)
         said.append(done.stdout)
     assert "fn=double: cannot be sent to a process: it is of the main module, which is" in said[0]
     assert said[1] == "42\n"

@@ -76,14 +76,14 @@ def test_what_a_worker_function_needs_is_imported_without_the_rest():
         from supervisor import StopRequested, WorkerContext, current_context
         print([name for name in ("asyncio", "structlog", "anyio", "ctypes") if name in sys.modules])
     """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout == "[]\n"
 
 
 def test_the_version_is_that_of_the_distribution():
     assert supervisor.__version__ == metadata.version("stopladder")
     done = subprocess.run(
-        [sys.executable, "-m", "supervisor", "--version"], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-m", "supervisor", "--version"], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout == f"stopladder {supervisor.__version__}\n"
 
@@ -97,7 +97,7 @@ def test_a_folder_that_has_supervisords_files_too_is_refused(tmp_path):
         [sys.executable, "-c", "from supervisor import Supervisor"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": ""},

@@ -40,7 +40,7 @@ def python_m_supervisor(*arguments, **environ):
         [sys.executable, "-X", "dev", "-W", "error", "-m", "supervisor", *arguments],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
         env={**os.environ, **environ},
     )
@@ -333,7 +333,7 @@ def test_a_reader_that_has_had_enough_ends_it_quietly():
     os.close(reader)
     command = [sys.executable, "-m", "supervisor", "schema"]
     with os.fdopen(writer, "wb") as nobody:
-        ended = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, timeout=30, cwd=ROOT)
+        ended = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, timeout=120, cwd=ROOT)
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
 
 

@@ -26,7 +26,7 @@ def test_a_snippet_pasted_into_a_file_runs(page, code, tmp_path):
         [sys.executable, "-X", "dev", "-W", "error", str(script)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         cwd=tmp_path,
     )

@@ -168,7 +168,7 @@ asyncio.run(main())
 
 
 def test_a_supervisor_that_a_fork_has_copied_is_told_of_where_it_is():
-    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "told of: 0\n", done.stderr
 
 
@@ -181,7 +181,7 @@ def test_the_extra_is_named_where_it_is_missing_and_the_library_does_without():
         sys.modules["prometheus_client"] = None
         import supervisor.metrics
     """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert (
         "ImportError: supervisor.metrics needs prometheus-client: install the extra stopladder[metrics]" in done.stderr
     )

@@ -135,7 +135,7 @@ def test_after_a_fork_a_used_supervisor_is_refused_and_an_unused_one_works():
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=True,
     )
     lines = done.stdout.splitlines()

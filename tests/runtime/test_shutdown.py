@@ -323,7 +323,7 @@ def script(tmp_path):
     def run(body):
         began = tmp_path / "began"
         command = [sys.executable, "-c", BEGINS + textwrap.dedent(body), str(began)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         return done, time.monotonic() - float(began.read_text())
 
     return run

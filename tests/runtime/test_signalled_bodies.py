@@ -175,6 +175,6 @@ def test_without_it_sigterm_kills_a_plain_script():
     script = SCRIPT.replace("signals=True, ", "")
     code = "import asyncio, signal\nfrom supervisor import *\nsay = lambda _: signal.raise_signal(signal.SIGTERM)"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{script}\nasyncio.run(main())"], capture_output=True, timeout=30, check=False
+        [sys.executable, "-c", f"{code}\n{script}\nasyncio.run(main())"], capture_output=True, timeout=120, check=False
     )
     assert done.returncode == -signal.SIGTERM

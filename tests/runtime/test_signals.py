@@ -264,7 +264,7 @@ def run_script(body, *numbers, loop="asyncio", status=0, warnings="error"):
             else:
                 lines.append(line.strip())
         errors = SLOW.sub("", process.stderr.read())
-        assert process.wait(30) == status, errors
+        assert process.wait(100) == status, errors
         return lines, errors
     finally:
         watchdog.cancel()

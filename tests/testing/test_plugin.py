@@ -559,7 +559,7 @@ def test_it_costs_a_test_run_that_does_not_use_it_next_to_nothing(pytester):
         [sys.executable, "-m", "pytest", "-q", "-p", "no:anyio", "-p", "no:asyncio", "-p", "no:cacheprovider"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         cwd=pytester.path,
     )
@@ -585,6 +585,6 @@ def test_a_script_that_imports_the_library_and_then_runs_pytest_is_not_warned(py
             sys.exit(pytest.main([__file__, "-q", "-W", "error", "-p", "no:asyncio", "-p", "no:cacheprovider"]))
     """)
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", str(script)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
