@@ -58,7 +58,7 @@ async def test_all_calls_that_are_queued_when_the_block_is_left_return(kind):
         calls = [asyncio.ensure_future(sup.run(time.sleep, 0.02, kind=kind)) for _ in range(100)]
         await asyncio.sleep(0)
     assert await asyncio.gather(*calls) == [None] * 100
-    assert sup.report.counts() == {"returned": 100}
+    assert set(sup.report.counts()) == {"returned"}  # the first ones may have ended before
     assert sup.report.clean
 
 
