@@ -132,8 +132,9 @@ class Supervisor:
             application handles or ignores that signal itself, it is not sent, and the log says so once. None: no signal
             is sent.
         config: What `supervisor.config.load` has read. What it says for all workers goes before `policy` and
-            `shutdown_timeout` here; what it says for a worker's name goes before the `policy` of its group, too. What
-            `run` and `start` are given goes before both.
+            `shutdown_timeout` here; what it says for a worker's name goes before the `policy` of its group and of its
+            pool, too. What `run` and `start` are given goes before both. What it says of a pool goes before what is
+            given to `pool()`, and before `max_threads` and the like here.
         logger: A structlog logger; None: `structlog.get_logger()` as the application has configured it.
 
     Raises:
