@@ -111,7 +111,8 @@ class PoolStatistics:
     """What a pool has at one moment. Immutable.
 
     Attributes:
-        name, kind: Its name and its kind.
+        name: The pool's name.
+        kind: "thread" or "process".
         size: How many of its calls are to run at once.
         capacity: How many can: where threads were abandoned more than `size` times, fewer.
         running: Calls that run, those that are being stopped included.
