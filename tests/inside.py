@@ -346,10 +346,10 @@ WHEN_A_SCOPE_IS_SHUT_DOWN = Struck(
     ),
 )
 WHEN_PROCESSES_COME_AND_GO = Struck(
-    (pool_of_processes, recycling, spare, tending),
+    (kind, pool_of_processes, recycling, spare, tending),
     frozenset(
-        "up gone grow rest make take keep died judge by _next _find_use _find_use_again _replace _dismiss _keep _refill"
-        " _begin _join _is_short _note _could_not_start _tend _ring replace_idle _dismiss_idle".split()
+        "_ended free up gone grow rest make take keep died judge by _next _find_use find_use_again _replace _dismiss"
+        " _keep _refill _begin _join _is_short _note _could_not_start _tend _ring replace_idle _dismiss_idle".split()
     ),
 )
 WHEN_WORKERS_CALL = Struck(

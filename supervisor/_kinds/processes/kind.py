@@ -257,7 +257,9 @@ class Processes:
         match what:
             case "ended":
                 number, *rest = details
-                if run is not None and number in (None, run.number):
+                if run is None:  # an interrupt has come after it was forgotten
+                    self.pool.find_use_again(process)
+                elif number in (None, run.number):
                     self._ended(process, run, *rest)
             case "unloadable":
                 if run is not None:
@@ -328,9 +330,9 @@ class Processes:
                 run.error = RemoteError(described(broken))
         self.pool.lost.discard(process)
         self._services.ended(run)  # before the process forgets it: an interrupt in between has all of this done again
-        process.run = run.context = None
         if run.own:
             process.retired = True
+        process.run = run.context = None
         self.pool.free(process)
 
     def _items(self, process: Process, number: int, first: int, items: list[Any]) -> None:

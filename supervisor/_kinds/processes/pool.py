@@ -241,7 +241,7 @@ class Pool:
             aside.call_soon(self._loop, self.grow)
         # After an interrupt all of this is done again, and one that has got a run must not get another.
         if process.run is None:
-            self._find_use_again(process)
+            self.find_use_again(process)
         elif process.run.handle is not process:
             self._give(process, process.run)
 
@@ -258,12 +258,12 @@ class Pool:
         try:
             self._find_use(process)
         except (KeyboardInterrupt, SystemExit):
-            aside.call_soon(self._loop, self._find_use_again, process)
+            aside.call_soon(self._loop, self.find_use_again, process)
             raise
 
-    def _find_use_again(self, process: Process) -> None:
-        """The same, unless it has found something already."""
-        if process.run is None and not (process in self._idle or process.retired or process.reaped):
+    def find_use_again(self, process: Process) -> None:
+        """Gives a process that has nothing to do what it can do, unless it has found something already."""
+        if process.run is None and not (process in self._idle or process.reaped):
             self._next(process)
 
     def _find_use(self, process: Process) -> None:
