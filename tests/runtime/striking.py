@@ -60,6 +60,12 @@ def run_struck(strike_at, where, scenario, often=None):
                 sys.settrace(None)
         return striker, task.result()
     finally:
+        sys.settrace(None)
+        left = asyncio.all_tasks(loop)  # or the collector would end them at some line of the next scenario
+        for other in left:
+            other.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         sys.settrace(previous)
         loop.close()
 
