@@ -34,6 +34,7 @@ from supervisor._kinds.processes.oom import OomKills
 from supervisor._kinds.processes.pool import Pool
 from supervisor._kinds.processes.probe import Probe
 from supervisor._kinds.processes.process import Process
+from supervisor._kinds.processes.reaping import is_dead
 from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
 from supervisor._kinds.processes.usage import Census, rss, usage
 from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
@@ -130,6 +131,7 @@ __all__ = [  # single parts
     "hold",
     "injection_missing",
     "integration_of",
+    "is_dead",
     "leaving_thread",
     "message",
     "outlast",

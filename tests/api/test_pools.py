@@ -425,6 +425,7 @@ async def test_late_calls_of_the_default_executor_have_pools_of_their_own():
     assert await asyncio.to_thread(here) == "app-late/thread-1"
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # raised from 3.15 on
 def test_pools_made_before_a_fork_are_there_in_the_child_and_those_in_use_are_refused():
     sup = Supervisor("app")
     sup.pool("mail", kind="thread", size=1)

@@ -11,7 +11,7 @@ from supervisor import Ask, EscalationPolicy, Kill, Supervisor, WorkerTimeout
 
 from ... import inside
 from ...waiting import LIMIT, until
-from .faults import alive, look, wait_until
+from .faults import look, wait_until
 
 
 def spin(*_):
@@ -69,6 +69,6 @@ def test_what_even_that_has_not_ended_is_forgotten_without_a_warning_and_reaped(
         warnings.simplefilter("always")
         gc.collect()
     assert caught == []
-    wait_until(lambda: not alive(pid))
+    wait_until(lambda: inside.is_dead(pid) is not False)  # with all of its threads
     asyncio.run(another())
     assert look(pid) is None, "a zombie is left"
