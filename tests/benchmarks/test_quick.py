@@ -17,14 +17,14 @@ from benchmarks.measure import Goal, Table
 pytestmark = pytest.mark.timeout(180)
 
 ROOT = Path(__file__).parents[2]
-SLOW = {"processes", "deaths", "starts", "lanes"}
-"""Those that start many processes."""
+QUICK = {"latency", "memory", "streams", "waiters", "workers", "imports"}
+"""Those that every run of the tests tries; the long campaigns try all."""
 EARLY_POLL = re.compile(r"child process pid \d+ exit status already read:  will report returncode 255\n")
 """What asyncio logs of a dead process that it has not heard of when anyio's pool kills it: that polls it first."""
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SECTIONS]
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SECTIONS]
 )
 def test_a_section_has_figures_a_floor_and_the_figures_that_its_goals_are_for(name):
     done = subprocess.run(

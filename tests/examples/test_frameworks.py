@@ -51,11 +51,18 @@ PLAIN = Service("plain_asyncio.py")
 
 
 def each_service(*services: Service) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("service", services, ids=lambda service: f"{service.file}-{service.loop}")
+    return pytest.mark.parametrize(
+        "service",
+        [pytest.param(service, marks=pytest.mark.slow if service is FASTAPI_ON_UVLOOP else ()) for service in services],
+        ids=lambda service: f"{service.file}-{service.loop}",
+    )
 
 
-each_loop = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-each_signal = pytest.mark.parametrize("number", [SIGTERM, SIGINT], ids=lambda number: number.name)
+# That each service ends on the one loop at the one signal is held by every run of the tests.
+each_loop = pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.slow)])
+each_signal = pytest.mark.parametrize(
+    "number", [SIGTERM, pytest.param(SIGINT, marks=pytest.mark.slow)], ids=lambda number: number.name
+)
 
 
 def with_graces(seconds: float) -> str:

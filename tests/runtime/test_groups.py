@@ -200,12 +200,13 @@ async def test_a_nested_group_that_fails_is_started_again_with_its_own_groups():
 
 async def test_members_that_wait_for_their_turn_can_be_seen_from_any_thread():
     async with Supervisor(policy=LADDER) as sup:
-        failing, slow = Failing(), threading.Event()
+        failing, comes_up, slow = Failing(), threading.Event(), threading.Event()
 
         def first(ctx):
             if ctx.attempt == 1 and not failing.entered:  # that of the group which begins anew comes up late
                 ctx.ready()
             else:
+                comes_up.set()
                 slow.wait(LIMIT)
                 ctx.ready()
             ctx.stop.wait()
@@ -215,6 +216,7 @@ async def test_members_that_wait_for_their_turn_can_be_seen_from_any_thread():
         await feeds.start(failing, name="second", restart=NO_PATIENCE)
         await failing.fail("feeds/second")
         await until(lambda: named(sup, "feeds/first") not in (None, before))
+        await until(comes_up.is_set)
 
         def look():
             return (
