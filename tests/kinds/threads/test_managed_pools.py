@@ -281,7 +281,7 @@ async def test_no_thread_carries_out_more_calls_than_it_may(slow):
         lane = sup.pool("lane", kind="thread", size=2, max_tasks=3, initializer=set_up if slow else None)
         threads = await asyncio.gather(*(lane.run(here) for _ in range(60)))
         assert max(threads.count(thread) for thread in threads) == 3
-        assert len(set(threads)) == 20
+        assert len(set(threads)) in (20, 21), "the last two may not have been used up"
         await until(lambda: size(sup, "lane") == 2)
 
 

@@ -1,10 +1,13 @@
 """An injection leaves nothing taken or half done that others need: it waits for its worker to be elsewhere."""
 
+import _imp
 import asyncio
 import logging
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,45 @@ def test_what_a_worker_used_can_be_used_by_others_many_times(name):
     found, errors = spinning(name, 300)
     assert found["broken"] == 0
     assert "thread started by" not in errors, "a thread of somebody else's was struck"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="who is struck there is struck within the `with`")
+async def test_a_worker_that_looks_for_a_module_is_struck_once_it_has_found_it(monkeypatch, quiet):
+    """Until then it has the lock of all imports, and would be struck as it is about to give it back."""
+    looks, struck = threading.Event(), []
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path, target=None):
+            if name != "a_module_that_is_nowhere":
+                return
+            looks.set()
+            until = time.monotonic() + 0.5
+            try:
+                while time.monotonic() < until:
+                    pass
+            except BaseException as error:
+                struck.append(error)
+                raise
+
+    def work(_):
+        with suppress(ImportError):
+            import a_module_that_is_nowhere  # noqa: F401, PLC0415
+
+        def endless():
+            while True:
+                pass
+
+        endless()
+
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(LIMIT, every=0.01))) as sup:
+        worker = await sup.start(work)
+        await until(looks.is_set)
+        outcome = await worker.stop()
+    assert outcome.ended == "injected"
+    assert struck == []
+    assert not _imp.lock_held()
 
 
 async def test_a_worker_that_waits_for_a_lock_of_such_code_is_struck_once_it_has_given_it_back(events, leftovers):
