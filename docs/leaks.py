@@ -63,6 +63,27 @@ class ByHand(WithLock):
                 self.lock.release()
 
 
+class Managed:
+    """`with manager: work()`, with an `__exit__` in Python: that does not run"""
+
+    def __init__(self) -> None:
+        self.entered = 0
+
+    def __enter__(self) -> None:
+        self.entered += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.entered -= 1
+
+    def work(self, _: object) -> None:
+        while True:
+            with self:
+                sum(range(50))
+
+    def went_wrong(self) -> bool:
+        return self.entered != 0
+
+
 class Endless:
     """`while True: pass`, on one line, directly inside a `try`: its handler is missed"""
 
@@ -105,10 +126,10 @@ class InACallee(Endless):
             pass
 
 
-CASES = (WithLock, WithRLock, ByHand, Endless, While, InACallee)
+CASES = (WithLock, WithRLock, ByHand, Managed, Endless, While, InACallee)
 
 
-async def percentage(case: Callable[[], WithLock | Endless], runs: int) -> int:
+async def percentage(case: Callable[[], WithLock | Managed | Endless], runs: int) -> int:
     wrong = 0
     async with Supervisor() as sup:
         for _ in range(runs):
