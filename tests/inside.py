@@ -36,7 +36,7 @@ from supervisor._kinds.processes.probe import Probe
 from supervisor._kinds.processes.process import Process
 from supervisor._kinds.processes.reaping import is_dead
 from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
-from supervisor._kinds.processes.usage import Census, rss, usage
+from supervisor._kinds.processes.usage import Census, rss, share, usage
 from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
 from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads import pool as pool_of_threads
@@ -138,6 +138,7 @@ __all__ = [  # single parts
     "release",
     "report_error",
     "rss",
+    "share",
     "stop_deadlines",
     "thread_of_ours",
     "usable_cpus",

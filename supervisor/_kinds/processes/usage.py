@@ -11,7 +11,7 @@ import os
 
 from ..._core.usage import Usage
 
-__all__ = ["Census", "cpu_seconds", "is_known", "rss", "usage"]
+__all__ = ["Census", "cpu_seconds", "is_known", "rss", "share", "usage"]
 
 PROC = "/proc"
 
@@ -64,7 +64,7 @@ def usage(pid: int, census: Census, *, shared_from: float = math.inf) -> Usage |
             found[descendant] = stat
     resident = sum(int(stat[PAGES]) for stat in found.values()) * PAGE
     if resident > shared_from and len(found) > 1:
-        resident = sum(_share(each, int(stat[PAGES]) * PAGE) for each, stat in found.items())
+        resident = sum(map(share, found))
     return Usage(resident, sum(map(_ticks, found.values())) * TICK)
 
 
@@ -146,12 +146,12 @@ def _ticks(stat: list[bytes]) -> int:
     return sum(map(int, stat[FIRST_TIME : LAST_TIME + 1]))
 
 
-def _share(pid: int, resident: int) -> int:
+def share(pid: int) -> int:
     """Returns the bytes that a process has resident, of those that it shares its share."""
     try:
         for line in _read(pid, "smaps_rollup", ROLLUP_SIZE).splitlines():
             if line.startswith(b"Pss:"):
                 return int(line.split()[1]) << 10
     except (OSError, IndexError, ValueError):
-        pass  # it is no more, or not ours to look into
-    return resident
+        pass  # it dies, or is not ours to look into
+    return rss(pid) or 0  # now: what it had may be another one's alone by this time

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.inside import Census, rss, usage
+from tests.inside import Census, rss, share, usage
 
 MIB = 1 << 20
 
@@ -221,3 +221,17 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.005)
+
+
+def test_what_a_process_shared_that_dies_at_this_moment_is_not_counted_twice():
+    """The others have it: what it had when it was looked at first is not to be added to that."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert share(child.pid) > MIB
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert share(child.pid) == 0
+    finally:
+        child.stdin.close()
+        child.wait()
+    assert share(child.pid) == 0
