@@ -225,13 +225,15 @@ def wait_until(condition):
 
 def test_what_a_process_shared_that_dies_at_this_moment_is_not_counted_twice():
     """The others have it: what it had when it was looked at first is not to be added to that."""
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    program = "print('it is up', flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
+        child.stdout.readline()
         assert share(child.pid) > MIB
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert share(child.pid) == 0
     finally:
-        child.stdin.close()
-        child.wait()
+        child.kill()
+        child.communicate()
     assert share(child.pid) == 0
