@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 
     from .policy import EscalationPolicy, Kind
 
-__all__ = ["Limits", "PoolSettings"]
+__all__ = ["Limits", "PoolSettings", "delay_after", "head_start", "lifetime_of_one"]
+
+JITTER = 0.2
+"""The share of a lifetime by which it may be shorter: those that begin together do not end together."""
+
+AHEAD = 8
+"""The next thread or process is prepared while one in so many calls of the present one are left."""
+
+RETRY_DELAY, LONGEST_DELAY = 0.2, 10.0
+"""Seconds after which another one is started in place of one that could not: at first, and at most; they double."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,3 +89,24 @@ class PoolSettings:
     warm: int = 0
     policy: EscalationPolicy | None = None
     limits: Limits | None = None
+
+
+def lifetime_of_one(most: float, dice: float) -> float:
+    """Returns the seconds after which one thread or process of a pool is replaced; `dice` is from 0 to 1."""
+    return most * (1 - JITTER * dice)
+
+
+def head_start(max_tasks: int) -> int:
+    """Returns how many of its calls are left to a thread or process, 1 or more, while the next one is prepared."""
+    return max(1, max_tasks // AHEAD)
+
+
+def delay_after(tries: int) -> float:
+    """Returns the seconds until another one is started, where so many in a row, 1 or more, could not.
+
+    Example:
+        >>> delay_after(1), delay_after(3), delay_after(10_000)
+        (0.2, 0.8, 10.0)
+    """
+    doublings = min(tries - 1, 10)  # a number without end is too large for a float
+    return min(RETRY_DELAY * 2.0**doublings, LONGEST_DELAY)

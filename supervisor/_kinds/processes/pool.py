@@ -9,11 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..._core.errors import SupervisorError
+from ..._core.pools import delay_after
 from ..._loop import aside
 from ..._loop.clock import monotonic
 from ..._loop.errors import insist, report_error
 from .recycling import Due, Recycling
-from .spare import Spare, delay_after
+from .spare import Spare
 from .starts import copy_of, failed_for_good, why_not_started
 from .tending import Tending
 from .usage import rss

@@ -8,18 +8,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from ..._core.pools import head_start, lifetime_of_one
 from .usage import rss
 
 if TYPE_CHECKING:
     from ..._core.pools import PoolSettings
 
 __all__ = ["Due", "Recycling", "Service"]
-
-JITTER = 0.2
-"""The share of a lifetime by which it may be shorter: those that begin together do not end together."""
-
-AHEAD = 8
-"""Another process is started while one in so many of a process's calls are left."""
 
 
 class Due(IntEnum):
@@ -69,7 +64,7 @@ class Recycling:
             service.max_tasks = math.ceil(self._max_tasks * service.share)
             _judge_tasks(service, service.max_tasks)
         if self._max_lifetime is not None:
-            seconds = self._max_lifetime * random.uniform(1 - JITTER, 1)  # noqa: S311  # no secret
+            seconds = lifetime_of_one(self._max_lifetime, random.random())  # noqa: S311  # no secret
             service.expires_at = now + seconds * service.share
 
     def judge(self, service: Service, pid: int, now: float, *, alone: bool) -> None:
@@ -93,5 +88,5 @@ def _judge_tasks(service: Service, max_tasks: int) -> None:
     left = max_tasks - service.tasks
     if left <= 0:
         service.due = Due.NOW
-    elif left <= max(1, max_tasks // AHEAD):
+    elif left <= head_start(max_tasks):
         service.due = max(service.due, Due.SOON)

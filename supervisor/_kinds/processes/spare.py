@@ -6,21 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from ..._core.errors import SupervisorError
+from ..._core.pools import delay_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .process import Process
 
-__all__ = ["Spare", "delay_after"]
-
-RETRY_DELAY, LONGEST_DELAY = 0.2, 10.0
-"""Seconds after which another process is started in place of one that could not: at first, and at most; they double."""
-
-
-def delay_after(tries: int) -> float:
-    """Returns the seconds until another process is started, where so many in a row have died while they started."""
-    return float(min(RETRY_DELAY * 2 ** (tries - 1), LONGEST_DELAY))
+__all__ = ["Spare"]
 
 
 class Spare:
@@ -59,7 +52,7 @@ class Spare:
         try:
             self.process = self._launch()
         except SupervisorError:  # whoever needs a process will hear of it
-            self._not_before = self._clock() + RETRY_DELAY
+            self._not_before = self._clock() + delay_after(1)
 
     def take(self) -> Process:
         """Returns the spare process, or a new one; raises SupervisorError."""

@@ -10,6 +10,7 @@ from queue import Empty
 from typing import TYPE_CHECKING
 
 from ..._core.errors import SupervisorError, described
+from ..._core.pools import delay_after, head_start, lifetime_of_one
 from ..._core.verdict import converted
 from ..._loop import aside
 from ..._loop.clock import monotonic
@@ -28,15 +29,6 @@ __all__ = ["ManagedPool", "is_managed"]
 
 LOOK_AGAIN = 0.05
 """Seconds after which a thread without work, whose time is over, looks again whether the next one is ready."""
-
-JITTER = 0.2
-"""By which part of its lifetime, at most, a thread goes earlier: they have come at the same time."""
-
-EARLY = 8
-"""The next thread is set up when one of so many calls is left, or at the last call."""
-
-PAUSES = 0.2, 10.0
-"""Seconds at first, and at most, until it is tried again to set up a thread in place of one that goes on."""
 
 LONGEST = 1e6
 """Seconds for which a thread waits in one go: the system takes no more than some."""
@@ -61,9 +53,10 @@ class ManagedPool(Pool):
         self._initializer = settings.initializer
         self._idle_timeout = settings.idle_timeout
         self._max_tasks = settings.max_tasks or math.inf
-        self._early = 0 if settings.max_tasks is None else max(1, settings.max_tasks / EARLY)
+        self._early = 0 if settings.max_tasks is None else head_start(settings.max_tasks)
         self._max_lifetime = settings.max_lifetime
-        self._pause = self._not_before = 0.0
+        self._tries = 0  # to set up a thread, which have failed since one has come up
+        self._not_before = 0.0
 
     # -------------------------------------------------------------------------------- a thread comes up
 
@@ -74,9 +67,9 @@ class ManagedPool(Pool):
                 return False
             seat.idle_since = monotonic()
             if self._max_lifetime is not None:
-                seat.ends_at = seat.idle_since + self._max_lifetime * (1 - JITTER * random.random())  # noqa: S311
+                seat.ends_at = seat.idle_since + lifetime_of_one(self._max_lifetime, random.random())  # noqa: S311
             super()._begin(seat)
-            self._pause = 0.0
+            self._tries = 0
             if elder is not None:
                 elder.turn.put(None)
         while seat in self._heirs and not self._retired:
@@ -103,8 +96,8 @@ class ManagedPool(Pool):
         error = initialization.taken_error()
         if initialization.over or (error is not None and converted(run, error, stopping=False) is None):
             return True
-        self._pause = min(max(PAUSES[0], 2 * self._pause), PAUSES[1])
-        self._not_before = monotonic() + self._pause
+        self._tries += 1
+        self._not_before = monotonic() + delay_after(self._tries)
         with self._counting:
             self._vacate(seat)
         self._post(partial(self._failed, error))
