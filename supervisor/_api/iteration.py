@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -35,7 +36,7 @@ BUFFER = 256
 T = TypeVar("T")
 
 
-class Iteration(Generic[T]):
+class Iteration(ABC, Generic[T]):
     """An async iterator over what workers make. Its end, however it comes, leaves nobody behind.
 
     Nothing begins before its first item is asked for, or its block entered. It ends with the last item, with an error,
@@ -69,17 +70,20 @@ class Iteration(Generic[T]):
 
     # ------------------------------------------------------------------------------------ for those who make one
 
+    @abstractmethod
     def _begin(self, runtime: Runtime) -> None:
         """Begins the work, unless it has begun."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     async def _next(self, runtime: Runtime) -> T:
         """Waits for the next item; raises what ends the iteration."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def _leave(self) -> list[asyncio.Future[Any]]:
         """Lets go of all that is under way, and returns it, calls and tasks. Any thread, once nobody holds it."""
-        raise NotImplementedError
+        ...
 
     # ------------------------------------------------------------------------------------ for those who use it
 

@@ -14,7 +14,6 @@ from .checks import (
     check_kind,
     checked_interval,
     checked_limits,
-    checked_name,
     checked_optional_count,
     checked_policy,
 )
@@ -346,6 +345,7 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
     """Checks what is to be set for a pool, and returns it; each error names the field.
 
     Args:
+        name: Its name, which has been checked.
         usual: What holds for a pool that is always there, where nothing else is said.
         config: What it says of the pool goes before all this.
     """
@@ -359,7 +359,7 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
     if initializer is not None:
         check_function("initializer", initializer)
     settings = PoolSettings(
-        name=checked_name(name),
+        name=name,
         kind=kind,
         size=checked_optional_count("size", size, least=1) or default_size(kind, usable_cpus()),
         max_queued=checked_optional_count("max_queued", max_queued, least=0),

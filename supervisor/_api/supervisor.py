@@ -596,11 +596,11 @@ class Supervisor:
             raise ValueError(
                 f"pool={pool!r}: supervisor {self._binding.settings.name!r} has no pool of this name; there are {there}"
             )
-        settings = pools[pool]
-        if kind is not None and kind != settings.kind:
-            raise ValueError(f"kind={kind!r}: the pool {pool!r} is of the kind {settings.kind!r}")
-        check_kind(settings.kind)
-        return pools.scope(pool)
+        lane = pools.scope(pool)
+        if kind is not None and kind != lane.settings.kind:
+            raise ValueError(f"kind={kind!r}: the pool {pool!r} is of the kind {lane.settings.kind!r}")
+        check_kind(lane.settings.kind)
+        return lane
 
     def _comes_after(self, name: str) -> Node:
         member = self._binding.bind().names.node(self._scope, name)
@@ -702,8 +702,10 @@ class Supervisor:
             SupervisorClosed: The supervisor is shutting down, or has shut down.
             RuntimeError: It was called outside the supervisor's event loop, once that has one.
         """
+        pools = self._binding.settings.pools
+        name = checked_name(name)
         settings = pool_settings(
-            checked_name(name),
+            name,
             kind=kind,
             size=size,
             max_queued=max_queued,
@@ -715,11 +717,11 @@ class Supervisor:
             warm=warm,
             policy=policy,
             limits=limits,
-            usual=self._binding.settings.pools.usual(checked_name(name)),
+            usual=pools.usual(name),
             config=self._binding.settings.config,
         )
         self._binding.add_pool(settings, self._scope)
-        return Pool(self, self._binding, self._binding.settings.pools.scope(settings.name))
+        return Pool(self, self._binding, pools.scope(name))
 
     def executor(self, kind: Literal["thread", "process"] | None = None, *, pool: str | Pool | None = None) -> Executor:
         """Returns the pool as a `concurrent.futures.Executor`, for `loop.run_in_executor` and libraries that take one.
