@@ -10,24 +10,14 @@ import time
 import pytest
 
 from tests.inside import Census, rss, share, usage
-
-MIB = 1 << 20
+from tests.kinds.processes.usages import MIB
+from tests.programs import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what processes use is known on Linux alone")
 
-PARTS = f"""
-import os, subprocess, sys, time, signal
-MIB = {MIB}
-
-def hold(mib):
-    block = bytearray(mib * MIB)
-    block[::4096] = b"x" * len(block[::4096])
-    return block
-
-def burn(seconds):
-    until = time.process_time() + seconds
-    while time.process_time() < until:
-        pass
+PARTS = """
+import os, time
+from tests.kinds.processes.usages import MIB, burn, hold
 
 def fork(work):
     pid = os.fork()
@@ -47,9 +37,8 @@ def wait():
 @contextlib.contextmanager
 def process(program, lines=1):
     """A process in a session of its own, and the numbers that it and its descendants have written."""
-    started = subprocess.Popen(
-        [sys.executable, "-c", PARTS + program], start_new_session=True, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", PARTS + program]
+    started = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, text=True)
     said = []
     try:
         said = [int(started.stdout.readline().split()[1]) for _ in range(lines)]

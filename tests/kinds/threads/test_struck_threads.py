@@ -56,20 +56,25 @@ async def two_calls(striker):
         return [name for name, call in (("first", first), ("second", second)) if not call.done()]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # past its last line
-@pytest.mark.parametrize("codes", inside.OF_A_THREAD, ids=lambda codes: codes[0].co_name)
-def test_both_calls_are_resolved(quiet, codes):
+def strike_everywhere(scenario, codes):
+    """Runs a scenario, struck at the next line each time; returns where it went wrong, and where it was struck."""
     strike_at, found, struck = 0, {}, set()
     while True:
         strike_at += 1
         striker = Striker(strike_at, codes)
         with asyncio.Runner() as runner:
             runner.get_loop().set_exception_handler(lambda loop, context: None)
-            if unresolved := runner.run(two_calls(striker)):
-                found[striker.struck] = unresolved
+            if wrong := runner.run(scenario(striker)):
+                found[striker.struck] = wrong
         if striker.struck is None:
-            break
+            return found, struck
         struck.add(striker.struck)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # past its last line
+@pytest.mark.parametrize("codes", inside.OF_A_THREAD, ids=lambda codes: codes[0].co_name)
+def test_both_calls_are_resolved(quiet, codes):
+    found, struck = strike_everywhere(two_calls, codes)
     assert len(struck) >= 2, "nothing was struck"
     assert not found
 
@@ -96,16 +101,6 @@ async def a_call_whose_caller_is_struck(striker):
 
 def test_whoever_is_struck_while_it_starts_a_thread_has_it_started(quiet):
     """And no more than there may be: two calls run at the same time, not three."""
-    strike_at, found, struck = 0, {}, set()
-    while True:
-        strike_at += 1
-        striker = Striker(strike_at, inside.STARTS_A_THREAD)
-        with asyncio.Runner() as runner:
-            runner.get_loop().set_exception_handler(lambda loop, context: None)
-            if unresolved := runner.run(a_call_whose_caller_is_struck(striker)):
-                found[striker.struck] = unresolved
-        if striker.struck is None:
-            break
-        struck.add(striker.struck)
+    found, struck = strike_everywhere(a_call_whose_caller_is_struck, inside.STARTS_A_THREAD)
     assert len(struck) >= 15, "nothing was struck"
     assert not found
