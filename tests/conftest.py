@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import structlog
 import uvloop
-from hypothesis import settings
+from hypothesis import given, settings, strategies
 
 from supervisor.testing import LeakCheck, VirtualTime
 
@@ -135,6 +135,7 @@ uvloop.new_event_loop().close()  # the first one opens files that belong to the 
 @pytest.fixture(scope="session", autouse=True)
 def what_is_imported_stays() -> None:
     """Keeps the collector, which runs before each test, from looking each time at all that has been imported."""
+    given(strategies.none())(lambda _: None)()  # makes Hypothesis's generator, and asks the collector who holds it
     gc.collect()
     gc.freeze()
 
