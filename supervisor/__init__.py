@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ._api.pool import Pool as Pool
     from ._api.supervisor import Supervisor as Supervisor
     from ._api.worker import Worker as Worker
+    from ._core.control import Control as Control
     from ._core.errors import PolicyError as PolicyError
     from ._core.errors import RemoteError as RemoteError
     from ._core.errors import RestartLimitExceeded as RestartLimitExceeded
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Ask": "_core.policy",
+    "Control": "_core.control",
     "EscalationPolicy": "_core.policy",
     "Health": "_core.report",
     "Inject": "_core.policy",

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
-from ._api.integration import Integration, integration_of
+from ._api.ports import integration_of
 from ._core.outcome import Ended
 from ._core.policy import STEPS, STEPS_OF_KIND, Kind
 from ._observe.counters import Counters
@@ -30,7 +30,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ._api.integration import Snapshot
+    from ._api.integration import Integration, Snapshot
     from ._api.supervisor import Supervisor
 
 __all__ = ["METRICS", "STOP_BUCKETS", "Metric", "register", "unregister"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from ._api.integration import integration_of
+from ._api.ports import integration_of
 from ._core.errors import described, text_of, type_name
 from ._core.values import printable
 from ._loop.clock import monotonic

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ._api.integration import integration_of
+from ._api.ports import integration_of
 from ._core.values import printable
 from ._loop import aside
 from ._loop.clock import call_at

@@ -21,7 +21,7 @@ from supervisor import Restart
 from supervisor._api import checks, cpus, forgotten, iteration, mapping, worker
 from supervisor._api.binding import everyone
 from supervisor._api.cpus import cpu_quota, usable_cpus
-from supervisor._api.integration import integration_of
+from supervisor._api.ports import integration_of
 from supervisor._core import ladder
 from supervisor._core.blocked import blocked
 from supervisor._core.outcome import Ended

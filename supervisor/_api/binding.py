@@ -44,6 +44,10 @@ NOT_FREED = (
 class Binding:
     """Binds one supervisor to the event loop that first uses it. Its groups share it.
 
+    Args:
+        settings: What the user has said.
+        beside: Begins what goes beside it, once it is bound.
+
     Attributes:
         settings: What the user has said.
         root: The supervisor as a scope, in which its groups are.
@@ -56,8 +60,9 @@ class Binding:
         lost: Why nobody can use it any more; None where somebody can.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, beside: Callable[[Binding], object]) -> None:
         self.settings = settings
+        self._beside = beside
         self.root = _root(settings)
         self.default_policy = EscalationPolicy()
         self.subscribers = Subscribers()
@@ -95,6 +100,7 @@ class Binding:
         runtime = Runtime(loop, self.settings, self.root, self.subscribers, Worker, default_policy=self.default_policy)
         # First bound, then looked: a request to shut down that comes in between sees the one or is seen.
         self.loop, self.runtime = loop, runtime
+        self._beside(self)
         asked = self.root.shutdown.asked
         if asked is not None:
             runtime.teardown.begin(self.root, None, asked)

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from .._core.control import Control
 from .._core.policy import Ask, EscalationPolicy, Inject, Kill, Terminate
 from .._core.pools import Limits
 from .._core.restart import Restart
@@ -23,6 +24,9 @@ __all__ = [
     "check_choice",
     "check_kind",
     "checked_config",
+    "checked_control",
+    "checked_dump_signal",
+    "checked_flag",
     "checked_interval",
     "checked_limits",
     "checked_logger",
@@ -158,4 +162,41 @@ def checked_wake_signal(number: object) -> int | None:
     least, most = getattr(signal, "SIGRTMIN", 1), getattr(signal, "SIGRTMAX", 0)
     if number not in free and not least <= number <= most:
         raise ValueError(f"wake_signal={number!r}: must be SIGURG, SIGWINCH, SIGUSR1, SIGUSR2 or a real-time signal")
+    return int(number)
+
+
+def checked_flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{field}={value!r}: must be True or False")
+    return value
+
+
+def checked_control(control: object) -> Control | None:
+    """Returns how it can be reached from outside; None: not at all."""
+    if control is None or control is False:
+        return None
+    if control is True or control == "write":
+        return Control(write=control is not True)
+    if isinstance(control, Control):
+        return control
+    if not isinstance(control, str | os.PathLike):
+        raise TypeError(f'control={control!r}: must be True, False, "write", a path, or a Control')
+    try:
+        return Control(control)  # pyright: ignore[reportUnknownArgumentType]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"control={control!r}: {error}") from None
+
+
+def checked_dump_signal(number: object, wake_signal: int | None) -> int | None:
+    """Only those whose default action is no loss, or that nobody needs for something else."""
+    if number is None:
+        return None
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"dump_signal={number!r}: must be a signal's number, or None")
+    free = {getattr(signal, name, None) for name in ("SIGUSR1", "SIGUSR2", "SIGQUIT", "SIGHUP")}
+    least, most = getattr(signal, "SIGRTMIN", 1), getattr(signal, "SIGRTMAX", 0)
+    if number not in free and not least <= number <= most:
+        raise ValueError(f"dump_signal={number!r}: must be SIGUSR1, SIGUSR2, SIGQUIT, SIGHUP or a real-time signal")
+    if number == wake_signal:
+        raise ValueError(f"dump_signal={number!r}: is the wake_signal, too; name another one for either")
     return int(number)

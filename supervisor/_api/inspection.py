@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, cast
 from .._observe.notices import StateChanged
 from .._worker.current import shielded
 from .binding import everyone
-from .integration import Integration, binding_of
+from .integration import Integration
+from .ports import binding_of
 
 if TYPE_CHECKING:
     import asyncio

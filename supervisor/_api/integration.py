@@ -6,47 +6,28 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
+from .._run.run import Run
 from .._runtime.pools import statistics_of
-from .supervisor import Supervisor
+from .._runtime.survey import survey, unused
+from .._worker.current import shielded
+from .probes import health_by_default
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from collections.abc import Set as AbstractSet
 
     from .._core.errors import SupervisorMisused
+    from .._core.outcome import WorkerState
     from .._core.report import PoolStatistics, ShutdownReport
+    from .._core.survey import Survey
     from .._observe.counters import Counters, Key
     from .._observe.notices import Subscriber
     from .._runtime.runtime import Runtime
     from .binding import Binding
 
-__all__ = ["Integration", "Snapshot", "binding_of", "integration_of"]
-
-
-def integration_of(
-    supervisor: Supervisor, argument: str = "supervisor={!r}", *, no_group: str = "is a group; give its supervisor"
-) -> Integration:
-    """Returns the port of a supervisor. Any thread, also before its first use.
-
-    Args:
-        supervisor: What the user has given.
-        argument: What messages call it, as a format string.
-        no_group: Why it cannot be a group, and what to give instead.
-
-    Raises:
-        TypeError: It is no Supervisor.
-        ValueError: It is a group.
-    """
-    return Integration(binding_of(supervisor, argument, no_group=no_group))
-
-
-def binding_of(supervisor: Supervisor, argument: str, *, no_group: str) -> Binding:
-    if not isinstance(supervisor, Supervisor):
-        raise TypeError(f"{argument.format(supervisor)}: must be a Supervisor")
-    if supervisor._scope.group is not None:
-        raise ValueError(f"{argument.format(supervisor)}: {no_group}")  # noqa: TRY004  # a Supervisor it is
-    return supervisor._binding
+__all__ = ["Integration", "Snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +159,39 @@ class Integration:
             statistics.pools,
             frozenset(statistics.pools),
         )
+
+    def survey(
+        self,
+        *,
+        matching: str = "*",
+        states: Collection[WorkerState] = (),
+        first: int = 0,
+        limit: int | None = None,
+    ) -> Survey:
+        """Looks at its workers, groups and pools, each by itself; also while the loop is blocked, and after the end.
+
+        Args:
+            matching: Only workers whose names match this pattern, as a shell's: `*`, `?`, `[...]`.
+            states: Only those in one of these states; none: in any.
+            first: How many of the oldest are left out.
+            limit: How many are shown at most; None: all.
+        """
+        with shielded():
+            runtime, health = self._binding.runtime, health_by_default(self._binding, self._binding.root)
+            if runtime is None:
+                pools = tuple(statistics_of(pool, None) for pool in self._binding.settings.pools)
+                return unused(self.name, __version__, health, pools)
+            return survey(runtime, __version__, health, matching=matching, states=states, first=first, limit=limit)
+
+    def stack(self, name: str) -> str | None:
+        """Returns where a worker or call of this name stands; None where there is none, empty where it does not run."""
+        with shielded():
+            runtime = self._binding.runtime
+            of = None if runtime is None else runtime.names.find(name)
+            if of is None:
+                return None
+            run = of if isinstance(of, Run) else of.run
+            return ("" if run.over else run.kind.stack(run)) or ""
 
     def misused(self, how: str) -> SupervisorMisused:
         """Returns the error of an integration that is used in a wrong way."""

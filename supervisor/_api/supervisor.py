@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, cast, get_args
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.pools import PoolSettings
-from .._core.report import Health, Statistics
+from .._core.report import Statistics
 from .._core.restart import OnExhausted, Strategy
 from .._core.values import checked_count, checked_reason, checked_seconds
 from .._core.verdict import error_of_start
@@ -20,7 +19,6 @@ from .._loop.signals import checked_signals
 from .._observe.transitions import Transitions
 from .._run import unrun
 from .._run.names import qualname
-from .._runtime.health import SHUTTING_DOWN
 from .._runtime.nodes import GroupNode, Node, WorkerNode
 from .._runtime.pools import Pools, statistics_of
 from .._runtime.settings import Settings
@@ -32,6 +30,9 @@ from .checks import (
     check_choice,
     check_kind,
     checked_config,
+    checked_control,
+    checked_dump_signal,
+    checked_flag,
     checked_interval,
     checked_limits,
     checked_logger,
@@ -43,6 +44,7 @@ from .checks import (
     checked_timeout,
     checked_wake_signal,
 )
+from .companions import begin_companions
 from .cpus import usable_cpus
 from .default_executor import DefaultExecutor
 from .ending import shut_down
@@ -52,6 +54,7 @@ from .iteration import BUFFER, Items, Iteration
 from .mapping import Results
 from .options import Options
 from .pool import Pool, default_size, pool_settings, with_config
+from .probes import health_by_default
 from .signalled import SignalledBody
 from .view import LoopView
 
@@ -59,12 +62,14 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
+    from os import PathLike
     from types import TracebackType
     from typing import Never, Protocol, Self
 
+    from .._core.control import Control
     from .._core.policy import EscalationPolicy, Kind
     from .._core.pools import Limits
-    from .._core.report import ShutdownReport
+    from .._core.report import Health, ShutdownReport
     from .._core.restart import Restart
     from .._run.futures import CallFuture
     from .._run.run import WorkerKind
@@ -131,6 +136,16 @@ class Supervisor:
             is there from the first injection until the last supervisor that uses it has shut down. Where the
             application handles or ignores that signal itself, it is not sent, and the log says so once. None: no signal
             is sent.
+        slow_after: Seconds, above 0, after which a call that still runs is logged with its stack, as `worker.slow`;
+            again after twice as long, and so on. None: never. What its pool or the call says goes before this.
+        stall_after: Seconds, above 0, for which the event loop may not come to a turn before a thread logs where it is
+            blocked, as `loop.stalled`, while it is. None: nobody watches it.
+        incidents: How many of the last failures and stops are kept for `incidents()`, 0 or more.
+        origins: Whether to keep where each call and worker was submitted, for `Worker.submitted_from`.
+        control: Whether `python -m supervisor ps` and the like can look into it, by a Unix socket that only this user
+            can open: True, or the path of the socket; "write" also lets them stop workers and shut down. See `Control`.
+        dump_signal: A signal at which a table of all workers, and the stacks of all threads, are written to the
+            standard error. None: none.
         config: What `supervisor.config.load` has read. What it says for all workers goes before `policy` and
             `shutdown_timeout` here; what it says for a worker's name goes before the `policy` of its group and of its
             pool, too. What `run` and `start` are given goes before both. What it says of a pool goes before what is
@@ -166,14 +181,19 @@ class Supervisor:
         on_abandoned: Literal["report", "exit"] = "report",
         signals: bool = False,
         wake_signal: int | None = WAKE_SIGNAL,
+        slow_after: float | None = None,
+        stall_after: float | None = None,
+        incidents: int = 100,
+        origins: bool = False,
+        control: bool | str | PathLike[str] | Control = False,
+        dump_signal: int | None = None,
         config: Config | None = None,
         logger: Any = None,
     ) -> None:
         check_choice("strategy", strategy, get_args(Strategy))
         check_choice("on_exhausted", on_exhausted, get_args(OnExhausted))
         check_choice("on_abandoned", on_abandoned, get_args(OnAbandoned))
-        if not isinstance(signals, bool):
-            raise TypeError(f"signals={signals!r}: must be True or False")
+        checked_flag("signals", signals)
         logger = checked_logger(logger)
         configured = checked_config(config)
         named, seconds = checked_policy(policy), checked_seconds("shutdown_timeout={!r}", shutdown_timeout)
@@ -189,10 +209,16 @@ class Supervisor:
             on_exhausted=on_exhausted,
             on_abandoned=on_abandoned,
             wake_signal=checked_wake_signal(wake_signal),
+            slow_after=checked_interval("slow_after", slow_after),
+            stall_after=checked_interval("stall_after", stall_after),
+            incidents=checked_count("incidents={!r}", incidents, least=0),
+            origins=checked_flag("origins", origins),
+            control=checked_control(control),
+            dump_signal=checked_dump_signal(dump_signal, wake_signal),
             config=configured,
             logger=logger,
         )
-        binding = Binding(settings)
+        binding = Binding(settings, begin_companions)
         self._stand_for(binding, binding.root)
         self._signals = signals
 
@@ -889,18 +915,7 @@ class Supervisor:
         most_exhausted = checked_count("max_exhausted={!r}", max_exhausted, least=0)
         most_failed = checked_optional_count("max_failed", max_failed, least=0)
         with shielded():
-            runtime, lost = self._binding.runtime, self._binding.lost
-            if lost is not None:
-                return Health(self.name, ready=False, live=False, reasons=(lost,))
-            asked = self._scope.shutdown.asked is not None
-            if runtime is None:
-                return Health(self.name, ready=not asked, live=True, reasons=(SHUTTING_DOWN,) if asked else ())
-            return runtime.snapshot.health(
-                self._scope,
-                max_abandoned=self._binding.settings.pools["thread"].size if most_abandoned is None else most_abandoned,
-                max_exhausted=most_exhausted,
-                max_failed=math.inf if most_failed is None else most_failed,
-            )
+            return health_by_default(self._binding, self._scope, most_abandoned, most_exhausted, most_failed)
 
     def transitions(self, *, buffer: int = 1000) -> Transitions:
         """Opens an async iterator over the transitions of all workers from now on, calls included.

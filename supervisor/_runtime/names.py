@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .._run.names import qualname
-from .nodes import Node
+from .nodes import GroupNode, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..config.unmatched import Unmatched
     from .kinds import Kinds
     from .losses import Losses
-    from .nodes import GroupNode, WorkerNode
+    from .nodes import WorkerNode
 
 __all__ = ["Names", "full_name"]
 
@@ -146,6 +146,17 @@ class Names:
         number = _number_in(name)
         node = None if number is None else self._nodes().get(number)
         return node if node is not None and node.name == name else None
+
+    def find(self, name: str) -> Run | WorkerNode | None:
+        """Returns the live worker or call that has this name, with those of its groups before it. Any thread."""
+        owner = self.taken.get(name)
+        if owner is not None:
+            return None if isinstance(owner, GroupNode) else cast("Run | WorkerNode", owner)
+        number = _number_in(name)
+        if number is None:
+            return None
+        known = (self._nodes().get(number), self._kinds.call_numbered(number))
+        return next((of for of in known if of is not None and of.name == name), None)
 
 
 def _number_in(name: str) -> int | None:

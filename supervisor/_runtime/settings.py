@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .._core.control import Control
     from .._core.policy import EscalationPolicy
     from .._core.restart import OnExhausted, Strategy
     from ..config import Config
@@ -29,5 +30,11 @@ class Settings:
     on_exhausted: OnExhausted
     on_abandoned: OnAbandoned
     wake_signal: int | None
+    slow_after: float | None
+    stall_after: float | None
+    incidents: int
+    origins: bool
+    control: Control | None
+    dump_signal: int | None
     config: Config | None
     logger: Any

@@ -13,6 +13,7 @@ from supervisor import testing
 
 NAMES = {
     "Ask",
+    "Control",
     "EscalationPolicy",
     "Health",
     "Inject",

@@ -1,0 +1,14 @@
+"""What goes beside a supervisor from its first use on, where it was asked for; nothing of it is imported otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .binding import Binding
+
+__all__ = ["begin_companions"]
+
+
+def begin_companions(binding: Binding) -> None:
+    """Begins them, once a supervisor is bound. On its loop's thread."""
