@@ -22,6 +22,7 @@ from supervisor._api import checks, cpus, forgotten, iteration, mapping, worker
 from supervisor._api.binding import everyone
 from supervisor._api.cpus import cpu_quota, usable_cpus
 from supervisor._api.ports import integration_of
+from supervisor._cli.main import main as command_line
 from supervisor._core import ladder
 from supervisor._core.blocked import blocked
 from supervisor._core.outcome import Ended
@@ -123,6 +124,7 @@ __all__ = [  # single parts
     "WakeSignal",
     "anybody_traces",
     "blocked",
+    "command_line",
     "cpu_quota",
     "cpus",
     "folders_of_groups",

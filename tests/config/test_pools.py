@@ -8,10 +8,10 @@ import pickle
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Limits, Supervisor
-from supervisor.__main__ import main
 from supervisor.config import ConfigError, PoolLayer, load
 
 from .. import inside
+from ..inside import command_line as main
 
 GPU = {"size": 2, "max_queued": 7, "warm": 1, "idle_timeout": 60, "max_lifetime": 3600, "max_tasks": 5}
 

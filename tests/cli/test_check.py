@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import supervisor
-from supervisor.__main__ import main
+
+from ..inside import command_line as main
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "policy.toml"
@@ -286,7 +287,7 @@ def test_what_is_wrong_goes_to_stderr_line_by_line(check, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "required: command"),
+        ([], "required: COMMAND"),
         (["check"], "required: file"),
         (["check", "policy.toml", "--kind", "fiber"], "--kind: invalid choice: 'fiber'"),
         (["check", "policy.toml", "--platform", "docker"], "--platform: 'docker' is not like kubernetes=30"),

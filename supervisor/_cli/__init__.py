@@ -1,0 +1,1 @@
+"""The command line, `python -m supervisor`: one module for each command."""
