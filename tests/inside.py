@@ -89,6 +89,7 @@ from supervisor._runtime import (
     workers,
 )
 from supervisor._runtime import nodes as nodes_of_the_tree
+from supervisor._runtime.closing import PATIENCE
 from supervisor._runtime.deadlines import stop_deadlines
 from supervisor._runtime.executor_calls import ExecutorCalls
 from supervisor._runtime.health import health_of
@@ -102,6 +103,7 @@ __all__ = [  # single parts
     "FAST",
     "HEAD",
     "MISSING",
+    "PATIENCE",
     "STACK",
     "STACK_IN_C",
     "TURN",

@@ -1,5 +1,6 @@
-"""While a supervisor shuts down, threads let each other have the interpreter sooner."""
+"""While a shutdown takes longer than those need who obey, threads let each other have the interpreter sooner."""
 
+import asyncio
 import sys
 import threading
 
@@ -20,24 +21,31 @@ def interval():
 
 
 async def shut_down_two(meanwhile):
-    """Shuts two supervisors down, one after the other has begun; calls this in the worker of each, and after each."""
-    seen = []
+    """Shuts two supervisors down whose workers take their time; calls this in the worker of each when that is over."""
+    seen, at_once, later = [], [], threading.Event()
 
     def work(ctx):
         ctx.stop.wait()
+        at_once.append(sys.getswitchinterval())
+        later.wait(LIMIT)
         seen.append(sys.getswitchinterval())
         meanwhile()
 
+    before = sys.getswitchinterval()
     first, second = Supervisor(), Supervisor()
     await first.start(work)
     await second.start(work)
     first.request_shutdown()
-    await second.shutdown()
+    shutdown = asyncio.ensure_future(second.shutdown())
+    await asyncio.sleep(0)  # both have begun, and have set their timers
+    asyncio.get_running_loop().call_later(inside.PATIENCE + 0.01, later.set)  # the loop calls it after theirs
+    await shutdown
     await first.wait_closed()
+    assert at_once[0] == before, "those who obey at once need no haste"
     return seen
 
 
-async def test_the_interval_is_short_during_a_shutdown_and_as_before_after_the_last(interval):
+async def test_the_interval_is_short_during_a_longer_shutdown_and_as_before_after_the_last(interval):
     seen = await shut_down_two(lambda: None)
     assert all(seconds == pytest.approx(inside.FAST) for seconds in seen)
     assert sys.getswitchinterval() == interval
