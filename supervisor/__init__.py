@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ._core.failures import WorkerOverLimit as WorkerOverLimit
     from ._core.failures import WorkerStopped as WorkerStopped
     from ._core.failures import WorkerTimeout as WorkerTimeout
+    from ._core.incident import Incident as Incident
     from ._core.outcome import Outcome as Outcome
     from ._core.outcome import Transition as Transition
     from ._core.policy import Ask as Ask
@@ -54,6 +55,7 @@ _HOMES = {
     "Control": "_core.control",
     "EscalationPolicy": "_core.policy",
     "Health": "_core.report",
+    "Incident": "_core.incident",
     "Inject": "_core.policy",
     "Iteration": "_api.iteration",
     "Kill": "_core.policy",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from .._core.errors import SupervisorMisused
+    from .._core.incident import Incident
     from .._core.outcome import WorkerState
     from .._core.report import PoolStatistics, ShutdownReport
     from .._core.survey import Survey
@@ -182,6 +183,12 @@ class Integration:
                 pools = tuple(statistics_of(pool, None) for pool in self._binding.settings.pools)
                 return unused(self.name, __version__, health, pools)
             return survey(runtime, __version__, health, matching=matching, states=states, first=first, limit=limit)
+
+    def incidents(self) -> tuple[Incident, ...]:
+        """Returns the last failures and stops, the newest last."""
+        with shielded():
+            runtime = self._binding.runtime
+            return () if runtime is None else runtime.incidents.of()
 
     def stack(self, name: str) -> str | None:
         """Returns where a worker or call of this name stands; None where there is none, empty where it does not run."""

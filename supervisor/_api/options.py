@@ -25,12 +25,13 @@ class Options:
     Args:
         pool: The pool that takes them.
         timeout, within, policy, limits, name: As there.
+        submitted_from: Where their user has asked for them, as "path:line"; None where that is not kept.
 
     Raises:
         TypeError, ValueError: One of them is wrong; the message names it.
     """
 
-    __slots__ = ("limits", "name", "policy", "pool", "timeout", "within")
+    __slots__ = ("limits", "name", "policy", "pool", "submitted_from", "timeout", "within")
 
     def __init__(
         self,
@@ -40,6 +41,8 @@ class Options:
         policy: EscalationPolicy | None,
         limits: Limits | None,
         name: str | None = None,
+        *,
+        submitted_from: str | None = None,
     ) -> None:
         self.pool = pool
         self.timeout = checked_timeout(timeout)
@@ -47,8 +50,20 @@ class Options:
         self.policy = checked_policy(policy)
         self.limits = checked_limits(limits, pool.settings.kind)
         self.name: str | None = checked_name(name, optional=True)
+        self.submitted_from = submitted_from
 
     def call(self, runtime: Runtime, scope: GroupNode, fn: Callable[..., Any], args: tuple[Any, ...]) -> CallFuture:
         """Submits a call with these options."""
         kind = runtime.kinds.of(self.pool)
-        return runtime.calls.call(scope, fn, args, self.timeout, self.within, self.policy, self.name, kind, self.limits)
+        return runtime.calls.call(
+            scope,
+            fn,
+            args,
+            self.timeout,
+            self.within,
+            self.policy,
+            self.name,
+            kind,
+            self.limits,
+            self.submitted_from,
+        )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
 from .._core.pools import PoolSettings
 from .._core.values import checked_count
+from .._run.origin import keeping_origin
 from .._runtime.pools import statistics_of
 from .._runtime.scopes import pool_closed
 from .._worker.current import shielded
@@ -110,7 +111,7 @@ class Pool:
         ('SENT', 'mail', 'thread', 2)
     """
 
-    __slots__ = ("_binding", "_home", "_scope", "kind", "name")
+    __slots__ = ("__dict__", "_binding", "_home", "_scope", "kind", "name")
 
     def __init__(self, home: Home, binding: Binding, scope: PoolScope) -> None:
         self._home = home
@@ -118,6 +119,8 @@ class Pool:
         self._scope = scope
         self.name: str = scope.name
         self.kind: Kind = scope.settings.kind
+        if binding.settings.origins:
+            self.__dict__.update(run=keeping_origin(self.run))
 
     @property
     def size(self) -> int:

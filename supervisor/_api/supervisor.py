@@ -11,7 +11,7 @@ from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.pools import PoolSettings
 from .._core.report import Statistics
 from .._core.restart import OnExhausted, Strategy
-from .._core.values import checked_count, checked_reason, checked_seconds
+from .._core.values import checked_count, checked_reason, checked_seconds, plain
 from .._core.verdict import error_of_start
 from .._loop import aside
 from .._loop.outlast import outlast
@@ -19,6 +19,7 @@ from .._loop.signals import checked_signals
 from .._observe.transitions import Transitions
 from .._run import unrun
 from .._run.names import qualname
+from .._run.origin import keeping_origin, origin
 from .._runtime.nodes import GroupNode, Node, WorkerNode
 from .._runtime.pools import Pools, statistics_of
 from .._runtime.settings import Settings
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from typing import Never, Protocol, Self
 
     from .._core.control import Control
+    from .._core.incident import Incident
     from .._core.policy import EscalationPolicy, Kind
     from .._core.pools import Limits
     from .._core.report import Health, ShutdownReport
@@ -97,8 +99,8 @@ class Supervisor:
 
     May be built before any event loop runs; it binds to the loop that first uses it, and lives once: after its shutdown
     it takes no more work. Use it as an async context manager, or await `shutdown()` in the app's teardown. Its methods
-    belong to its event loop's thread; `workers`, `stacks`, `statistics`, `health`, `executor` and `request_shutdown`
-    may be called from any.
+    belong to its event loop's thread; `workers`, `worker`, `incidents`, `stacks`, `statistics`, `health`, `executor`
+    and `request_shutdown` may be called from any.
 
     Args:
         name: For logs, thread names and messages; not empty, without "/", line breaks and control characters, as all
@@ -140,8 +142,9 @@ class Supervisor:
             again after twice as long, and so on. None: never. What its pool or the call says goes before this.
         stall_after: Seconds, above 0, for which the event loop may not come to a turn before a thread logs where it is
             blocked, as `loop.stalled`, while it is. None: nobody watches it.
-        incidents: How many of the last failures and stops are kept for `incidents()`, 0 or more.
-        origins: Whether to keep where each call and worker was submitted, for `Worker.submitted_from`.
+        incidents: How many of the last failures and stops are kept for `incidents()`, 0 or more; 0: none.
+        origins: Whether to keep where each call and worker was submitted, for `Worker.submitted_from`, at the cost of
+            some microseconds for each.
         control: Whether `python -m supervisor ps` and the like can look into it, by a Unix socket that only this user
             can open: True, or the path of the socket; "write" also lets them stop workers and shut down. See `Control`.
         dump_signal: A signal at which a table of all workers, and the stacks of all threads, are written to the
@@ -232,6 +235,8 @@ class Supervisor:
         self._entered = False
         self._signals = False
         self._body: SignalledBody | None = None
+        if binding.settings.origins:
+            self.__dict__.update(run=keeping_origin(self.run), start=keeping_origin(self.start))
         return self
 
     @property
@@ -421,7 +426,8 @@ class Supervisor:
             raise unexpected_keywords("iterate", fn, unexpected, _options())
         check_function("iterate", fn, may_yield=True)
         size = checked_count("iterate(buffer={!r})", buffer, least=1)
-        options = Options(self._lane_of(kind, pool), timeout, within, policy, limits, name)
+        lane, where = self._lane_of(kind, pool), self._origin()
+        options = Options(lane, timeout, within, policy, limits, name, submitted_from=where)
         return Items(self._binding, self._scope, fn, args, size, options)
 
     def map(
@@ -481,7 +487,8 @@ class Supervisor:
         if not isinstance(ordered, bool):
             raise TypeError(f"map(ordered={ordered!r}): must be True or False")
         most = checked_optional_count("limit", limit, least=1)
-        options = Options(self._lane_of(kind, pool), timeout, within, policy, limits)
+        lane, where = self._lane_of(kind, pool), self._origin()
+        options = Options(lane, timeout, within, policy, limits, submitted_from=where)
         return Results(self._binding, self._scope, fn, items, options, ordered=ordered, limit=most)
 
     async def start(
@@ -564,6 +571,7 @@ class Supervisor:
             ready_timeout=checked_interval("ready_timeout", ready_timeout),
             after=tuple(self._comes_after(other) for other in checked_names("after", after)),
             limits=checked_limits(limits, kind),
+            submitted_from=self._origin(),
         )
         before = [other for around in (node, *node.groups) for other in around.after]
         if before:
@@ -586,6 +594,10 @@ class Supervisor:
                 raise error_of_start(worker.outcome, None)
             raise error_of_start(worker.outcome, climb.cause, climb.reason)
         return worker
+
+    def _origin(self) -> str | None:
+        """Returns where the caller of a method stands, where that is kept."""
+        return origin() if self._binding.settings.origins else None
 
     def _view_of(self, kind: Kind | None) -> LoopView:
         """Returns what calls without options go through."""
@@ -856,6 +868,56 @@ class Supervisor:
         with shielded():
             runtime = self._binding.runtime
             return () if runtime is None else cast("tuple[Worker, ...]", tuple(runtime.snapshot.handles(self._scope)))
+
+    def worker(self, name: str) -> Worker | None:
+        """Returns the live worker or call of this name; None where there is none. Any thread.
+
+        Args:
+            name: As `Worker.name` and the log have it, with those of its groups before it: "feeds/reader"; also one
+                that was generated: "fetch-12". A group finds what is in it, and also by the name that it was given
+                there: "reader".
+
+        Raises:
+            TypeError: `name` is not a string.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         await sup.start(lambda ctx: ctx.stop.wait(), name="waiter")
+            ...         return sup.worker("waiter").state, sup.worker("nobody")
+            >>> asyncio.run(main())
+            ('running', None)
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"worker(name={name!r}): must be a string")
+        with shielded():
+            runtime = self._binding.runtime
+            found = None if runtime is None else runtime.snapshot.named(self._scope, plain(name))
+            return cast("Worker | None", found)
+
+    def incidents(self) -> tuple[Incident, ...]:
+        """Returns the last failures and stops, the newest last; see `Incident` for what is one. Any thread.
+
+        As many as `Supervisor(incidents=)` says are kept, for the supervisor and its groups together, also after the
+        shutdown. A group returns those of its workers and calls, and of the groups in it, by their names: also those of
+        an earlier group of its name.
+
+        Example:
+            >>> import asyncio
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         try:
+            ...             await sup.run(int, "seven", name="parse")
+            ...         except ValueError:
+            ...             pass
+            ...     return [f"{incident.worker} {incident.ended}: {incident.error}" for incident in sup.incidents()]
+            >>> asyncio.run(main())
+            ["parse failed: ValueError: invalid literal for int() with base 10: 'seven'"]
+        """
+        with shielded():
+            runtime = self._binding.runtime
+            return () if runtime is None else runtime.incidents.of(self._scope.name)
 
     def stacks(self) -> dict[str, str]:
         """Returns where each worker that runs stands now, by its name, as the text of a traceback. Any thread.

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 from .._core.errors import SupervisorMisused
 from .._core.values import checked_reason
 from .._core.verdict import error_of_wait
+from .._loop.clock import is_replaced
 from .._loop.outlast import outlast
+from .._runtime import standing
 from .._runtime.nodes import WorkerNode
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from .._core.outcome import Outcome, WorkerState
-    from .._core.policy import Kind
+    from .._core.policy import Kind, StepName
     from .._run.run import Run
     from .._runtime.runtime import Runtime
 
@@ -31,6 +35,10 @@ class Worker:
         name: Its name, with those of its groups before it: "feeds/reader".
         kind: "thread" or "process".
         pool: The name of its pool, where it is a call; None where it has a thread or process of its own.
+        group: The name of the group that it is in, with those of the groups around that; None: none.
+        submitted_from: Where it was submitted, as "path:line" of the code that has called `run`, `start`, `iterate`,
+            `map`, an executor or `asyncio.to_thread`; None without `Supervisor(origins=True)`, or where no such code is
+            to be found, as for what a library submits in a callback.
 
     Example:
         >>> import asyncio
@@ -43,7 +51,19 @@ class Worker:
         'stopped'
     """
 
-    __slots__ = ("_done", "_is_call", "_last_outcome", "_of", "_outcome", "_runtime", "kind", "name", "pool")
+    __slots__ = (
+        "_done",
+        "_is_call",
+        "_last_outcome",
+        "_of",
+        "_outcome",
+        "_runtime",
+        "group",
+        "kind",
+        "name",
+        "pool",
+        "submitted_from",
+    )
 
     def __init__(self, runtime: Runtime, of: Run | WorkerNode) -> None:
         """Of a call, or of a worker of `start()`."""
@@ -55,35 +75,92 @@ class Worker:
         self._last_outcome: Outcome | None = None
         self.name: str = of.name
         self.kind: Kind = of.kind.name
-        self.pool: str | None = of.kind.settings.name if self._is_call else None
+        self.pool: str | None = standing.pool_of(of)
+        self.group: str | None = standing.group_of(of)
+        self.submitted_from: str | None = of.submitted_from
 
     @property
     def _run(self) -> Run | None:
         """The present run, or the last one; None once it has ended for good."""
         of = self._of
-        return of.run if isinstance(of, WorkerNode) else of
+        return None if of is None else standing.run_of(of)
 
     @property
     def state(self) -> WorkerState:
         """Where it is in its life: "queued", "starting", "running", "stopping", "backing_off" or "ended"."""
         of = self._of
-        if self._outcome is not None or of is None:
-            return "ended"
-        if isinstance(of, WorkerNode):
-            return "backing_off" if of.between_runs else of.run.state_name
-        return of.state_name
+        return "ended" if self._outcome is not None or of is None else standing.state_of(of)
 
     @property
     def attempt(self) -> int:
         """Which run of the worker this is, from 1."""
-        run, outcome = self._run, self._outcome
-        return outcome.attempt if run is None and outcome is not None else run.attempt  # type: ignore[union-attr]
+        of, outcome = self._of, self._outcome
+        return outcome.attempt if of is None and outcome is not None else standing.attempt_of(of)  # type: ignore[arg-type]
 
     @property
     def restarts(self) -> int:
         """How often it has been started again."""
         of = self._of
         return of.restarts if isinstance(of, WorkerNode) else self.attempt - 1
+
+    @property
+    def restarts_left(self) -> int | None:
+        """How often it would still be started again, if it failed now, and again at once.
+
+        Counted as its Restart does, within its `within`. None where it is never started again: it is a call, has no
+        Restart, has ended, or its supervisor shuts down.
+        """
+        of = self._of
+        return None if of is None else standing.restarts_left(of, self._runtime.clock())
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its present run is ready, as `ready()` awaits it, and nobody stops it; of a call: whether it runs."""
+        of = self._of
+        return of is not None and self._outcome is None and standing.is_ready(of)
+
+    @property
+    def started_at(self) -> float | None:
+        """When its present run was entered, in seconds on the event loop's clock, as `Transition.at`.
+
+        None before it runs, between two runs, and after its end. Under `supervisor.testing.VirtualTime`, which stands
+        while a worker is started, it is when the run was submitted.
+        """
+        of = self._of
+        return None if of is None else standing.started_at(of, replaced=is_replaced(self._runtime.clock))
+
+    @property
+    def beat_at(self) -> float | None:
+        """When its present run last gave a sign of life, in seconds on the event loop's clock.
+
+        That is `ctx.heartbeat()`, or, of a worker that has to give these, its readiness. None where it gave none, and
+        after its end.
+        """
+        of = self._of
+        return None if of is None else standing.beat_at(of)
+
+    @property
+    def step(self) -> StepName | None:
+        """On which step of its ladder it is: "ask", "inject", "terminate", "kill"; None where nobody stops it."""
+        position = self._position
+        return None if position is None else position.step
+
+    @property
+    def next_step(self) -> StepName | Literal["abandon"] | None:
+        """The step that comes next, or "abandon" after the last one; None where none comes."""
+        position = self._position
+        return None if position is None else position.next_step
+
+    @property
+    def next_step_at(self) -> float | None:
+        """When that comes, in seconds on the event loop's clock; `ctx.extend` moves it. None where none comes."""
+        position = self._position
+        return None if position is None else position.next_at
+
+    @property
+    def _position(self) -> standing.Position | None:
+        of = self._of
+        return None if of is None else standing.position_of(of)
 
     @property
     def ident(self) -> int | None:

@@ -6,7 +6,7 @@ import pickle
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .errors import RemoteError, RestartLimitExceeded, described, shown
+from .errors import RemoteError, RestartLimitExceeded, described, is_a, shown
 from .policy import StepEnd
 from .values import printable
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .policy import Kind, StepName
     from .usage import LimitName
 
-__all__ = ["Ended", "Outcome", "Transition", "WorkerState", "without_objects"]
+__all__ = ["Ended", "Outcome", "Transition", "WorkerState", "cut", "text_to_keep", "without_objects"]
 
 WorkerState: TypeAlias = Literal["queued", "starting", "running", "stopping", "backing_off", "ended"]
 Ended: TypeAlias = Literal["returned", "failed", StepEnd, "abandoned", "died", "cancelled"]
@@ -153,12 +153,20 @@ class Transition:
 def without_objects(outcome: Outcome) -> Outcome:
     """Returns an outcome that can be kept: it holds no value and no traceback, and of its error the type and text."""
     error = outcome.error
-    if error is None:
-        return replace(outcome, value=None)
+    return replace(outcome, value=None, error=None if error is None else RemoteError(text_to_keep(error)))
+
+
+def text_to_keep(error: BaseException) -> str:
+    """Returns an error as "Type: text", with what it comes from where a worker is given up; cut where it is long."""
     text = described(error)
-    if isinstance(error, RestartLimitExceeded) and error.__cause__ is not None:
+    if is_a(error, RestartLimitExceeded) and error.__cause__ is not None:
         text = f"{text}: {described(error.__cause__)}"
-    return replace(outcome, value=None, error=RemoteError(printable(text[:LONGEST_TEXT], lines=True)))
+    return printable(cut(text), lines=True)
+
+
+def cut(text: str) -> str:
+    """Returns a text that can be kept: the beginning of one that is long."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 
 LONGEST_TEXT = 2000

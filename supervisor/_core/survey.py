@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from .incident import Incident
     from .outcome import WorkerState
     from .policy import Kind, StepName
     from .report import Health, PoolStatistics, ShutdownReport
@@ -69,11 +70,13 @@ class GroupRow:
 
     Attributes:
         name: Its name, with those of the groups around it before it.
-        state: "running"; "restarting"; "stopping"; or "backing_off": it waits for its next start.
+        state: "running"; "restarting": workers of it are being started again together; "stopping": all of it ends, for
+            good or before its next start; or "backing_off": it waits for that.
         strategy: Who is started again together with whom.
         workers: How many workers are in it, those of its groups included.
         calls: How many calls are.
         restarts: How often it has been started again.
+        restarts_left: How often it still may be; None where nothing is counted.
     """
 
     name: str
@@ -82,6 +85,7 @@ class GroupRow:
     workers: int = 0
     calls: int = 0
     restarts: int = 0
+    restarts_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +124,7 @@ class Survey:
         workers: Its workers and calls that have not ended, the oldest first, or as many as were asked for.
         matching: How many there are in all of those that were asked for.
         unended: How many there are in all.
+        incidents: The last failures and stops, the newest last.
         loop_blocked_for: For how long its event loop has not come to a turn; None where nobody watches it, or it has.
         shutdown: Its shutdown, once that has begun.
         report: What that met, once it has ended.
@@ -137,6 +142,7 @@ class Survey:
     workers: tuple[WorkerRow, ...] = ()
     matching: int = 0
     unended: int = 0
+    incidents: tuple[Incident, ...] = ()
     loop_blocked_for: float | None = None
     shutdown: ShutdownProgress | None = None
     report: ShutdownReport | None = None
@@ -149,6 +155,7 @@ class Survey:
             "pools": [_plain(pool) for pool in self.pools],
             "groups": [_plain(group) for group in self.groups],
             "workers": [_plain(worker) for worker in self.workers],
+            "incidents": [incident.to_dict() for incident in self.incidents],
             "shutdown": None if self.shutdown is None else _plain(self.shutdown),
             "report": None if self.report is None else self.report.to_dict(),
             "report_text": None if self.report is None else str(self.report),

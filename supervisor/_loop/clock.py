@@ -14,7 +14,7 @@ from . import aside
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Clock", "Timer", "call_at", "clock_of", "monotonic"]
+__all__ = ["Clock", "Timer", "call_at", "clock_of", "is_replaced", "monotonic"]
 
 
 class Timer(Protocol):
@@ -56,6 +56,16 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     if stand_in is not None:
         return stand_in
     return (lambda: loop.time()) if isinstance(loop, asyncio.BaseEventLoop) else monotonic  # noqa: PLW0108  # looked up
+
+
+def is_replaced(clock: Callable[[], float]) -> bool:
+    """Whether a clock that `clock_of` has given is not the monotonic one: a test has put another in its place."""
+    before, now, after = monotonic(), clock(), monotonic()
+    return isinstance(clock, Clock) or not before - COARSE <= now <= after + COARSE
+
+
+COARSE = 0.1
+"""Seconds, at most, by which a system's clock may be late, as it is read in another way."""
 
 
 def call_at(

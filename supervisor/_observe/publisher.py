@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .._core.policy import StepName
     from .._core.usage import Excess
     from .._run.run import Run
+    from .incidents import Incidents
     from .log import Log
     from .notices import Subscriber
     from .subscribers import Subscribers
@@ -35,14 +36,18 @@ class Publisher:
     Attributes:
         log: The supervisor's log.
         subscribers: Who receives the notices.
+        incidents: What is kept of failures and stops.
         watching: Somebody wants to know of each call: the log, at level debug, or a subscriber. Any thread.
     """
 
-    def __init__(self, supervisor: str, clock: Callable[[], float], log: Log, subscribers: Subscribers) -> None:
+    def __init__(
+        self, supervisor: str, clock: Callable[[], float], log: Log, subscribers: Subscribers, incidents: Incidents
+    ) -> None:
         self._supervisor = supervisor
         self._clock = clock
         self.log = log
         self.subscribers = subscribers
+        self.incidents = incidents
         self._broken: list[Subscriber] = []  # those that have raised
         self.watching = False
         self._looking = ScopedLock()  # a finalizer may come in between, and remove a subscriber
@@ -137,11 +142,14 @@ class Publisher:
 
         The outcome is the worker's; where that is given up, `ran` is that of its last run, which is counted and traced.
         """
+        if asked is None:
+            self.incidents.note(run, outcome)
         before = _before_the_end(run, outcome) if asked is None else "backing_off"
         self.transition(run, before, "ended", outcome=outcome, ran=ran, reason=asked)
 
     def restarting(self, run: Run, outcome: Outcome) -> None:
         """Publishes that a run has ended, and that another one follows."""
+        self.incidents.note(run, outcome)
         self.transition(run, _before_the_end(run, outcome), "backing_off", outcome=outcome)
 
     def call_ended(self, run: Run, ended: Ended) -> None:
@@ -183,6 +191,7 @@ class Publisher:
 
     def late_return(self, run: Run) -> None:
         """Publishes that an abandoned run has ended after all."""
+        self.incidents.came_back(run.number)
         self.log.write(
             logging.WARNING,
             "worker.late_end",

@@ -289,6 +289,7 @@ class Run:
         oom_killed: It was most likely the kernel's out-of-memory killer that has ended it.
         ctx: Its context, once the worker's function asked for it.
         ending: Its end is in the inbox, or about to be: nothing is left to be stopped.
+        origin: Where it was submitted, as "path:line"; only set where the supervisor keeps that.
         started_at, ended_at: When the function was entered and left, on the monotonic clock.
         value, error: What came of it; `returned` tells which.
         limited: Its limits, and what it has used; None where it has none.
@@ -326,6 +327,7 @@ class Run:
         "node",
         "number",
         "oom_killed",
+        "origin",
         "over",
         "own",
         "owner",
@@ -347,6 +349,7 @@ class Run:
     )
 
     warmed: float
+    origin: str | None
 
     def __init__(
         self,
@@ -435,6 +438,11 @@ class Run:
     @property
     def returned(self) -> bool:
         return self.error is None and not self.died
+
+    @property
+    def submitted_from(self) -> str | None:
+        """Where it was submitted, as "path:line"; None where that is not kept."""
+        return getattr(self, "origin", None)
 
     def let_go(self) -> None:
         """Drops what it held: alarms, the pool's queue, its context, and its future may hold it for longer."""

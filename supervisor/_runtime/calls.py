@@ -24,6 +24,7 @@ from .._loop.clock import monotonic
 from .._loop.inbox import TURN
 from .._run.futures import CallFuture, WorkFuture
 from .._run.limited import Limited
+from .._run.origin import origin
 from .._run.run import Run
 from .names import full_name
 from .nodes import list_call, scope_of, unlist_call
@@ -64,6 +65,7 @@ class Calls:
         supervisor: Its name, for messages.
         next_number: Returns the number of a new call. Any thread.
         root: The scope of calls that belong to no group.
+        origins: Keep where each was submitted.
         refuse: Raises where a group, a pool, or the supervisor, takes no new work. Any thread.
         deadline: Returns by when a shutdown must have ended a call, on the loop's clock.
         note_end: Takes the outcome of a call into the reports that are being made.
@@ -87,6 +89,7 @@ class Calls:
         "_names",
         "_next_number",
         "_note_end",
+        "_origins",
         "_portal",
         "_publisher",
         "_refuse",
@@ -113,6 +116,7 @@ class Calls:
         escalation: Escalation,
         root: GroupNode,
         *,
+        origins: bool,
         refuse: Callable[[GroupNode, WorkerKind | None], None],
         deadline: Callable[[Run], float],
         note_end: Callable[[Run, Outcome], object],
@@ -132,6 +136,7 @@ class Calls:
         self._portal = portal
         self._escalation = escalation
         self._root = root
+        self._origins = origins
         self._shutdown = root.shutdown
         self._refuse = refuse
         self._deadline = deadline
@@ -154,6 +159,7 @@ class Calls:
         name: str | None = None,
         kind: WorkerKind | None = None,
         limits: Limits | None = None,
+        submitted_from: str | None = None,
     ) -> CallFuture:
         """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for."""
         if scope is not self._root or self._shutdown.begun:
@@ -171,6 +177,8 @@ class Calls:
             name = full_name(scope, name)
         run = Run(self, kind, scope, self._next_number(), fn, args, copy_context(), now, future, name, policy)
         future.run = run
+        if self._origins:
+            run.origin = submitted_from or origin()
         if self._names.looked_at or name is not None:
             self._names.name_call(run)
         if self._publisher.watching:
@@ -253,7 +261,10 @@ class Calls:
         ):
             self._escalation.feed(run, Exited(run.returned, run.died))
             return
-        ended: Ended = "returned" if run.returned else "failed"
+        ended: Ended = "returned"
+        if not run.returned:
+            ended = "failed"
+            self._publisher.incidents.note_failure(run)
         if run.future is not None:
             self.resolve(run, run.future, run.value, run.error)
         self.forget(run)

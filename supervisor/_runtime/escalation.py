@@ -408,6 +408,7 @@ class Escalation:
 
     def answer(self, run: Run, outcome: Outcome) -> None:
         """Has nobody wait any longer for a run that its owner could not conclude."""
+        self._publisher.incidents.note(run, outcome)
         run.over = True
         unlist_call(run)
         if run.future is not None and not run.future.done():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .._core.errors import SupervisorBusy, SupervisorMisused
 from .._core.ladder import Exited, StopAsked
 from .._core.outcome import Outcome
+from .._run.origin import origin
 from .._run.run import Run
 from .._worker.locks import ScopedLock
 from .nodes import list_call, scope_of, unlist_call
@@ -48,6 +49,7 @@ class ExecutorCalls:
         next_number: Returns the number of a new call.
         calls: The owner of their runs.
         root: The scope of calls that belong to no group.
+        origins: Keep where each was submitted.
         refuse: Raises where a scope, or a pool, takes no new work.
         close_groups: Is called, in the loop, when a call has ended in a scope whose end may wait for it.
         call_ended: Is called, in the loop, when a call has ended for which a shutdown may wait.
@@ -65,6 +67,7 @@ class ExecutorCalls:
         "_loop",
         "_names",
         "_next_number",
+        "_origins",
         "_portal",
         "_publisher",
         "_refuse",
@@ -91,6 +94,7 @@ class ExecutorCalls:
         calls: Calls,
         root: GroupNode,
         *,
+        origins: bool,
         refuse: Callable[[GroupNode, WorkerKind | None], None],
         close_groups: Callable[[GroupNode], object],
         call_ended: Callable[[], object],
@@ -108,6 +112,7 @@ class ExecutorCalls:
         self._escalation = escalation
         self._calls = calls
         self._root = root
+        self._origins = origins
         self._shutdown = root.shutdown
         self._refuse = refuse
         self._close_groups = close_groups
@@ -142,6 +147,8 @@ class ExecutorCalls:
         run = Run(self._calls, kind, scope, self._next_number(), fn, args, context, now, future, None, None)
         future.run, future.calls = run, self
         run.no_inject_on_cancel = no_inject_on_cancel
+        if self._origins:
+            run.origin = origin()
         on_threads = kind.own_threads
         if self._names.looked_at:
             self._names.name_call(run)
@@ -249,6 +256,8 @@ class ExecutorCalls:
             if self._shutdown.begun or run.kind.closing:
                 self._inbox.post(self._call_ended)
             if run.worker is None:  # or else another thread has asked for its handle meanwhile
+                if ended == "failed":
+                    self._publisher.incidents.note_failure(run)
                 if self._publisher.subscribers.counters:
                     self._publisher.call_ended(run, ended)
                 run.let_go()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from .._run.names import qualname
 from .nodes import GroupNode, Node
@@ -150,8 +150,11 @@ class Names:
     def find(self, name: str) -> Run | WorkerNode | None:
         """Returns the live worker or call that has this name, with those of its groups before it. Any thread."""
         owner = self.taken.get(name)
+        if isinstance(owner, Node):  # a worker that is about to be started has its name already, and no run
+            node = self._nodes().get(owner.number)
+            return node if node is owner else None
         if owner is not None:
-            return None if isinstance(owner, GroupNode) else cast("Run | WorkerNode", owner)
+            return owner
         number = _number_in(name)
         if number is None:
             return None

@@ -140,6 +140,7 @@ class WorkerNode(Node):
 
     Attributes:
         kind, fn, args, context, policy, limits, given_name, given_restart: What each run of it is made from.
+        submitted_from: Where it was submitted, as "path:line"; None where that is not kept.
         heartbeat: Seconds of silence after which it is stuck, if any.
         ready_timeout: Seconds within which it must call `ctx.ready()`, if it must.
         run: Its present run, or its last one.
@@ -165,6 +166,7 @@ class WorkerNode(Node):
         "readied",
         "ready_timeout",
         "run",
+        "submitted_from",
         "successor",
         "worker",
     )
@@ -188,6 +190,7 @@ class WorkerNode(Node):
         ready_timeout: float | None,
         after: tuple[Node, ...],
         limits: Limits | None,
+        submitted_from: str | None = None,
     ) -> None:
         super().__init__(group, restart or NEVER, after)
         self.kind = kind
@@ -200,6 +203,7 @@ class WorkerNode(Node):
         self.limits = limits
         self.heartbeat = heartbeat
         self.ready_timeout = ready_timeout
+        self.submitted_from = submitted_from
         self.readied = 0
         self.last_outcome: Outcome | None = None
         self.final: Outcome | None = None
@@ -243,6 +247,7 @@ class WorkerNode(Node):
             ready_timeout=self.ready_timeout,
             after=self.after,
             limits=self.limits,
+            submitted_from=self.submitted_from,
         )
         node.context = self.context  # that of its `start`, and not of what happens to run now
         node.state = Held(Past(started=True))

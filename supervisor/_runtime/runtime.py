@@ -19,6 +19,7 @@ from .._loop.backlog import Backlog
 from .._loop.clock import clock_of
 from .._loop.inbox import Inbox
 from .._loop.signals import SECOND_TIMEOUT
+from .._observe.incidents import Incidents
 from .._observe.log import Log
 from .._observe.publisher import Publisher
 from .._run.loop_call import LoopCall
@@ -88,6 +89,7 @@ class Runtime:
         escalation: How runs are stopped.
         portal: What workers have the loop do, by `ctx.call`.
         snapshot: What there is at this moment.
+        incidents: The last failures and stops.
         names: Who has which name.
         losses: What was lost, and not replaced.
         kinds: How runs are carried out: the pools, each an instance of its kind.
@@ -130,7 +132,8 @@ class Runtime:
         self.root = root
         self.shutdown = root.shutdown
 
-        self.publisher = Publisher(settings.name, self.clock, self.log, subscribers)
+        self.incidents = Incidents(self.clock, settings.incidents)
+        self.publisher = Publisher(settings.name, self.clock, self.log, subscribers, self.incidents)
         self.rules = RuleBook(settings, default_policy, self.log)
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
         self._alarms: Alarms[Run | Node | LoopCall | Sampler] = Alarms(loop, self.clock, self._rung)
@@ -279,6 +282,7 @@ class Runtime:
             self.portal,
             self.escalation,
             root,
+            origins=settings.origins,
             refuse=self.teardown.refuse,
             deadline=self.deadlines.of_call,
             note_end=self.teardown.call_ended,
@@ -297,6 +301,7 @@ class Runtime:
             self.escalation,
             self.calls,
             root,
+            origins=settings.origins,
             refuse=self.teardown.refuse,
             close_groups=self.ends.groups.close,
             call_ended=self.teardown.finish_if_quiet,
@@ -344,7 +349,7 @@ class Runtime:
             shut_down=self.teardown.fail,
         )
         self.snapshot = Snapshot(
-            settings.name, self.kinds, self.tree, self.escalation.abandoned, self.losses, new_handle
+            settings.name, self.kinds, self.names, self.tree, self.escalation.abandoned, self.losses, new_handle
         )
 
     @property

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 from .._core.report import Statistics
 from .._worker.locks import ScopedLock
 from .health import health_of
+from .names import full_name
+from .nodes import WorkerNode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from .._run.run import Handle, Run
     from .kinds import Kinds
     from .losses import Losses
+    from .names import Names
     from .nodes import GroupNode
     from .tree import Tree
 
@@ -38,6 +41,7 @@ class Snapshot:
         self,
         supervisor: str,
         kinds: Kinds,
+        names: Names,
         tree: Tree,
         abandoned: Mapping[int, Run],
         losses: Losses,
@@ -45,6 +49,7 @@ class Snapshot:
     ) -> None:
         self._supervisor = supervisor
         self._kinds = kinds
+        self._names = names
         self._tree = tree
         self._abandoned = abandoned
         self._losses = losses
@@ -62,6 +67,17 @@ class Snapshot:
         handles = ((run.number, self.handle(run)) for run in self._kinds.calls_in(scope))
         numbered += [(number, handle) for number, handle in handles if handle is not None]
         return [handle for _, handle in sorted(numbered, key=lambda item: item[0])]
+
+    def named(self, scope: GroupNode, name: str) -> Handle | None:
+        """Returns the handle of a live worker or call of a scope, by its name there or by its full name."""
+        full = name if not scope.name or name.startswith(f"{scope.name}/") else ""
+        for candidate in dict.fromkeys((full_name(scope, name), full)):
+            found = self._names.find(candidate)
+            if isinstance(found, WorkerNode):
+                return found.worker
+            if found is not None and (handle := self.handle(found)) is not None:
+                return handle
+        return None
 
     def handle(self, run: Run) -> Handle | None:
         """Returns the handle of a run; None where it has concluded."""

@@ -6,13 +6,24 @@ import os
 import platform
 import time
 from fnmatch import fnmatchcase
-from math import inf
 from typing import TYPE_CHECKING
 
-from .._core.ladder import Stopping
+from .._core.strategy import Restarting
 from .._core.survey import GroupRow, ShutdownProgress, Survey, WorkerRow
-from .._loop.clock import monotonic
+from .._loop.clock import is_replaced
 from .nodes import GroupNode, WorkerNode
+from .standing import (
+    attempt_of,
+    beat_at,
+    group_of,
+    is_ready,
+    pool_of,
+    position_of,
+    restarts_left,
+    run_of,
+    started_at,
+    state_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -20,8 +31,8 @@ if TYPE_CHECKING:
 
     from .._core.outcome import WorkerState
     from .._core.report import Health, PoolStatistics
-    from .._run.run import Run
     from .runtime import Runtime
+    from .standing import Live
 
 __all__ = ["survey", "unused"]
 
@@ -47,7 +58,7 @@ def survey(
         first: How many of the oldest are left out.
         limit: How many are shown at most; None: all.
     """
-    shutdown, now = runtime.shutdown, runtime.clock()
+    shutdown, now, replaced = runtime.shutdown, runtime.clock(), is_replaced(runtime.clock)
     there = sorted(_all(runtime), key=lambda of: of.number)
     wanted = [of for of in there if _is_wanted(of, matching, states)]
     shown = wanted[first:] if limit is None else wanted[first : first + limit]
@@ -60,11 +71,12 @@ def survey(
         at=time.time(),
         state="shut_down" if report is not None else "shutting_down" if shutdown.begun else "running",
         health=health,
-        pools=tuple(runtime.snapshot.statistics(runtime.root).pools.values()),
-        groups=tuple(_groups_in(runtime.root)),
-        workers=tuple(_row(of, now) for of in shown),
+        pools=tuple(runtime.kinds.statistics(tuple(runtime.escalation.abandoned.values())).values()),
+        groups=tuple(_groups_in(runtime.root, now)),
+        workers=tuple(row for of in shown if (row := _row(of, now, replaced=replaced)) is not None),
         matching=len(wanted),
         unended=len(there),
+        incidents=runtime.incidents.of(),
         shutdown=ShutdownProgress(
             reason=shutdown.reason,
             begun_ago=shutdown.seconds_since(now),
@@ -92,74 +104,64 @@ def unused(name: str, version: str, health: Health, pools: tuple[PoolStatistics,
     )
 
 
-def _all(runtime: Runtime) -> list[Run | WorkerNode]:
+def _all(runtime: Runtime) -> list[Live]:
     calls = [run for run in runtime.kinds.calls_in(runtime.root) if not run.over]
     return [*runtime.tree.workers_in(runtime.root), *calls]
 
 
-def _is_wanted(of: Run | WorkerNode, matching: str, states: Collection[WorkerState]) -> bool:
-    return (not states or _state(of) in states) and (matching == "*" or fnmatchcase(of.name, matching))
+def _is_wanted(of: Live, matching: str, states: Collection[WorkerState]) -> bool:
+    return (not states or state_of(of) in states) and (matching == "*" or fnmatchcase(of.name, matching))
 
 
-def _state(of: Run | WorkerNode) -> WorkerState:
-    if isinstance(of, WorkerNode):
-        return of.worker.state
-    return of.state_name
-
-
-def _row(of: Run | WorkerNode, now: float) -> WorkerRow:
-    run = of.run if isinstance(of, WorkerNode) else of
-    group = of.group.name if isinstance(of, WorkerNode) else of.scope.name
-    state = _state(of)
-    climb = run.climb
-    position = None if climb is None else climb.state
-    stopping = position if isinstance(position, Stopping) else None
-    steps_over = stopping is None or stopping.ends_at == inf
-    return WorkerRow(
+def _row(of: Live, now: float, *, replaced: bool) -> WorkerRow | None:
+    """Returns its row; None where it has ended meanwhile: its name is none any more, then."""
+    run, state, position = run_of(of), state_of(of), position_of(of)
+    started, beat, climb = started_at(of, replaced=replaced), beat_at(of), run.climb
+    row = WorkerRow(
         name=of.name,
         kind=of.kind.name,
         role="worker" if isinstance(of, WorkerNode) else "call",
         state=state,
-        pool=None if run.own else run.kind.settings.name,
-        group=group or None,
-        attempt=of.attempt,
-        restarts=of.restarts if isinstance(of, WorkerNode) else 0,
-        ready=of.ready if isinstance(of, WorkerNode) else state == "running",
-        ident=run.ident,
-        pid=run.pid,
-        queued_for=now - run.submitted_at if state == "queued" else None,
-        running_for=monotonic() - run.started_at if run.started_at and not run.ended_at else None,
-        reason=None if climb is None else climb.reason,
-        step=None if stopping is None else stopping.step.name,
-        step_ends_in=None if stopping is None or steps_over else stopping.ends_at - now,
-        next_step=_next_step(stopping),
+        pool=pool_of(of),
+        group=group_of(of),
+        attempt=attempt_of(of),
+        restarts=attempt_of(of) - 1,
+        restarts_left=restarts_left(of, now),
+        ready=is_ready(of),
+        ident=None if run.over else run.ident,
+        pid=None if run.over else run.pid,
+        queued_for=max(0.0, now - run.submitted_at) if state == "queued" else None,
+        running_for=None if started is None or run.ended_at else max(0.0, now - started),
+        beat_ago=None if beat is None else max(0.0, now - beat),
+        reason=None if climb is None or run.over else climb.reason,
+        step=None if position is None else position.step,
+        step_ends_in=None if position is None or position.next_at is None else position.next_at - now,
+        next_step=None if position is None else position.next_step,
+        submitted_from=of.submitted_from,
     )
+    return None if state_of(of) == "ended" else row
 
 
-def _next_step(stopping: Stopping | None) -> Literal["ask", "inject", "terminate", "kill", "abandon"] | None:
-    if stopping is None or stopping.ends_at == inf:
-        return None
-    return stopping.later[0].name if stopping.later else "abandon"
-
-
-def _groups_in(group: GroupNode) -> Iterator[GroupRow]:
-    """Gives the groups in this one, and those in them."""
+def _groups_in(group: GroupNode, now: float) -> Iterator[GroupRow]:
+    """Gives the groups in this one that have not ended, and those in them."""
     for node in tuple(group.members.values()):
-        if isinstance(node, GroupNode):
-            yield GroupRow(
-                name=node.name,
-                state=_state_of_group(node),
-                strategy=node.strategy,
-                workers=len(node.crew),
-                calls=len(node.calls),
-                restarts=node.restarts,
-            )
-            yield from _groups_in(node)
+        if not isinstance(node, GroupNode) or node.over or node.shutdown.report is not None:
+            continue
+        yield GroupRow(
+            name=node.name,
+            state=_state_of_group(node),
+            strategy=node.strategy,
+            workers=len(node.crew),
+            calls=len(node.calls),
+            restarts=node.restarts,
+            restarts_left=restarts_left(node, now),
+        )
+        yield from _groups_in(node, now)
 
 
 def _state_of_group(group: GroupNode) -> Literal["running", "restarting", "stopping", "backing_off"]:
     if group.between_runs:
         return "backing_off"
-    if group.shutdown.begun or group.ending:
+    if any(around.shutdown.begun or around.ending for around in group.around):
         return "stopping"
-    return "restarting" if group.renewing else "running"
+    return "restarting" if isinstance(group.phase, Restarting) else "running"

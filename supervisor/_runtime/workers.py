@@ -171,6 +171,7 @@ class Workers:
         run.own = run.watched = True
         run.attempt = node.attempt
         run.worker = node.worker
+        run.origin = node.submitted_from
         run.entry = self._loop.create_future()
         if node.limits is not None:
             run.limited = Limited(node.limits, self._escalation.budget(run, "limit"))

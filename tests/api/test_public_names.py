@@ -16,6 +16,7 @@ NAMES = {
     "Control",
     "EscalationPolicy",
     "Health",
+    "Incident",
     "Inject",
     "Iteration",
     "Kill",
