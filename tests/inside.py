@@ -23,6 +23,8 @@ from supervisor._api.binding import everyone
 from supervisor._api.cpus import cpu_quota, usable_cpus
 from supervisor._api.ports import integration_of
 from supervisor._cli.main import main as command_line
+from supervisor._control.client import Connection, sockets
+from supervisor._control.protocol import ControlError
 from supervisor._core import ladder
 from supervisor._core.blocked import blocked
 from supervisor._core.outcome import Ended
@@ -112,6 +114,8 @@ __all__ = [  # single parts
     "Census",
     "Chain",
     "Channel",
+    "Connection",
+    "ControlError",
     "Ended",
     "FutureLock",
     "Gate",
@@ -143,6 +147,7 @@ __all__ = [  # single parts
     "report_error",
     "rss",
     "share",
+    "sockets",
     "stop_deadlines",
     "thread_of_ours",
     "usable_cpus",

@@ -12,3 +12,8 @@ __all__ = ["begin_companions"]
 
 def begin_companions(binding: Binding) -> None:
     """Begins them, once a supervisor is bound. On its loop's thread."""
+    control = binding.settings.control
+    if control is not None:
+        from .control import begin_control  # noqa: PLC0415  # only where it is asked for
+
+        begin_control(binding, control)
