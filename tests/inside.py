@@ -98,6 +98,7 @@ from supervisor._runtime.health import health_of
 from supervisor._runtime.nodes import GroupNode, WorkerNode
 from supervisor._worker.locks import ScopedLock
 from supervisor._worker.stop_event import Chain
+from supervisor.testing import fake_kind
 
 __all__ = [  # single parts
     "BYTES_A_TURN",
@@ -216,6 +217,22 @@ def measured_runs(monkeypatch):
     runs = []
     monkeypatch.setattr(sampler.Sampler, "begin", lambda _, run: runs.append(run))
     return runs
+
+
+def expected_to_be_slow(sup):
+    """Of how many runs with seconds of their own a supervisor waits until they are slow."""
+    return len(sup._binding.runtime._slowness._asked)
+
+
+def patch_stacks_of_fakes(monkeypatch, stack):
+    """Has fake workers stand there, or has nobody know where."""
+
+    def of(kind, run):
+        if isinstance(stack, Exception):
+            raise stack
+        return stack
+
+    monkeypatch.setattr(fake_kind.FakeKind, "stack", of)
 
 
 def patch_chance(monkeypatch, chance):

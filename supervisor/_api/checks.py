@@ -35,6 +35,7 @@ __all__ = [
     "checked_optional_count",
     "checked_policy",
     "checked_restart",
+    "checked_slow_after",
     "checked_timeout",
     "checked_wake_signal",
 ]
@@ -126,6 +127,11 @@ def checked_interval(field: str, value: object) -> float | None:
     if seconds == 0:
         raise ValueError(f"{field}={value!r}: must be more than 0 seconds")
     return None if math.isinf(seconds) else seconds
+
+
+def checked_slow_after(value: object) -> float | None:
+    """Returns seconds, above 0, or infinitely many: never; None where others say it."""
+    return math.inf if value == math.inf else checked_interval("slow_after", value)
 
 
 def checked_limits(limits: object, kind: str) -> Limits | None:

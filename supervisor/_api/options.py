@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .checks import checked_limits, checked_name, checked_policy, checked_timeout
+from .checks import checked_limits, checked_name, checked_policy, checked_slow_after, checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,14 +24,14 @@ class Options:
 
     Args:
         pool: The pool that takes them.
-        timeout, within, policy, limits, name: As there.
+        timeout, within, policy, limits, slow_after, name: As there.
         submitted_from: Where their user has asked for them, as "path:line"; None where that is not kept.
 
     Raises:
         TypeError, ValueError: One of them is wrong; the message names it.
     """
 
-    __slots__ = ("limits", "name", "policy", "pool", "submitted_from", "timeout", "within")
+    __slots__ = ("limits", "name", "policy", "pool", "slow_after", "submitted_from", "timeout", "within")
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Options:
         within: float | None,
         policy: EscalationPolicy | None,
         limits: Limits | None,
+        slow_after: float | None,
         name: str | None = None,
         *,
         submitted_from: str | None = None,
@@ -49,6 +50,7 @@ class Options:
         self.within = checked_timeout(within, "within")
         self.policy = checked_policy(policy)
         self.limits = checked_limits(limits, pool.settings.kind)
+        self.slow_after = checked_slow_after(slow_after)
         self.name: str | None = checked_name(name, optional=True)
         self.submitted_from = submitted_from
 
@@ -65,5 +67,6 @@ class Options:
             self.name,
             kind,
             self.limits,
+            self.slow_after,
             self.submitted_from,
         )

@@ -17,6 +17,7 @@ from .checks import (
     checked_limits,
     checked_optional_count,
     checked_policy,
+    checked_slow_after,
 )
 from .cpus import usable_cpus
 from .ending import shut_down
@@ -58,6 +59,7 @@ class Home(Protocol):
         name: str | None = None,
         pool: str | Pool | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
         **unexpected: Never,
     ) -> T: ...
 
@@ -72,6 +74,7 @@ class Home(Protocol):
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
         pool: str | Pool | None = None,
         **unexpected: Never,
     ) -> Iteration[T]: ...
@@ -88,6 +91,7 @@ class Home(Protocol):
         policy: EscalationPolicy | None = None,
         pool: str | Pool | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
         **unexpected: Never,
     ) -> Iteration[T]: ...
 
@@ -192,6 +196,7 @@ class Pool:
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
         **unexpected: Never,
     ) -> T:
         """Calls `fn(*args)` on a thread or process of this pool and returns its result: `Supervisor.run` with `pool=`.
@@ -207,6 +212,7 @@ class Pool:
             name=name,
             pool=self,
             limits=limits,
+            slow_after=slow_after,
             **unexpected,
         )
 
@@ -221,6 +227,7 @@ class Pool:
         policy: EscalationPolicy | None = None,
         name: str | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
         **unexpected: Never,
     ) -> Iteration[T]:
         """Returns an async iterator over what `fn(*args)` yields in this pool: `Supervisor.iterate` with `pool=`.
@@ -236,6 +243,7 @@ class Pool:
             policy=policy,
             name=name,
             limits=limits,
+            slow_after=slow_after,
             pool=self,
             **unexpected,
         )
@@ -251,6 +259,7 @@ class Pool:
         within: float | None = None,
         policy: EscalationPolicy | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
         **unexpected: Never,
     ) -> Iteration[T]:
         """Returns an async iterator over the results of `fn(item)` for each item, in this pool: `Supervisor.map`.
@@ -266,6 +275,7 @@ class Pool:
             within=within,
             policy=policy,
             limits=limits,
+            slow_after=slow_after,
             pool=self,
             **unexpected,
         )
@@ -342,6 +352,7 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
     warm: int = 0,
     policy: EscalationPolicy | None = None,
     limits: Limits | None = None,
+    slow_after: float | None = None,
     usual: PoolSettings | None = None,
     config: Config | None = None,
 ) -> PoolSettings:
@@ -374,6 +385,7 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
         warm=checked_count("warm={!r}", warm, least=0),
         policy=checked_policy(policy),
         limits=checked_limits(limits, kind),
+        slow_after=checked_slow_after(slow_after),
     )
     return with_config(settings, config)
 

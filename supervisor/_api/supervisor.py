@@ -42,6 +42,7 @@ from .checks import (
     checked_optional_count,
     checked_policy,
     checked_restart,
+    checked_slow_after,
     checked_timeout,
     checked_wake_signal,
 )
@@ -139,7 +140,8 @@ class Supervisor:
             application handles or ignores that signal itself, it is not sent, and the log says so once. None: no signal
             is sent.
         slow_after: Seconds, above 0, after which a call that still runs is logged with its stack, as `worker.slow`;
-            again after twice as long, and so on. None: never. What its pool or the call says goes before this.
+            again after twice as long, and so on. They count from when its function was entered. None: never. What its
+            pool or the call says goes before this; of workers of `start()`, only they themselves do.
         stall_after: Seconds, above 0, for which the event loop may not come to a turn before a thread logs where it is
             blocked, as `loop.stalled`, while it is. None: nobody watches it.
         incidents: How many of the last failures and stops are kept for `incidents()`, 0 or more; 0: none.
@@ -152,7 +154,7 @@ class Supervisor:
         config: What `supervisor.config.load` has read. What it says for all workers goes before `policy` and
             `shutdown_timeout` here; what it says for a worker's name goes before the `policy` of its group and of its
             pool, too. What `run` and `start` are given goes before both. What it says of a pool goes before what is
-            given to `pool()`, and before `max_threads` and the like here.
+            given to `pool()`, and before `max_threads`, `slow_after` and the like here.
         logger: A structlog logger; None: `structlog.get_logger()` as the application has configured it.
 
     Raises:
@@ -212,8 +214,8 @@ class Supervisor:
             on_exhausted=on_exhausted,
             on_abandoned=on_abandoned,
             wake_signal=checked_wake_signal(wake_signal),
-            slow_after=checked_interval("slow_after", slow_after),
-            stall_after=checked_interval("stall_after", stall_after),
+            slow_after=_configured_interval("slow_after", slow_after, configured),
+            stall_after=_configured_interval("stall_after", stall_after, configured),
             incidents=checked_count("incidents={!r}", incidents, least=0),
             origins=checked_flag("origins", origins),
             control=checked_control(control),
@@ -267,6 +269,7 @@ class Supervisor:
         name: str | None = None,
         pool: str | Pool | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
         **unexpected: Never,
     ) -> T:
         """Calls `fn(*args)` on a thread or process of a pool and returns its result; never leaves it behind unsaid.
@@ -297,6 +300,9 @@ class Supervisor:
             pool: The pool that takes it, or its name; None: that of its kind, which every supervisor has.
             limits: What it may use, in a process; None: what its pool says. Where it uses more it is stopped; without a
                 `policy` each grace before Kill is then 0.05 s at most, as what it takes meanwhile, others lack.
+            slow_after: Seconds, above 0, from when its function was entered, after which it is logged with its stack
+                while it runs, as `worker.slow`; again after twice as long, and so on. `math.inf`: never. None: what its
+                pool says, or else the supervisor. It is not stopped for that.
             **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
 
         Raises:
@@ -331,7 +337,15 @@ class Supervisor:
         if loop is None or loop is not asyncio._get_running_loop():
             loop = binding.bind().loop
         check_function("run", fn)
-        if timeout is None and within is None and policy is None and name is None and pool is None and limits is None:
+        if (
+            timeout is None
+            and within is None
+            and policy is None
+            and name is None
+            and pool is None
+            and limits is None
+            and slow_after is None
+        ):
             view = ((kind is None or kind == "thread") and self._view) or self._view_of(kind)
         else:
             runtime = binding.bind()
@@ -344,6 +358,7 @@ class Supervisor:
                 checked_name(name, optional=True),
                 lane,
                 checked_limits(limits, lane.name),
+                checked_slow_after(slow_after),
                 scope=self._scope,
             )
         future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
@@ -378,6 +393,7 @@ class Supervisor:
         name: str | None = None,
         pool: str | Pool | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
         **unexpected: Never,
     ) -> Iteration[T]:
         """Returns an async iterator over what `fn(*args)` yields, on a thread or process of a pool.
@@ -404,6 +420,7 @@ class Supervisor:
             name: As in `run`.
             pool: As in `run`.
             limits: As in `run`.
+            slow_after: As in `run`, the time between two items included.
             **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
 
         Raises:
@@ -427,7 +444,7 @@ class Supervisor:
         check_function("iterate", fn, may_yield=True)
         size = checked_count("iterate(buffer={!r})", buffer, least=1)
         lane, where = self._lane_of(kind, pool), self._origin()
-        options = Options(lane, timeout, within, policy, limits, name, submitted_from=where)
+        options = Options(lane, timeout, within, policy, limits, slow_after, name, submitted_from=where)
         return Items(self._binding, self._scope, fn, args, size, options)
 
     def map(
@@ -443,6 +460,7 @@ class Supervisor:
         policy: EscalationPolicy | None = None,
         pool: str | Pool | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
         **unexpected: Never,
     ) -> Iteration[T]:
         """Returns an async iterator over the results of `fn(item)` for each item, on threads or processes of a pool.
@@ -465,6 +483,7 @@ class Supervisor:
             policy: As in `run`.
             pool: As in `run`.
             limits: Of each call, as in `run`.
+            slow_after: Of each call, as in `run`.
             **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
 
         Raises:
@@ -488,7 +507,7 @@ class Supervisor:
             raise TypeError(f"map(ordered={ordered!r}): must be True or False")
         most = checked_optional_count("limit", limit, least=1)
         lane, where = self._lane_of(kind, pool), self._origin()
-        options = Options(lane, timeout, within, policy, limits, submitted_from=where)
+        options = Options(lane, timeout, within, policy, limits, slow_after, submitted_from=where)
         return Results(self._binding, self._scope, fn, items, options, ordered=ordered, limit=most)
 
     async def start(
@@ -504,6 +523,7 @@ class Supervisor:
         ready_timeout: float | None = None,
         after: Sequence[str] = (),
         limits: Limits | None = None,
+        slow_after: float | None = None,
         **unexpected: Never,
     ) -> Worker:
         """Starts a worker: `fn(ctx, *args)` on a thread or process of its own. Returns when it has been entered.
@@ -528,6 +548,9 @@ class Supervisor:
             after: Names of live workers: it begins when these are ready, and a shutdown stops it before them.
             limits: What each of its runs may use, in a process, as in `run`. One that uses more has failed: `restart`
                 decides what follows. None: no limits.
+            slow_after: For a job that should come to its end: seconds, above 0, after which a run of it that has not
+                ended is logged, as in `run`; each run anew. None or `math.inf`: never. What the supervisor says is for
+                calls alone, as most workers run for as long as the service.
             **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
 
         Raises:
@@ -571,6 +594,7 @@ class Supervisor:
             ready_timeout=checked_interval("ready_timeout", ready_timeout),
             after=tuple(self._comes_after(other) for other in checked_names("after", after)),
             limits=checked_limits(limits, kind),
+            slow_after=checked_slow_after(slow_after),
             submitted_from=self._origin(),
         )
         before = [other for around in (node, *node.groups) for other in around.after]
@@ -708,6 +732,7 @@ class Supervisor:
         warm: int = 0,
         policy: EscalationPolicy | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
     ) -> Pool:
         """Makes a pool: threads or processes of its own, so that slow calls there never hold up calls elsewhere.
 
@@ -734,6 +759,8 @@ class Supervisor:
             warm: How many are started before there is any call, 0 or more, and at most `size`.
             policy: The ladder of its calls that have none of their own; None: that of their group.
             limits: What each of its calls may use. None: as much as there is. Only of processes.
+            slow_after: Seconds, above 0, after which one of its calls that still runs is logged; `math.inf`: never.
+                None: what the supervisor says.
 
         Raises:
             TypeError, ValueError: An argument is wrong, or cannot be kept by this kind; or the name is taken.
@@ -755,6 +782,7 @@ class Supervisor:
             warm=warm,
             policy=policy,
             limits=limits,
+            slow_after=slow_after,
             usual=pools.usual(name),
             config=self._binding.settings.config,
         )
@@ -1151,6 +1179,15 @@ class Supervisor:
     def _reported(self) -> ShutdownReport:
         assert self.report is not None
         return self.report
+
+
+def _configured_interval(
+    field: Literal["slow_after", "stall_after"], value: object, config: Config | None
+) -> float | None:
+    """Returns the seconds that a configuration says, or else the code; None: never."""
+    seconds = checked_interval(field, value)
+    said: float | None = None if config is None else getattr(config, field)
+    return seconds if said is None else checked_interval(field, said)
 
 
 def _default_pools(

@@ -34,6 +34,7 @@ class LoopView(Executor):
         name: str | None = None,
         kind: WorkerKind | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
         *,
         scope: GroupNode,
     ) -> None:
@@ -45,8 +46,18 @@ class LoopView(Executor):
         self._policy = policy
         self._name = name
         self._limits = limits
+        self._slow_after = slow_after
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
         return self._calls.call(
-            self._scope, fn, args, self._timeout, self._within, self._policy, self._name, self._kind, self._limits
+            self._scope,
+            fn,
+            args,
+            self._timeout,
+            self._within,
+            self._policy,
+            self._name,
+            self._kind,
+            self._limits,
+            self._slow_after,
         )

@@ -178,6 +178,10 @@ def _head(config: Config) -> Iterator[str]:
     yield f"shutdown_timeout: {config.shutdown_in():g} s"
     if config.drain is not None:
         yield f"drain: {config.drain:g} s"
+    if config.slow_after is not None:
+        yield f"slow_after: {config.slow_after:g} s"
+    if config.stall_after is not None:
+        yield f"stall_after: {config.stall_after:g} s"
     limits = [f"{name} {seconds:g} s" for name, seconds in config.platform.limits().items()]
     if limits:
         reserve = config.platform.reserve

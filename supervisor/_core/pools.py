@@ -75,6 +75,8 @@ class PoolSettings:
         warm: How many are started before there is any call.
         policy: The ladder of its calls that have none of their own; None: that of their group.
         limits: What each of its calls may use, where the call says nothing else; None: no limits.
+        slow_after: Seconds after which one of its calls that still runs is logged; infinite: never. None: what the
+            supervisor says.
     """
 
     name: str
@@ -89,6 +91,7 @@ class PoolSettings:
     warm: int = 0
     policy: EscalationPolicy | None = None
     limits: Limits | None = None
+    slow_after: float | None = None
 
 
 def lifetime_of_one(most: float, dice: float) -> float:

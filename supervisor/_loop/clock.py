@@ -14,7 +14,7 @@ from . import aside
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Clock", "Timer", "call_at", "clock_of", "is_replaced", "monotonic"]
+__all__ = ["Clock", "Timer", "call_at", "clock_of", "is_replaced", "moment_on", "monotonic"]
 
 
 class Timer(Protocol):
@@ -29,6 +29,10 @@ class Clock(ABC):
     @abstractmethod
     def __call__(self) -> float:
         """Returns the seconds. Any thread."""
+
+    @abstractmethod
+    def then(self, moment: float) -> float:
+        """Returns the seconds that it showed at a moment of the monotonic clock. Any thread."""
 
     @abstractmethod
     def call_at(self, loop: asyncio.AbstractEventLoop, at: float, callback: Callable[[], object]) -> Timer:
@@ -66,6 +70,11 @@ def is_replaced(clock: Callable[[], float]) -> bool:
 
 COARSE = 0.1
 """Seconds, at most, by which a system's clock may be late, as it is read in another way."""
+
+
+def moment_on(clock: Callable[[], float], moment: float) -> float:
+    """Returns when a moment of the monotonic clock was, on a clock that `clock_of` has given. Any thread."""
+    return clock.then(moment) if isinstance(clock, Clock) else clock() - (monotonic() - moment)
 
 
 def call_at(

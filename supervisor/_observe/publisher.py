@@ -189,6 +189,21 @@ class Publisher:
         fields = {} if stack is None else {"stack": stack}
         self.log.write(logging.WARNING, "worker.stuck", **_of(run), reason=reason, **fields)
 
+    def slow(self, run: Run, elapsed: float, stack: str, left_out: int) -> None:
+        """Logs that a run still runs, so many seconds after it was entered, and how many others do, not logged each."""
+        fields: dict[str, str | float | None] = {
+            **_of(run),
+            "pool": None if run.own or run.kind.settings.name == run.kind.name else run.kind.settings.name,
+            "elapsed": round(elapsed, 6),
+            "ident": run.ident,
+            "pid": run.pid,
+            "left_out": left_out or None,
+            "stack": stack or None,
+        }
+        self.log.write(
+            logging.WARNING, "worker.slow", **{name: value for name, value in fields.items() if value is not None}
+        )
+
     def late_return(self, run: Run) -> None:
         """Publishes that an abandoned run has ended after all."""
         self.incidents.came_back(run.number)

@@ -292,6 +292,9 @@ class Run:
         origin: Where it was submitted, as "path:line"; only set where the supervisor keeps that.
         started_at, ended_at: When the function was entered and left, on the monotonic clock.
         value, error: What came of it; `returned` tells which.
+        slow_after: Seconds after which it is to be logged where it still runs. Only set where somebody has said it of
+            this run.
+        slow_at: When it is to be logged again, on the loop's clock. Only set once it has been.
         limited: Its limits, and what it has used; None where it has none.
         climb: Where it stands on its ladder, and why; None until a stop begins.
         asked: The same, from the moment at which the worker is asked to stop. Its thread looks here.
@@ -338,6 +341,8 @@ class Run:
         "reported",
         "scope",
         "settle",
+        "slow_after",
+        "slow_at",
         "started_at",
         "submitted_at",
         "trace",
@@ -350,6 +355,8 @@ class Run:
 
     warmed: float
     origin: str | None
+    slow_after: float
+    slow_at: float
 
     def __init__(
         self,

@@ -73,6 +73,9 @@ class Calls:
 
     Attributes:
         post: Has the loop call a function. Any thread; in a worker's own, shielded.
+        begun: Is called, in the loop, with the first call after nothing was there that could become slow; None while
+            nobody wants to know. Any thread may read it.
+        expect: Has a call logged that still runs after so many seconds. Set by who does that.
     """
 
     __slots__ = (
@@ -98,8 +101,12 @@ class Calls:
         "_shutdown",
         "_supervisor",
         "_thread",
+        "begun",
+        "expect",
         "post",
     )
+
+    expect: Callable[[Run, float], object]
 
     def __init__(
         self,
@@ -131,6 +138,7 @@ class Calls:
         self._next_number = next_number
         self._inbox = inbox
         self.post: Callable[[Callable[[], object]], None] = inbox.post
+        self.begun: Callable[[], object] | None = None
         self._alarms = alarms
         self._publisher = publisher
         self._portal = portal
@@ -159,6 +167,7 @@ class Calls:
         name: str | None = None,
         kind: WorkerKind | None = None,
         limits: Limits | None = None,
+        slow_after: float | None = None,
         submitted_from: str | None = None,
     ) -> CallFuture:
         """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for."""
@@ -189,6 +198,10 @@ class Calls:
             kind.calls[run.number] = run
         else:
             list_call(run)
+        if self.begun is not None:
+            self.begun()
+        if slow_after is not None:
+            self.expect(run, slow_after)
         if within is not None:
             run.ends_by = now + within
             timeout = seconds_before_stop(timeout, within, self._escalation.budget(run, "timeout"))

@@ -170,6 +170,8 @@ class ExecutorCalls:
                 run.let_go()  # its future holds it
                 raise
         # A shutdown first says that it has begun, and then looks for calls: either it sees this one, or is seen here.
+        if (begun := self._calls.begun) is not None:
+            self._inbox.post(begun)
         closed = self._shutdown.begun or kind.closing or (scope is not self._root and not scope.takes_work)
         if closed and self._take_back(run):
             self._refuse(scope, kind)

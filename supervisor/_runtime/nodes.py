@@ -139,7 +139,8 @@ class WorkerNode(Node):
     """One worker of `start()`, from its first run to its last.
 
     Attributes:
-        kind, fn, args, context, policy, limits, given_name, given_restart: What each run of it is made from.
+        kind, fn, args, context, policy, limits, slow_after, given_name, given_restart: What each run of it is made
+            from.
         submitted_from: Where it was submitted, as "path:line"; None where that is not kept.
         heartbeat: Seconds of silence after which it is stuck, if any.
         ready_timeout: Seconds within which it must call `ctx.ready()`, if it must.
@@ -166,6 +167,7 @@ class WorkerNode(Node):
         "readied",
         "ready_timeout",
         "run",
+        "slow_after",
         "submitted_from",
         "successor",
         "worker",
@@ -190,6 +192,7 @@ class WorkerNode(Node):
         ready_timeout: float | None,
         after: tuple[Node, ...],
         limits: Limits | None,
+        slow_after: float | None,
         submitted_from: str | None = None,
     ) -> None:
         super().__init__(group, restart or NEVER, after)
@@ -201,6 +204,7 @@ class WorkerNode(Node):
         self.given_restart = restart
         self.policy = policy
         self.limits = limits
+        self.slow_after = slow_after
         self.heartbeat = heartbeat
         self.ready_timeout = ready_timeout
         self.submitted_from = submitted_from
@@ -247,6 +251,7 @@ class WorkerNode(Node):
             ready_timeout=self.ready_timeout,
             after=self.after,
             limits=self.limits,
+            slow_after=self.slow_after,
             submitted_from=self.submitted_from,
         )
         node.context = self.context  # that of its `start`, and not of what happens to run now

@@ -41,6 +41,7 @@ from .nodes import GroupNode, Node, WorkerNode
 from .portal import Portal
 from .rules import DEFAULT_POLICY, RuleBook
 from .sampler import Sampler
+from .slowness import Slowness
 from .snapshot import Snapshot
 from .stop_signals import StopSignals
 from .teardown import Teardown
@@ -136,7 +137,7 @@ class Runtime:
         self.publisher = Publisher(settings.name, self.clock, self.log, subscribers, self.incidents)
         self.rules = RuleBook(settings, default_policy, self.log)
         self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
-        self._alarms: Alarms[Run | Node | LoopCall | Sampler] = Alarms(loop, self.clock, self._rung)
+        self._alarms: Alarms[Run | Node | LoopCall | Sampler | Slowness] = Alarms(loop, self.clock, self._rung)
         self._next_number = count(1).__next__
         self.kinds = Kinds(settings.name, self._make_kind, settings.pools)
         self.losses = Losses()
@@ -147,6 +148,7 @@ class Runtime:
         self._backlog = Backlog(loop, self.log.refresh, self._could_not_stop)
         self._wire_stops()
         self._wire_calls()
+        self._wire_slowness()
         self._wire_workers(partial(new_handle, self))
         self._services = Services(
             loop,
@@ -307,6 +309,13 @@ class Runtime:
             call_ended=self.teardown.finish_if_quiet,
         )
 
+    def _wire_slowness(self) -> None:
+        """Makes what looks at those that run for too long."""
+        settings = self.settings
+        self._slowness = Slowness(
+            self.clock, self._alarms, self.publisher, self.kinds, settings.pools, settings.slow_after, self.calls
+        )
+
     def _wire_workers(self, new_handle: Callable[[Run | WorkerNode], Handle]) -> None:
         """Makes the workers, their tree, and what looks at all of it."""
         settings, loop = self.settings, self.loop
@@ -329,6 +338,7 @@ class Runtime:
             note_end=self.teardown.worker_ended,
             worker_ended=self.teardown.finish_if_quiet,
             report_limits=self.rules.report_irreplaceable,
+            expect=self._slowness.expect,
             group_added=self.ends.groups.add,
         )
         self.tree = self.workers.tree = self.teardown.tree = self._last_resort.tree = Tree(
@@ -370,6 +380,7 @@ class Runtime:
         self._inbox.close()
 
     def _make_kind(self, pool: PoolSettings) -> WorkerKind:
+        self._slowness.pool_made()
         if self.stand_in is not None:
             return self.stand_in(self._services, pool)
         if pool.kind == "process":
@@ -384,7 +395,7 @@ class Runtime:
         else:
             item()
 
-    def _rung(self, item: Run | Node | LoopCall | Sampler) -> None:
+    def _rung(self, item: Run | Node | LoopCall | Sampler | Slowness) -> None:
         """A moment has come for which somebody had set an alarm."""
         self._inbox.catch_up()  # what has ended by now need not be stopped
         if item.over:
@@ -393,7 +404,7 @@ class Runtime:
             self.tree.rung(item)
         elif isinstance(item, LoopCall):
             self.portal.rung(item)
-        elif isinstance(item, Sampler):
+        elif isinstance(item, Sampler | Slowness):
             item.rung()
         else:
             self.escalation.rung(item)

@@ -46,6 +46,7 @@ class Workers:
         note_end: Is called when a worker has ended for good, before that is published.
         worker_ended: Is called after that: a shutdown may wait for it.
         report_limits: Is called when a worker is about to be started: its ladder may not do what its Restart needs.
+        expect: Has a run logged that still runs after so many seconds.
         group_added: Is called when a group has its place: from here on, its end is awaited.
 
     Attributes:
@@ -75,6 +76,7 @@ class Workers:
         note_end: Callable[[WorkerNode], object],
         worker_ended: Callable[[], object],
         report_limits: Callable[[WorkerNode], object],
+        expect: Callable[[Run, float], object],
         group_added: Callable[[GroupNode], object],
     ) -> None:
         self._loop = loop
@@ -95,6 +97,7 @@ class Workers:
         self._note_end = note_end
         self._worker_ended = worker_ended
         self._report_limits = report_limits
+        self._expect = expect
         self._group_added = group_added
 
     # ------------------------------------------------------------------------------------ starting
@@ -191,6 +194,8 @@ class Workers:
         if node.ready_timeout is not None:
             run.expires_at = run.submitted_at + node.ready_timeout
             self._alarms.set(run.expires_at, run)
+        if node.slow_after is not None:
+            self._expect(run, node.slow_after)
         run.kind.launch(run)
 
     # ------------------------------------------------------------------------------------ the owner of their runs

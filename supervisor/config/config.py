@@ -30,6 +30,8 @@ class Config:
         restart: When workers of `start` are started again; None where it was not said.
         shutdown_timeout: Seconds; None where it was not said.
         drain: For how many of these calls go on; None where it was not said.
+        slow_after: Seconds after which a call that still runs is logged; infinite: never. None where it was not said.
+        stall_after: Seconds after which it is logged that the event loop is blocked; the same.
         platform: What the platform gives.
         workers: What holds for some workers, in the order of the file, then of the environment.
         pools: What holds for some pools, whatever the code says of them, in the same order.
@@ -45,6 +47,8 @@ class Config:
     restart: Restart | None = None
     shutdown_timeout: float | None = None
     drain: float | None = None
+    slow_after: float | None = None
+    stall_after: float | None = None
     platform: Platform = field(default_factory=Platform)
     workers: tuple[Layer, ...] = ()
     pools: tuple[PoolLayer, ...] = ()

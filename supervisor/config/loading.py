@@ -162,6 +162,8 @@ MAKE: Mapping[str, Callable[[Any], Any]] = {
     "restart": lambda table: Restart(**table),
     "shutdown_timeout": float,
     "drain": float,
+    "slow_after": float,
+    "stall_after": float,
     "platform": lambda table: Platform(**{name: float(seconds) for name, seconds in table.items()}),
     "limits": lambda table: Limits(**table),
     "max_lifetime": float,
@@ -169,7 +171,7 @@ MAKE: Mapping[str, Callable[[Any], Any]] = {
 }
 """What is made of a value, by its key. All others stay as they are."""
 
-PLAIN = ("policy", "restart", "shutdown_timeout", "drain", "platform")
+PLAIN = ("policy", "restart", "shutdown_timeout", "drain", "slow_after", "stall_after", "platform")
 """The keys of the whole that are no tables by names."""
 
 

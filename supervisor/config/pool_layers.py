@@ -18,8 +18,8 @@ class PoolLayer:
 
     Attributes:
         name: The name of the pool; "thread" and "process" are those of the pools that are always there.
-        size, max_queued, max_tasks, max_lifetime, max_rss, idle_timeout, warm, policy, limits: As in `Supervisor.pool`;
-            None where the layer does not say.
+        size, max_queued, max_tasks, max_lifetime, max_rss, idle_timeout, warm, policy, limits, slow_after: As in
+            `Supervisor.pool`; None where the layer does not say.
 
     Example:
         >>> from supervisor.config import load
@@ -38,6 +38,7 @@ class PoolLayer:
     warm: int | None = None
     policy: EscalationPolicy | None = None
     limits: Limits | None = None
+    slow_after: float | None = None
 
     def said(self) -> dict[str, Any]:
         """Returns what it says, by the names of the settings."""

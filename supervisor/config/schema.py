@@ -336,6 +336,7 @@ POOL = Table(
         "warm": _count("How many are started before there is any call; not more than size.", 0),
         "policy": POLICY,
         "limits": LIMITS,
+        "slow_after": _seconds("Seconds after which a call that still runs is logged; inf: never.", above=True),
     },
     elsewhere={
         "initializer": "is for the code alone: it is a function",
@@ -350,6 +351,10 @@ CONFIG = Table(
         "restart": RESTART,
         "shutdown_timeout": _seconds("Seconds within which a shutdown ends everything; longer ladders shrink.", 20.0),
         "drain": _seconds("For how many of these seconds calls go on; at most three quarters of them.", 0.0),
+        "slow_after": _seconds("Seconds after which a call that still runs is logged; inf: never.", above=True),
+        "stall_after": _seconds(
+            "Seconds after which it is logged that the event loop is blocked; inf: never.", above=True
+        ),
         "platform": PLATFORM,
         "workers": Patterns(
             'Tables by patterns of worker names, such as "feeds/*": * stands for any text, ? for one character. '

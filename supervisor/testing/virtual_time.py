@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 from .._core.values import checked_seconds
@@ -22,6 +23,10 @@ TURNS = 20
 
 SLACK = 1e-6
 """Seconds by which an alarm may ring too early: 2 s and then 3 s are not quite 5 s from before."""
+
+
+KNOWN_MOVES = 1000
+"""Of how many of its last moves it is known when they came."""
 
 
 class VirtualTime(clock.Clock):
@@ -64,6 +69,7 @@ class VirtualTime(clock.Clock):
     def __init__(self, *, patience: float = 0.05) -> None:
         self._patience = checked_seconds("VirtualTime(patience={!r})", patience)
         self._now = monotonic()
+        self._moves: deque[tuple[float, float]] = deque([(self._now, self._now)], KNOWN_MOVES)  # when, and to what
         self._lock = ScopedLock()
         self._timers: list[_Timer] = []
         self._count = 0
@@ -94,7 +100,7 @@ class VirtualTime(clock.Clock):
                 await asyncio.sleep(self._patience)
                 if self._next() is not coming:
                     continue
-            self._now = max(self._now, coming.at)
+            self._move(coming.at)
             while (timer := self._take()) is not None:
                 if timer.loop is here:
                     aside.run(timer.callback)
@@ -102,7 +108,7 @@ class VirtualTime(clock.Clock):
                     elsewhere = True
                     _call_soon(timer.loop, timer.callback)
             await _turns()
-        self._now = max(self._now, target)
+        self._move(target)
         if elsewhere:
             await asyncio.sleep(self._patience)
 
@@ -123,6 +129,16 @@ class VirtualTime(clock.Clock):
     def __call__(self) -> float:
         """Returns the seconds that have passed. Any thread."""
         return self._now
+
+    def _move(self, to: float) -> None:
+        if to > self._now:
+            self._moves.append((monotonic(), to))  # first: who sees the new time finds out when it came
+            self._now = to
+
+    def then(self, moment: float) -> float:
+        """Returns the time that it showed at a moment of the monotonic clock. Any thread."""
+        moves = tuple(self._moves)
+        return next((to for at, to in reversed(moves) if at <= moment), moves[0][1])
 
     def call_at(self, loop: asyncio.AbstractEventLoop, at: float, callback: Callable[[], object]) -> _Timer:
         """Has `callback()` called at this moment, on the loop's thread."""
@@ -163,7 +179,7 @@ class VirtualTime(clock.Clock):
         coming = self._next(loop)
         try:
             if count == self._count and coming is not None:
-                self._now = max(self._now, coming.at)
+                self._move(coming.at)
                 while (timer := self._take(loop)) is not None:
                     timer.callback()
         finally:

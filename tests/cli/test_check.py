@@ -338,6 +338,18 @@ def test_a_reader_that_has_had_enough_ends_it_quietly():
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+def test_it_prints_what_is_logged_as_slow(check):
+    text = """
+        slow_after = 30
+        stall_after = 0.5
+        [pools.mail]
+        slow_after = inf
+    """
+    status, out, _ = check(text)
+    assert (status, out[1:4]) == (0, ["shutdown_timeout: 20 s", "slow_after: 30 s", "stall_after: 0.5 s"])
+    assert out[out.index("pool mail") + 1] == "  slow_after: inf"
+
+
 def test_it_prints_the_drain_and_counts_it(check):
     text = """
         drain = 5

@@ -147,7 +147,9 @@ def test_a_variable_that_is_wrong_is_refused_by_name(variable, value, says):
 
 # ------------------------------------------------------------------------------------------------ what is refused
 
-CONFIG_KEYS = ("POLICY", "RESTART", "SHUTDOWN_TIMEOUT", "DRAIN", "PLATFORM", "WORKERS", "POOLS")
+CONFIG_KEYS = (
+    *("POLICY", "RESTART", "SHUTDOWN_TIMEOUT", "DRAIN", "SLOW_AFTER", "STALL_AFTER", "PLATFORM", "WORKERS", "POOLS"),
+)
 VARIABLES = ", ".join(f"STOPLADDER_{name}" for name in CONFIG_KEYS)
 
 WRONG = """\
