@@ -88,6 +88,12 @@ class Integration:
         return self._binding.bind().loop
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The supervisor's event loop, which need not be that of this thread; None before its first use."""
+        runtime = self._binding.runtime
+        return None if runtime is None else runtime.loop
+
+    @property
     def clock(self) -> Callable[[], float]:
         """The clock of its ladders, which tests may move. Once it is bound."""
         return self._bound.clock
