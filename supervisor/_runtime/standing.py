@@ -66,12 +66,13 @@ def state_of(of: Live) -> WorkerState:
     """Returns where it is in its life."""
     if not isinstance(of, WorkerNode):
         return of.state_name
+    run = of.run
+    state = run.state_name
     if of.over or of.between_runs:
         return "ended" if of.over else "backing_off"
-    run = of.run
-    if run.over:  # and what follows is being decided
+    if state == "ended":  # and what follows is being decided
         return "running" if run.climb is None else "stopping"
-    return run.state_name
+    return state
 
 
 def attempt_of(of: Live) -> int:

@@ -139,7 +139,7 @@ def _row(of: Live, now: float, *, replaced: bool) -> WorkerRow | None:
         next_step=None if position is None else position.next_step,
         submitted_from=of.submitted_from,
     )
-    return None if state_of(of) == "ended" else row
+    return None if "ended" in (state, state_of(of)) else row
 
 
 def _groups_in(group: GroupNode, now: float) -> Iterator[GroupRow]:
