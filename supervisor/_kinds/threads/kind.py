@@ -282,6 +282,7 @@ class Threads:
         if ((run.scope.held or self.held) and not run.own) or not run.claim.acquire(False):
             return False
         run.ident = get_ident()
+        run.started_at = monotonic()  # before anybody can see that it runs
         gate = run.handle = Gate()
         assert context is not None
         entered(run)
@@ -289,7 +290,6 @@ class Threads:
             args = (self.context_of(run), *args)
         if run.watched:
             self._post(partial(run.owner.entered, run))
-        run.started_at = monotonic()
         value, error = gate.run(context.run, (fn, *args))
         run.ended_at = monotonic()
         entered(None)
