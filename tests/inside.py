@@ -18,7 +18,7 @@ from types import CodeType, ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 from supervisor import Restart
-from supervisor._api import checks, cpus, forgotten, iteration, mapping, worker
+from supervisor._api import anyio_proof, checks, cpus, forgotten, iteration, mapping, worker
 from supervisor._api.binding import everyone
 from supervisor._api.cpus import cpu_quota, usable_cpus
 from supervisor._api.ports import integration_of
@@ -130,6 +130,7 @@ __all__ = [  # single parts
     "StepName",
     "WakeSignal",
     "anybody_traces",
+    "anyio_proof",
     "blocked",
     "command_line",
     "cpu_quota",

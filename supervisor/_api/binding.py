@@ -57,6 +57,7 @@ class Binding:
         when_bound: Is called just before it is bound, in the loop that it is bound to.
         loop, runtime: What it is bound to; None before the first use, and in a forked process.
         late: The runtime of late calls, once there was such a call.
+        late_ends_with_loop: Somebody has the event loop end it, and calls come until then.
         lost: Why nobody can use it any more; None where somebody can.
     """
 
@@ -71,6 +72,7 @@ class Binding:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.runtime: Runtime | None = None
         self.late: Runtime | None = None
+        self.late_ends_with_loop = False
         self.lost: str | None = None
         _everyone.add(self)
 

@@ -65,6 +65,7 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
         ThreadPoolExecutor.__init__(self, size, settings.name)
         PoolExecutor.__init__(self, settings.name, None, self._serving, size)
         self._binding = binding
+        binding.late_ends_with_loop = True
         self._main = runtime
         self._over = threading.Event()
 

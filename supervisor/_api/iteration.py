@@ -12,7 +12,8 @@ from .._loop import aside
 from .._loop.clock import monotonic
 from .._loop.inbox import TURN
 from .._loop.outlast import outlast
-from .._run.channel import PASSING_ON, Channel, Producer
+from .._run.channel import Channel, Producer
+from .._run.frames import PASSING_ON
 from .._run.futures import CallFuture
 from .._run.names import qualname
 from .._worker.current import shielded

@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from .._runtime.scopes import PoolScope
     from .._worker.context import WorkerContext
     from ..config import Config
+    from .anyio_threads import AnyioThreads
     from .worker import Worker
 
     class TakesAnything(Protocol):
@@ -234,6 +235,7 @@ class Supervisor:
         self._view: LoopView | None = None  # of calls without options, in the pool "thread"
         self._process_view: LoopView | None = None
         self._default: DefaultExecutor | None = None
+        self._anyio: AnyioThreads | None = None
         self._entered = False
         self._signals = False
         self._body: SignalledBody | None = None
@@ -883,6 +885,60 @@ class Supervisor:
         if self._default is None:
             self._default = DefaultExecutor(runtime, self._binding)
         runtime.loop.set_default_executor(self._default)
+
+    def install_as_anyio_threads(self) -> None:
+        """Has all `anyio.to_thread.run_sync` of its event loop run on its threads, those of web frameworks included.
+
+        FastAPI and Starlette have it run `def` endpoints, dependencies and background tasks, uploads and file
+        responses. They become calls like those of `run`: they are in `workers()` and in the log by the name of their
+        function, have stacks, and climb their ladders when the supervisor shuts down, when `Worker.stop` is called, and
+        never otherwise. Whoever awaits a call that was stopped gets the value or WorkerStopped.
+
+        All else stays as anyio has it: its capacity limiters, and no setting of the supervisor, say how many run at
+        once; a cancellation is shielded until the function has ended, or leaves it running where that was asked for;
+        context variables are visible; `anyio.from_thread` works; exceptions arrive as they are, but for SystemExit and
+        the like, which become WorkerExit and WorkerFailed as from `run`. Trio, and other loops, go on as they were.
+
+        The calls have a pool of their own, "anyio", which the configuration may give a policy. It lasts until the
+        supervisor has shut down: then anyio uses threads of its own again. Calls that come while it shuts down run
+        under a supervisor of their own, "<name>-late", which ends after it, or with the event loop where it is the
+        loop's default executor, too. Call it before anything uses anyio's threads: calls on these go on where they are,
+        unseen. Called again, it does the same again; of several supervisors, the last one counts.
+
+        The installed anyio is tried out the first time, for which the loop stands still for some milliseconds.
+
+        Raises:
+            SupervisorClosed: The supervisor is shutting down, or has shut down.
+            ValueError: The supervisor has another pool "anyio", or the configuration bounds that one.
+            RuntimeError: This release of anyio is not known, or does not behave as it must; or it was called on a
+                group, in another event loop than the supervisor's own, in another process, or under trio.
+
+        Example:
+            >>> import anyio
+            >>> from supervisor import current_context
+            >>> def who():
+            ...     return current_context().name
+            >>> async def main():
+            ...     async with Supervisor() as sup:
+            ...         sup.install_as_anyio_threads()
+            ...         return await anyio.to_thread.run_sync(who)
+            >>> anyio.run(main)
+            'who-1'
+        """
+        if self._is_group:
+            raise SupervisorMisused(
+                f"group {self.name!r} cannot have anyio's threads, whose users it may end before: call "
+                f"install_as_anyio_threads() on the supervisor {self._binding.settings.name!r} itself"
+            )
+        runtime = self._binding.bind()
+        runtime.teardown.refuse(self._scope)
+        from .anyio_proof import proven_seam  # noqa: PLC0415  # most supervisors never need it
+        from .anyio_threads import AnyioThreads  # noqa: PLC0415
+
+        seam = proven_seam(self._binding)
+        if self._anyio is None:
+            self._anyio = AnyioThreads(self._binding)
+        self._anyio.install(seam, runtime.loop)
 
     # ------------------------------------------------------------------------------------ what is there
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from .._core.errors import type_name
 from .._worker.current import current_context
+from .frames import PASSING_ON
 from .names import qualname
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
-    from types import CodeType
     from typing import TypeAlias
 
     from .._worker.context import WorkerContext
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Waker: TypeAlias = Callable[[Callable[[], object]], object]
 
-__all__ = ["PASSING_ON", "Channel", "Producer"]
+__all__ = ["Channel", "Producer"]
 
 
 class Channel:
@@ -203,5 +203,4 @@ class Producer:
             check()
 
 
-PASSING_ON: frozenset[CodeType] = frozenset((Producer.__call__.__code__, Producer._pass_on.__code__))
-"""What stands around the user's function, and is of no use in a traceback of it."""
+PASSING_ON.update((Producer.__call__.__code__, Producer._pass_on.__code__))

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import CodeType, FrameType
 
-__all__ = ["Place", "text_of_frames", "text_of_places"]
+__all__ = ["PASSING_ON", "Place", "text_of_frames", "text_of_places"]
 
 Place: TypeAlias = "tuple[CodeType, dict[str, Any], int]"
 """A frame without what it holds: its code, its globals, and its line."""
+
+PASSING_ON: set[CodeType] = set()
+"""What of ours stands around a user's function, and is of no use in its stack; each adds its own, as it is imported."""
 
 
 def text_of_frames(frames: Iterable[tuple[FrameType, int]]) -> str:

@@ -169,8 +169,12 @@ class Calls:
         limits: Limits | None = None,
         slow_after: float | None = None,
         submitted_from: str | None = None,
+        future: CallFuture | None = None,
     ) -> CallFuture:
-        """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for."""
+        """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for.
+
+        That is a new one, unless its caller has given one.
+        """
         if scope is not self._root or self._shutdown.begun:
             self._refuse(scope, None)
         threads = self._kinds.threads
@@ -180,7 +184,8 @@ class Calls:
             self._refuse(scope, kind)
         if kind.settings.max_queued is not None:
             self.refuse_if_busy(kind)
-        future = CallFuture(loop=self._loop)
+        if future is None:
+            future = CallFuture(loop=self._loop)
         now = self._clock()
         if name is not None:
             name = full_name(scope, name)

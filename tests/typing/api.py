@@ -133,6 +133,7 @@ async def main() -> None:
         executor = sup.executor()
         assert_type(executor, Executor)
         assert_type(sup.install_as_default_executor(), None)
+        assert_type(sup.install_as_anyio_threads(), None)
         assert_type(executor.submit(parse, b"x"), Future[dict[str, int]])
         assert_type(await asyncio.get_running_loop().run_in_executor(executor, parse, b"x"), dict[str, int])
         async for transition in sup.transitions(buffer=10):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..._loop import aside
 from ..._loop.clock import monotonic
-from ..._run.channel import PASSING_ON
-from ..._run.frames import text_of_places
+from ..._run.frames import PASSING_ON, text_of_places
 from .gate import Gate
 from .initialization import Initialization
 
