@@ -23,6 +23,8 @@ from supervisor._api.binding import everyone
 from supervisor._api.cpus import cpu_quota, usable_cpus
 from supervisor._api.ports import integration_of
 from supervisor._cli.main import main as command_line
+from supervisor._control import protocol as control_protocol
+from supervisor._control import server as control_server
 from supervisor._control.client import Connection, sockets
 from supervisor._control.protocol import ControlError
 from supervisor._core import ladder
@@ -133,6 +135,8 @@ __all__ = [  # single parts
     "anyio_proof",
     "blocked",
     "command_line",
+    "control_protocol",
+    "control_server",
     "cpu_quota",
     "cpus",
     "folders_of_groups",
@@ -1164,6 +1168,12 @@ def wait_for_nothing_real(virtual):
 
 def waits_for_a_run(fakes):
     return fakes._waiting
+
+
+def subscribers_of(sup):
+    """How many have all calls of a supervisor watched, and how many do not."""
+    subscribers = integration_of(sup)._binding.subscribers
+    return len(subscribers), len(subscribers.unwatching)
 
 
 def sign_of_life(service):

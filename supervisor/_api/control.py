@@ -133,8 +133,7 @@ class ControlPort:
         return (row.name for row in survey.workers)
 
     def incidents(self) -> list[dict[str, Any]]:
-        incidents: list[dict[str, Any]] = self._integration.survey(limit=0).to_dict().get("incidents", [])
-        return incidents
+        return [incident.to_dict() for incident in self._integration.incidents()]
 
     def report(self) -> dict[str, Any] | None:
         report = self._integration.report

@@ -55,8 +55,8 @@ class Connection:
         if me not in (owner, 0) and owner != 0:
             raise ControlError("refused", f"{self.path}: is of user {owner}, and this is user {me}")
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Sends a command and returns the data of its answer.
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Sends a command and returns the data of its answer: a dict, or a list of dicts.
 
         Raises:
             ControlError: It was not carried out; or there was no answer in time ("no_answer").
@@ -67,12 +67,11 @@ class Connection:
             if found.get("id") in (number, None):
                 break
         if found.get("ok") is True:
-            data: dict[str, Any] = found.get("data", {})
-            return data
+            return found.get("data")
         raise _error_of(found)
 
     def watch(self, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """Sends `watch`, and then gives what comes, until the supervisor has ended.
+        """Sends `watch`; returns an iterator over what comes from now on, until the supervisor has ended.
 
         Each is a dict with one key: "event"; "dropped", a number; or "report", the last one, where there is a report.
         Nothing else can be asked on this connection meanwhile.
@@ -82,6 +81,9 @@ class Connection:
         """
         self.ask("watch", **arguments)
         self._socket.settimeout(None)
+        return self._lines()
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
         while True:
             found = self._next()
             yield {key: value for key, value in found.items() if key not in {"v", "id"}}

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 
 from ..inside import Connection, sockets
 
@@ -30,9 +31,9 @@ def lines_of(connection):
 def line_of(connection):
     text = b""
     while not text.endswith(b"\n"):
-        chunk = connection.recv(1 << 16)
+        chunk = connection.recv(1 << 16, socket.MSG_PEEK)
         assert chunk, text
-        text += chunk
+        text += connection.recv(chunk.find(b"\n") + 1 or len(chunk))
     return json.loads(text)
 
 
