@@ -3,6 +3,7 @@
     python examples/fastapi_app.py       # on LOOP=asyncio or LOOP=uvloop, and on PORT=8000
     curl localhost:8000/nap/1            # a blocking call, on a thread of the pool
     curl localhost:8000/workers          # which workers are running
+    open localhost:8000/supervisor/      # in a browser: all of it, as it is now
     curl localhost:8000/ready            # whether it accepts requests; and /live, whether it should keep running
 
 Stop it with Ctrl-C or SIGTERM: uvicorn waits for the requests in flight, then ends the lifespan. A second later the
@@ -18,7 +19,7 @@ from queue import SimpleQueue
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from supervisor import Ask, EscalationPolicy, Health, Inject, Supervisor, WorkerContext
+from supervisor import Ask, EscalationPolicy, Health, Inject, Supervisor, WorkerContext, dashboard
 
 
 def poll(ctx: WorkerContext) -> None:
@@ -36,11 +37,12 @@ def sleep(_ctx: WorkerContext) -> None:
 
 
 @asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Supervisor]]:
+async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Supervisor]]:
     async with Supervisor("fastapi", policy=EscalationPolicy(Ask(0.5), Inject(0.5))) as sup:
         await sup.start(poll, name="poller")
         await sup.start(spin, name="spinner")
         await sup.start(sleep, name="sleeper")
+        app.mount("/supervisor", dashboard.app(sup))  # whoever reaches it sees all: `authorize` says who may
         yield {"sup": sup}
     print(sup.report, flush=True)  # uvicorn ends by raising SIGTERM again, which does not flush stdout
 

@@ -54,7 +54,7 @@ class Actions:
 
     def worker(self, name: str) -> Worker:
         """Returns the worker or call that has this name."""
-        found = next((worker for worker in self._supervisor.workers() if worker.name == name), None)
+        found = self._supervisor.worker(name)
         if found is None:
             raise HTTPException(404, "There is no worker of this name any more.")
         return found

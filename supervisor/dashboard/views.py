@@ -139,7 +139,7 @@ def overview(look: Look, query: Query) -> dict[str, Any]:
         "more_groups": len(survey.groups) - MOST_GROUPS,
         "timeline": timeline(look, rows),
         "stopping": _stopping(survey),
-        "incidents": _incidents(survey)[:MOST_INCIDENTS],
+        "incidents": survey.incidents[: -MOST_INCIDENTS - 1 : -1],
         "changes": _aged(look, look.changes[: -MOST_CHANGES - 1 : -1]),
         "report": None if survey.report is None else _report(survey.report),
     }
@@ -150,7 +150,7 @@ def worker(look: Look, name: str) -> dict[str, Any] | None:
     survey = look.survey
     row = next((row for row in survey.workers if row.name == name), None)
     changes = [change for change in look.changes if change.transition.worker == name]
-    incidents = [incident for incident in _incidents(survey) if incident.worker == name]
+    incidents = [incident for incident in reversed(survey.incidents) if incident.worker == name]
     if row is None and not changes and not incidents:
         return None
     return {
@@ -174,11 +174,6 @@ def _head(survey: Survey) -> dict[str, Any]:
         "failed": health.failed[:MOST_REASONS],
         "more_failed": len(health.failed) - MOST_REASONS,
     }
-
-
-def _incidents(survey: Survey) -> list[Any]:
-    """Returns the failures and stops that are kept, the newest first."""
-    return list(reversed(getattr(survey, "incidents", ())))
 
 
 def _aged(look: Look, changes: Iterable[Change]) -> list[tuple[float, Change]]:
