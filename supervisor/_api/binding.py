@@ -19,6 +19,7 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Thread
 
     from .._core.pools import PoolSettings
     from .._runtime.settings import Settings
@@ -55,6 +56,7 @@ class Binding:
         subscribers: Who receives what it publishes; it may have some before its first use.
         late_subscribers: The same for the calls that come too late; see `late_runtime`.
         when_bound: Is called just before it is bound, in the loop that it is bound to.
+        companions: The threads of what goes beside it.
         loop, runtime: What it is bound to; None before the first use, and in a forked process.
         late: The runtime of late calls, once there was such a call.
         late_ends_with_loop: Somebody has the event loop end it, and calls come until then.
@@ -69,6 +71,7 @@ class Binding:
         self.subscribers = Subscribers()
         self.late_subscribers = Subscribers()
         self.when_bound: Callable[[], object] | None = None
+        self.companions: list[Thread] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         self.runtime: Runtime | None = None
         self.late: Runtime | None = None

@@ -50,6 +50,7 @@ def begin_control(binding: Binding, control: Control) -> None:
         server = Server(listener, port, monotonic, name)
         port.serve(server)
         server.start()
+        binding.companions.append(server.thread)
     except BaseException as error:
         listener.close()
         if not isinstance(error, Exception):

@@ -106,7 +106,7 @@ class Inspection(Integration):
 
     def threads(self) -> set[Thread]:
         """Returns its threads that are alive, but for those that were abandoned."""
-        return {
+        return set(self._binding.companions) | {
             thread
             for runtime in self._binding.runtimes()
             for thread in _living(runtime)

@@ -142,8 +142,11 @@ async def until_asked():
 
 
 async def test_a_process_without_files_accepts_nobody_for_a_moment_and_does_not_spin(path, raw, monkeypatch):
-    monkeypatch.setattr(control_server, "NO_FILES", 0.05)
     import resource
+
+    monkeypatch.setattr(control_server, "NO_FILES", 0.05)
+    tried, accept = [], control_server.Server._accept
+    monkeypatch.setattr(control_server.Server, "_accept", lambda *args: (tried.append(1), accept(*args)))
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     connection = raw(path)
@@ -162,6 +165,7 @@ async def test_a_process_without_files_accepts_nobody_for_a_moment_and_does_not_
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for file in held:
             os.close(file)
+    assert len(tried) < 50
     late.settimeout(20)
     late.sendall(request("hello"))
     assert (await beside(line_of, late))["ok"]

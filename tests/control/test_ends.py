@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from supervisor import Supervisor
+from supervisor.testing import LeakCheck
 
 from ..inside import Connection, ControlError, control_server, sockets
 from ..programs import ROOT
@@ -92,6 +93,16 @@ def test_a_loop_that_is_closed_early_ends_it(new_loop, monkeypatch):
         warnings.simplefilter("ignore")
         del sup
         gc.collect()
+
+
+async def test_a_check_for_leaks_does_not_blame_the_socket_of_a_supervisor_that_was_there_before():
+    sup = Supervisor("app", control=True)
+    with LeakCheck() as check:
+        check.look()  # it is there, and not used yet
+        await sup.run(int)
+        assert control_threads()
+        assert not [text for text in check.left() if "control" in text]
+        await sup.shutdown()
 
 
 PROGRAM = """
