@@ -166,10 +166,24 @@ POOL_EXITS = Metric(
     "Calls of a pool that have ended, by how they ended.",
 )
 
+OLDEST_RUNNING = Metric(
+    "supervisor_oldest_running_seconds", "gauge", _POOL, "Seconds for which the oldest call of a pool has been running."
+)
+OLDEST_QUEUED = Metric(
+    "supervisor_oldest_queued_seconds", "gauge", _POOL, "Seconds for which the oldest call of a pool has been waiting."
+)
+STALLS = Metric(
+    "supervisor_loop_stalls_total", "counter", {}, "Times that the event loop was blocked for stall_after and longer."
+)
+STALLED = Metric(
+    "supervisor_loop_stalled_seconds_total", "counter", {}, "Seconds for which it was blocked at these times."
+)
+
 METRICS = (
     *(WORKERS, QUEUED, CAPACITY, THREADS, PROCESSES, ABANDONED, FAILED, STOPPING),
     *(TRANSITIONS, ESCALATIONS, EXITS, RESTARTS, EXHAUSTED, STOP_SECONDS),
     *(POOL_RUNNING, POOL_QUEUED, POOL_CAPACITY, POOL_ALIVE, POOL_ABANDONED, POOL_UNREADY, POOL_EXITS),
+    *(OLDEST_RUNNING, OLDEST_QUEUED, STALLS, STALLED),
 )
 
 
@@ -353,6 +367,9 @@ def _now(snapshot: Snapshot) -> Iterator[tuple[Metric, Numbers]]:
     yield ABANDONED, {(kind,): snapshot.abandoned.get(kind, 0) for kind in KINDS}
     yield FAILED, {(): snapshot.failed}
     yield STOPPING, {(): int(snapshot.stopping)}
+    stalls, seconds = snapshot.stalls
+    yield STALLS, {(): stalls}
+    yield STALLED, {(): seconds}
 
 
 def _counted(counters: Counters) -> Iterator[tuple[Metric, Numbers]]:
@@ -382,6 +399,9 @@ def _of_pools(snapshot: Snapshot, counters: Counters) -> Iterator[tuple[Metric, 
     yield POOL_ALIVE, {(name,): pool.alive for name, pool in pools.items()}
     yield POOL_ABANDONED, {(name,): pool.abandoned for name, pool in pools.items()}
     yield POOL_UNREADY, {(name,): int(not pool.ready) for name, pool in pools.items()}
+    oldest = {name: snapshot.oldest.get(name, (0.0, 0.0)) for name in pools}
+    yield OLDEST_RUNNING, {(name,): running for name, (running, _) in oldest.items()}
+    yield OLDEST_QUEUED, {(name,): queued for name, (_, queued) in oldest.items()}
     ends = [(name, ended) for name, pool in pools.items() for ended in ENDINGS[pool.kind]]
     yield POOL_EXITS, _with_zeros(dict(counters.pool_exits), ends)
 

@@ -52,7 +52,7 @@ from supervisor._kinds.threads.sections import known as thread_of_ours
 from supervisor._kinds.threads.sections import left as leaving_thread
 from supervisor._kinds.threads.tracers import anybody_traces
 from supervisor._kinds.threads.wake_signal import WakeSignal
-from supervisor._loop import agenda, alarms, aside, backlog, clock, inbox
+from supervisor._loop import agenda, alarms, aside, backlog, clock, inbox, stalls
 from supervisor._loop import outlast as outlasting
 from supervisor._loop.agenda import Agenda
 from supervisor._loop.alarms import Alarms
@@ -553,6 +553,23 @@ def break_counters(*sups):
 
 def logs_debug(sup):
     return sup._binding.reach().log.debug is not None
+
+
+def questions_to_loops(monkeypatch):
+    """The list into which comes each question to a loop whether it is blocked."""
+    asked = []
+    ask = stalls.Watch._ask
+
+    def noted(watch, loop):
+        asked.append(loop)
+        ask(watch, loop)
+
+    monkeypatch.setattr(stalls.Watch, "_ask", noted)
+    return asked
+
+
+def threads_named(name):
+    return [thread for thread in threading.enumerate() if thread.name == name]
 
 
 def alarms_set(sup):

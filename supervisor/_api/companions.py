@@ -12,6 +12,11 @@ __all__ = ["begin_companions"]
 
 def begin_companions(binding: Binding) -> None:
     """Begins them, once a supervisor is bound. On its loop's thread."""
+    runtime, after = binding.runtime, binding.settings.stall_after
+    if runtime is not None and after is not None:
+        from .._runtime.stalls import begin  # noqa: PLC0415  # as below
+
+        runtime.stalls = begin(runtime.settings.name, runtime.loop, runtime.log, runtime.publisher, after)
     control = binding.settings.control
     if control is not None:
         from .control import begin_control  # noqa: PLC0415  # only where it is asked for

@@ -43,6 +43,9 @@ class Snapshot:
         processes: How many processes are alive.
         stopping: Whether a shutdown has begun, or has ended.
         pools: The pools, by their names.
+        oldest: For how many seconds the oldest call of each pool has been running, and has been waiting; 0 where there
+            is none.
+        stalls: How often the loop was blocked, and for how many seconds in all; 0 where nobody watches it.
         settled: The names of those whose sizes are as they will be: of all, once the supervisor is in use.
     """
 
@@ -54,6 +57,8 @@ class Snapshot:
     failed: int
     stopping: bool
     pools: Mapping[str, PoolStatistics]
+    oldest: Mapping[str, tuple[float, float]]
+    stalls: tuple[int, float]
     settled: AbstractSet[str]
 
 
@@ -153,7 +158,9 @@ class Integration:
         there = {pool.name: statistics_of(pool, None) for pool in pools}
         if runtime is None:
             made = {pool.name for pool in pools if pools.usual(pool.name) is None}
-            return Snapshot({}, {}, _capacity(there), 0, 0, 0, stopping=False, pools=there, settled=made)
+            return Snapshot(
+                {}, {}, _capacity(there), 0, 0, 0, stopping=False, pools=there, oldest={}, stalls=(0, 0.0), settled=made
+            )
         statistics = runtime.snapshot.statistics(runtime.root)
         return Snapshot(
             runtime.snapshot.census(runtime.root),
@@ -164,6 +171,8 @@ class Integration:
             statistics.failed,
             statistics.stopping,
             statistics.pools,
+            runtime.snapshot.oldest(),
+            (0, 0.0) if runtime.stalls is None else (runtime.stalls.number, runtime.stalls.total),
             frozenset(statistics.pools),
         )
 

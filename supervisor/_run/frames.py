@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .._core.values import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from types import CodeType, FrameType
 
-__all__ = ["PASSING_ON", "Place", "text_of_frames", "text_of_places"]
+__all__ = ["PASSING_ON", "Place", "innermost_of_user", "text_of_frames", "text_of_places"]
 
 Place: TypeAlias = "tuple[CodeType, dict[str, Any], int]"
 """A frame without what it holds: its code, its globals, and its line."""
@@ -34,6 +34,32 @@ def text_of_frames(frames: Iterable[tuple[FrameType, int]]) -> str:
 def text_of_places(places: Iterable[Place]) -> str:
     """Returns the same, of what is left of frames."""
     return "".join(StackSummary.from_list([_summary(*place) for place in places]).format())
+
+
+def innermost_of_user(places: Sequence[Place]) -> str:
+    """Returns where code of the application stands, as "path:line in function", the outermost place being the first.
+
+    That is the innermost place that is neither of Python's own library, nor installed, nor of this one; else the
+    innermost one of them that is not of Python's; else the innermost of all. Empty where there is none.
+    """
+    for level in (_OF_USER, _INSTALLED, 0):
+        for code, _, line in reversed(places):
+            if _level(code.co_filename) >= level:
+                return f"{printable(code.co_filename)}:{line} in {printable(code.co_name)}"
+    return ""
+
+
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120  # compared with names of files
+_PYTHONS = ("<frozen ", os.path.dirname(os.__file__) + os.sep)  # noqa: PTH120
+_SITES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_INSTALLED, _OF_USER = 1, 2
+
+
+def _level(path: str) -> int:
+    """Returns how near to the application's own code a file is: 0 is Python's own library."""
+    if path.startswith(_OURS) or any(part in path for part in _SITES):
+        return _INSTALLED
+    return 0 if path.startswith(_PYTHONS) else _OF_USER
 
 
 def _summary(code: CodeType, names: dict[str, Any], line: int) -> FrameSummary:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .._run.run import Handle, WorkerKind
     from .scopes import PoolScope
     from .settings import Settings
+    from .stalls import Stalls
 
     NewHandle: TypeAlias = Callable[["Runtime", Run | WorkerNode], Handle]
     StandIn: TypeAlias = Callable[[Services, PoolSettings], WorkerKind]
@@ -100,6 +101,7 @@ class Runtime:
         shutdown: Its shutdown, whether that has begun or not.
         teardown: What begins it, and ends it; and those of groups.
         signals: The signals that end the service.
+        stalls: Who looks whether the loop is blocked; None where nobody does.
         stand_in: What makes its pools, in place of the real ones.
     """
 
@@ -132,6 +134,7 @@ class Runtime:
         self.pid = os.getpid()
         self.root = root
         self.shutdown = root.shutdown
+        self.stalls: Stalls | None = None
 
         self.incidents = Incidents(self.clock, settings.incidents)
         self.publisher = Publisher(settings.name, self.clock, self.log, subscribers, self.incidents)
@@ -359,7 +362,14 @@ class Runtime:
             shut_down=self.teardown.fail,
         )
         self.snapshot = Snapshot(
-            settings.name, self.kinds, self.names, self.tree, self.escalation.abandoned, self.losses, new_handle
+            settings.name,
+            self.clock,
+            self.kinds,
+            self.names,
+            self.tree,
+            self.escalation.abandoned,
+            self.losses,
+            new_handle,
         )
 
     @property

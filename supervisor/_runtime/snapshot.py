@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from .._core.report import Statistics
+from .._loop.clock import moment_on
 from .._worker.locks import ScopedLock
 from .health import health_of
 from .names import full_name
@@ -32,6 +33,7 @@ class Snapshot:
 
     Args:
         supervisor: Its name.
+        clock: The loop's clock.
         abandoned: The runs that were given up and have not come back, by their numbers.
         losses: The workers and groups that were given up, and the workers that have failed.
         new_handle: Makes what users hold of a call.
@@ -40,6 +42,7 @@ class Snapshot:
     def __init__(
         self,
         supervisor: str,
+        clock: Callable[[], float],
         kinds: Kinds,
         names: Names,
         tree: Tree,
@@ -48,6 +51,7 @@ class Snapshot:
         new_handle: Callable[[Run], Handle],
     ) -> None:
         self._supervisor = supervisor
+        self._clock = clock
         self._kinds = kinds
         self._names = names
         self._tree = tree
@@ -118,6 +122,17 @@ class Snapshot:
             stopping=scope.shutdown.begun,
             pools=self._kinds.statistics(tuple(self._abandoned.values())),
         )
+
+    def oldest(self) -> dict[str, tuple[float, float]]:
+        """Returns for how long the oldest call of each pool has been running, and waiting; 0: there is none."""
+        return {kind.settings.name: self._oldest_of(list(kind.calls.values())) for kind in self._kinds}
+
+    def _oldest_of(self, calls: list[Run]) -> tuple[float, float]:
+        now = self._clock()
+        running = min((run.started_at for run in calls if run.started_at and not run.ended_at), default=None)
+        queued = min((run.submitted_at for run in calls if run.state_name == "queued"), default=now)
+        since = now if running is None else moment_on(self._clock, running)
+        return max(0.0, now - since), max(0.0, now - queued)
 
     def health(self, scope: GroupNode, *, max_abandoned: int, max_exhausted: int, max_failed: float) -> Health:
         """Returns whether a scope takes work, and whether it can go on; see `health_of`."""

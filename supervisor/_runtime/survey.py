@@ -76,6 +76,7 @@ def survey(
         workers=tuple(row for of in shown if (row := _row(of, now, replaced=replaced)) is not None),
         matching=len(wanted),
         unended=len(there),
+        loop_blocked_for=None if runtime.stalls is None else runtime.stalls.blocked_for(),
         incidents=runtime.incidents.of(),
         shutdown=ShutdownProgress(
             reason=shutdown.reason,

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 LOGS = Path(__file__).parents[2] / "docs" / "logs.md"
-ROW = re.compile(r"^\| `((?:worker|supervisor)\.\w+)` \| [^|]+ \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `((?:worker|supervisor|loop)\.\w+)` \| [^|]+ \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 
 LEVELS = {"debug", "info", "warning", "error"}
 

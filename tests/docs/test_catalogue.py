@@ -15,6 +15,8 @@ CODE = [
     path for path in Path(supervisor.__file__).parent.rglob("*.py") if path.name not in ("outcome.py", "__init__.py")
 ]
 
+EVENT = re.compile(r"(worker|supervisor|loop)\.[a-z_]+")
+
 
 def literals():
     """Names of events that stand in calls and in dicts in the code."""
@@ -22,7 +24,7 @@ def literals():
         for node in ast.walk(ast.parse(path.read_text())):
             values = node.args if isinstance(node, ast.Call) else node.values if isinstance(node, ast.Dict) else ()
             for value in values:
-                if isinstance(value, ast.Constant) and re.fullmatch(r"(worker|supervisor)\.[a-z_]+", str(value.value)):
+                if isinstance(value, ast.Constant) and EVENT.fullmatch(str(value.value)):
                     yield value.value
 
 

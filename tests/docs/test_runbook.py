@@ -69,7 +69,7 @@ QUOTED = re.compile(r"`([^`\n]+)`")
 def test_what_it_tells_its_reader_to_look_at_is_there_under_that_name(name):
     if re.fullmatch(r"supervisor_\w+", name):
         assert name in {metric.name for metric in METRICS}
-    elif re.fullmatch(r"(worker|supervisor)\.\w+", name):
+    elif re.fullmatch(r"(worker|supervisor|loop)\.\w+", name):
         assert name in catalogue()
     elif re.fullmatch(r"Supervisor[A-Z]\w+", name):
         assert name in alerts()

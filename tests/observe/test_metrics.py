@@ -67,7 +67,7 @@ def test_names_have_their_unit_and_counters_end_in_total():
     for metric in METRICS:
         assert metric.name.startswith("supervisor_")
         assert metric.name.endswith("_total") == (metric.type == "counter")
-        assert metric.name.endswith("_seconds") == (metric.type == "histogram")
+        assert ("_seconds" in metric.name) == metric.help.startswith("Seconds ")
 
 
 async def test_workers_are_there_by_kind_role_and_state_and_calls_that_wait(registry, leftovers):
@@ -94,6 +94,49 @@ async def test_workers_are_there_by_kind_role_and_state_and_calls_that_wait(regi
     got = await scraped(registry)
     assert got.nonzero("supervisor_workers", "state") == {}
     assert (got("supervisor_threads"), got("supervisor_stopping")) == (0, 1)
+
+
+async def test_the_oldest_call_that_runs_and_that_waits_is_there_by_pool(registry, leftovers):
+    async with Supervisor("app", max_threads=1) as sup:
+        register(sup, registry=registry)
+        mail = sup.pool("mail", kind="thread")
+        assert (await scraped(registry)).nonzero("supervisor_oldest_running_seconds", "pool") == {}
+        entered = threading.Event()
+        calls = [asyncio.ensure_future(sup.run(lambda: entered.set() or leftovers.block()))]
+        await asyncio.to_thread(entered.wait)
+        await asyncio.sleep(0.1)
+        calls.append(asyncio.ensure_future(sup.run(int)))
+        await asyncio.sleep(0.1)
+        calls.append(asyncio.ensure_future(sup.run(int)))
+        await mail.run(int)
+        got = await scraped(registry)
+        running = got("supervisor_oldest_running_seconds", pool="thread")
+        waiting = got("supervisor_oldest_queued_seconds", pool="thread")
+        assert 0.1 <= waiting <= running - 0.1 < LIMIT
+        assert got("supervisor_oldest_running_seconds", pool="mail") == 0
+        leftovers.release.set()
+        await asyncio.gather(*calls)
+    got = await scraped(registry)
+    assert got.nonzero("supervisor_oldest_running_seconds", "pool") == {}
+    assert got.nonzero("supervisor_oldest_queued_seconds", "pool") == {}
+
+
+async def test_stalls_of_the_loop_are_counted_and_their_seconds_grow_meanwhile(registry, quiet):
+    async with Supervisor("app", stall_after=0.1) as sup:
+        register(sup, registry=registry)
+        seconds, stalls = [0.0], []
+        until_then = time.monotonic() + LIMIT
+        while len(seconds) < 5 and time.monotonic() < until_then:  # the loop is blocked all the time
+            time.sleep(0.05)
+            got = scrape(registry)
+            if got("supervisor_loop_stalls_total"):
+                seconds.append(got("supervisor_loop_stalled_seconds_total"))
+                stalls.append(got("supervisor_loop_stalls_total"))
+        assert stalls == [1] * 4
+        assert seconds == sorted(set(seconds))
+        await asyncio.sleep(0.3)
+        got = await scraped(registry)
+        assert seconds[-1] <= got("supervisor_loop_stalled_seconds_total") < LIMIT
 
 
 async def test_workers_that_have_failed_for_good_are_counted_until_they_are_replaced(registry, quiet):
@@ -183,7 +226,7 @@ async def test_the_changes_of_calls_that_nobody_watches_are_those_that_a_watcher
     for name in ("app", "watched"):
         assert got.nonzero("supervisor_transitions_total", "state", supervisor=name) == told
     for metric in METRICS:
-        if metric.type == "counter":
+        if metric.type == "counter" and metric.labels:
             label = next(iter(metric.labels))
             ours, theirs = (got.nonzero(metric.name, label, supervisor=name) for name in ("app", "watched"))
             assert ours == theirs, metric.name
