@@ -38,6 +38,13 @@ async def test_a_worker_says_since_when_it_runs_and_that_it_is_ready():
         assert [getattr(worker, fact) for fact in FACTS] == [None, None, False] + [None] * 6
 
 
+async def test_who_runs_says_since_when_from_the_first_moment_on():
+    async with Supervisor("app") as sup:
+        for number in range(200):
+            worker = await sup.start(wait, name=f"w{number}")
+            assert worker.started_at is not None
+
+
 async def test_a_call_says_the_same_and_while_it_is_queued_that_it_does_not_run():
     async with Supervisor("app", max_threads=1) as sup:
         release = threading.Event()

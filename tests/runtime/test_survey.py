@@ -277,3 +277,22 @@ def wait(ctx):
 
 def fails():
     raise ValueError
+
+
+async def test_between_two_runs_a_worker_has_not_ended():
+    """Whoever looks just when a run has concluded, and it is being decided what follows, sees it as it was."""
+    seen = []
+
+    class Looks(type):
+        def __instancecheck__(cls, error):
+            seen.append((sup.worker("w").state, [row.state for row in look(sup).workers]))
+            return False
+
+    class Never(Exception, metaclass=Looks):
+        pass
+
+    async with Supervisor("app") as sup:
+        restart = Restart("failure", max_restarts=1, backoff=0, never_on=Never)
+        worker = await sup.start(lambda ctx: fails(), name="w", restart=restart)
+        await worker.wait()
+    assert seen == [("running", ["running"])] * 2
