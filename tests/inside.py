@@ -62,6 +62,7 @@ from supervisor._loop.outlast import outlast
 from supervisor._loop.switching import FAST, hold, release
 from supervisor._observe.notices import GroupEnded, RunSubmitted
 from supervisor._observe.publisher import Publisher
+from supervisor._observe.subscribers import Subscribers
 from supervisor._run import channel, loop_call
 from supervisor._run.cgroups import folders_of_groups
 from supervisor._run.channel import Channel, Producer
@@ -130,6 +131,7 @@ __all__ = [  # single parts
     "ScopedLock",
     "Shield",
     "StepName",
+    "Subscribers",
     "WakeSignal",
     "anybody_traces",
     "anyio_proof",

@@ -6,6 +6,7 @@ import logging
 import os
 import platform
 import time
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .._control.deeds import Deed
     from .._core.control import Control
     from .._core.outcome import Transition
+    from .._core.report import ShutdownReport
     from .._observe.notices import Notice
     from .._run.run import Run
     from .._runtime.runtime import Runtime
@@ -59,6 +61,14 @@ def begin_control(binding: Binding, control: Control) -> None:
         return
 
 
+@dataclass(frozen=True, slots=True)
+class LateEnd:
+    """A run that was abandoned has ended after all."""
+
+    worker: str
+    kind: str
+
+
 class ControlPort:
     """One supervisor, as the control server sees it. It does not keep the supervisor from being forgotten.
 
@@ -69,6 +79,7 @@ class ControlPort:
     def __init__(self, binding: Binding, runtime: Runtime, *, write: bool) -> None:
         self.write = write
         self._server: Server | None = None
+        self._report: ShutdownReport | None = None  # kept: the program may let go of the supervisor at once
         self._loop = runtime.loop
         self._name = binding.settings.name
         self._binding = ref(binding, self._on_forgotten)
@@ -81,6 +92,7 @@ class ControlPort:
     def _receive(self, notice: Notice) -> None:
         server = self._server
         if server is not None and isinstance(notice, ShutdownEnded) and not notice.group:
+            self._report = notice.report
             server.end()
 
     def _on_forgotten(self, _: object) -> None:
@@ -137,11 +149,12 @@ class ControlPort:
         return [incident.to_dict() for incident in self._integration.incidents()]
 
     def report(self) -> dict[str, Any] | None:
-        report = self._integration.report
+        report = self._report
         return None if report is None else {**report.to_dict(), "text": str(report)}
 
     def blocked_for(self) -> float | None:
-        return self._integration.survey(limit=0).loop_blocked_for
+        binding = self._binding()
+        return None if binding is None else Integration(binding).survey(limit=0).loop_blocked_for
 
     # ------------------------------------------------------------------------------------ watching
 
@@ -153,7 +166,7 @@ class ControlPort:
                         hear((time.time(), transition))
                 case LateReturn(run=run):
                     if matching == "*" or fnmatchcase(run.name, matching):
-                        hear((time.time(), notice))
+                        hear((time.time(), LateEnd(run.name, run.kind.name)))  # without the run, and what it holds
                 case ShutdownBegun() | GroupEnded():
                     hear((time.time(), notice))
                 case _:
@@ -169,12 +182,12 @@ class ControlPort:
 
         return end
 
-    def event_of(self, heard: tuple[float, Transition | Notice]) -> dict[str, Any] | None:
+    def event_of(self, heard: tuple[float, Transition | Notice | LateEnd]) -> dict[str, Any] | None:
         at, what = heard
         base = {"supervisor": self._name, "at": at}
         match what:
-            case LateReturn(run=run):
-                return {"event": "worker.late_end", "worker": run.name, "kind": run.kind.name, **base}
+            case LateEnd():
+                return {"event": "worker.late_end", "worker": what.worker, "kind": what.kind, **base}
             case ShutdownBegun():
                 event = "supervisor.group_stopping" if what.group else "supervisor.stopping"
                 return {"event": event, "reason": what.reason, "group": what.group or None, **base}
@@ -255,6 +268,4 @@ class ControlPort:
 
 
 def _fields(transition: Transition) -> dict[str, Any]:
-    from dataclasses import fields  # noqa: PLC0415
-
     return {item.name: getattr(transition, item.name) for item in fields(transition)}

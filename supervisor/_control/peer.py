@@ -79,6 +79,17 @@ class Peer:
             message = f"a request has at most {LONGEST_REQUEST} bytes, and ends with a line break"
             self.dismiss(ControlError("too_large", message))
 
+    def is_gone(self) -> bool:
+        """Whether it has closed the connection, and nothing that it has said is still to be answered."""
+        if self.has_line or self.deeds or self.waits:
+            return False
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+
     def next_line(self, now: float) -> bytes | None:
         """Returns its next request, unless too much waits for it."""
         if self._size >= MUCH or not self.has_line:

@@ -196,7 +196,7 @@ class Server:
             peer.pid, user = peer_of(connection)
             if user not in (os.geteuid(), 0):
                 peer.dismiss(ControlError("refused", "this socket is for the user that runs the service, and for root"))
-            elif len(self._peers) >= MOST_CLIENTS:
+            elif not self._has_room():
                 peer.dismiss(ControlError("busy", f"{MOST_CLIENTS} clients are connected already: try again later"))
             peer.flush(now)
         except OSError:
@@ -206,6 +206,14 @@ class Server:
             return
         self._peers[connection.fileno()] = peer
         self._selector.register(connection, selectors.EVENT_READ)
+
+    def _has_room(self) -> bool:
+        """Whether one more may come; who has gone, and was not heard of yet, counts no more."""
+        if len(self._peers) >= MOST_CLIENTS:
+            for peer in tuple(self._peers.values()):
+                if peer.is_gone():
+                    self._drop(peer)
+        return len(self._peers) < MOST_CLIENTS
 
     def _drop(self, peer: Peer) -> None:
         fd = peer.socket.fileno()

@@ -42,7 +42,7 @@ class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.unwatching: tuple[Subscriber, ...] = ()
+        self.unwatching: list[Subscriber] = []  # it only ever grows and shrinks by one, whichever threads do so
         self.counters: tuple[Counters, ...] = ()
 
     @property
@@ -59,7 +59,7 @@ class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
             weak: It is a bound method, and stays only for as long as somebody else holds its object.
         """
         if not watch:
-            self.unwatching = (*self.unwatching, subscriber)
+            self.unwatching.append(subscriber)
             return
         self.append(WeakMethod(subscriber, self._remove) if weak else StrongReference(subscriber))
         if self.changed is not None:
@@ -70,7 +70,11 @@ class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
         for reference in tuple(self):
             if reference() == subscriber:
                 self._remove(reference)
-        self.unwatching = tuple(other for other in self.unwatching if other != subscriber)
+        while subscriber in self.unwatching:
+            try:
+                self.unwatching.remove(subscriber)
+            except ValueError:
+                pass  # another thread has done so meanwhile
 
     def add_counters(self, counters: Counters) -> None:
         self.counters = (*self.counters, counters)
@@ -89,4 +93,4 @@ class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
     def each(self) -> Iterator[Subscriber]:
         """The subscribers, those that have calls watched first."""
         yield from (subscriber for reference in tuple(self) if (subscriber := reference()) is not None)
-        yield from self.unwatching
+        yield from tuple(self.unwatching)

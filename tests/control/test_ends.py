@@ -57,6 +57,21 @@ async def test_who_is_connected_at_the_end_gets_what_waits(raw):
     assert "supervisor.stopping" in [line["event"]["event"] for line in lines if "event" in line]
 
 
+async def test_who_watches_gets_the_report_although_the_supervisor_is_forgotten_at_once(raw, monkeypatch):
+    turn, hold = control_server.Server._turn, threading.Event()
+    sup = Supervisor("app", control=True)
+    await sup.run(int)
+    connection = raw(only_socket())
+    connection.sendall(request("watch"))
+    await until(lambda: connection.recv(1, socket.MSG_PEEK))
+    monkeypatch.setattr(control_server.Server, "_turn", lambda self: (hold.wait(20), turn(self)))
+    await sup.shutdown()
+    del sup
+    gc.collect()
+    hold.set()
+    assert "report" in (await beside(lines_of, connection))[-1]
+
+
 def test_a_supervisor_that_is_forgotten_takes_its_socket_along():
     async def main():
         sup = Supervisor("app", control=True)
