@@ -570,6 +570,10 @@ def questions_to_loops(monkeypatch):
     return asked
 
 
+def patch_starts_of_watches(monkeypatch, start):
+    monkeypatch.setattr(stalls.Watch, "start", start)
+
+
 def threads_named(name):
     return [thread for thread in threading.enumerate() if thread.name == name]
 

@@ -16,7 +16,10 @@ def begin_companions(binding: Binding) -> None:
     if runtime is not None and after is not None:
         from .._runtime.stalls import begin  # noqa: PLC0415  # as below
 
-        runtime.stalls = begin(runtime.settings.name, runtime.loop, runtime.log, runtime.publisher, after)
+        stalls = begin(runtime.settings.name, runtime.loop, runtime.log, runtime.publisher, after)
+        runtime.stalls = stalls
+        if stalls is not None and stalls.thread is not None:
+            binding.companions.append(stalls.thread)
     control = binding.settings.control
     if control is not None:
         from .control import begin_control  # noqa: PLC0415  # only where it is asked for

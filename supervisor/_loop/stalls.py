@@ -115,6 +115,11 @@ class Watched(ABC):
         """Returns for how long the loop has not come to a turn; None where it does. Any thread."""
         return None if self._watch is None or self.over else self._watch.blocked_for()
 
+    @property
+    def thread(self) -> Thread | None:
+        """The thread that watches; None before it does."""
+        return None if self._watch is None else self._watch.thread
+
     def leave(self) -> None:
         """Ends it. On the loop's thread."""
         self.over = True
@@ -130,9 +135,10 @@ def watch(loop: asyncio.AbstractEventLoop, watched: Watched) -> None:
     """
     present = _watches.get(loop)
     if present is None or not present.add(watched):
-        present = _watches[loop] = Watch(loop)
+        present = Watch(loop)
         present.add(watched)
         present.start()
+        _watches[loop] = present  # last: one that could not be started watches nothing
 
 
 class Watch:

@@ -212,6 +212,32 @@ def test_a_supervisor_that_is_forgotten_is_let_go(events):
     asyncio.run(main())
 
 
+async def test_its_thread_is_nobodys_leak():
+    sup = Supervisor(stall_after=AFTER)
+    with LeakCheck(grace=0):
+        await sup.run(int)
+        assert inside.threads_named("supervisor/stalls")
+    with LeakCheck():
+        await sup.shutdown()
+    assert inside.threads_named("supervisor/stalls") == []
+
+
+async def test_without_a_thread_to_watch_a_supervisor_is_used_all_the_same(events, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        inside.patch_starts_of_watches(patched, start)
+        sup = Supervisor(stall_after=AFTER)
+        async with sup:
+            assert await sup.run(int) == 0
+            time.sleep(2 * AFTER)
+    assert [event["doing"] for event in named(events, "supervisor.fault")] == ["stall_after"]
+    async with Supervisor(stall_after=AFTER):
+        sleeps_until(lambda: stalls(events))
+    assert stalls(events)
+
+
 def logger_that(write):
     """A logger whose methods all do this."""
     return type("Logger", (), dict.fromkeys(("debug", "info", "warning", "error"), staticmethod(write)))
