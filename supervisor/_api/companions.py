@@ -25,3 +25,8 @@ def begin_companions(binding: Binding) -> None:
         from .control import begin_control  # noqa: PLC0415  # only where it is asked for
 
         begin_control(binding, control)
+    number = binding.settings.dump_signal
+    if number is not None:
+        from .dump import begin_dump  # noqa: PLC0415  # few ask for it
+
+        begin_dump(binding, number)

@@ -215,6 +215,12 @@ class Integration:
             run = of if isinstance(of, Run) else of.run
             return ("" if run.over else run.kind.stack(run)) or ""
 
+    def abandoned_threads(self) -> list[tuple[str, int]]:
+        """Returns the names of the runs that were abandoned and still hold a thread, each with that thread."""
+        runtime = self._binding.runtime
+        runs = () if runtime is None else tuple(runtime.escalation.abandoned.values())
+        return [(run.name, run.ident) for run in runs if run.ident is not None]
+
     def misused(self, how: str) -> SupervisorMisused:
         """Returns the error of an integration that is used in a wrong way."""
         return self._binding.misused(how)

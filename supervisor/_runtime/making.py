@@ -28,6 +28,12 @@ def make_kind(
         case "process":
             from .._kinds.processes import Processes  # noqa: PLC0415  # most supervisors never need it
 
-            return Processes(settings.name, pool, services, start_timeout=settings.process_start_timeout)
+            return Processes(
+                settings.name,
+                pool,
+                services,
+                start_timeout=settings.process_start_timeout,
+                dump_signal=settings.dump_signal,
+            )
         case _:
             assert_never(pool.kind)

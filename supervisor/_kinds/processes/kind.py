@@ -55,6 +55,7 @@ class Processes:
     Args:
         supervisor: Its name, for messages.
         start_timeout: Seconds after which a process is killed that has not started; without those of the initializer.
+        dump_signal: Does nothing to its processes: whoever sends it means the owner, and may reach them as well.
 
     Raises:
         TypeError: The initializer cannot be sent to a process.
@@ -78,12 +79,14 @@ class Processes:
         services: Services,
         *,
         start_timeout: float,
+        dump_signal: int | None = None,
     ) -> None:
         self.settings = settings
         self._supervisor = supervisor
         self._services = services
         self._log = services.forward
         self._start_timeout = start_timeout
+        self._unheeded = () if dump_signal is None else (dump_signal,)
         self.calls: dict[int, Run] = {}
         self.own_calls: dict[int, Run] = {}
         self.closing = self.held = False
@@ -147,7 +150,7 @@ class Processes:
     def _launch(self, initialize: bool) -> Process:
         try:
             initializer = self._initializer if initialize else None
-            return Process(self._services.loop, self, self._start_timeout, initializer)
+            return Process(self._services.loop, self, self._start_timeout, initializer, self._unheeded)
         except Exception as error:
             raise SupervisorError(
                 f"supervisor {self._supervisor!r}: a worker process cannot be launched: {described(error)}"

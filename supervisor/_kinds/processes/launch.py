@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from .surroundings import import_path
 from .wire import framed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from .wire import Part
 
@@ -70,11 +71,12 @@ class Launched(NamedTuple):
     stack: IO[bytes]
 
 
-def launch(ours: ExitStack) -> Launched:
+def launch(ours: ExitStack, unheeded: Collection[int] = ()) -> Launched:
     """Launches a process, in a session of its own.
 
     Args:
         ours: Closes what is here of it, and ends it, where something fails before the caller has taken it over.
+        unheeded: Signals that do nothing to it: they wait until it has handlers for them.
 
     Raises:
         OSError: There are no more files or processes.
@@ -97,6 +99,9 @@ def launch(ours: ExitStack) -> Launched:
         ours.callback(kill_and_reap, pids)
         passed = (far_data.fileno(), far_control.fileno(), fds[0], stderr.fileno(), stack.fileno())
         program = _program(passed, fds)
+        if unheeded:
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, unheeded)  # which the process inherits
+            theirs.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
         popen = subprocess.Popen(  # noqa: S603  # this interpreter
             program.command,
             stdin=subprocess.DEVNULL,
@@ -199,13 +204,14 @@ def _is_standard(fd: int) -> bool:
         return False
 
 
-def first_frame(initializer: bytes | None) -> list[Part]:
+def first_frame(initializer: bytes | None, unheeded: Collection[int] = ()) -> list[Part]:
     """Returns what a process needs to know of its owner, with what it calls before it is ready."""
     first = {
         "path": import_path(sys.path),
         "argv": getattr(sys, "argv", []),
         "main": whereabouts(),
         "initializer": initializer,
+        "unheeded": tuple(unheeded),
     }
     return framed(dumps((first,), 5))
 

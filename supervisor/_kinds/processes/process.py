@@ -28,6 +28,7 @@ from .wire import INJECT, TERMINATE
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Collection
 
     from ..._run.loop_call import LoopCall
     from ..._run.run import Run
@@ -90,7 +91,12 @@ class Process:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, keeper: Keeper, start_timeout: float, initializer: bytes | None = None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        keeper: Keeper,
+        start_timeout: float,
+        initializer: bytes | None = None,
+        unheeded: Collection[int] = (),
     ) -> None:
         self._loop = loop
         self._keeper = keeper
@@ -112,22 +118,22 @@ class Process:
         self._pidfd = -1
         self._timer: asyncio.TimerHandle | None = None
         reap_forgotten()
-        first = first_frame(initializer)
+        first = first_frame(initializer, unheeded)
         self._seen = self._knows = surroundings(umask=True)
         # Where the loop does not take its files, or an interrupt comes, nothing of it is left.
         with ExitStack() as undo:
             with no_forks:
-                self._launch(undo)
+                self._launch(undo, unheeded)
             self.data.send(first)
             if start_timeout < float("inf"):
                 undo.callback(self._call_off)
                 self._timer = aside.call_later(loop, start_timeout, self._too_late)
             undo.pop_all()
 
-    def _launch(self, undo: ExitStack) -> None:
+    def _launch(self, undo: ExitStack, unheeded: Collection[int]) -> None:
         """Launches it; a copy of its owner, made by a fork, knows what to close from here on."""
         self._oom_kills = oom_kills.so_far()
-        self.pid, data, control, self._life, self._errors, stack = launch(undo)
+        self.pid, data, control, self._life, self._errors, stack = launch(undo, unheeded)
         undo.callback(self._close_pidfd)
         undo.callback(self._unwatch)
         self._probe = Probe(self, stack, self._close_pidfd)

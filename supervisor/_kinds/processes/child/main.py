@@ -43,8 +43,10 @@ def serve_owner(data: int, control: int, life: int, errors: int, stack: int) -> 
     _tie_to(life)
     child = Child(data, control, life)
     _set_signals(child.gate, stack)
-    _leave_nothing_to_copies(child, (life, stack))
     first = _first_frame(data)
+    for number in first["unheeded"]:
+        _signal.signal(number, _nothing)
+    _leave_nothing_to_copies(child, (life, stack), first["unheeded"])
     sys.path[:] = first["path"]
     sys.argv[:] = first["argv"]
     child.owners_main = first["main"]
@@ -129,13 +131,13 @@ def _set_signals(gate: Gate, stack: int) -> None:
     faulthandler.register(STACK_IN_C, file=stack, all_threads=False)
 
 
-def _leave_nothing_to_copies(child: Child, files: tuple[int, ...]) -> None:
+def _leave_nothing_to_copies(child: Child, files: tuple[int, ...], unheeded: tuple[int, ...]) -> None:
     """After a fork in a function, by itself or by multiprocessing, nothing of ours is left in the copy.
 
     A signal that comes while it still has our handlers waits until it has none: nobody who terminates what he has just
     started does so in vain.
     """
-    ours = {number: _signal.getsignal(number) for number in (_signal.SIGINT, _signal.SIGTERM, INJECT, STACK)}
+    ours = {number: _signal.getsignal(number) for number in (_signal.SIGINT, _signal.SIGTERM, INJECT, STACK, *unheeded)}
     defaults = dict.fromkeys(ours, _signal.SIG_DFL) | {_signal.SIGINT: _signal.default_int_handler}
     masks: dict[int, Any] = {}  # by thread
 

@@ -1,0 +1,103 @@
+"""A service that is dumped at SIGUSR1: `python -m tests.observe.dumped SCENE`. It ends when its standard input does."""
+
+import asyncio
+import ctypes
+import hashlib
+import os
+import signal
+import sys
+import threading
+import time
+
+import structlog
+
+from supervisor import Ask, EscalationPolicy, Supervisor
+
+DUMP = signal.SIGUSR1
+
+
+def deaf(ctx):
+    while True:
+        time.sleep(0.01)
+
+
+def in_a_process():
+    time.sleep(100)
+
+
+def pid_of_mine():
+    return os.getpid()
+
+
+def busy_in_python():
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        pass
+
+
+def locked():
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire(timeout=3)
+
+
+def in_c():
+    """Gives up the interpreter, and heeds no signal."""
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        hashlib.pbkdf2_hmac("sha256", b"a", b"b", 1_500_000)
+
+
+def holding_the_gil():
+    until = time.monotonic() + 3
+    libc = ctypes.PyDLL(None)
+    while (left := until - time.monotonic()) > 0:
+        libc.usleep(int(left * 1e6))
+
+
+BLOCKED = {"python": busy_in_python, "lock": locked, "c": in_c, "gil": holding_the_gil, "sleep": lambda: time.sleep(3)}
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+async def main(scene):
+    loop = asyncio.get_running_loop()
+    policy = EscalationPolicy(Ask(2 if scene == "stopping" else 0.1))
+    async with Supervisor("service", dump_signal=DUMP, policy=policy) as sup:
+        await sup.start(deaf, name="deaf <one>")
+        call = asyncio.create_task(sup.run(in_a_process, kind="process", name="crunch"))
+        pid = await sup.run(pid_of_mine, kind="process")
+        while "in_a_process" not in sup.stacks().get("crunch", ""):  # it imports this first
+            await asyncio.sleep(0.01)
+        if scene == "stopping":
+            say("up", pid)
+            await sup.shutdown(reason="deploy")
+        elif scene in BLOCKED:
+            loop.call_later(0.2, say, "up", pid)
+            await asyncio.sleep(0.3)
+            BLOCKED[scene]()
+        elif scene == "closed":
+            os.close(2)
+            os.open(os.devnull, os.O_RDONLY)  # gets the number
+            say("up", pid)
+        else:
+            say("up", pid)
+        await loop.run_in_executor(None, sys.stdin.read)
+        say("still", await sup.run(pid_of_mine, kind="process") == pid)
+        call.cancel()
+    say("default", signal.getsignal(DUMP) == signal.SIG_DFL, signal.set_wakeup_fd(-1) == -1)
+    until = time.monotonic() + 5
+    while any("dump" in thread.name for thread in threading.enumerate()) and time.monotonic() < until:
+        time.sleep(0.01)
+    say("threads", [thread.name for thread in threading.enumerate() if "dump" in thread.name])
+
+
+def drop(*_):
+    raise structlog.DropEvent
+
+
+if __name__ == "__main__":
+    structlog.configure(processors=[drop])
+    asyncio.run(main(sys.argv[1]))

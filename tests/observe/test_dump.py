@@ -1,0 +1,231 @@
+"""At a signal, what there is to see of a process goes to its standard error, whatever it is about."""
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from supervisor import Supervisor
+
+from ..waiting import until
+
+ROOT = Path(__file__).parents[2]
+END = "=== end of the dump ===\n"
+RAW = sys.version_info >= (3, 14)
+
+
+class Service:
+    def __init__(self, process):
+        self.process = process
+        self.pid = process.pid
+        self.worker = 0
+        self.errors = ""
+
+    def up(self):
+        word, pid = self.process.stdout.readline().split()
+        assert word == "up"
+        self.worker = int(pid)
+        return self
+
+    def signal(self):
+        os.kill(self.pid, signal.SIGUSR1)
+
+    def read(self, awaited, within):
+        """Reads its standard error until something has come; returns all of it, and after how many seconds."""
+        begun = time.monotonic()
+        while awaited not in self.errors and (left := begun + within - time.monotonic()) > 0:
+            if select.select([self.process.stderr], [], [], left)[0]:
+                more = os.read(self.process.stderr.fileno(), 1 << 16).decode()
+                assert more, self.errors
+                self.errors += more
+        assert awaited in self.errors, self.errors
+        return self.errors, time.monotonic() - begun
+
+    def end(self):
+        out, errors = self.process.communicate("", timeout=60)
+        return out.splitlines(), self.errors + (errors or "")
+
+
+@contextmanager
+def service(scene, stderr=subprocess.PIPE):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.observe.dumped", scene],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield Service(process).up()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_dump_has_the_workers_their_stacks_and_those_of_all_else_and_leaves_nothing_behind():
+    with service("idle") as it:
+        it.signal()
+        text, _ = it.read(END, 20)
+        for word in (
+            "supervisor service: running",
+            "worker deaf <one>",
+            "in deaf\n",
+            "call crunch",
+            "in in_a_process\n",
+        ):
+            assert word in text
+        assert "MainThread): the event loop of service" in text
+        assert text.count(END) == 1
+        out, errors = it.end()
+        assert out == ["still True", "default True True", "threads []"]
+        assert errors.count(END) == 1
+
+
+@pytest.mark.parametrize("scene", ["sleep", "lock", "python", "c"])
+def test_it_comes_while_the_loop_is_blocked(scene):
+    with service(scene) as it:
+        time.sleep(0.4)  # within these the main thread is in there, for three seconds
+        it.signal()
+        text, seconds = it.read(END, 20)
+        assert seconds < 2
+        assert "in_c" in text or scene != "c"
+        assert it.end()[0][0] == "still True"
+
+
+@pytest.mark.skipif(not RAW, reason="faulthandler, on these versions, kills processes whose frames change")
+def test_where_c_code_holds_the_interpreter_the_stacks_of_all_threads_come_from_c():
+    with service("gil") as it:
+        time.sleep(0.4)
+        it.signal()
+        text, seconds = it.read("in holding_the_gil\n", 20)
+        assert seconds < 2
+        assert END not in text
+        it.read(END, 20)
+        assert it.end()[0][0] == "still True"
+
+
+def test_it_shows_a_shutdown_as_it_climbs():
+    with service("stopping") as it:
+        time.sleep(0.2)
+        it.signal()
+        text, _ = it.read(END, 20)
+        assert "shutdown (deploy): begun" in text
+        assert "abandon in" in text
+
+
+def test_a_signal_to_everybody_kills_no_worker_process():
+    with service("idle") as it:
+        for _ in range(5):
+            os.kill(it.worker, signal.SIGUSR1)
+        it.signal()
+        it.read(END, 20)
+        assert it.end()[0][0] == "still True"
+
+
+def test_a_storm_of_signals_is_bounded_and_harms_nothing():
+    with service("idle") as it:
+        for _ in range(300):
+            it.signal()
+        it.read(END, 20)
+        out, errors = it.end()
+        assert out[0] == "still True"
+        assert errors.count(END) <= 300
+
+
+def test_a_closed_standard_error_harms_nothing():
+    with service("closed") as it:  # whose number another file of the service has by now
+        it.signal()
+        time.sleep(0.2)
+        assert it.end()[0] == ["still True", "default True True", "threads []"]
+
+
+def test_whoever_reads_nothing_holds_nothing_up():
+    reader, writer = os.pipe()
+    try:
+        with service("idle", stderr=writer) as it:
+            os.set_blocking(writer, False)
+            try:
+                while True:
+                    os.write(writer, b"x" * 4096)
+            except BlockingIOError:
+                os.set_blocking(writer, True)
+            it.signal()
+            time.sleep(0.2)
+            begun = time.monotonic()
+            assert it.end()[0][:2] == ["still True", "default True True"]
+            assert time.monotonic() - begun < 20
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.fixture
+def handled():
+    """A signal that the application handles itself."""
+    heard = []
+    before = signal.signal(signal.SIGUSR2, lambda number, _: heard.append(number))
+    yield heard
+    signal.signal(signal.SIGUSR2, before)
+
+
+async def test_a_handler_of_the_application_stays_and_the_log_says_what_is_missing(handled, events):
+    theirs = signal.getsignal(signal.SIGUSR2)
+    async with Supervisor(dump_signal=signal.SIGUSR2):
+        assert signal.getsignal(signal.SIGUSR2) is theirs
+        os.kill(os.getpid(), signal.SIGUSR2)
+        await until(lambda: handled)
+    assert signal.getsignal(signal.SIGUSR2) is theirs
+    missing = [event for event in events if event["event"] == "supervisor.dump_signal_missing"]
+    assert len(missing) == 1
+    assert "the application handles or ignores it itself" in missing[0]["reason"]
+
+
+async def test_of_two_supervisors_the_last_one_puts_the_handler_back():
+    first, second = (Supervisor(name, dump_signal=signal.SIGUSR2) for name in ("first", "second"))
+    await first.run(int)
+    await second.run(int)
+    ours = signal.getsignal(signal.SIGUSR2)
+    assert callable(ours)
+    await first.shutdown()
+    assert signal.getsignal(signal.SIGUSR2) == ours
+    await second.shutdown()
+    assert signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL
+
+
+def test_outside_the_main_thread_the_log_says_what_is_missing(events):
+    async def used():
+        async with Supervisor(dump_signal=signal.SIGUSR2) as sup:
+            await sup.run(int)
+
+    thread = threading.Thread(target=asyncio.run, args=(used(),))
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL
+    missing = [event for event in events if event["event"] == "supervisor.dump_signal_missing"]
+    assert len(missing) == 1
+    assert "does not run in the main thread" in missing[0]["reason"]
+
+
+async def test_nothing_of_it_is_in_a_copy_of_the_process():
+    async with Supervisor(dump_signal=signal.SIGUSR2) as sup:
+        await sup.run(int)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(writer, b"1" if signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL else b"0")
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert os.read(reader, 1) == b"1"
+        os.close(reader)
+        os.close(writer)
+        assert callable(signal.getsignal(signal.SIGUSR2))
