@@ -85,7 +85,7 @@ async def test_who_is_stopped_shows_its_step_and_when_the_next_one_comes(virtual
 async def test_the_stack_of_one_is_found_by_its_name():
     async with Supervisor("app") as sup:
         await sup.start(lambda ctx: ctx.stop.wait(), name="waiter")
-        assert "ctx.stop.wait()" in integration_of(sup).stack("waiter")
+        await until(lambda: "ctx.stop.wait()" in integration_of(sup).stack("waiter"))
         assert integration_of(sup).stack("nobody") is None
 
 
