@@ -22,7 +22,10 @@ from supervisor._api import anyio_proof, checks, cpus, forgotten, iteration, map
 from supervisor._api.binding import everyone
 from supervisor._api.cpus import cpu_quota, usable_cpus
 from supervisor._api.ports import integration_of
+from supervisor._cli.main import COMMANDS
 from supervisor._cli.main import main as command_line
+from supervisor._cli.tables import Cell, Column, age, table
+from supervisor._cli.terminal import Terminal, cells
 from supervisor._control import protocol as control_protocol
 from supervisor._control import server as control_server
 from supervisor._control.client import Connection, sockets
@@ -106,6 +109,7 @@ from supervisor.testing import fake_kind
 __all__ = [  # single parts
     "BYTES_A_TURN",
     "CAPACITY",
+    "COMMANDS",
     "FAST",
     "HEAD",
     "MISSING",
@@ -115,9 +119,11 @@ __all__ = [  # single parts
     "TURN",
     "Agenda",
     "Alarms",
+    "Cell",
     "Census",
     "Chain",
     "Channel",
+    "Column",
     "Connection",
     "ControlError",
     "Ended",
@@ -132,10 +138,13 @@ __all__ = [  # single parts
     "Shield",
     "StepName",
     "Subscribers",
+    "Terminal",
     "WakeSignal",
+    "age",
     "anybody_traces",
     "anyio_proof",
     "blocked",
+    "cells",
     "command_line",
     "control_protocol",
     "control_server",
@@ -157,6 +166,7 @@ __all__ = [  # single parts
     "share",
     "sockets",
     "stop_deadlines",
+    "table",
     "thread_of_ours",
     "usable_cpus",
     "usage",
@@ -185,6 +195,13 @@ CONSTANTS = {
     "TURN": (alarms, backlog, inbox, last_resort),
 }
 """The constants that tests change, and the modules that read each."""
+
+
+def live_screen():
+    """Returns the class of the screen of `top`; only here, as it imports textual."""
+    from supervisor._cli.live.app import Live
+
+    return Live
 
 
 def patch(monkeypatch, **constants):

@@ -4,12 +4,13 @@ import sys
 import tomllib
 from importlib import import_module
 
+from ..inside import COMMANDS
 from ..programs import ROOT, run_program
 
 
 def test_a_command_is_found_in_the_module_of_its_name_and_the_help_names_all():
     said = run_program(sys.executable, "-m", "supervisor", "--help").stdout
-    for name in ("check", "schema"):
+    for name in COMMANDS:
         assert f"\n    {name} " in said
 
 

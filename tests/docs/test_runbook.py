@@ -85,6 +85,9 @@ def test_what_it_tells_its_reader_to_look_at_is_there_under_that_name(name):
 
 
 OTHERS = {
+    "python -m supervisor ps",
+    "python -m supervisor ps --incidents",
+    "python -m supervisor stack",
     "/ready",
     "/live",
     "py-spy dump --pid PID",

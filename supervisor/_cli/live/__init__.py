@@ -1,0 +1,1 @@
+"""The live screen of `top`. It needs textual, which nothing else imports."""
