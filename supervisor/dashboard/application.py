@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.datastructures import MutableHeaders
@@ -18,8 +18,8 @@ from .actions import ACTIONS, Actions
 from .guard import HEADERS, OF_A_FORM, Tokens, form_of, is_allowed, refuse_other_sites
 from .looks import Aside, Busy, Looks
 from .record import Record
-from .texts import cut, cut_stack, duration, key, moment, tail
-from .views import Query, overview, worker
+from .texts import cut, cut_stack, duration, key, link, moment, tail
+from .views import Query, named, overview, worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,11 +154,12 @@ class Dashboard:
         return self._rendered("overview.html", request, view)
 
     def _worker(self, request: Request) -> Response:
-        name = request.query_params.get("name", "")
-        view = worker(self._looks.look(), name)
+        look, params = self._looks.look(), request.query_params
+        name = params.get("name") or named(look, params.get("key", ""))
+        view = worker(look, name)
         if view is None:
             raise HTTPException(404, "There is no worker of this name, and nothing is known of an earlier one.")
-        if "live" not in request.query_params:
+        if "live" not in params:
             stack = self._integration.stack(name)
             view["stack"], view["left_out"] = cut_stack(stack or "")
         return self._rendered("one.html", request, view)
@@ -201,7 +202,7 @@ class Dashboard:
         self._tokens.check(request, form)
         name = form.get("name", "")
         actions.begin(action, name, form.get("reason", ""))
-        back = "./?" if action == "shutdown" else f"worker?{urlencode({'name': name})}&"
+        back = "./?" if action == "shutdown" else f"{link(name)}&"
         return Response(status_code=303, headers={"location": f"{back}done={action}"})
 
 
@@ -278,5 +279,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"cut": cut, "duration": duration, "moment": moment, "key": key, "tail": tail}
+    made.filters |= {"cut": cut, "duration": duration, "moment": moment, "key": key, "link": link, "tail": tail}
     return made

@@ -26,7 +26,7 @@ SHARE = 5
 """For how many times the time that it took a look is shown to all: the rest of that time is for others."""
 
 MOST_ASIDE = 16
-"""Pages that are made at once."""
+"""Pages that are being made, or wait for it."""
 
 
 class Look(NamedTuple):
@@ -46,25 +46,28 @@ class Look(NamedTuple):
 
 
 class Looks:
-    """Makes a look where the last one is no longer fresh. Any thread: of those that want one, one makes it."""
+    """Makes a look where the last one is no longer fresh, or no longer true.
+
+    In one thread at a time, as `Aside` sees to.
+    """
 
     def __init__(self, integration: Integration, record: Record) -> None:
         self._integration = integration
         self._record = record
-        self._making = ScopedLock()
         self._last: Look | None = None
         self._fresh_until = 0.0
+        self._known: object = None
 
     def look(self) -> Look:
         """Returns the last one, or makes one."""
-        with self._making:
-            begun = monotonic()
-            last = self._last
-            if last is None or begun >= self._fresh_until:
-                survey, now = self._integration.survey(), monotonic()
-                last = self._last = Look(survey, self._record.changes(), now, self._record.since)
-                self._fresh_until = now + SHARE * (now - begun)
-            return last
+        begun = monotonic()
+        last, known = self._last, self._known
+        self._known = (self._record.number, self._integration.unended, self._integration.report is None)
+        if last is None or begun >= self._fresh_until or known != self._known:
+            survey, now = self._integration.survey(), monotonic()
+            last = self._last = Look(survey, self._record.changes(), now, self._record.since)
+            self._fresh_until = now + SHARE * (now - begun)
+        return last
 
 
 class Busy(Exception):
@@ -72,14 +75,16 @@ class Busy(Exception):
 
 
 class Aside:
-    """Calls functions beside the event loop, each in a thread of its own.
+    """Calls functions beside the event loop, each in a thread of its own, and one at a time.
 
+    So the loop shares the interpreter (GIL) with one of them, however many pages are open.
     The supervisor's own threads are no place for it, and so neither are anyio's, which may be the supervisor's: what it
     shows would be changed by that, and a shutdown would end it.
     """
 
     def __init__(self) -> None:
         self._under_way = 0
+        self._turn = ScopedLock()
 
     async def call(self, function: Callable[[], T]) -> T:
         """Returns what a function returns, which must not take long.
@@ -91,12 +96,17 @@ class Aside:
             raise Busy
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        in_turn = partial(self._in_turn, function)
         self._under_way += 1
         try:
-            aside.start(Thread(target=_answer, args=(loop, future, function), name="stopladder-page", daemon=True))
+            aside.start(Thread(target=_answer, args=(loop, future, in_turn), name="stopladder-page", daemon=True))
             return await future
         finally:
             self._under_way -= 1
+
+    def _in_turn(self, function: Callable[[], T]) -> T:
+        with self._turn:
+            return function()
 
 
 def _answer(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], function: Callable[[], T]) -> None:

@@ -43,10 +43,12 @@ class Record:
 
     Attributes:
         since: From when on, on the clock of `monotonic`.
+        number: How many there have been.
     """
 
     def __init__(self) -> None:
         self.since = monotonic()
+        self.number = 0
         self._changes: deque[Change] = deque(maxlen=MOST)
         self._done: Callable[[], object] | None = None
 
@@ -56,6 +58,7 @@ class Record:
 
     def receive(self, notice: Notice) -> None:
         """Takes in a notice. On the loop's thread."""
+        self.number += 1
         match notice:
             case StateChanged(transition=transition, outcome=outcome):
                 error = None if outcome is None else outcome.error

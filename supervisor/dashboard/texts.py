@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from zlib import crc32
+from hashlib import blake2b
+from urllib.parse import quote
 
 from .._core.values import printable
 
-__all__ = ["cut", "cut_stack", "duration", "key", "moment", "tail"]
+__all__ = ["cut", "cut_stack", "duration", "key", "link", "moment", "tail"]
 
 LONGEST_NAME = 100
+LONGEST_LINK = 150
 HEAD_OF_STACK = 1 << 13
 TAIL_OF_STACK = 1 << 15
 
@@ -69,5 +71,11 @@ def tail(text: str, length: int = 4000) -> str:
 
 
 def key(name: str) -> str:
-    """Returns something short by which the page knows a row again."""
-    return f"{crc32(name.encode(errors='replace')):x}"
+    """Returns something short by which a page knows a row again, and the service a name that is long."""
+    return blake2b(name.encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def link(name: str) -> str:
+    """Returns the address of the page of a worker, which is not long."""
+    quoted = quote(name, safe="") if len(name) <= LONGEST_LINK else ""
+    return f"worker?name={quoted}" if 0 < len(quoted) <= LONGEST_LINK else f"worker?key={key(name)}"

@@ -7,20 +7,20 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlencode
 
-from .._core.outcome import CLEAN, WorkerState
+from .._core.outcome import WorkerState
 from .._core.policy import STEPS
+from .texts import key
 from .timeline import timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from .._core.outcome import Outcome
     from .._core.report import ShutdownReport
     from .._core.survey import Survey, WorkerRow
     from .looks import Look
     from .record import Change
 
-__all__ = ["Query", "overview", "worker"]
+__all__ = ["Query", "named", "overview", "worker"]
 
 PAGE = 100
 """Rows of a table."""
@@ -30,11 +30,12 @@ MOST_REASONS = 20
 MOST_INCIDENTS = 12
 MOST_CHANGES = 15
 MOST_CHANGES_OF_ONE = 100
-MOST_STOPPING = 20
+MOST_STOPPING = 12
 MOST_OUTCOMES = 40
 LONGEST_FILTER = 200
 
 STATES = tuple(state for state in get_args(WorkerState) if state != "ended")
+WORST_FIRST = ("abandoned", "killed", "died", "failed", "terminated", "injected", "cancelled", "stopped", "returned")
 STEP_NAMES = (*STEPS, "abandon")
 
 SORTS: dict[str, tuple[str, Callable[[WorkerRow], Any] | None]] = {
@@ -145,6 +146,16 @@ def overview(look: Look, query: Query) -> dict[str, Any]:
     }
 
 
+def named(look: Look, wanted: str) -> str:
+    """Returns the name that has this key; empty where nobody has one."""
+    names = (
+        *(row.name for row in look.survey.workers),
+        *(change.transition.worker for change in look.changes),
+        *(incident.worker for incident in look.survey.incidents),
+    )
+    return next((name for name in dict.fromkeys(names) if key(name) == wanted), "") if wanted else ""
+
+
 def worker(look: Look, name: str) -> dict[str, Any] | None:
     """Returns what the page of one worker or call shows; None where nobody knows of it."""
     survey = look.survey
@@ -166,11 +177,12 @@ def worker(look: Look, name: str) -> dict[str, Any] | None:
 
 def _head(survey: Survey) -> dict[str, Any]:
     health = survey.health
-    reasons = health.reasons[:MOST_REASONS]
+    ends = survey.shutdown is not None  # which is a reason that has a place of its own
+    reasons = () if ends else health.reasons[:MOST_REASONS]
     return {
         "survey": survey,
         "reasons": reasons,
-        "more_reasons": len(health.reasons) - len(reasons),
+        "more_reasons": 0 if ends else len(health.reasons) - len(reasons),
         "failed": health.failed[:MOST_REASONS],
         "more_failed": len(health.failed) - MOST_REASONS,
     }
@@ -202,7 +214,7 @@ def _stopping(survey: Survey) -> dict[str, Any]:
 
 def _report(report: ShutdownReport) -> dict[str, Any]:
     """Returns what a shutdown has met, what went wrong first."""
-    outcomes = sorted(report.outcomes, key=_is_clean)
+    outcomes = sorted(report.outcomes, key=lambda outcome: WORST_FIRST.index(outcome.ended))
     return {
         "whole": report,
         "counts": report.counts(),
@@ -211,7 +223,3 @@ def _report(report: ShutdownReport) -> dict[str, Any]:
         "earlier": report.earlier[:MOST_OUTCOMES],
         "more_earlier": len(report.earlier) - MOST_OUTCOMES + report.forgotten,
     }
-
-
-def _is_clean(outcome: Outcome) -> bool:
-    return outcome.ended in CLEAN
