@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from supervisor import Restart
 from supervisor._api import anyio_proof, checks, cpus, forgotten, iteration, mapping, worker
+from supervisor._api import control as api_control
 from supervisor._api.binding import everyone
 from supervisor._api.cpus import cpu_quota, usable_cpus
 from supervisor._api.ports import integration_of
@@ -1208,6 +1209,19 @@ def wait_for_nothing_real(virtual):
 
 def waits_for_a_run(fakes):
     return fakes._waiting
+
+
+def interrupt_what_clients_want(monkeypatch):
+    """Has a KeyboardInterrupt strike, once, as the loop does what a client of a control socket wants."""
+    done, struck = api_control.ControlPort._done, []
+
+    def strike(port, deed):
+        if not struck:
+            struck.append(deed)
+            raise KeyboardInterrupt
+        return done(port, deed)
+
+    monkeypatch.setattr(api_control.ControlPort, "_done", strike)
 
 
 def subscribers_of(sup):

@@ -12,7 +12,15 @@ import pytest
 
 from supervisor import Control, Supervisor
 
-from ..inside import Connection, ControlError, control_server, integration_of, sockets, subscribers_of
+from ..inside import (
+    Connection,
+    ControlError,
+    control_server,
+    integration_of,
+    interrupt_what_clients_want,
+    sockets,
+    subscribers_of,
+)
 from ..waiting import until
 from .asking import ask, beside, line_of, lines_of, only_socket, request
 
@@ -109,6 +117,17 @@ async def test_it_answers_while_the_loop_is_blocked_and_what_the_loop_is_to_do_i
         assert found["stop"].more["blocked_for"] >= 1.0
         assert (await worker.wait()).ended == "stopped"
     print(took)
+
+
+def test_an_interrupt_only_delays_what_a_client_wants(monkeypatch):
+    interrupt_what_clients_want(monkeypatch)
+    with asyncio.Runner() as runner:
+        sup = Supervisor("app", control="write")
+        worker = runner.run(sup.start(lambda ctx: ctx.stop.wait(), name="waiter"))
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(beside(lambda: ask("stop", name="waiter")))
+        assert runner.run(worker.wait()).ended == "stopped"
+        runner.run(sup.shutdown())
 
 
 async def test_what_happens_is_seen_until_the_report():

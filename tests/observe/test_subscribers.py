@@ -9,12 +9,16 @@ from ..inside import Subscribers
 def test_none_is_lost_where_threads_add_and_remove_at_once():
     subscribers, interval = Subscribers(), sys.getswitchinterval()
 
+    lost = []
+
     def come_and_go(number):
         def mine(notice):
             return number
 
         for _ in range(2000):
             subscribers.subscribe(mine, watch=False)
+            if mine not in subscribers.unwatching:
+                lost.append(number)
             subscribers.unsubscribe(mine)
         subscribers.subscribe(mine, watch=False)
 
@@ -27,4 +31,5 @@ def test_none_is_lost_where_threads_add_and_remove_at_once():
             thread.join()
     finally:
         sys.setswitchinterval(interval)
+    assert not lost
     assert sorted(subscriber(None) for subscriber in subscribers.each()) == [0, 1, 2, 3]
