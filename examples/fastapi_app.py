@@ -2,6 +2,7 @@
 
     python examples/fastapi_app.py       # on LOOP=asyncio or LOOP=uvloop, and on PORT=8000
     curl localhost:8000/nap/1            # a blocking call, on a thread of the pool
+    curl localhost:8000/wait/1           # the same in a `def` endpoint
     curl localhost:8000/workers          # which workers are running
     open localhost:8000/supervisor/      # in a browser: all of it, as it is now
     curl localhost:8000/ready            # whether it accepts requests; and /live, whether it should keep running
@@ -39,6 +40,7 @@ def sleep(_ctx: WorkerContext) -> None:
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Supervisor]]:
     async with Supervisor("fastapi", policy=EscalationPolicy(Ask(0.5), Inject(0.5))) as sup:
+        sup.install_as_anyio_threads()  # so `def` endpoints, background tasks and files are supervised, too
         await sup.start(poll, name="poller")
         await sup.start(spin, name="spinner")
         await sup.start(sleep, name="sleeper")
@@ -54,6 +56,11 @@ app = FastAPI(lifespan=lifespan)
 async def nap(request: Request, seconds: float) -> None:
     sup: Supervisor = request.state.sup
     await sup.run(time.sleep, seconds, within=60)
+
+
+@app.get("/wait/{seconds}")
+def wait(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 @app.get("/workers")

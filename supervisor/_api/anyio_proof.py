@@ -32,7 +32,7 @@ MAJOR = 4
 PATIENCE = 10.0
 """Seconds that this may take; it takes some thousandths of one."""
 
-TURNS = 10
+TURNS = 20
 """Turns of the loop in which a cancellation reaches whoever it is for."""
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Item: TypeAlias = "tuple[Context, Callable[..., Any], tuple[Any, ...], asyncio.Future[Any], object]"
     """What anyio gives to a thread: in which context it calls what, who awaits it, and the scope around that."""
 
-__all__ = ["IdleThread", "Item", "Seam", "StandIn", "seam_of_anyio", "stand_in"]
+__all__ = ["IdleThread", "Item", "Seam", "StandIn", "renew_stand_in", "seam_of_anyio", "stand_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,10 @@ class StandIn(deque[Any]):
         self._installed = [ref(other) for other in there if other is not thread and not other.ended]
         self._installed.append(ref(thread))
 
+    def put_in_place_of(self, before: IdleThread, after: IdleThread, of: StandIn) -> None:
+        """Has the threads of another list get the calls, and one of them in place of another one."""
+        self._installed = [ref(after) if there() is before else there for there in of._installed]
+
     def _serving(self) -> IdleThread | None:
         for of in reversed(self._installed):
             thread = of()
@@ -129,9 +133,26 @@ def stand_in(seam: Seam) -> StandIn:
 def _stand_in(seam: Seam) -> StandIn:
     seam.set_library("asyncio")
     found = seam.idle_workers.get(None)
-    if isinstance(found, StandIn):
-        return found
+    return found if isinstance(found, StandIn) else _new_stand_in(seam)
+
+
+def _new_stand_in(seam: Seam) -> StandIn:
     made = StandIn()
     seam.workers.set(seam.workers.get(None) or set())
     seam.idle_workers.set(made)
     return made
+
+
+def renew_stand_in(seam: Seam, before: IdleThread, after: IdleThread) -> None:
+    """Has one thread get what another one would have got, of those calls alone that come from now on. Idempotent.
+
+    A call takes its list when it comes, and a thread from that list once its limiter lets it through.
+    """
+    Context().run(_renew_stand_in, seam, before, after)
+
+
+def _renew_stand_in(seam: Seam, before: IdleThread, after: IdleThread) -> None:
+    seam.set_library("asyncio")
+    found = seam.idle_workers.get(None)
+    if isinstance(found, StandIn):
+        _new_stand_in(seam).put_in_place_of(before, after, found)

@@ -8,19 +8,23 @@ limiters, the scopes, what a cancellation means, and the future that the caller 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from abc import ABC, abstractmethod
 from math import inf
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from .._core.pools import PoolSettings
-from .._observe.notices import ShutdownEnded
+from .._observe.notices import ShutdownBegun, ShutdownEnded
 from .._run.frames import PASSING_ON
 from .._run.futures import CallFuture
-from .anyio_seam import stand_in
+from .._run.names import qualname
+from .anyio_names import name_giver
+from .anyio_seam import renew_stand_in, stand_in
 from .pool import with_config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._observe.notices import Notice
     from .._run.run import WorkerKind
     from .._runtime.runtime import Runtime
@@ -41,8 +45,8 @@ IDLE_TIMEOUT = 10.0
 LATE_REASON = "the supervisor has shut down"
 
 
-class AnyioThreads:
-    """Carries out the calls of anyio's threads for one supervisor, in its loop. On the loop's thread.
+class Carrier(ABC):
+    """Carries out calls of anyio's threads for one supervisor, in its loop. On the loop's thread.
 
     For anyio it is one of its idle threads, and the queue of that thread.
 
@@ -51,41 +55,22 @@ class AnyioThreads:
 
     Args:
         binding: The supervisor's. It is not kept alive where nobody else holds it any more.
+
+    Attributes:
+        ended: It takes no more calls.
+        seam, claim: How it reaches anyio, once it is installed.
     """
 
     idle_since = inf
     """For anyio: it is never idle for too long."""
 
+    seam: Seam
+    claim: dict[str, Any]
+
     def __init__(self, binding: Binding) -> None:
-        binding.add_pool(_pool_settings(binding), binding.root)
         self._binding = ref(binding)
         self._held: Binding | None = None
-        self._claim: dict[str, Any] = {}
         self.ended = False
-        binding.subscribers.subscribe(self._noticed, watch=False)
-
-    def install(self, seam: Seam, loop: asyncio.AbstractEventLoop) -> None:
-        """Has anyio use it in the running loop until the supervisor has shut down; of several, the last one counts."""
-        self._seam = seam
-        self._claim = seam.claim(loop)
-        stand_in(seam).put_first(self)
-
-    def _noticed(self, notice: Notice) -> None:
-        match notice:
-            case ShutdownEnded(group=""):
-                self.ended = True
-                self._end_late()
-            case _:
-                pass
-
-    def _end_late(self) -> None:
-        """Stops what came while the supervisor shut down, where that would not end with the loop."""
-        binding = self._binding()
-        late = None if binding is None or binding.late_ends_with_loop else binding.late
-        if late is not None:
-            late.teardown.begin(late.root, None, LATE_REASON)
-
-    # -------------------------------------------------------------------------------- what anyio asks of it
 
     @property
     def serves(self) -> bool:
@@ -94,20 +79,85 @@ class AnyioThreads:
         return binding is not None and binding.runtime is not None
 
     @property
-    def queue(self) -> AnyioThreads:
+    def queue(self) -> Carrier:
         return self
 
     def put_nowait(self, item: Item) -> None:
-        """Makes a call of the supervisor's; once it shuts down, one of the supervisor's for late calls."""
+        """Makes a call of the supervisor's."""
         binding, self._held = self._held, None
         assert binding is not None
-        runtime = binding.reach()
-        if runtime.shutdown.begun:
-            runtime = binding.late_runtime()
+        runtime = self._runtime(binding)
         kind = runtime.kinds.get(POOL)
         _make_room(runtime, kind)
-        call, future = AnyioCall.of(item, self._seam, self._claim)
+        call, future = AnyioCall.of(item, self.seam, self.claim)
         item[0].run(runtime.calls.call, runtime.root, call, (), kind=kind, future=future)
+
+    @abstractmethod
+    def _runtime(self, binding: Binding) -> Runtime:
+        """Returns the runtime that takes a call, or raises."""
+
+
+class AnyioThreads(Carrier):
+    """Carries out the calls that come before the supervisor begins to shut down.
+
+    Those that have come by then, and still wait for their limiter, are then refused, as queued calls are withdrawn:
+    each would take the token of one that was stopped, and begin, and have to be stopped as well.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        super().__init__(binding)
+        binding.add_pool(_pool_settings(binding), binding.root)
+        self._late: Late | None = None
+        binding.subscribers.subscribe(self._noticed, watch=False)
+
+    def install(self, seam: Seam, loop: asyncio.AbstractEventLoop) -> None:
+        """Has anyio use it in the running loop until the supervisor has shut down; of several, the last one counts."""
+        self.seam = seam
+        self.claim = seam.claim(loop)
+        stand_in(seam).put_first(self)
+
+    def _runtime(self, binding: Binding) -> Runtime:
+        runtime = binding.reach()
+        if not runtime.shutdown.begun:
+            return runtime
+        if binding.root.held:
+            runtime.teardown.refuse(binding.root)
+        return binding.late_runtime()  # it drains
+
+    def _noticed(self, notice: Notice) -> None:
+        match notice:
+            case ShutdownBegun(group=""):
+                self._begin_late()
+            case ShutdownEnded(group=""):
+                self._end_late()
+            case _:
+                pass
+
+    def _begin_late(self) -> None:
+        """Leaves to another one what comes from now on."""
+        binding = self._binding()
+        if binding is not None and self._late is None:
+            late = Late(binding)
+            late.seam, late.claim = self.seam, self.claim
+            self._late = late
+        if self._late is not None:
+            renew_stand_in(self.seam, self, self._late)
+
+    def _end_late(self) -> None:
+        """Stops what has come since, where that would not end with the loop; anyio has its own threads again."""
+        if self._late is not None:
+            self._late.ended = True
+        binding = self._binding()
+        late = None if binding is None or binding.late_ends_with_loop else binding.late
+        if late is not None:
+            late.teardown.begin(late.root, None, LATE_REASON)
+
+
+class Late(Carrier):
+    """Carries out those that come while the supervisor shuts down: to end a response, or to close a file."""
+
+    def _runtime(self, binding: Binding) -> Runtime:
+        return binding.late_runtime()
 
 
 def _pool_settings(binding: Binding) -> PoolSettings:
@@ -135,8 +185,8 @@ def _make_room(runtime: Runtime, kind: WorkerKind) -> None:
 # ------------------------------------------------------------------------------------------------ one call
 
 
-class AnyioCall(partial[Any]):
-    """What a thread calls: the function, and around it what anyio's own threads do.
+class AnyioCall:
+    """What a thread calls: a function, and around it what anyio's own threads do.
 
     Attributes:
         future: Where it goes what comes of it.
@@ -145,16 +195,22 @@ class AnyioCall(partial[Any]):
         scope: That of the caller.
     """
 
+    __slots__ = ("_args", "_fn", "claim", "future", "scope", "seam")
+
     future: AnyioFuture
     seam: Seam
     claim: dict[str, Any]
     scope: object
 
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._fn = fn
+        self._args = args
+
     @staticmethod
     def of(item: Item, seam: Seam, claim: dict[str, Any]) -> tuple[AnyioCall, AnyioFuture]:
         """Returns what a thread is to call, and where it goes what comes of that."""
         _, fn, args, theirs, scope = item
-        call = AnyioCall(fn, *args)
+        call = AnyioCall(fn, args)
         future = call.future = AnyioFuture(loop=theirs.get_loop())
         future.theirs, future.cancelled_by = theirs, None
         call.seam, call.claim, call.scope = seam, claim, scope
@@ -168,7 +224,7 @@ class AnyioCall(partial[Any]):
         here.update(self.claim)
         here["current_cancel_scope"] = self.scope
         try:
-            return self.func(*self.args, **self.keywords)
+            return self._fn(*self._args)
         except StopIteration as error:
             raise RuntimeError("coroutine raised StopIteration") from error
         except asyncio.CancelledError as error:  # of from_thread.check_cancelled()
@@ -176,6 +232,11 @@ class AnyioCall(partial[Any]):
             return None
         finally:
             here.pop("current_cancel_scope", None)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__qualname__":  # made when somebody asks for it
+            return qualname(name_giver(self._fn, self._args))
+        raise AttributeError(name)
 
 
 PASSING_ON.add(AnyioCall.__call__.__code__)

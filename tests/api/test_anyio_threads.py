@@ -401,6 +401,44 @@ def test_calls_during_the_shutdown_run_under_a_supervisor_of_their_own_which_end
     runner.run(main())
 
 
+def test_calls_that_wait_for_their_limiter_when_the_shutdown_begins_are_refused_and_never_begin(runner):
+    began = []
+
+    def blocks(number):
+        began.append(number)
+        threading.Event().wait()
+
+    async def main():
+        async with Supervisor("app", policy=LADDER) as sup:
+            sup.install_as_anyio_threads()
+            limiter = CapacityLimiter(2)
+            calls = [asyncio.ensure_future(to_thread.run_sync(blocks, n, limiter=limiter)) for n in range(20)]
+            await until(lambda: len(sup.stacks()) == 2)
+        assert sorted(began) == [0, 1]
+        return [type(error) for error in await asyncio.gather(*calls, return_exceptions=True)]
+
+    assert runner.run(main()) == [WorkerStopped] * 2 + [SupervisorClosed] * 18
+
+
+def test_while_it_drains_they_still_begin(runner):
+    async def main():
+        async with Supervisor("app", policy=PATIENT) as sup:
+            sup.install_as_anyio_threads()
+            limiter, gate, last = CapacityLimiter(1), threading.Event(), threading.Event()
+            calls = [asyncio.ensure_future(to_thread.run_sync(gate.wait, limiter=limiter)) for _ in range(3)]
+            under_way = asyncio.ensure_future(to_thread.run_sync(last.wait))
+            await until(lambda: len(sup.stacks()) == 2)
+            closing = asyncio.ensure_future(sup.shutdown(10, drain=5))
+            await asyncio.sleep(0.02)
+            gate.set()
+            assert await asyncio.gather(*calls) == [True] * 3
+            last.set()
+            assert await under_way
+            assert (await closing).clean
+
+    runner.run(main())
+
+
 def test_those_end_with_the_loop_where_the_default_executor_needs_them(runner, stuck):
     async def main():
         async with Supervisor("app", policy=EscalationPolicy(Ask(0.3))) as sup:
