@@ -7,6 +7,7 @@
 # make tables   tries what an injection leaves half done, and which blocked calls it ends, and writes the tables of docs/
 # make bench    the benchmarks, in ten minutes; writes docs/benchmarks.md
 # make bench-compare REV=main~5   what has changed since a revision, on the main paths (PATHS="run start", ROUNDS=30, CPU=1)
+# make screenshots  the pictures of the page, into docs/: a browser takes them of a service that runs for a minute
 # make docs     the documentation, into docs/_build/html
 
 PYTHON ?= $(shell for p in python3 python3.15 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -16,7 +17,7 @@ BIN = $(VENV)/bin
 TREE ?=
 PYTHONS ?= $(or $(wildcard .venv-3.*/bin/python),$(BIN)/python)
 
-.PHONY: run test check lint types imports cover fix pythons slow tables bench bench-compare docs clean
+.PHONY: run test check lint types imports cover fix pythons slow tables bench bench-compare screenshots docs clean
 
 run: $(VENV)/run.done
 	@$(BIN)/python examples/index_tree.py $(if $(TREE),"$(TREE)")
@@ -66,6 +67,9 @@ bench: $(VENV)/bench.done
 bench-compare: $(VENV)/bench.done
 	@test -n "$(REV)" || { echo "Compared with which revision? make bench-compare REV=..."; exit 1; }
 	$(BIN)/python -m benchmarks.compare "$(REV)" $(PATHS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CPU),--cpu)
+
+screenshots: $(VENV)/test.done
+	SUPERVISOR_PICTURES="$(CURDIR)/docs" $(BIN)/python -m pytest -m slow tests/browser/test_pictures.py
 
 docs: $(VENV)/dev.done
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html

@@ -131,6 +131,10 @@ class Service:
 
         return asyncio.run_coroutine_threadsafe(done(), self._loop).result(LIMIT)
 
+    def background(self, coroutine: Any) -> Any:
+        """Begins a coroutine in the service's loop; returns its future."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
     def start(self, function: Any, **options: Any) -> Any:
         return self.do(self.sup.start, function, **options)
 
