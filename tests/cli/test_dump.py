@@ -1,0 +1,78 @@
+"""`dump PID` reads where the threads of a process stand, or says why it cannot."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ..programs import run_program
+
+NEW = sys.version_info >= (3, 14)
+needs_unwinder = pytest.mark.skipif(not NEW, reason="the interpreter has no remote unwinder before 3.14")
+
+PROGRAM = """if True:
+    import ctypes, signal, threading, time
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    def waits():
+        time.sleep(100)
+    def holds():
+        print("up", flush=True)
+        ctypes.PyDLL(None).sleep(100)  # and keeps the interpreter
+    threading.Thread(target=waits, daemon=True).start()
+    holds()
+"""
+
+
+def dump(*arguments):
+    return run_program(sys.executable, "-m", "supervisor", "dump", *arguments)
+
+
+@pytest.fixture
+def held():
+    """A process whose interpreter C code holds, and that takes no signal."""
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "up\n"
+    time.sleep(0.05)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@needs_unwinder
+@pytest.mark.parametrize("stopped", [False, True])
+def test_it_shows_all_threads_of_a_process_that_can_answer_nothing(held, stopped):
+    if stopped:
+        os.kill(held.pid, signal.SIGSTOP)
+    done = dump(held.pid)
+    assert done.returncode == 0, done.stderr
+    assert ", in waits\n" in done.stdout
+    assert ", in holds\n" in done.stdout
+    threads = json.loads(dump(held.pid, "--json").stdout)["threads"]
+    assert {thread["frames"][0]["function"] for thread in threads} == {"waits", "holds"}
+    assert sys.version_info < (3, 15) or [thread["has_gil"] for thread in threads].count(True) == 1
+
+
+@needs_unwinder
+def test_what_is_no_python_or_has_ended_is_refused():
+    process = subprocess.Popen(["sleep", "100"])
+    try:
+        time.sleep(0.1)
+        done = dump(process.pid)
+    finally:
+        process.kill()
+    assert (done.returncode, done.stderr) == (1, f"process {process.pid}: is no Python process\n")
+    done = dump(process.pid)  # a zombie
+    process.wait()
+    assert (done.returncode, done.stderr) == (1, f"process {process.pid}: there is no such process\n")
+
+
+@pytest.mark.skipif(NEW, reason="this interpreter has one")
+def test_an_older_python_says_what_to_do_instead():
+    done = dump(os.getpid())
+    assert done.returncode == 1
+    assert "needs Python 3.14 or later" in done.stderr
+    assert "py-spy dump" in done.stderr
