@@ -43,10 +43,10 @@ class Live(App[None]):
 
     ENABLE_COMMAND_PALETTE = False
     TITLE = "stopladder"
+    AUTO_FOCUS = "#workers"
     CSS = """
     #head { height: auto; max-height: 40%; padding: 0 1; }
-    #filter { display: none; height: 3; }
-    #filter.shown { display: block; }
+    #filter { height: 1; border: none; padding: 0 1; }
     #workers { height: 2fr; }
     #below { height: 1fr; border-top: solid $primary; padding: 0 1; }
     #below Static { width: auto; }
@@ -83,7 +83,7 @@ class Live(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", markup=False)
-        yield Input(self._match, placeholder="a part of the name, or a pattern: *, ?, [...]", id="filter")
+        yield Input(self._match, placeholder="/ shows only names with a part, or of a pattern: *, ?, []", id="filter")
         yield DataTable[Text](id="workers", cursor_type="row", zebra_stripes=True)
         with VerticalScroll(id="below"):
             yield Static(id="stack", markup=False)
@@ -186,16 +186,13 @@ class Live(App[None]):
 
     def action_filter(self) -> None:
         """Asks for a part of the names."""
-        shown = self.query_one("#filter", Input)
-        shown.add_class("shown")
-        shown.focus()
+        self.screen.set_focus(self.query_one("#filter", Input))  # at once: what is typed next is for it
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self.feed.hurry(matching=_pattern(event.value))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.input.set_class(bool(event.value), "shown")
-        self.table.focus()
+        self.screen.set_focus(self.table)
 
     def action_stop(self) -> None:
         """Stops the selected worker, once that was asked."""
