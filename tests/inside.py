@@ -588,6 +588,52 @@ def questions_to_loops(monkeypatch):
     return asked
 
 
+def told_of_a_loop_that_never_answers(monkeypatch, *, after, late, held):
+    """For how long it is said to be blocked; the thread that watches it is late by so many seconds at each look."""
+    moments = iter(late)
+    now = 0.0
+    told = []
+
+    class Loop:
+        def __init__(self):
+            self.looks = len(late)
+
+        def is_running(self):
+            return True
+
+        def is_closed(self):
+            self.looks -= 1
+            return self.looks < 0
+
+        def call_soon_threadsafe(self, *_, **__):
+            pass
+
+    class Wake:
+        def acquire(self, timeout=0):
+            nonlocal now
+            now += timeout + next(moments)
+
+        def release(self):
+            pass
+
+    class Told(stalls.Watched):
+        def stalled(self, seconds, frames, *, first, held):
+            told.append(seconds)
+
+        def recovered(self, seconds):
+            raise AssertionError
+
+    monkeypatch.setattr(stalls, "monotonic", lambda: now)
+    monkeypatch.setattr(stalls, "_held", lambda *_: held)
+    loop, watched = Loop(), Told(after)
+    watch = stalls.Watch(loop)
+    watch._ident = -1
+    watch._wake = Wake()
+    watch.add(watched)
+    watch._run()
+    return told
+
+
 def patch_starts_of_watches(monkeypatch, start):
     monkeypatch.setattr(stalls.Watch, "start", start)
 

@@ -314,13 +314,16 @@ def test_what_a_debugger_has_stopped_is_not_blocked(events, run):
 
 
 STOPPED = """
-import asyncio, os, sys, structlog
+import asyncio, sys, time, structlog
 from supervisor import Supervisor
 
 async def main():
-    async with Supervisor(stall_after=0.5):
+    async with Supervisor(stall_after=1):
         print("up", flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        told = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        while not told.done():
+            time.sleep(0.2)  # so that it is asked, and has not answered, when it is stopped
+            await asyncio.sleep(0)
 
 structlog.configure(processors=[lambda logger, method, event: print(event["event"], flush=True) or event,
                                 structlog.processors.JSONRenderer()])
@@ -338,10 +341,10 @@ def test_a_process_that_was_stopped_has_no_blocked_loop(loop):
         [sys.executable, "-c", STOPPED, loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as program:
         assert program.stdout.readline() == "up\n"
-        for _ in range(3):
-            time.sleep(0.2)
+        for _ in range(2):
+            time.sleep(0.5)
             program.send_signal(signal.SIGSTOP)
-            time.sleep(1.5)
+            time.sleep(2.5)
             program.send_signal(signal.SIGCONT)
         out, _ = program.communicate("\n", timeout=LIMIT)
     assert program.returncode == 0
@@ -419,3 +422,9 @@ def test_a_copy_by_fork_watches_its_own_loops_alone():
     logged = [line for line in ended.stdout.splitlines() if "loop.stalled" in line]
     assert logged
     assert all("copy" in line for line in logged)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_time_in_which_the_watch_itself_did_not_run_counts_only_where_the_interpreter_was_held(monkeypatch, held):
+    told = inside.told_of_a_loop_that_never_answers(monkeypatch, after=10, late=[0, 100, 0], held=held)
+    assert bool(told) == held
