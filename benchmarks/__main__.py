@@ -56,6 +56,7 @@ SECTIONS = {
     "backlogs": Section("Backlogs", "backlogs", "backlogs"),
     "workers": Section("Long-lived workers", "supervision", "workers"),
     "crowd": Section("Short-lived workers", "supervision", "crowd"),
+    "page": Section("A page that is open", "page", "page"),
     "imports": Section("Imports", "imports", "imports"),
     "path": Section("The fast path, taken to pieces", "path", "path"),
 }
