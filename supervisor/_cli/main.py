@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "run"]
 
-COMMANDS = ("check", "dump", "ps", "restart", "schema", "shutdown", "stack", "stop", "top", "watch")
+COMMANDS = ("ps", "top", "stack", "dump", "watch", "stop", "restart", "shutdown", "check", "schema")
 """Each has a module of its name, whose `add(commands)` adds its parser with `run`, the function that carries it out.
 
 Only the module of the command that was asked for is imported: what one needs costs the others nothing.
