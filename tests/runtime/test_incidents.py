@@ -88,9 +88,9 @@ async def test_a_call_in_a_process_that_fails_or_dies_is_one():
 
 
 async def test_what_is_stopped_by_its_timeout_or_by_hand_is_one_and_what_its_caller_cancels_is_none():
-    async with Supervisor("app", policy=SHORT) as sup:
+    async with Supervisor("app", policy=EscalationPolicy(Ask(20))) as sup:
         with pytest.raises(WorkerTimeout):
-            await sup.run(obey, timeout=0.01, name="late")
+            await sup.run(obey, timeout=0.5, name="late")
         call = asyncio.ensure_future(sup.run(obey, name="unwanted"))
         await until(lambda: sup.worker("unwanted"))
         call.cancel()
