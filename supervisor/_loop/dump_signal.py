@@ -4,21 +4,19 @@ Python runs a handler only once the main thread is back in Python code. So the t
 interpreter itself, which writes the number of each signal into a file at once, where nobody else has that file
 (`signal.set_wakeup_fd`; some event loops do), and else by the handler.
 
-Where C code keeps the interpreter (GIL) for itself, no thread runs. From Python 3.14 on, faulthandler writes the stacks
-of all threads first, from C, without the interpreter. Before, it reads frames while these change, and killed the
-process once in some hundred signals: there it is left out.
+Where C code keeps the interpreter (GIL) for itself, no thread runs, and it comes later. faulthandler would write stacks
+even then, from C; but it reads frames, and the list of threads, while others change them. On every version it killed
+processes, once in some hundred signals or less, and it waits for whoever reads what it writes.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import select
 import signal
-import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from . import aside
 from .clock import monotonic
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["DumpSignal", "write_to_stderr"]
 
 STDERR = 2
-
-SAFE_IN_C: Final = sys.version_info >= (3, 14) and getattr(sys, "_is_gil_enabled", lambda: True)()
-"""Whether faulthandler reads frames without harm while other threads change them."""
 
 BY_HANDLER = 0
 """What the handler writes to the thread; the interpreter writes the number of a signal."""
@@ -57,7 +52,7 @@ class DumpSignal:
         self._wake = wake
         self._pid = os.getpid()
         self._closed = False
-        self._reader = self._writer = self._errors = -1
+        self._reader = self._writer = -1
 
     def begin(self) -> str | None:
         """Installs it; returns why it cannot, or None."""
@@ -77,9 +72,6 @@ class DumpSignal:
         if before != -1:
             signal.set_wakeup_fd(before)
         signal.signal(self.number, self._handle)
-        if SAFE_IN_C and _is_standard_error():
-            self._errors = os.dup(STDERR)  # its own: should that be closed, another file would get its number
-            faulthandler.register(self.number, file=self._errors, all_threads=True, chain=True)
         return None
 
     def close(self) -> None:
@@ -95,9 +87,6 @@ class DumpSignal:
         present = signal.set_wakeup_fd(-1)
         if present not in (-1, self._writer):
             signal.set_wakeup_fd(present)
-        if self._errors != -1:
-            faulthandler.unregister(self.number)
-            self._close_files(self._errors)
         if signal.getsignal(self.number) == self._handle:
             signal.signal(self.number, signal.SIG_DFL)
 

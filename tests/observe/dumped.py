@@ -55,6 +55,15 @@ def holding_the_gil():
         libc.usleep(int(left * 1e6))
 
 
+def threads_come_and_go():
+    while True:
+        threads = [threading.Thread(target=int) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
 BLOCKED = {"python": busy_in_python, "lock": locked, "c": in_c, "gil": holding_the_gil, "sleep": lambda: time.sleep(3)}
 
 
@@ -71,6 +80,8 @@ async def main(scene):
         pid = await sup.run(pid_of_mine, kind="process")
         while "in_a_process" not in sup.stacks().get("crunch", ""):  # it imports this first
             await asyncio.sleep(0.01)
+        if scene == "threads":
+            threading.Thread(target=threads_come_and_go, daemon=True).start()
         if scene == "stopping":
             say("up", pid)
             await sup.shutdown(reason="deploy")
