@@ -841,7 +841,7 @@ def worker_node(group, after=()):
     """A worker by itself, which never runs."""
     made = WorkerNode(
         group, _Kind(), print, (), name=None, policy=None, restart=Restart(), heartbeat=None, ready_timeout=None,
-        after=after, limits=None,
+        after=after, limits=None, slow_after=None,
     )  # fmt: skip
     made.number = id(made)
     group.insert(made)

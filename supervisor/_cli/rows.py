@@ -137,7 +137,7 @@ def head_cells(survey: dict[str, Any]) -> Iterator[list[Cell]]:
     if health.get("reasons"):
         yield [Cell("  not ready:"), Cell("; ".join(str(reason) for reason in health["reasons"]), "yellow")]
     if survey.get("loop_blocked_for") is not None:
-        yield [Cell("  its event loop is blocked, for"), Cell(age(survey["loop_blocked_for"]), "red")]
+        yield [Cell("  its event loop is blocked:"), Cell(age(survey["loop_blocked_for"]), "red")]
     groups = [
         f"{said(group.get('name'))} {said(group.get('state'))} ({_many(group.get('workers', 0), 'worker')})"
         for group in survey.get("groups") or ()

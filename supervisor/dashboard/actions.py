@@ -71,7 +71,7 @@ class Actions:
         """On the supervisor's loop."""
         task = asyncio.get_running_loop().create_task(_quietly(act))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        aside.when_done(task, self._tasks.discard)
 
 
 async def _quietly(act: Callable[[], Coroutine[Any, Any, object]]) -> None:

@@ -9,11 +9,6 @@ from anyio.lowlevel import RunVar
 
 from supervisor import Supervisor
 
-if "trustme" not in sys.modules:
-    stand_in = types.ModuleType("trustme")  # for certificates, which tests of threads do not need
-    stand_in.CA = object
-    sys.modules["trustme"] = stand_in
-
 installed = RunVar("installed")
 counts = {"supervisors": 0, "calls": 0}
 plain = AsyncIOBackend.run_sync_in_worker_thread.__func__
@@ -47,8 +42,13 @@ async def try_out():
         sup.install_as_anyio_threads()  # which tries anyio out, as it is
 
 
-asyncio.run(try_out())
-AsyncIOBackend.run_sync_in_worker_thread = classmethod(run)
+def pytest_configure():
+    if "trustme" not in sys.modules:
+        stand_in = types.ModuleType("trustme")  # for certificates, which tests of threads do not need
+        stand_in.CA = object
+        sys.modules["trustme"] = stand_in
+    asyncio.run(try_out())
+    AsyncIOBackend.run_sync_in_worker_thread = classmethod(run)
 
 
 def pytest_terminal_summary(terminalreporter):

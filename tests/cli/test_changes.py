@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 from ..programs import ROOT
 from .conftest import environment
@@ -84,6 +85,33 @@ def test_a_clean_shutdown_ends_with_0_and_as_json_it_is_the_report(serve, cli):
     assert service.wait(30) == 0
 
 
+class Reader:
+    """Reads what a program prints, so that nobody waits for a line that does not come."""
+
+    def __init__(self, program):
+        self._program = program
+        self._lines = []
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self):
+        for line in self._program.stdout:
+            self._lines.append(line)
+
+    def has(self, text):
+        return any(text in line for line in self._lines)
+
+    def end(self):
+        """Ends the program, if it has not ended, and returns all that it has printed."""
+        self._program.kill()
+        self._program.wait(30)
+        self._thread.join(30)
+        for pipe in (self._program.stdout, self._program.stderr):
+            if pipe is not None:
+                pipe.close()
+        return "".join(self._lines)
+
+
 def test_a_watch_shows_each_transition_and_ends_with_the_reports(serve, cli):
     services = [serve(name, "-", "--write") for name in ("first", "second")]
     command = [sys.executable, "-m", "supervisor", "watch"]
@@ -91,18 +119,14 @@ def test_a_watch_shows_each_transition_and_ends_with_the_reports(serve, cli):
         subprocess.Popen([*command, *more], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
         for more in ((), ("--json", "--match", "feeds/*"))
     )
+    readers = [Reader(plain), Reader(lines)]
     try:
-        seen = ""
-        while not seen:  # until both listen
+        while not all(reader.has("first") and reader.has("second") for reader in readers):  # until both listen to both
             cli("restart", "feeds/reader", "--all")
-            seen = plain.stdout.readline() and lines.stdout.readline()
         assert cli("shutdown", "--all", "--reason", "enough").returncode == 0
-        said, as_json = plain.communicate(timeout=30)[0], lines.communicate(timeout=30)[0]
+        assert (plain.wait(30), lines.wait(30)) == (0, 0)
     finally:
-        for watch in (plain, lines):
-            watch.kill()
-            watch.communicate()
-    assert (plain.returncode, lines.returncode) == (0, 0)
+        said, as_json = (reader.end() for reader in readers)
     assert "  first  feeds/reader (run " in said
     assert "ended: stopped" in said
     assert said.count("shutdown (enough) took") == 2
@@ -115,12 +139,16 @@ def test_a_watch_shows_each_transition_and_ends_with_the_reports(serve, cli):
 def test_a_service_that_is_killed_while_it_is_watched_is_no_clean_end(serve, cli):
     service = serve("ingest", "-", "--write")
     command = [sys.executable, "-m", "supervisor", "watch"]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as watch:
-        cli("restart", "feeds/reader")
-        watch.stdout.readline()
+    watch = subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    reader = Reader(watch)
+    try:
+        while not reader.has("feeds/reader"):  # until it listens
+            cli("restart", "feeds/reader")
         service.kill()
-        _, error = watch.communicate(timeout=30)
-    assert watch.returncode == 3
-    assert b"ingest.sock: " in error
+        assert watch.wait(30) == 3
+        error = watch.stderr.read()
+    finally:
+        reader.end()
+    assert "ingest.sock: " in error
