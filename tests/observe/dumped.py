@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 
@@ -41,11 +42,15 @@ def locked():
     lock.acquire(timeout=3)
 
 
+def hash_in_c(rounds):
+    hashlib.pbkdf2_hmac("sha256", b"a", b"b", rounds)
+
+
 def in_c():
-    """Gives up the interpreter, and heeds no signal."""
-    until = time.monotonic() + 3
-    while time.monotonic() < until:
-        hashlib.pbkdf2_hmac("sha256", b"a", b"b", 1_500_000)
+    """Gives up the interpreter, and heeds no signal: one call, of about three seconds."""
+    begun = time.monotonic()
+    hash_in_c(100_000)
+    hash_in_c(int(300_000 / (time.monotonic() - begun)))
 
 
 def holding_the_gil():
@@ -77,9 +82,9 @@ async def main(scene):
     async with Supervisor("service", dump_signal=DUMP, policy=policy) as sup:
         await sup.start(deaf, name="deaf <one>")
         call = asyncio.create_task(sup.run(in_a_process, kind="process", name="crunch"))
-        pid = await sup.run(pid_of_mine, kind="process")
         while "in_a_process" not in sup.stacks().get("crunch", ""):  # it imports this first
             await asyncio.sleep(0.01)
+        pid = await sup.run(pid_of_mine, kind="process")  # not before: it has the process that the other call has not
         if scene == "threads":
             threading.Thread(target=threads_come_and_go, daemon=True).start()
         if scene == "stopping":
@@ -91,15 +96,18 @@ async def main(scene):
             BLOCKED[scene]()
         elif scene == "closed":
             os.close(2)
-            os.open(os.devnull, os.O_RDONLY)  # gets the number
+            theirs = tempfile.TemporaryFile(buffering=0)  # gets the number
+            assert theirs.fileno() == 2
             say("up", pid)
         else:
             say("up", pid)
         await loop.run_in_executor(None, sys.stdin.read)
+        if scene == "closed":
+            say("theirs", os.fstat(2).st_size)
         say("still", await sup.run(pid_of_mine, kind="process") == pid)
         call.cancel()
     say("default", signal.getsignal(DUMP) == signal.SIG_DFL, signal.set_wakeup_fd(-1) == -1)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20
     while any("dump" in thread.name for thread in threading.enumerate()) and time.monotonic() < until:
         time.sleep(0.01)
     say("threads", [thread.name for thread in threading.enumerate() if "dump" in thread.name])
