@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from ..inside_shown import CLI
 from ..programs import ROOT
 from .conftest import environment
 from .fakes import answers, row, survey
@@ -238,9 +239,9 @@ def test_an_interrupt_ends_it_quietly(serve):
 
 def test_it_needs_neither_asyncio_nor_what_paints(fake):
     fake(answers())
-    script = """if True:
+    script = f"""if True:
         import sys
-        from supervisor._cli.main import main
+        from {CLI} import main
         main(["ps"])
         heavy = ("asyncio", "anyio", "structlog", "rich", "textual", "tomllib", "supervisor.config")
         print([name for name in heavy if name in sys.modules])

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from .. import inside
+from ..inside_shown import CLI
 from ..programs import ROOT, run_program
 from ..waiting import until
 from .conftest import environment
@@ -147,7 +148,7 @@ def test_without_a_terminal_or_without_textual_it_says_what_to_do(cli):
     done = cli("top")
     assert (done.returncode, done.stdout) == (2, "")
     assert "`ps --json`" in done.stderr
-    script = "import sys; sys.modules['textual'] = None; from supervisor._cli.main import main; sys.exit(main(['top']))"
+    script = f"import sys; sys.modules['textual'] = None; from {CLI} import main; sys.exit(main(['top']))"
     without = run_program(sys.executable, "-c", script, cwd=ROOT)
     assert without.returncode == 2
     assert "pip install 'stopladder[top]'" in without.stderr
@@ -180,5 +181,5 @@ async def test_a_service_that_hangs_does_not_hold_up_the_others(fake, folder):
 
 def text_of(app):
     """Returns what is on the screen, as lines."""
-    strips = app.screen._compositor.render_strips()
-    return "\n".join(strip.text for strip in strips)
+    shown = [widget for widget in app.screen.walk_children() if widget.is_on_screen]
+    return "\n".join(widget.render_line(line).text for widget in shown for line in range(widget.size.height))

@@ -15,12 +15,13 @@ from supervisor import Control, Supervisor
 from ..inside import (
     Connection,
     ControlError,
-    control_server,
     integration_of,
     interrupt_what_clients_want,
+    patch,
     sockets,
     subscribers_of,
 )
+from ..inside_shown import CLIENT, MODULES_OF_A_SOCKET
 from ..waiting import until
 from .asking import ask, beside, line_of, lines_of, only_socket, request
 
@@ -214,7 +215,7 @@ async def test_hostile_names_and_a_stack_of_ten_megabytes_are_harmless(raw):
 
 
 async def test_a_stack_that_is_cut_keeps_its_end(monkeypatch):
-    monkeypatch.setattr(control_server, "LONGEST_STACK", 20)
+    patch(monkeypatch, LONGEST_STACK=20)
     async with Supervisor("app", control=True) as sup:
         await sup.start(lambda ctx: ctx.stop.wait(), name="waiter")
         stack = await beside(lambda: ask("stack", name="waiter"))
@@ -235,23 +236,23 @@ def ask_of(path):
 
 
 def test_where_it_is_off_nothing_of_it_is_imported():
-    script = """if True:
+    script = f"""if True:
         import asyncio, sys
         from supervisor import Supervisor
         async def main():
             async with Supervisor() as sup:
                 await sup.run(int)
         asyncio.run(main())
-        print([name for name in sys.modules if name.startswith(("supervisor._control", "supervisor._api.control"))])
+        print([name for name in sys.modules if name.startswith({MODULES_OF_A_SOCKET})])
     """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout == "[]\n"
 
 
 def test_a_client_imports_no_event_loop():
-    script = """if True:
+    script = f"""if True:
         import sys
-        from supervisor._control.client import sockets
+        from {CLIENT} import sockets
         sockets()
         print([name for name in ("asyncio", "structlog", "anyio", "dataclasses_") if name in sys.modules])
     """

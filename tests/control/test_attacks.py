@@ -9,7 +9,8 @@ import pytest
 
 from supervisor import Supervisor
 
-from ..inside import control_server
+from ..inside import patch
+from ..inside_shown import tries_to_accept
 from ..waiting import until
 from .asking import ask, beside, line_of, lines_of, only_socket, request
 
@@ -83,8 +84,7 @@ async def test_who_does_not_read_is_not_read_from_and_holds_nobody_up(path, raw)
 
 
 async def test_who_says_nothing_is_let_go_after_a_while(path, raw, monkeypatch):
-    monkeypatch.setattr(control_server, "LOOK", 0.01)
-    monkeypatch.setattr(control_server, "IDLE", 0.2)
+    patch(monkeypatch, LOOK=0.01, IDLE=0.2)
     silent, dripping, deaf, watching = (raw(path) for _ in range(4))
     dripping.sendall(b'{"v"')
     watching.sendall(request("watch"))
@@ -146,9 +146,8 @@ async def until_asked():
 async def test_a_process_without_files_accepts_nobody_for_a_moment_and_does_not_spin(path, raw, monkeypatch):
     import resource
 
-    monkeypatch.setattr(control_server, "NO_FILES", 0.05)
-    tried, accept = [], control_server.Server._accept
-    monkeypatch.setattr(control_server.Server, "_accept", lambda *args: (tried.append(1), accept(*args)))
+    patch(monkeypatch, NO_FILES=0.05)
+    tried = tries_to_accept(monkeypatch)
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     connection = raw(path)

@@ -17,7 +17,8 @@ import uvloop
 from supervisor import Supervisor
 from supervisor.testing import LeakCheck
 
-from ..inside import Connection, ControlError, control_server, sockets
+from ..inside import Connection, ControlError, patch, sockets
+from ..inside_shown import break_accepting, fail_to_start, files_of_server, hold_turns
 from ..programs import ROOT
 from ..waiting import until
 from .asking import ask, beside, lines_of, only_socket, request
@@ -58,13 +59,13 @@ async def test_who_is_connected_at_the_end_gets_what_waits(raw):
 
 
 async def test_who_watches_gets_the_report_although_the_supervisor_is_forgotten_at_once(raw, monkeypatch):
-    turn, hold = control_server.Server._turn, threading.Event()
+    hold = threading.Event()
     sup = Supervisor("app", control=True)
     await sup.run(int)
     connection = raw(only_socket())
     connection.sendall(request("watch"))
     await until(lambda: connection.recv(1, socket.MSG_PEEK))
-    monkeypatch.setattr(control_server.Server, "_turn", lambda self: (hold.wait(20), turn(self)))
+    hold_turns(monkeypatch, hold)
     await sup.shutdown()
     del sup
     gc.collect()
@@ -90,7 +91,7 @@ def test_a_supervisor_that_is_forgotten_takes_its_socket_along():
 @pytest.mark.supervisor(may_leak=True)
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_loop_that_is_closed_early_ends_it(new_loop, monkeypatch):
-    monkeypatch.setattr(control_server, "LOOK", 0.05)
+    patch(monkeypatch, LOOK=0.05)
     sup = Supervisor("app", control="write")
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(sup.run(int))
@@ -195,9 +196,7 @@ async def test_a_forked_child_closes_its_copies_and_leaves_the_socket(raw):
                 os._exit(len([link for link in left if link in known]) if left else 0)
             finally:
                 os._exit(99)
-        (server,) = control_server._servers
-        files = [server._listener.socket.fileno(), *server._peers]
-        os.write(writing, " ".join(map(_link, files)).encode())
+        os.write(writing, " ".join(map(_link, files_of_server())).encode())
         _, status = os.waitpid(pid, 0)
         os.close(reading)
         os.close(writing)
@@ -219,8 +218,7 @@ async def test_worker_processes_inherit_nothing():
         path = only_socket()
         with Connection(path) as service:
             service.ask("hello")
-            (server,) = control_server._servers
-            files = {_link(server._listener.socket.fileno()), *map(_link, server._peers)}
+            files = set(map(_link, files_of_server()))
             there = await sup.run(open_links, kind="process")
         assert files
         assert not files & set(there)
@@ -241,7 +239,7 @@ def open_links():
 async def test_a_server_that_fails_says_so_and_is_gone(monkeypatch, events):
     async with Supervisor("app", control=True) as sup:
         path = only_socket()
-        monkeypatch.setattr(control_server.Server, "_accept", lambda *_: 1 / 0)
+        break_accepting(monkeypatch)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
             await until(lambda: not control_threads())
@@ -253,10 +251,7 @@ async def test_a_server_that_fails_says_so_and_is_gone(monkeypatch, events):
 
 
 async def test_without_a_thread_for_it_the_service_goes_on(monkeypatch, events):
-    def fail(self):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(control_server.Server, "start", fail)
+    fail_to_start(monkeypatch, RuntimeError("can't start new thread"))
     async with Supervisor("app", control=True) as sup:
         assert await sup.run(sum, [1, 2]) == 3
         assert sockets() == []

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor, dashboard
 
+from ..inside_shown import Integration
 from .visiting import At, confirmed, fields, until, visitor
 
 QUICK = EscalationPolicy(Ask(0.2), Inject(0.2))
@@ -212,7 +213,8 @@ async def test_a_form_of_its_own_is_taken_where_a_browser_says_less(sup, headers
 
 async def test_without_the_token_of_its_cookie_a_form_is_refused(sup):
     own = {"sec-fetch-site": "same-origin"}
-    async with visitor(At(dashboard.app(sup, actions=True))) as client, visitor(client._transport.app) as other:
+    page_of_it = At(dashboard.app(sup, actions=True))
+    async with visitor(page_of_it) as client, visitor(page_of_it) as other:
         page = await client.get("confirm?do=stop&name=poller")
         cookie = page.headers["set-cookie"]
         assert "HttpOnly" in cookie
@@ -287,8 +289,6 @@ async def test_what_a_worker_raises_and_why_it_is_stopped_are_text():
 
 
 async def test_a_stack_that_is_too_long_is_cut_and_says_so(sup, monkeypatch):
-    from supervisor._api.integration import Integration
-
     monkeypatch.setattr(Integration, "stack", lambda self, name: "<first>" + "x" * 10_000_000 + "<last>")
     async with visitor(At(dashboard.app(sup))) as client:
         page = await client.get("worker?name=poller")

@@ -7,12 +7,10 @@ import time
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Health, Inject, PoolStatistics, Supervisor, Transition, dashboard
-from supervisor._api.integration import Integration
-from supervisor._core.incident import Incident
-from supervisor._core.survey import GroupRow, ShutdownProgress, Survey, WorkerRow
 from supervisor.dashboard.record import MOST, Record
 from supervisor.dashboard.texts import link
 
+from ..inside_shown import GroupRow, Incident, Integration, ShutdownProgress, StateChanged, Survey, WorkerRow
 from .visiting import At, visitor
 
 QUICK = EscalationPolicy(Ask(0.2), Inject(0.2))
@@ -90,8 +88,6 @@ async def test_a_worker_with_a_long_name_has_a_page():
 
 def test_what_is_kept_is_bounded():
     record = Record()
-    from supervisor._observe.notices import StateChanged
-
     for number in range(MOST + 10):
         record.receive(StateChanged(None, Transition("shop", f"w-{number}", "thread")))
     assert len(record.changes()) == MOST

@@ -1,0 +1,60 @@
+"""The same as `inside` for what shows a service to those outside: its control socket, and its page."""
+
+from supervisor._api import control as api_control
+from supervisor._api.integration import Integration
+from supervisor._cli import main as cli
+from supervisor._control import client, server
+from supervisor._control.server import Server
+from supervisor._core.incident import Incident
+from supervisor._core.survey import GroupRow, ShutdownProgress, Survey, WorkerRow
+from supervisor._observe.notices import StateChanged
+
+__all__ = [  # single parts
+    "GroupRow",
+    "Incident",
+    "Integration",
+    "ShutdownProgress",
+    "StateChanged",
+    "Survey",
+    "WorkerRow",
+]
+
+CLIENT = client.__name__
+CLI = cli.__name__
+"""Modules that a program imports by itself, to see what they import."""
+
+MODULES_OF_A_SOCKET = (server.__package__, api_control.__name__)
+"""How the names of those modules begin that a service has loaded only where it has a control socket."""
+
+
+def files_of_server():
+    """The numbers of the files of the one server of this process: where it listens, and of each client."""
+    (only,) = server._servers
+    return [only._listener.socket.fileno(), *only._peers]
+
+
+def hold_turns(monkeypatch, let_go):
+    """Has servers do nothing before this Event is set, or 20 seconds are over."""
+    turn = Server._turn
+    monkeypatch.setattr(Server, "_turn", lambda self: (let_go.wait(20), turn(self)))
+
+
+def tries_to_accept(monkeypatch):
+    """A list that gets an entry each time that a server is about to accept a client."""
+    tried, accept = [], Server._accept
+    monkeypatch.setattr(Server, "_accept", lambda *args: (tried.append(1), accept(*args)))
+    return tried
+
+
+def break_accepting(monkeypatch):
+    """Has a server fail as soon as somebody connects."""
+    monkeypatch.setattr(Server, "_accept", lambda *_: 1 / 0)
+
+
+def fail_to_start(monkeypatch, error):
+    """No server gets a thread."""
+
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(Server, "start", fail)
