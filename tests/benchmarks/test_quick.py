@@ -17,7 +17,7 @@ from benchmarks.measure import Goal, Table
 pytestmark = pytest.mark.timeout(180)
 
 ROOT = Path(__file__).parents[2]
-QUICK = {"latency", "memory", "streams", "waiters", "workers", "imports"}
+QUICK = {"latency", "streams", "workers"}
 """Those that every run of the tests tries; the long campaigns try all."""
 EARLY_POLL = re.compile(r"child process pid \d+ exit status already read:  will report returncode 255\n")
 """What asyncio logs of a dead process that it has not heard of when anyio's pool kills it: that polls it first."""
