@@ -108,6 +108,7 @@ class Probe:
         self._claim = seam.claim(self._loop)
         self.serves = True
         self.calls = 0
+        self._threads: list[threading.Thread] = []
 
     @property
     def queue(self) -> Probe:
@@ -116,7 +117,14 @@ class Probe:
     def put_nowait(self, item: Item) -> None:
         self.calls += 1
         call, future = AnyioCall.of(item, self._seam, self._claim)
-        aside.start(threading.Thread(target=self._carry_out, args=(item[0], call, future), daemon=True))
+        thread = threading.Thread(target=self._carry_out, args=(item[0], call, future), daemon=True)
+        aside.start(thread)
+        self._threads.append(thread)
+
+    async def all_ended(self) -> None:
+        """Waits for the threads: one that asks something of a loop that has ended would wait for ever."""
+        while any(thread.is_alive() for thread in self._threads):  # noqa: ASYNC110  # a thread says it by no Event
+            await asyncio.sleep(0.001)
 
     def _carry_out(self, context: Context, call: AnyioCall, future: AnyioFuture) -> None:
         value: Any = None
@@ -146,8 +154,11 @@ VARIABLE: ContextVar[str] = ContextVar("supervisor_anyio_proof", default="")
 async def _look(seam: Seam) -> None:
     probe = Probe(seam)
     stand_in(seam).put_first(probe)
-    await _look_at_values()
-    await _look_at_cancellations()
+    try:
+        await _look_at_values()
+        await _look_at_cancellations()
+    finally:
+        await probe.all_ended()
     _expect("the number of calls that come", probe.calls, 4)
     _expect("the number of threads of its own", len(seam.workers.get()), 0)
     probe.serves = False

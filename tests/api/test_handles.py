@@ -230,7 +230,8 @@ async def test_a_group_finds_its_own_by_the_short_name_and_by_the_full_one():
         await call
 
 
-async def test_another_thread_may_ask_at_any_moment():
+@pytest.mark.parametrize("times", [20, pytest.param(500, marks=pytest.mark.slow)])
+async def test_another_thread_may_ask_at_any_moment(times):
     async with Supervisor("app") as sup:
         over, wrong = threading.Event(), []
 
@@ -250,7 +251,7 @@ async def test_another_thread_may_ask_at_any_moment():
         threads = [threading.Thread(target=asks) for _ in range(2)]
         for thread in threads:
             thread.start()
-        for _ in range(100):
+        for _ in range(times):
             worker = await sup.start(wait, name="w", restart=Restart("failure"))
             await asyncio.gather(sup.run(int, name="c"), worker.restart())
             await worker.stop()

@@ -26,7 +26,8 @@ def folder(tmp_path, monkeypatch):
 
 
 @HAS_HISTORY
-@pytest.mark.parametrize("options", [pytest.param([], marks=pytest.mark.slow), ["--cpu"]])
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--cpu"]])
 def test_a_row_has_both_medians_their_ratio_and_three_quartiles(options, folder, capsys):
     assert main(["HEAD", "run", "--rounds", "2", "--quick", *options]) == 0
     text = capsys.readouterr().out

@@ -104,6 +104,7 @@ def test_the_report_tells_what_was_measured_on_and_not_where():
     assert platform.node() not in text
 
 
+@pytest.mark.slow
 def test_a_run_of_one_section_keeps_what_an_earlier_run_has_measured(tmp_path, capsys):
     kept, text = tmp_path / "results.json", tmp_path / "report.md"
     for name in ("crowd", "path"):

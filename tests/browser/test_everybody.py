@@ -41,7 +41,7 @@ def problems(page):
     ("size", "scheme"),
     [
         pytest.param(DESK, "light", id="light"),
-        pytest.param(PHONE, "dark", id="dark, on a phone"),
+        pytest.param(PHONE, "dark", id="dark, on a phone", marks=slow),
         pytest.param(DESK, "dark", id="dark", marks=slow),
         pytest.param(PHONE, "light", id="light, on a phone", marks=slow),
     ],

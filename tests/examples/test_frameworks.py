@@ -13,7 +13,7 @@ import pytest
 from tests.examples.servers import EXAMPLES, LOGGED, PATIENT, answer, example, started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from signal import Signals
 
     from tests.examples.servers import Server
@@ -50,10 +50,12 @@ QUART = Service("quart_app.py")
 PLAIN = Service("plain_asyncio.py")
 
 
-def each_service(*services: Service) -> pytest.MarkDecorator:
+def each_service(*services: Service, seldom: Sequence[Service] = ()) -> pytest.MarkDecorator:
+    """Runs a test for each, for those that come seldom in the long campaigns alone."""
+    late = (FASTAPI_ON_UVLOOP, *seldom)
     return pytest.mark.parametrize(
         "service",
-        [pytest.param(service, marks=pytest.mark.slow if service is FASTAPI_ON_UVLOOP else ()) for service in services],
+        [pytest.param(one, marks=pytest.mark.slow if one in late else ()) for one in (*services, *seldom)],
         ids=lambda service: f"{service.file}-{service.loop}",
     )
 
@@ -123,7 +125,7 @@ def test_a_signal_ends_the_service_and_the_report_names_each_worker(service: Ser
 # ------------------------------------------------------------------------------------------------ requests in flight
 
 
-@each_service(FASTAPI, FASTAPI_ON_UVLOOP, LITESTAR, AIOHTTP, QUART)
+@each_service(FASTAPI, FASTAPI_ON_UVLOOP, AIOHTTP, seldom=(LITESTAR, QUART))
 def test_a_request_that_ends_in_time_is_answered_before_the_workers_are_stopped(service: Service) -> None:
     with serving(service) as server, in_flight(server, 2) as request:
         server.send(SIGTERM)

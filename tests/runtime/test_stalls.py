@@ -219,6 +219,7 @@ async def test_its_thread_is_nobodys_leak():
         assert inside.threads_named("supervisor/stalls")
     with LeakCheck():
         await sup.shutdown()
+    sleeps_until(lambda: not inside.threads_named("supervisor/stalls"))
     assert inside.threads_named("supervisor/stalls") == []
 
 
