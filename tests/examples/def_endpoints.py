@@ -105,6 +105,11 @@ async def workers(request: Request):
     return request.state.sup.stacks()
 
 
+@app.get("/left")
+async def left(request: Request):
+    return len(request.state.sup.workers())  # those that wait included
+
+
 if __name__ == "__main__":
     uvicorn.run(
         app,

@@ -91,7 +91,7 @@ def test_endpoints_dependencies_background_tasks_and_files_are_supervised(server
     assert (status, body) == (200, APP.read_bytes())
     assert served(server, "/upload") == "rows"
     assert re.fullmatch(r"File.read-\d+", served(server, "/noted")[-1])
-    server.until(lambda: served(server, "/workers") == [])  # a file is closed once its request has been answered
+    server.until(lambda: served(server, "/left") == 0)  # a file is closed once its request has been answered
     server.send(SIGTERM)
     assert server.end() == -SIGTERM
     assert server.has_line("nothing was running"), server.output
