@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -16,6 +16,7 @@ from .._control.listener import NoSocketError, listen
 from .._control.protocol import VERSION, ControlError
 from .._control.server import Server
 from .._core.errors import text_of, type_name
+from .._core.records import fields_of
 from .._loop import aside
 from .._loop.clock import monotonic
 from .._observe.notices import GroupEnded, LateReturn, ShutdownBegun, ShutdownEnded, StateChanged
@@ -154,7 +155,7 @@ class ControlPort:
 
     def blocked_for(self) -> float | None:
         binding = self._binding()
-        return None if binding is None else Integration(binding).survey(limit=0).loop_blocked_for
+        return None if binding is None else Integration(binding).loop_blocked_for
 
     # ------------------------------------------------------------------------------------ watching
 
@@ -194,7 +195,7 @@ class ControlPort:
             case GroupEnded(group=group):
                 return {"event": "supervisor.group_stopped", "group": group, **base}
             case _:
-                return {"event": what.event, **_fields(what), **base}  # type: ignore[arg-type, union-attr]
+                return {"event": what.event, **fields_of(what), **base}  # type: ignore[union-attr]
 
     # ------------------------------------------------------------------------------------ changing
 
@@ -265,7 +266,3 @@ class ControlPort:
                 )
             except RuntimeError:
                 pass  # the loop is closed
-
-
-def _fields(transition: Transition) -> dict[str, Any]:
-    return {item.name: getattr(transition, item.name) for item in fields(transition)}

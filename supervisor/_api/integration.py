@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from .._run.run import Run
 from .._runtime.pools import statistics_of
-from .._runtime.survey import survey, unused
+from .._runtime.survey import loop_blocked_for, survey, unused
 from .._worker.current import shielded
 from .probes import health_by_default
 
@@ -198,6 +198,12 @@ class Integration:
                 pools = tuple(statistics_of(pool, None) for pool in self._binding.settings.pools)
                 return unused(self.name, __version__, health, pools)
             return survey(runtime, __version__, health, matching=matching, states=states, first=first, limit=limit)
+
+    @property
+    def loop_blocked_for(self) -> float | None:
+        """For how long its event loop has not come to a turn; None where nobody watches it, or it has."""
+        runtime = self._binding.runtime
+        return None if runtime is None else loop_blocked_for(runtime)
 
     def incidents(self) -> tuple[Incident, ...]:
         """Returns the last failures and stops, the newest last."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from .failures import WorkerDied, WorkerOverLimit
 from .outcome import text_to_keep
+from .records import fields_of
 
 if TYPE_CHECKING:
     from .ladder import Cause
@@ -73,7 +74,7 @@ class Incident:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON-ready data."""
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        return fields_of(self)
 
 
 def is_incident(ended: Ended, cause: Cause | None) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .errors import RemoteError, RestartLimitExceeded, described, is_a, shown
 from .policy import StepEnd
+from .records import fields_of
 from .values import printable
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Outcome:
         return f"Outcome({', '.join(f'{item.name}={shown(getattr(self, item.name))}' for item in fields(self))})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {item.name: getattr(self, item.name) for item in fields(self)}
+        state = fields_of(self)
         if not _survives_pickling(self.value):
             state["value"] = None
         if self.error is not None and not _survives_pickling(self.error):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 from .blocked import blocked_at_the_end
 from .errors import described
 from .outcome import Ended, Outcome, WorkerState
+from .records import fields_of
 from .values import printable
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class Health:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON-ready data."""
-        data: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        data: dict[str, Any] = fields_of(self)
         return {**data, "reasons": list(self.reasons), "failed": list(self.failed)}
 
 

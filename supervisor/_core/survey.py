@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from .records import fields_of
 
 if TYPE_CHECKING:
     from .incident import Incident
@@ -149,19 +151,15 @@ class Survey:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON-ready data; the report has its text beside it, as "report_text"."""
-        data: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        data: dict[str, Any] = fields_of(self)
         data |= {
             "health": self.health.to_dict(),
-            "pools": [_plain(pool) for pool in self.pools],
-            "groups": [_plain(group) for group in self.groups],
-            "workers": [_plain(worker) for worker in self.workers],
+            "pools": [fields_of(pool) for pool in self.pools],
+            "groups": [fields_of(group) for group in self.groups],
+            "workers": [fields_of(worker) for worker in self.workers],
             "incidents": [incident.to_dict() for incident in self.incidents],
-            "shutdown": None if self.shutdown is None else _plain(self.shutdown),
+            "shutdown": None if self.shutdown is None else fields_of(self.shutdown),
             "report": None if self.report is None else self.report.to_dict(),
             "report_text": None if self.report is None else str(self.report),
         }
         return data
-
-
-def _plain(row: PoolStatistics | GroupRow | WorkerRow | ShutdownProgress) -> dict[str, Any]:
-    return {item.name: getattr(row, item.name) for item in fields(row)}

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .runtime import Runtime
     from .standing import Live
 
-__all__ = ["survey", "unused"]
+__all__ = ["loop_blocked_for", "survey", "unused"]
 
 
 def survey(
@@ -76,7 +76,7 @@ def survey(
         workers=tuple(row for of in shown if (row := _row(of, now, replaced=replaced)) is not None),
         matching=len(wanted),
         unended=len(there),
-        loop_blocked_for=None if runtime.stalls is None else runtime.stalls.blocked_for(),
+        loop_blocked_for=loop_blocked_for(runtime),
         incidents=runtime.incidents.of(),
         shutdown=ShutdownProgress(
             reason=shutdown.reason,
@@ -89,6 +89,11 @@ def survey(
         else None,
         report=report,
     )
+
+
+def loop_blocked_for(runtime: Runtime) -> float | None:
+    """Returns for how long the loop has not come to a turn; None where nobody watches it, or it has. Any thread."""
+    return None if runtime.stalls is None else runtime.stalls.blocked_for()
 
 
 def unused(name: str, version: str, health: Health, pools: tuple[PoolStatistics, ...]) -> Survey:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .._core.policy import EscalationPolicy
+from .._core.records import fields_of
 from .budget import OverBudget, Platform, over_budget
 from .layers import Layer
 from .pool_layers import PoolLayer
@@ -142,7 +143,7 @@ class Config:
         return Unmatched(Layer(layer.name) for layer in self.pools)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {item.name: getattr(self, item.name) for item in fields(self)}
+        return fields_of(self)
 
     def _layer_for(self, name: str, what: str) -> Layer | None:
         exact, patterns = self._closest_first[what]
