@@ -127,7 +127,8 @@ async def test_thousands_connect_in_a_row(path):
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.connect(str(path))
                 if number % 3 == 0:
-                    connection.sendall(request("hello"))
+                    with contextlib.suppress(BrokenPipeError):  # one too many is let go before it has said anything
+                        connection.sendall(request("hello"))
 
     await beside(knock)
     await until_asked()
