@@ -1181,7 +1181,7 @@ last_stack = probe.last_stack
 _LOADED = {
     "_core": ("errors", "values"),
     "_kinds": (),
-    "_kinds.processes": ("remote_errors", "wire"),
+    "_kinds.processes": ("wire",),
     "_kinds.processes.child": ("backend", "gate", "main", "serve"),
     "_worker": ("context", "current", "stop_event"),
 }

@@ -6,9 +6,12 @@ import math
 import os
 import signal
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
+from .._core.cluster import ClusterSettings
 from .._core.control import Control
+from .._core.placement import Placement
 from .._core.policy import Ask, EscalationPolicy, Inject, Kill, Terminate
 from .._core.pools import Limits
 from .._core.restart import Restart
@@ -23,6 +26,7 @@ __all__ = [
     "WAKE_SIGNAL",
     "check_choice",
     "check_kind",
+    "checked_cluster",
     "checked_config",
     "checked_control",
     "checked_dump_signal",
@@ -33,6 +37,7 @@ __all__ = [
     "checked_name",
     "checked_names",
     "checked_optional_count",
+    "checked_placement",
     "checked_policy",
     "checked_restart",
     "checked_slow_after",
@@ -206,3 +211,47 @@ def checked_dump_signal(number: object, wake_signal: int | None) -> int | None:
     if number == wake_signal:
         raise ValueError(f"dump_signal={number!r}: is the wake_signal, too; name another one for either")
     return int(number)
+
+
+def checked_cluster(cluster: object, lease: object) -> ClusterSettings | None:
+    """Returns where the cluster is, and how long its nodes go on without hearing of the supervisor."""
+    seconds = checked_seconds("cluster_lease={!r}", lease)
+    if not MIN_LEASE <= seconds <= MAX_LEASE:
+        raise ValueError(f"cluster_lease={lease!r}: must be from {MIN_LEASE:g} to {MAX_LEASE:g} seconds")
+    if cluster is None:
+        return None
+    if isinstance(cluster, str):
+        if "://" not in cluster:
+            raise ValueError(f"cluster={cluster!r}: must be the address of a scheduler, such as tcp://10.0.0.7:8786")
+    elif not (hasattr(cluster, "scheduler") or hasattr(cluster, "scheduler_address")):
+        raise TypeError(f"cluster={cluster!r}: must be a client or a cluster of Dask's, a scheduler's address, or None")
+    if find_spec("distributed") is None:
+        raise ModuleNotFoundError(f"cluster={cluster!r}: needs Dask: install the extra stopladder[dask]")
+    return ClusterSettings(cluster, seconds)
+
+
+MIN_LEASE, MAX_LEASE = 1.0, 3600.0
+
+
+def checked_placement(resources: object, nodes: object) -> Placement | None:
+    """Returns which nodes may take a run; None where nothing was said."""
+    if resources is None and nodes is None:
+        return None
+    given: Mapping[Any, Any] = {}
+    if resources is not None:
+        if not isinstance(resources, Mapping):
+            raise TypeError(f'resources={resources!r}: must be a mapping, such as {{"GPU": 1}}')
+        given = resources  # pyright: ignore[reportUnknownVariableType]
+    amounts: dict[str, float] = {}
+    for name, amount in given.items():
+        if not isinstance(name, str):
+            raise TypeError(f"resources={resources!r}: {name!r} must be a string")
+        amounts[name] = checked_seconds(f"resources[{name!r}]={{!r}}", amount)
+        if not 0 < amounts[name] < math.inf:
+            raise ValueError(f"resources[{name!r}]={amount!r}: must be more than 0, and finite")
+    named = (nodes,) if isinstance(nodes, str) else () if nodes is None else nodes
+    if not isinstance(named, list | tuple) or not all(isinstance(node, str) and node for node in named):  # pyright: ignore[reportUnknownVariableType]
+        raise TypeError(f"nodes={nodes!r}: must be the name or address of a node, or a sequence of those")
+    if nodes is not None and not named:
+        raise ValueError(f"nodes={nodes!r}: must name at least one")
+    return Placement(amounts, tuple(cast("Sequence[str]", named)))

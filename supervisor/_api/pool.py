@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
+from .._core.placement import ANYWHERE
 from .._core.pools import PoolSettings
 from .._core.values import checked_count
 from .._run.origin import keeping_origin
@@ -30,15 +31,19 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Never
 
+    from .._core.placement import Placement
     from .._core.policy import EscalationPolicy, Kind
-    from .._core.pools import Limits
+    from .._core.pools import Limits, On
     from .._core.report import PoolStatistics, ShutdownReport
     from .._runtime.scopes import PoolScope
     from ..config import Config
     from .binding import Binding
     from .iteration import Iteration
 
-__all__ = ["Pool", "default_size", "pool_settings", "with_config"]
+ANY_SIZE = 1_000_000
+"""The size of a pool on a cluster where nobody has said it: as many calls at once as its nodes take."""
+
+__all__ = ["ANY_SIZE", "Pool", "default_size", "pool_settings", "with_config"]
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -353,6 +358,8 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
     policy: EscalationPolicy | None = None,
     limits: Limits | None = None,
     slow_after: float | None = None,
+    on: On = None,
+    placement: Placement | None = None,
     usual: PoolSettings | None = None,
     config: Config | None = None,
 ) -> PoolSettings:
@@ -360,11 +367,16 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
 
     Args:
         name: Its name, which has been checked.
+        placement: Which nodes take its calls, which was checked.
         usual: What holds for a pool that is always there, where nothing else is said.
         config: What it says of the pool goes before all this.
     """
     check_kind(kind)
+    if placement is not None and on is None:
+        raise ValueError('resources and nodes are for pools on a cluster alone: add on="cluster"')
     if usual is not None:
+        if on != usual.on:
+            raise ValueError(f"on={on!r}: the pool {name!r}, which is always there, is for on={usual.on!r}")
         if kind != usual.kind:
             raise ValueError(f"kind={kind!r}: the pool {name!r}, which is always there, is of the kind {usual.kind!r}")
         size = usual.size if size is None else size
@@ -375,7 +387,7 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
     settings = PoolSettings(
         name=name,
         kind=kind,
-        size=checked_optional_count("size", size, least=1) or default_size(kind, usable_cpus()),
+        size=checked_optional_count("size", size, least=1) or (ANY_SIZE if on else default_size(kind, usable_cpus())),
         max_queued=checked_optional_count("max_queued", max_queued, least=0),
         max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
         max_lifetime=checked_interval("max_lifetime", max_lifetime),
@@ -386,6 +398,8 @@ def pool_settings(  # noqa: D417  # as in Supervisor.pool
         policy=checked_policy(policy),
         limits=checked_limits(limits, kind),
         slow_after=checked_slow_after(slow_after),
+        on=on,
+        placement=placement or ANYWHERE,
     )
     return with_config(settings, config)
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, cast, get_args
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
+from .._core.policy import Kind
 from .._core.pools import PoolSettings
 from .._core.report import Statistics
 from .._core.restart import OnExhausted, Strategy
@@ -30,6 +31,7 @@ from .checks import (
     WAKE_SIGNAL,
     check_choice,
     check_kind,
+    checked_cluster,
     checked_config,
     checked_control,
     checked_dump_signal,
@@ -40,6 +42,7 @@ from .checks import (
     checked_name,
     checked_names,
     checked_optional_count,
+    checked_placement,
     checked_policy,
     checked_restart,
     checked_slow_after,
@@ -55,14 +58,14 @@ from .functions import check_fit, check_function, misfit_of_call, unexpected_key
 from .iteration import BUFFER, Items, Iteration
 from .mapping import Results
 from .options import Options
-from .pool import Pool, default_size, pool_settings, with_config
+from .pool import ANY_SIZE, Pool, default_size, pool_settings, with_config
 from .probes import health_by_default
 from .signalled import SignalledBody
 from .view import LoopView
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
     from os import PathLike
     from types import TracebackType
@@ -70,8 +73,9 @@ if TYPE_CHECKING:
 
     from .._core.control import Control
     from .._core.incident import Incident
-    from .._core.policy import EscalationPolicy, Kind
-    from .._core.pools import Limits
+    from .._core.placement import Placement
+    from .._core.policy import EscalationPolicy
+    from .._core.pools import Limits, On
     from .._core.report import Health, ShutdownReport
     from .._core.restart import Restart
     from .._run.futures import CallFuture
@@ -152,6 +156,12 @@ class Supervisor:
             can open: True, or the path of the socket; "write" also lets them stop workers and shut down. See `Control`.
         dump_signal: A signal at which a table of all workers, and the stacks of all threads, are written to the
             standard error. None: none.
+        cluster: Where `on="cluster"` runs: a client of Dask's, a cluster of its, or the address of a scheduler, such as
+            "tcp://10.0.0.7:8786". It is connected to at the first use, by connections of its own. Needs the extra
+            `dask`. None: nowhere.
+        cluster_lease: Seconds, 1 to 3600, after which a node that does not hear of this supervisor ends all that it has
+            of it, by their ladders. As long, and the ladders, it takes until what ran on a node that cannot be
+            reached counts as ended, and may be started again elsewhere.
         config: What `supervisor.config.load` has read. What it says for all workers goes before `policy` and
             `shutdown_timeout` here; what it says for a worker's name goes before the `policy` of its group and of its
             pool, too. What `run` and `start` are given goes before both. What it says of a pool goes before what is
@@ -193,6 +203,8 @@ class Supervisor:
         origins: bool = False,
         control: bool | str | PathLike[str] | Control = False,
         dump_signal: int | None = None,
+        cluster: Any = None,
+        cluster_lease: float = 10.0,
         config: Config | None = None,
         logger: Any = None,
     ) -> None:
@@ -204,12 +216,15 @@ class Supervisor:
         configured = checked_config(config)
         named, seconds = checked_policy(policy), checked_seconds("shutdown_timeout={!r}", shutdown_timeout)
         drained = checked_seconds("drain={!r}", drain)
+        where = checked_cluster(cluster, cluster_lease)
         settings = Settings(
             name=checked_name(name),
             policy=named if configured is None else configured.policy or named,
             shutdown_timeout=seconds if configured is None else configured.shutdown_in(seconds),
             drain=drained if configured is None or configured.drain is None else configured.drain,
-            pools=_default_pools(max_threads, max_processes, max_tasks, max_queued, configured),
+            pools=_default_pools(
+                max_threads, max_processes, max_tasks, max_queued, configured, on_cluster=where is not None
+            ),
             process_start_timeout=checked_seconds("process_start_timeout={!r}", process_start_timeout),
             strategy=strategy,
             on_exhausted=on_exhausted,
@@ -221,6 +236,7 @@ class Supervisor:
             origins=checked_flag("origins", origins),
             control=checked_control(control),
             dump_signal=checked_dump_signal(dump_signal, wake_signal),
+            cluster=where,
             config=configured,
             logger=logger,
         )
@@ -272,6 +288,9 @@ class Supervisor:
         pool: str | Pool | None = None,
         limits: Limits | None = None,
         slow_after: float | None = None,
+        on: Literal["cluster"] | None = None,
+        resources: Mapping[str, float] | None = None,
+        nodes: str | Sequence[str] | None = None,
         **unexpected: Never,
     ) -> T:
         """Calls `fn(*args)` on a thread or process of a pool and returns its result; never leaves it behind unsaid.
@@ -305,6 +324,11 @@ class Supervisor:
             slow_after: Seconds, above 0, from when its function was entered, after which it is logged with its stack
                 while it runs, as `worker.slow`; again after twice as long, and so on. `math.inf`: never. None: what its
                 pool says, or else the supervisor. It is not stopped for that.
+            on: "cluster": on a thread, or in a process, of a node; see `Supervisor(cluster=...)`. None: here, or where
+                its pool is.
+            resources: How much of which of its node's resources it takes while it runs, such as {"GPU": 1}; it waits
+                for a node that has them free. Only on a cluster.
+            nodes: The name or address of the node that may take it, or several. Only on a cluster.
             **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
 
         Raises:
@@ -315,7 +339,7 @@ class Supervisor:
                 in its grace is delivered.
             WorkerExit: It called `sys.exit` with a code other than 0 or None, which are a return of None.
             WorkerFailed: It raised a BaseException that is no Exception.
-            WorkerDied: Its process ended by itself: by a signal, by `os._exit`, for want of memory.
+            WorkerDied: Its process ended by itself: by a signal, by `os._exit`, for want of memory; or its node did.
             RemoteError: Its error or its result cannot be sent back from its process. For any other error from there
                 it is the `__cause__`, with the traceback there as its text.
             SupervisorBusy: As many calls wait as `max_queued` allows.
@@ -347,11 +371,14 @@ class Supervisor:
             and pool is None
             and limits is None
             and slow_after is None
+            and on is None
+            and resources is None
+            and nodes is None
         ):
             view = ((kind is None or kind == "thread") and self._view) or self._view_of(kind)
         else:
             runtime = binding.bind()
-            lane = self._pool_of(runtime, kind, pool)
+            lane = self._pool_of(runtime, kind, pool, on)
             view = LoopView(
                 runtime.calls,
                 checked_timeout(timeout),
@@ -361,6 +388,7 @@ class Supervisor:
                 lane,
                 checked_limits(limits, lane.name),
                 checked_slow_after(slow_after),
+                self._placement(lane.settings, resources, nodes),
                 scope=self._scope,
             )
         future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
@@ -446,6 +474,10 @@ class Supervisor:
         check_function("iterate", fn, may_yield=True)
         size = checked_count("iterate(buffer={!r})", buffer, least=1)
         lane, where = self._lane_of(kind, pool), self._origin()
+        if lane.settings.on is not None:
+            raise ValueError(
+                f"iterate(pool={pool!r}): is on a cluster, which sends results, not items: have run() return a list"
+            )
         options = Options(lane, timeout, within, policy, limits, slow_after, name, submitted_from=where)
         return Items(self._binding, self._scope, fn, args, size, options)
 
@@ -526,6 +558,9 @@ class Supervisor:
         after: Sequence[str] = (),
         limits: Limits | None = None,
         slow_after: float | None = None,
+        on: Literal["cluster"] | None = None,
+        resources: Mapping[str, float] | None = None,
+        nodes: str | Sequence[str] | None = None,
         **unexpected: Never,
     ) -> Worker:
         """Starts a worker: `fn(ctx, *args)` on a thread or process of its own. Returns when it has been entered.
@@ -553,6 +588,9 @@ class Supervisor:
             slow_after: For a job that should come to its end: seconds, above 0, after which a run of it that has not
                 ended is logged, as in `run`; each run anew. None or `math.inf`: never. What the supervisor says is for
                 calls alone, as most workers run for as long as the service.
+            on: As in `run`; each run of it may be on another node.
+            resources: As in `run`.
+            nodes: As in `run`.
             **unexpected: There are no others: keyword arguments of the function go through `functools.partial`.
 
         Raises:
@@ -584,9 +622,10 @@ class Supervisor:
             raise unexpected_keywords("start", fn, unexpected, _options())
         check_function("start", fn)
         check_kind(kind)
+        lane = runtime.kinds.get(self._lane_of(kind, None, on).name)
         node = WorkerNode(
             self._scope,
-            runtime.kinds.get(kind),
+            lane,
             fn,
             args,
             name=checked_name(name, optional=True),
@@ -598,6 +637,7 @@ class Supervisor:
             limits=checked_limits(limits, kind),
             slow_after=checked_slow_after(slow_after),
             submitted_from=self._origin(),
+            placement=self._placement(lane.settings, resources, nodes),
         )
         before = [other for around in (node, *node.groups) for other in around.after]
         if before:
@@ -637,17 +677,19 @@ class Supervisor:
             self._process_view = LoopView(runtime.calls, kind=runtime.kinds.get(kind), scope=self._scope)
         return self._process_view
 
-    def _pool_of(self, runtime: Runtime, kind: Kind | None, pool: str | Pool | None) -> WorkerKind:
-        """Returns the pool that takes a call; one of these two may be missing, or both."""
-        return runtime.kinds.of(self._lane_of(kind, pool))
+    def _pool_of(self, runtime: Runtime, kind: Kind | None, pool: str | Pool | None, on: On) -> WorkerKind:
+        """Returns the pool that takes a call; what says which may be missing."""
+        return runtime.kinds.of(self._lane_of(kind, pool, on))
 
-    def _lane_of(self, kind: Kind | None, pool: str | Pool | None) -> PoolScope:
+    def _lane_of(self, kind: Kind | None, pool: str | Pool | None, on: On = None) -> PoolScope:
         """Returns the pool that takes a call, whether it is in use or not."""
         pools = self._binding.settings.pools
         if kind is not None:
             check_kind(kind)
+        if on is not None:
+            self._check_on(on)
         if pool is None:
-            return pools.scope(kind or "thread")
+            return pools.scope(kind or "thread") if on is None else pools.scope(f"cluster-{kind or 'thread'}")
         if isinstance(pool, Pool):
             if pool._binding is not self._binding:
                 raise ValueError(f"pool={pool!r}: is not one of supervisor {self._binding.settings.name!r}")
@@ -663,8 +705,27 @@ class Supervisor:
         lane = pools.scope(pool)
         if kind is not None and kind != lane.settings.kind:
             raise ValueError(f"kind={kind!r}: the pool {pool!r} is of the kind {lane.settings.kind!r}")
+        if on is not None and lane.settings.on != on:
+            raise ValueError(f"on={on!r}: the pool {pool!r} runs its calls here")
         check_kind(lane.settings.kind)
         return lane
+
+    def _check_on(self, on: object) -> None:
+        if on != "cluster":
+            raise ValueError(f'on={on!r}: must be "cluster", or None')
+        if self._binding.settings.cluster is None:
+            raise ValueError(
+                f"on={on!r}: supervisor {self._binding.settings.name!r} has no cluster: give it one, as in "
+                "Supervisor(cluster=client)"
+            )
+
+    def _placement(self, lane: PoolSettings, resources: object, nodes: object) -> Placement | None:
+        """Returns which nodes may take a run; what it says goes before what its pool says."""
+        placement = checked_placement(resources, nodes)
+        if placement is not None and lane.on is None:
+            field = f"resources={resources!r}" if resources is not None else f"nodes={nodes!r}"
+            raise ValueError(f'{field}: is for runs on a cluster alone: add on="cluster"')
+        return placement
 
     def _comes_after(self, name: str) -> Node:
         member = self._binding.bind().names.node(self._scope, name)
@@ -735,6 +796,9 @@ class Supervisor:
         policy: EscalationPolicy | None = None,
         limits: Limits | None = None,
         slow_after: float | None = None,
+        on: Literal["cluster"] | None = None,
+        resources: Mapping[str, float] | None = None,
+        nodes: str | Sequence[str] | None = None,
     ) -> Pool:
         """Makes a pool: threads or processes of its own, so that slow calls there never hold up calls elsewhere.
 
@@ -763,6 +827,11 @@ class Supervisor:
             limits: What each of its calls may use. None: as much as there is. Only of processes.
             slow_after: Seconds, above 0, after which one of its calls that still runs is logged; `math.inf`: never.
                 None: what the supervisor says.
+            on: "cluster": it is a lane on the nodes, each of which has such a pool for it, as large as the node has
+                threads; `size` is how many of its calls run at once in all, None: as many as the nodes take. What is
+                said of threads and processes holds for those there. None: here.
+            resources: What each of its calls takes, where it says nothing else, as in `run`.
+            nodes: Which nodes take its calls, where these say nothing else, as in `run`.
 
         Raises:
             TypeError, ValueError: An argument is wrong, or cannot be kept by this kind; or the name is taken.
@@ -771,6 +840,8 @@ class Supervisor:
         """
         pools = self._binding.settings.pools
         name = checked_name(name)
+        if on is not None:
+            self._check_on(on)
         settings = pool_settings(
             name,
             kind=kind,
@@ -785,6 +856,8 @@ class Supervisor:
             policy=policy,
             limits=limits,
             slow_after=slow_after,
+            on=on,
+            placement=checked_placement(resources, nodes),
             usual=pools.usual(name),
             config=self._binding.settings.config,
         )
@@ -1252,8 +1325,10 @@ def _default_pools(
     max_tasks: int | None,
     max_queued: int | None,
     config: Config | None,
+    *,
+    on_cluster: bool,
 ) -> Pools:
-    """Returns what is set for the two pools that are always there."""
+    """Returns what is set for the pools that are always there: two, and as many on a cluster, where there is one."""
     queued = checked_optional_count("max_queued", max_queued, least=0)
     cpus = usable_cpus() if max_threads is None or max_processes is None else 1
     threads = PoolSettings(
@@ -1269,7 +1344,14 @@ def _default_pools(
         max_tasks=checked_optional_count("max_tasks", max_tasks, least=1),
         max_queued=queued,
     )
-    return Pools(with_config(threads, config), with_config(processes, config))
+    there: list[PoolSettings] = []
+    if on_cluster:
+        kinds: tuple[Kind, ...] = get_args(Kind)
+        there = [
+            PoolSettings(name=f"cluster-{kind}", kind=kind, size=ANY_SIZE, max_queued=queued, on="cluster")
+            for kind in kinds
+        ]
+    return Pools(*(with_config(settings, config) for settings in (threads, processes, *there)))
 
 
 def _options() -> dict[str, list[str]]:

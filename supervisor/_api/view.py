@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._core.placement import Placement
     from .._core.policy import EscalationPolicy
     from .._core.pools import Limits
     from .._run.futures import CallFuture
@@ -35,6 +36,7 @@ class LoopView(Executor):
         kind: WorkerKind | None = None,
         limits: Limits | None = None,
         slow_after: float | None = None,
+        placement: Placement | None = None,
         *,
         scope: GroupNode,
     ) -> None:
@@ -47,6 +49,7 @@ class LoopView(Executor):
         self._name = name
         self._limits = limits
         self._slow_after = slow_after
+        self._placement = placement
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> CallFuture:  # type: ignore[override]
         return self._calls.call(
@@ -60,4 +63,5 @@ class LoopView(Executor):
             self._kind,
             self._limits,
             self._slow_after,
+            placement=self._placement,
         )

@@ -113,6 +113,8 @@ class WorkerDied(SupervisorError, BrokenExecutor):
 
     def __str__(self) -> str:
         outcome = self.outcome
+        if outcome.node is not None and outcome.exit_code is None:
+            return f"worker {outcome.worker!r} died with its node {outcome.node!r}"
         why = ", most likely by the kernel's out-of-memory killer" if outcome.oom_killed else ""
         return f"the process of worker {outcome.worker!r} died: {_exit(outcome.exit_code)}{why}"
 

@@ -49,6 +49,7 @@ class Outcome:
         allowed: That limit, in bytes or seconds, else None.
         used: What was measured then, in the same unit, else None.
         oom_killed: Its process was most likely ended by the kernel's out-of-memory killer. Linux.
+        node: The name of the node that it ran on, or was to; None where it ran here.
 
     Example:
         >>> Outcome("poller", "thread", ended="stopped", step="ask").clean
@@ -70,6 +71,7 @@ class Outcome:
     allowed: float | None = None
     used: float | None = None
     oom_killed: bool = False
+    node: str | None = None
 
     @property
     def clean(self) -> bool:
@@ -120,6 +122,7 @@ class Transition:
         limit: Which of its `Limits` it exceeds, where it is stopped for that: "rss", "cpu_seconds"; else None.
         used: What was measured then, in bytes or seconds, else None.
         pool: The name of the pool of a call; None for workers of `start`.
+        node: The name of the node that it is on; None where it runs here, or has not been sent to one yet.
 
     Example:
         >>> Transition("app", "poller", "thread", old="running", new="stopping", step="ask").event
@@ -142,6 +145,7 @@ class Transition:
     limit: LimitName | None = None
     used: float | None = None
     pool: str | None = None
+    node: str | None = None
 
     @property
     def event(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from .placement import ANYWHERE, Placement
 from .values import checked_count, checked_seconds
 
 if TYPE_CHECKING:
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
 
     from .policy import EscalationPolicy, Kind
 
-__all__ = ["Limits", "PoolSettings", "delay_after", "head_start", "lifetime_of_one"]
+__all__ = ["Limits", "On", "PoolSettings", "delay_after", "head_start", "lifetime_of_one"]
+
+On: TypeAlias = Literal["cluster"] | None
+"""Where calls run: on the nodes of a cluster; None: here."""
 
 JITTER = 0.2
 """The share of a lifetime by which it may be shorter: those that begin together do not end together."""
@@ -77,6 +81,8 @@ class PoolSettings:
         limits: What each of its calls may use, where the call says nothing else; None: no limits.
         slow_after: Seconds after which one of its calls that still runs is logged; infinite: never. None: what the
             supervisor says.
+        on: Where its calls run: "cluster", or here.
+        placement: Which nodes take its calls, where a call says nothing else. Only with `on`.
     """
 
     name: str
@@ -92,6 +98,8 @@ class PoolSettings:
     policy: EscalationPolicy | None = None
     limits: Limits | None = None
     slow_after: float | None = None
+    on: On = None
+    placement: Placement = ANYWHERE
 
 
 def lifetime_of_one(most: float, dice: float) -> float:

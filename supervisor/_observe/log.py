@@ -99,6 +99,7 @@ class Log:
             "stop_seconds": None if stop_seconds is None else round(stop_seconds, 6),
             "ident": transition.ident,
             "pid": transition.pid,
+            "node": transition.node,
             "exit_code": exit_code,
             "signal": signal_of(exit_code),
             "oom_killed": oom_killed or None,

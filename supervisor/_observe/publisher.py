@@ -120,6 +120,7 @@ class Publisher:
             limit=None if excess is None else excess.limit,
             used=None if excess is None else excess.used,
             pool=None if run.own else run.kind.settings.name,
+            node=None if run.place is None else run.place.node,
         )
         if self.subscribers.anybody:
             self.publish(StateChanged(run, transition, ran or outcome))

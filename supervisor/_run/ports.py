@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable
     from contextlib import AbstractContextManager
 
+    from .._core.policy import EscalationPolicy, StepName
     from .._worker.backend import Answer, LoopIterator
     from .loop_call import LoopCall
     from .run import Run, WorkerKind
@@ -60,6 +61,8 @@ class Services:
         callback_failed: Reports that a callback of `on_stop` raised; it is named by the text. Any thread.
         measure: Has what a run uses that has limits be measured from here on. Before it begins, on the loop's thread.
         forward: Writes what a worker has logged, by the name of a log method. On the loop's thread.
+        named: Returns the policy that was named for a run, if any. On the loop's thread.
+        stepped: Publishes a step that a run's node performs on it, and where it stood. On the loop's thread.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -76,3 +79,5 @@ class Services:
     callback_failed: Callable[[Run, str, BaseException], None]
     measure: Callable[[Run], None]
     forward: Callable[..., None]
+    named: Callable[[Run], EscalationPolicy | None]
+    stepped: Callable[[Run, StepName, str | None], None]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .._core.ladder import Cause
     from .._core.outcome import Outcome, WorkerState
+    from .._core.placement import Placement
     from .._core.policy import EscalationPolicy, Kind, Step
     from .._core.pools import PoolSettings
     from .._core.usage import Usage
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from .limited import Limited
     from .readiness import Readiness
 
-__all__ = ["Handle", "Owner", "Run", "Scope", "WorkerKind"]
+__all__ = ["Handle", "Owner", "Place", "Run", "Scope", "WorkerKind"]
 
 
 class Scope(Protocol):
@@ -101,7 +102,6 @@ class WorkerKind(Protocol):
             number. A shutdown stops them, too.
         closing: The pool is shut down alone, and takes no new calls. Set by the runtime; any thread reads it.
         held: It is so, and its calls that still wait never begin. Set and read in the same way.
-        readiness: How many take calls, and why the pool is not ready.
     """
 
     name: Kind
@@ -111,7 +111,11 @@ class WorkerKind(Protocol):
     own_calls: dict[int, Run]
     closing: bool
     held: bool
-    readiness: Readiness
+
+    @property
+    def readiness(self) -> Readiness:
+        """How many take calls, and why the pool is not ready."""
+        ...
 
     @property
     def capacity(self) -> int:
@@ -243,6 +247,19 @@ class Handle(Protocol):
         ...
 
 
+class Place(Protocol):
+    """The node of a cluster that has a run."""
+
+    @property
+    def node(self) -> str:
+        """The name of the node."""
+        ...
+
+    def amend(self, run: Run, outcome: Outcome) -> Outcome:
+        """Returns how a run has ended, by what its node has said of it."""
+        ...
+
+
 class Run:
     """One run: what is called, who waits for it, and where it stands. Also the stop token of its worker.
 
@@ -273,6 +290,8 @@ class Run:
         watched: The loop wants to know when the function is entered.
         unheard: It is watched, and nothing of it has been published yet.
         reported: It is a call that goes on while a shutdown drains: its end belongs into the report.
+        placement: Which nodes of a cluster may take it. Only set where somebody has said it of this run.
+        placed: The node that has it. Only set on a cluster, from the moment at which it is sent there.
         submitted_at: On the loop's clock.
         expires_at: When its time is over, on the loop's clock: its timeout, its time to become ready, its heartbeat.
         warmed: The seconds in which its pool was being set up, and of which that takes account. Only set where it has a
@@ -335,6 +354,8 @@ class Run:
         "own",
         "owner",
         "pid",
+        "placed",
+        "placement",
         "policy",
         "prepared",
         "ready",
@@ -357,6 +378,8 @@ class Run:
     origin: str | None
     slow_after: float
     slow_at: float
+    placement: Placement
+    placed: Place
 
     def __init__(
         self,
@@ -450,6 +473,11 @@ class Run:
     def submitted_from(self) -> str | None:
         """Where it was submitted, as "path:line"; None where that is not kept."""
         return getattr(self, "origin", None)
+
+    @property
+    def place(self) -> Place | None:
+        """The node of a cluster that has it; None where it runs here, or has not been sent yet."""
+        return getattr(self, "placed", None)
 
     def let_go(self) -> None:
         """Drops what it held: alarms, the pool's queue, its context, and its future may hold it for longer."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from .._core.ladder import Cause
     from .._core.outcome import Ended, Outcome
+    from .._core.placement import Placement
     from .._core.policy import EscalationPolicy
     from .._core.pools import Limits
     from .._loop.alarms import Alarms
@@ -170,6 +171,7 @@ class Calls:
         slow_after: float | None = None,
         submitted_from: str | None = None,
         future: CallFuture | None = None,
+        placement: Placement | None = None,
     ) -> CallFuture:
         """Submits a call to a pool, by default that of threads; returns the future that `run()` waits for.
 
@@ -197,6 +199,8 @@ class Calls:
             self._names.name_call(run)
         if self._publisher.watching:
             run.watched = True
+        if placement is not None:
+            run.placement = placement
         if run.watched or kind is not threads:
             self.prepare(run, limits)
         if scope is self._root:

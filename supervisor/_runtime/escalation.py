@@ -339,6 +339,14 @@ class Escalation:
             self._injection_missing = True
             self._log.write(logging.WARNING, "supervisor.injection_missing", reason=missing)
 
+    def stepped(self, run: Run, step: StepName, stack: str | None) -> None:
+        """Publishes a step that is performed on a run elsewhere, where its ladder is climbed."""
+        if run.over:
+            return
+        if run.climb is not None and stack is not None:
+            run.climb.stack = run.climb.stack or stack
+        self._publisher.transition(run, "running" if run.climb is None else "stopping", "stopping", step=step)
+
     # ------------------------------------------------------------------------------------ giving up
 
     def abandon(self, run: Run, inject: bool) -> None:

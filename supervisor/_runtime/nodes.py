@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .._core.ladder import Cause
     from .._core.outcome import Outcome
+    from .._core.placement import Placement
     from .._core.policy import EscalationPolicy
     from .._core.pools import Limits
     from .._core.restart import OnExhausted, Strategy
@@ -139,8 +140,8 @@ class WorkerNode(Node):
     """One worker of `start()`, from its first run to its last.
 
     Attributes:
-        kind, fn, args, context, policy, limits, slow_after, given_name, given_restart: What each run of it is made
-            from.
+        kind, fn, args, context, policy, limits, slow_after, placement, given_name, given_restart: What each run of it
+            is made from.
         submitted_from: Where it was submitted, as "path:line"; None where that is not kept.
         heartbeat: Seconds of silence after which it is stuck, if any.
         ready_timeout: Seconds within which it must call `ctx.ready()`, if it must.
@@ -163,6 +164,7 @@ class WorkerNode(Node):
         "kind",
         "last_outcome",
         "limits",
+        "placement",
         "policy",
         "readied",
         "ready_timeout",
@@ -194,6 +196,7 @@ class WorkerNode(Node):
         limits: Limits | None,
         slow_after: float | None,
         submitted_from: str | None = None,
+        placement: Placement | None = None,
     ) -> None:
         super().__init__(group, restart or NEVER, after)
         self.kind = kind
@@ -208,6 +211,7 @@ class WorkerNode(Node):
         self.heartbeat = heartbeat
         self.ready_timeout = ready_timeout
         self.submitted_from = submitted_from
+        self.placement = placement
         self.readied = 0
         self.last_outcome: Outcome | None = None
         self.final: Outcome | None = None
@@ -253,6 +257,7 @@ class WorkerNode(Node):
             limits=self.limits,
             slow_after=self.slow_after,
             submitted_from=self.submitted_from,
+            placement=self.placement,
         )
         node.context = self.context  # that of its `start`, and not of what happens to run now
         node.state = Held(Past(started=True))

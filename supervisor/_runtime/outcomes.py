@@ -23,7 +23,7 @@ def outcome_of(run: Run, ended: Ended, step: StepName | None, now: float) -> Out
     finished = ended not in ("abandoned", "cancelled")
     excess = _excess(run)
     ended_at = run.ended_at if finished else monotonic()
-    return Outcome(
+    outcome = Outcome(
         run.name,
         run.kind.name,
         run.attempt,
@@ -40,6 +40,8 @@ def outcome_of(run: Run, ended: Ended, step: StepName | None, now: float) -> Out
         allowed=None if excess is None else excess.allowed,
         used=None if excess is None else excess.used,
     )
+    place = run.place
+    return outcome if place is None else place.amend(run, outcome)
 
 
 def _excess(run: Run) -> Excess | None:

@@ -14,6 +14,7 @@ from .nodes import scope_of
 
 if TYPE_CHECKING:
     from .._core.policy import Kind, Step
+    from .._core.pools import On
     from .._observe.log import Log
     from .._run.run import Run
     from ..config.unmatched import Unmatched
@@ -27,6 +28,9 @@ DEFAULT_POLICY = EscalationPolicy()
 HASTE = 0.05
 """Seconds of grace at most, before Kill, of a run that uses more than it may, where nobody has named its ladder: what
 it takes meanwhile, others lack."""
+
+MARGIN = 0.5
+"""Seconds that a ladder which is climbed on a node has beyond its own: for what is said there and back."""
 
 KNOWN_RULES = 100
 """Ladders that are remembered as the machine wants them."""
@@ -50,7 +54,7 @@ class RuleBook:
         self.unmatched = None if settings.config is None else settings.config._unmatched
         self._unmatched_pools = None if settings.config is None else settings.config._unmatched_pools
         self._irreplaceable: set[tuple[Step, ...]] = set()  # the ladders of which it was said
-        self._known: dict[tuple[EscalationPolicy | None, Kind, bool, bool], Rules] = {}
+        self._known: dict[tuple[EscalationPolicy | None, Kind, bool, bool, On], Rules] = {}
 
     def of(self, run: Run) -> Rules:
         """Returns the rules of a run, by the nearest policy that was named for it; never raises."""
@@ -58,15 +62,11 @@ class RuleBook:
             return self._of(run)
         except Exception as error:  # a policy of a class of the application's
             self._log.write(logging.ERROR, "supervisor.fault", doing="policy", worker=run.name, exc_info=error)
-            return self.make(DEFAULT_POLICY, run.kind.name, run.own, run.no_inject_on_cancel)
+            on = run.kind.settings.on
+            return self.make(DEFAULT_POLICY, run.kind.name, run.own, run.no_inject_on_cancel, on)
 
     def _of(self, run: Run) -> Rules:
-        settings = self._settings
-        config = settings.config
-        layered = None if config is None else config._policy_in_layers(run.name)
-        pool = None if run.own else run.kind.settings.policy
-        named = run.policy or layered or pool or _policy_of(run) or settings.policy
-        key = (named, run.kind.name, run.own, run.no_inject_on_cancel)
+        key = (self.named(run), run.kind.name, run.own, run.no_inject_on_cancel, run.kind.settings.on)
         rules = self._known.get(key)
         if rules is None:
             if len(self._known) >= KNOWN_RULES:
@@ -74,14 +74,28 @@ class RuleBook:
             rules = self._known[key] = self.make(*key)
         return rules
 
-    def make(self, named: EscalationPolicy | None, kind: Kind, own: bool, no_inject_on_cancel: bool) -> Rules:
-        """Makes the rules of a run whose ladder is `named`; without one, its own cancellation injects nothing."""
+    def named(self, run: Run) -> EscalationPolicy | None:
+        """Returns the nearest policy that was named for a run, if any."""
+        settings = self._settings
+        config = settings.config
+        layered = None if config is None else config._policy_in_layers(run.name)
+        pool = None if run.own else run.kind.settings.policy
+        return run.policy or layered or pool or _policy_of(run) or settings.policy
+
+    def make(
+        self, named: EscalationPolicy | None, kind: Kind, own: bool, no_inject_on_cancel: bool, on: On = None
+    ) -> Rules:
+        """Makes the rules of a run whose ladder is `named`; without one, its own cancellation injects nothing.
+
+        What runs on a node climbs its ladder there: here it is asked, and given the time that this takes.
+        """
         steps = (named or self.default_policy).for_kind(kind)
         own_steps = steps
         if (named is None or no_inject_on_cancel) and not own and kind == "thread":
             own_steps = tuple(step for step in steps if not isinstance(step, Inject))
         hasty = steps if named is not None else tuple(map(_hastened, steps))
-        return Rules(steps, own_steps, self._settings.shutdown_timeout, hasty)
+        rules = Rules(steps, own_steps, self._settings.shutdown_timeout, hasty)
+        return rules if on is None else rules.elsewhere(MARGIN)
 
     def budget(self, run: Run) -> float:
         """Returns how many seconds the ladder of a run takes."""

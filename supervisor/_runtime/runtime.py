@@ -35,7 +35,7 @@ from .executor_calls import ExecutorCalls
 from .kinds import Kinds
 from .last_resort import LastResort
 from .losses import Losses
-from .making import make_kind
+from .making import Maker
 from .names import Names
 from .nodes import GroupNode, Node, WorkerNode
 from .portal import Portal
@@ -148,6 +148,7 @@ class Runtime:
             settings.name, self._next_number, lambda: self.tree.workers, self.kinds, self.losses, self.rules.unmatched
         )
         self._chain = Chain()
+        self._maker = Maker(settings, self._chain)
         self._backlog = Backlog(loop, self.log.refresh, self._could_not_stop)
         self._wire_stops()
         self._wire_calls()
@@ -168,6 +169,8 @@ class Runtime:
             callback_failed=self.calls.callback_failed,
             measure=Sampler(self.clock, self._alarms, self.publisher).begin,
             forward=self.log.forward,
+            named=self.rules.named,
+            stepped=self.escalation.stepped,
         )
         self.stand_in: StandIn | None = stand_in if like is None else like.stand_in
         self.kinds.begin()
@@ -393,9 +396,9 @@ class Runtime:
         self._slowness.pool_made()
         if self.stand_in is not None:
             return self.stand_in(self._services, pool)
-        if pool.kind == "process":
+        if pool.kind == "process" and pool.on is None:
             self._inbox.post(partial(self.rules.report_over_budget, pool.kind))
-        return make_kind(pool, self.settings, self._services, self._chain, self.executor_calls.resolving(pool.name))
+        return self._maker.make(pool, self._services, self.executor_calls.resolving(pool.name))
 
     # ------------------------------------------------------------------------------------ what happens
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .._core.cluster import ClusterSettings
     from .._core.control import Control
     from .._core.policy import EscalationPolicy
     from .._core.restart import OnExhausted, Strategy
@@ -36,5 +37,6 @@ class Settings:
     origins: bool
     control: Control | None
     dump_signal: int | None
+    cluster: ClusterSettings | None
     config: Config | None
     logger: Any

@@ -175,6 +175,8 @@ class Workers:
         run.attempt = node.attempt
         run.worker = node.worker
         run.origin = node.submitted_from
+        if node.placement is not None:
+            run.placement = node.placement
         run.entry = self._loop.create_future()
         if node.limits is not None:
             run.limited = Limited(node.limits, self._escalation.budget(run, "limit"))

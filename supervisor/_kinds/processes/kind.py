@@ -19,6 +19,7 @@ from ..._loop.errors import insist, report_error
 from ..._run.channel import Producer
 from ..._run.names import qualname
 from ..._run.readiness import Readiness
+from ..._worker.remote_errors import set_cause
 from .allowance import Allowance
 from .child.produce import Produce
 from .handover import answer_to
@@ -28,7 +29,6 @@ from .main_module import is_nowhere
 from .pickling import pickled_call, pickled_initializer
 from .pool import Pool
 from .process import Process
-from .remote_errors import set_cause
 from .surroundings import surroundings
 from .wire import message
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..._core.errors import RemoteError, SupervisorMisused, described
 from ..._run import loop_call
+from ..._worker.remote_errors import provable
 from .pickling import pickled
-from .remote_errors import provable
 from .wire import message
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..._core.errors import RemoteError, described
 from ..._loop import aside
 from ..._loop.errors import insist, report_error
+from ..._worker.remote_errors import set_cause
 from .launch import first_frame, launch, no_forks
 from .oom import oom_kills
 from .probe import Probe, kernels_view
 from .reaping import is_dead, reap, reap_forgotten, wait_for_death
 from .recycling import Service
-from .remote_errors import set_cause
 from .stream import Stream
 from .surroundings import difference, surroundings
 from .usage import cpu_seconds

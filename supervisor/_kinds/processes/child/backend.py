@@ -7,8 +7,8 @@ import _thread
 from ...._core.errors import SupervisorMisused, type_name
 from ...._core.values import printable
 from ...._worker.context import WorkerContext
+from ...._worker.remote_errors import traced
 from ...._worker.stop_event import StopEvent
-from ..remote_errors import traced
 from . import FOLDER
 from .gate import MAIN_THREAD, NoShield, Shield, UserShield
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...._worker.current import entered
-from ..remote_errors import provable
+from ...._worker.remote_errors import provable
 from ..wire import message, write
 from . import FOLDER
 from .backend import ChildBackend

@@ -10,7 +10,7 @@ from _pickle import dumps, loads
 
 from ...._core.errors import RemoteError, SupervisorMisused, described
 from ...._worker.current import entered, fire, shielded
-from ..remote_errors import provable, set_cause, traced
+from ...._worker.remote_errors import provable, set_cause, traced
 from ..wire import Receiver, framed, message, write
 from . import FOLDER
 from .backend import ChildBackend, name_of

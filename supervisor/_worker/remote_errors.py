@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _pickle import dumps, loads
 
-from ..._core.errors import RemoteError, described
+from .._core.errors import RemoteError, described
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

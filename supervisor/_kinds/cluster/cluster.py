@@ -1,0 +1,148 @@
+"""The cluster of one supervisor: what its pools share."""
+
+from __future__ import annotations
+
+from functools import partial
+from pickle import loads
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from ..._core.errors import RemoteError, described
+from ..._worker.remote_errors import set_cause
+from .link import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..._core.cluster import ClusterSettings
+    from ..._core.outcome import Outcome
+    from ..._run.run import Run
+    from .node import RemoteNode
+
+__all__ = ["Cluster"]
+
+
+class Pool(Protocol):
+    """A pool on the cluster. On the loop's thread."""
+
+    def heard(self, run: Run, what: str, details: list[Any]) -> None:
+        """A node has said something of a run."""
+        ...
+
+    def lost(self, run: Run, reason: str) -> None:
+        """The node of a run is gone, and the run with it."""
+        ...
+
+    def place_waiting(self) -> None:
+        """There may be room for those that wait."""
+        ...
+
+
+class Cluster:
+    """Hands on to the pools what nodes say. On the loop's thread, but for what the link calls.
+
+    Args:
+        supervisor: Its name.
+        settings: Where the cluster is, and for how long a node goes on without hearing of its owner.
+        shutdown_timeout: The supervisor's, in seconds.
+        post: Has the loop call a function. Any thread.
+        log: Writes what a node has logged, by the name of a log method.
+
+    Attributes:
+        link: The connections.
+    """
+
+    def __init__(
+        self,
+        supervisor: str,
+        settings: ClusterSettings,
+        shutdown_timeout: float,
+        post: Callable[[Callable[[], object]], object],
+        log: Callable[..., None],
+    ) -> None:
+        self._post = post
+        self._log = log
+        self._pools: list[Pool] = []
+        scheduler, security = settings.found()
+        self.link = Link(
+            supervisor, scheduler, security, settings.lease, shutdown_timeout, self._received, self._changed
+        )
+
+    def join(self, pool: Pool) -> None:
+        """A pool is made that runs there."""
+        self._pools.append(pool)
+
+    def leave(self, pool: Pool, seconds: float) -> None:
+        """A pool has ended; with the last one the link does."""
+        if pool in self._pools:
+            self._pools.remove(pool)
+            if not self._pools:
+                self.link.close(seconds)
+
+    # ------------------------------------------------------------------------------------ the link's thread
+
+    def _received(self, node: RemoteNode, items: list[tuple[Any, ...]]) -> None:
+        said = [_unpacked(item) for item in items]
+        self._post(partial(self._deliver, node, iter(said)))
+
+    def _changed(self, gone: RemoteNode | None) -> None:
+        self._post(partial(self._take_note, gone))
+
+    # ------------------------------------------------------------------------------------ the loop's thread
+
+    def _deliver(self, node: RemoteNode, said: Iterator[tuple[Any, ...]]) -> None:
+        """Hands on what a node has said; goes on where an interrupt has struck."""
+        for what, *details in said:
+            if what == "log":
+                self._write(node, *details)
+            elif (run := node.at.get(details[0])) is not None:
+                _pool_of(run).heard(run, what, details[1:])
+        self._take_note(None)
+
+    def _write(self, node: RemoteNode, method: str, event: dict[str, Any]) -> None:
+        self._log(method, {**event, "node": node.name})
+
+    def _take_note(self, gone: RemoteNode | None) -> None:
+        if gone is not None:
+            for run in list(gone.at.values()):
+                _pool_of(run).lost(run, gone.problem)
+        for pool in self._pools:
+            pool.place_waiting()
+
+
+def _pool_of(run: Run) -> Pool:
+    return cast("Pool", run.kind)  # only such runs are given to nodes
+
+
+def _unpacked(item: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Returns an item with what is pickled in it as it is; user's code may run, so it is not done on the loop."""
+    match item:
+        case ("log", method, event):
+            return ("log", method, _loaded(event, {"event": "worker.logs_dropped", "dropped": 1}))
+        case ("ended", number, returned, outcome, error, trace, value):
+            return ("ended", number, *_unpacked_end(returned, _loaded(outcome, None), error, trace, value))
+        case _:
+            return item
+
+
+def _loaded(data: bytes, otherwise: Any) -> Any:
+    try:
+        return loads(data)
+    except Exception:
+        return otherwise
+
+
+def _unpacked_end(
+    returned: bool, outcome: Outcome | None, error: bytes | None, trace: str, value: bytes | None
+) -> tuple[bool, Outcome | None, Any, BaseException | None]:
+    """Returns whether a run has returned, how it ended, and what came of it."""
+    try:
+        if error is None:
+            return returned, outcome, None if value is None else loads(value), None
+        raised: BaseException = loads(error)
+    except BaseException as broken:
+        what = "result" if error is None else "error"
+        failed = RemoteError(f"its {what} cannot be unpickled: {described(broken)}")
+        failed.__cause__ = broken
+        return False, outcome, None, failed
+    set_cause(raised, RemoteError(f"on a node:\n{trace}"))
+    return returned, outcome, None, raised

@@ -1,0 +1,335 @@
+"""A pool on a cluster: which node takes a run, and what follows from what nodes say."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from pickle import dumps
+from typing import TYPE_CHECKING, Any
+
+from ..._core.errors import StopRequested, described
+from ..._core.ladder import Stopping
+from ..._core.placement import choose
+from ..._core.policy import EscalationPolicy
+from ..._core.values import printable
+from ..._loop.clock import monotonic
+from ..._run.names import qualname
+from ..._run.readiness import Readiness
+from ..._worker.parcel import packed
+from .node import RemoteRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..._core.outcome import Outcome
+    from ..._core.placement import Placement
+    from ..._core.policy import Kind, Step
+    from ..._core.pools import PoolSettings
+    from ..._core.usage import Usage
+    from ..._run.ports import Services
+    from ..._run.run import Run
+    from ..._worker.context import WorkerContext
+    from .cluster import Cluster
+    from .node import RemoteNode
+
+__all__ = ["Remote"]
+
+MARGIN = 0.5
+"""Seconds, of those that a ladder has here, that are not for the node: what is said there and back takes some."""
+
+LEAST = 0.1
+"""Seconds that a node has at least for a ladder."""
+
+STACK_WAIT = 1.0
+"""Seconds at most that whoever asks where a run stands waits for its node."""
+
+
+KEPT = ("max_tasks", "max_lifetime", "max_rss", "idle_timeout", "initializer", "warm")
+"""What is set for a pool that each node keeps by itself."""
+
+
+class NodesReady(Readiness):
+    """Whether a pool on a cluster is ready: whether any node takes runs."""
+
+    def __init__(self, cluster: Cluster, settings: PoolSettings, log: Callable[..., None]) -> None:
+        super().__init__(settings, log)
+        self._cluster = cluster
+
+    @property
+    def reason(self) -> str:
+        return self._cluster.link.problem
+
+
+class Remote:
+    """A pool on a cluster. A run's handle is its `RemoteRun`; as a `WorkerKind` it says which thread calls what.
+
+    Args:
+        cluster: The nodes.
+        settings: What is set for the pool.
+        services: What it may ask of the runtime.
+
+    Attributes:
+        settings: What is set for the pool.
+        calls: The calls of the pool that have not concluded, by their number.
+        own_calls: There are none.
+        closing, held: It is shut down alone: it takes no calls, and begins none.
+        readiness: Why the pool is not ready.
+    """
+
+    own_threads = False
+
+    def __init__(self, cluster: Cluster, settings: PoolSettings, services: Services) -> None:
+        self.name: Kind = settings.kind
+        self.settings = settings
+        self._cluster = cluster
+        self._services = services
+        self.calls: dict[int, Run] = {}
+        self.own_calls: dict[int, Run] = {}
+        self.closing = self.held = False
+        self.readiness = NodesReady(cluster, replace(settings, warm=0, initializer=None), services.forward)
+        self._waiting: deque[Run] = deque()
+        self._choosy: deque[Run] = deque()  # workers, and calls that not every node may take
+        self._there = 0  # calls that are on nodes
+        kept = {name: getattr(settings, name) for name in KEPT if getattr(settings, name)}
+        self._kept = packed(kept) if kept else b""
+        cluster.join(self)
+
+    @property
+    def capacity(self) -> int:
+        """How many calls can run at once: as many as its nodes have threads, and `size` at most."""
+        threads = sum(node.threads for node in self._cluster.link.nodes if node.takes_runs)
+        return min(self.settings.size, threads)
+
+    @property
+    def alive(self) -> int:
+        """How many nodes there are."""
+        return len(self._cluster.link.nodes)
+
+    @property
+    def living(self) -> Iterable[int]:
+        """There are no threads, and no processes, here."""
+        return ()
+
+    def resize(self, size: int) -> None:
+        """Has so many calls run at once from now on; those that there are too many of go on."""
+        self.settings = replace(self.settings, size=size)
+        self.place_waiting()
+
+    # -------------------------------------------------------------------------------- starting a run
+
+    def prepare(self, run: Run) -> None:
+        """Packs a run, and lets go of what it was given.
+
+        Raises:
+            TypeError: It cannot be sent to a node.
+        """
+        try:
+            run.prepared = packed((run.fn, run.args, run.before_call))
+        except Exception as error:
+            raise TypeError(f"fn={qualname(run.fn)}: cannot be sent to a node: {described(error)}") from error
+        run.args = ()
+
+    def submit(self, run: Run) -> None:
+        """Sends a call to a node as soon as one has room."""
+        wishes = _placement_of(run)
+        (self._choosy if wishes.nodes or wishes.resources else self._waiting).append(run)
+        self.place_waiting()
+
+    def launch(self, run: Run) -> None:
+        """Sends a worker to a node, whatever calls that has."""
+        self._choosy.append(run)
+        self.place_waiting()
+
+    def place_waiting(self) -> None:
+        """Sends what waits to nodes that have room, in order; what only certain nodes may take holds nobody up."""
+        if not (self._waiting or self._choosy):
+            return
+        nodes = [node for node in self._cluster.link.nodes if node.takes_runs]
+        while self._waiting and self._find_place(self._waiting[0], nodes):
+            self._waiting.popleft()
+        for _ in range(len(self._choosy)):
+            if not self._find_place(self._choosy[0], nodes):
+                self._choosy.append(self._choosy[0])
+            self._choosy.popleft()
+
+    def _find_place(self, run: Run, nodes: list[RemoteNode]) -> bool:
+        """Returns whether a run waits no more."""
+        if run.held or run.claim.locked():
+            return True  # it was withdrawn, or sent before an interrupt
+        if not run.own and self._there >= self.settings.size:
+            return False
+        wishes = _placement_of(run)
+        node = choose(wishes, nodes, call=not run.own)
+        if node is None:
+            return False
+        self._send(run, node, wishes)
+        return True
+
+    def _send(self, run: Run, node: RemoteNode, wishes: Placement) -> None:
+        policy = self._services.named(run)
+        parcel = run.prepared
+        if not run.claim.acquire(False):
+            return
+        run.handle = run.placed = RemoteRun(node)
+        run.started_at = monotonic()
+        node.at[run.number] = run
+        node.ladder = max(node.ladder, (policy or EscalationPolicy()).budget(self.name))
+        if not run.own:
+            node.calls += 1
+            self._there += 1
+        node.taken.update(wishes.resources)
+        if not run.own:
+            self._tell_of_pool(node)
+        limits = None if run.limited is None else run.limited.limits
+        about = {
+            "name": run.name,
+            "kind": self.name,
+            "pool": None if run.own else self.settings.name,
+            "attempt": run.attempt,
+            "own": run.own,
+            "watched": run.watched,
+            "resources": dict(wishes.resources),
+            "options": dumps((policy, limits)) if policy or limits else None,
+        }
+        self._cluster.link.send(node, "begin", run.number, about, parcel)
+        run.prepared = None
+
+    def _tell_of_pool(self, node: RemoteNode) -> None:
+        """Has a node know what is set for this pool, where that is anything, before the first call."""
+        if self._kept and self.settings.name not in node.pools:
+            node.pools.add(self.settings.name)
+            self._cluster.link.send(node, "pool", self.settings.name, self._kept)
+
+    def context_of(self, run: Run) -> WorkerContext:
+        """Never called: the run is on a node, and so is its context."""
+        raise NotImplementedError
+
+    # -------------------------------------------------------------------------------- stopping it
+
+    def catch_up(self, run: Run) -> None:
+        """Nothing is on its way: what nodes say is in the inbox at once."""
+
+    def perform(self, run: Run, step: Step) -> str | None:
+        """Has the node climb the ladder, within the time that it has here, less a margin."""
+        climb = run.climb
+        there = run.handle
+        if climb is None or not isinstance(there, RemoteRun):
+            return None
+        state = climb.state
+        ends_at = state.ends_at if isinstance(state, Stopping) else monotonic()
+        within = max(LEAST, ends_at - self._services.clock() - MARGIN)
+        self._cluster.link.send(there.at, "stop", run.number, climb.cause, climb.reason, within)
+        return None
+
+    def stack(self, run: Run) -> str | None:
+        """Returns where a run stands, as its node says it; where that does not answer in a second, as it said last."""
+        there = run.handle
+        if not isinstance(there, RemoteRun) or there.over:
+            return None
+        try:
+            stack = self._cluster.link.stack(there.at, run.number, STACK_WAIT)
+        except TimeoutError:
+            return there.stack or f"  in {qualname(run.fn)}(), on node {there.node}, which does not answer\n"
+        there.stack = None if stack is None else printable(stack, lines=True)
+        return there.stack
+
+    def usages(self, runs: list[Run]) -> list[Usage | None]:
+        """What a run uses is measured where it runs."""
+        return [None for _ in runs]
+
+    def abandon(self, run: Run) -> bool:
+        there = run.handle
+        if not isinstance(there, RemoteRun) or there.over:
+            return False
+        self._make_room(run, there)
+        return True
+
+    def came_back(self, run: Run) -> None:
+        """It has ended after all."""
+
+    # -------------------------------------------------------------------------------- the end
+
+    def retire(self) -> None:
+        """Has nodes know that those which are being stopped have less time."""
+        self._services.post(self._say_when_it_ends)
+
+    def _say_when_it_ends(self) -> None:
+        for node in self._cluster.link.nodes:
+            for run in list(node.at.values()):
+                kind: object = run.kind
+                if kind is self and run.climb is not None and isinstance(run.climb.state, Stopping):
+                    self.perform(run, run.climb.state.step)
+
+    def when_gone(self, gone: Callable[[], object]) -> None:
+        gone()
+
+    def join(self, seconds: float, but: set[int | None]) -> None:
+        """Parts from the nodes."""
+        self._cluster.leave(self, seconds)
+
+    # -------------------------------------------------------------------------------- what nodes say
+
+    def heard(self, run: Run, what: str, details: list[Any]) -> None:
+        """A node has said something of a run."""
+        match what, details:
+            case "entered", []:
+                run.started_at = monotonic()
+                run.owner.entered(run)
+            case "readied", []:
+                run.owner.readied(run)
+            case "beat", []:
+                run.beat_at = self._services.clock()
+            case "needs", [seconds]:
+                self._extend(run, seconds)
+            case "step", [step, stack]:
+                self._services.stepped(run, step, stack)
+            case "ended", [returned, outcome, value, error]:
+                self._ended(run, returned, outcome, value, error)
+            case _:
+                raise AssertionError(f"a node said {what!r}")
+
+    def _extend(self, run: Run, seconds: float) -> None:
+        """The ladder takes longer on the node than it has here: the worker was given more time."""
+        lacking = seconds + MARGIN - self._services.remaining(run)
+        if lacking > 0:
+            self._services.extend(run, lacking)
+
+    def _ended(
+        self, run: Run, returned: bool, outcome: Outcome | None, value: Any, error: BaseException | None
+    ) -> None:
+        there = run.handle
+        assert isinstance(there, RemoteRun)
+        there.outcome = outcome
+        if outcome is not None:
+            run.exit_code, run.oom_killed = outcome.exit_code, outcome.oom_killed
+            run.died = outcome.ended == "died" or (run.climb is None and outcome.step is not None)
+        if error is None and not returned and not run.died:
+            error = StopRequested()
+        run.value, run.error = value, error
+        self._over(run, there)
+
+    def lost(self, run: Run, reason: str) -> None:
+        """The node of a run is gone, and the run with it."""
+        there = run.handle
+        assert isinstance(there, RemoteRun)
+        there.reason = reason
+        run.died = True
+        self._over(run, there)
+
+    def _over(self, run: Run, there: RemoteRun) -> None:
+        run.ended_at = monotonic()
+        if there.at.at.pop(run.number, None) is not None:
+            there.at.taken.subtract(_placement_of(run).resources)
+        self._make_room(run, there)
+        self._services.ended(run)
+
+    def _make_room(self, run: Run, there: RemoteRun) -> None:
+        if not there.over:
+            there.over = True
+            if not run.own:
+                there.at.calls -= 1
+                self._there -= 1
+
+
+def _placement_of(run: Run) -> Placement:
+    return getattr(run, "placement", run.kind.settings.placement)

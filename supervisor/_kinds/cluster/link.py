@@ -1,0 +1,284 @@
+"""The link to a cluster: a thread that holds the connections, and renews the lease while the loop is blocked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from ..._core.errors import described
+from ..._loop.clock import monotonic
+from .dask import Client, connect
+from .node import RemoteNode
+from .plugin import NodePlugin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["VERSION", "Link"]
+
+VERSION = 1
+"""Of what owners and nodes say to each other."""
+
+POLL = 0.5
+"""Seconds between two looks at which nodes there are."""
+
+PATIENCE = 3.0
+"""Seconds for which a node, or the scheduler, may not answer before it is tried again."""
+
+AGAIN = (0.05, 1.0)
+"""Seconds between two tries: at first, and at most; they double."""
+
+DRIFT = 1.05
+"""How much faster one machine's clock may go than another's."""
+
+LOOK = 0.1
+"""Seconds between two looks at whether a node that is silent is gone."""
+
+FAREWELL = 0.5
+"""Seconds at most for which nodes are told that their owner ends."""
+
+
+class Link:
+    """Holds the connections to the nodes of one cluster, for one supervisor.
+
+    Args:
+        supervisor: Its name.
+        scheduler: The scheduler's address.
+        security: Dask's, for TLS; None: none.
+        lease: Seconds after which a node ends what it has of an owner that it does not hear of.
+        shutdown_timeout: The owner's, in seconds.
+        heard: Is given, on this thread, what a node says of runs.
+        changed: Is called, on this thread, when there may be room for runs that there was none for, or a node is gone.
+
+    Attributes:
+        nodes: All nodes that are known, gone ones left out. Replaced as a whole; any thread.
+        problem: Why the cluster cannot be used, for people; empty where it can. Any thread.
+    """
+
+    def __init__(
+        self,
+        supervisor: str,
+        scheduler: str,
+        security: Any,
+        lease: float,
+        shutdown_timeout: float,
+        heard: Callable[[RemoteNode, list[tuple[Any, ...]]], object],
+        changed: Callable[[RemoteNode | None], object],
+    ) -> None:
+        self._supervisor = supervisor
+        self._scheduler = scheduler
+        self._security = security
+        self._lease = lease
+        self._shutdown_timeout = shutdown_timeout
+        self._heard = heard
+        self._changed = changed
+        self._owner = uuid.uuid4().hex
+        self.nodes: tuple[RemoteNode, ...] = ()
+        self.problem = f"the scheduler at {scheduler} has not answered yet"
+        self._talks: dict[str, asyncio.Task[None]] = {}
+        self._questions: dict[int, Future[str | None]] = {}
+        self._asked = 0
+        self._closing: asyncio.Event | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=f"{supervisor}-cluster", daemon=True)
+        Context().run(self._thread.start)
+
+    # ------------------------------------------------------------------------------------ any thread
+
+    def send(self, node: RemoteNode, *item: Any) -> None:
+        """Has something be said to a node."""
+        self._call(node.channel.send, *item)
+
+    def stack(self, node: RemoteNode, number: int, seconds: float) -> str | None:
+        """Asks a node where a run stands, and waits for the answer.
+
+        Raises:
+            TimeoutError: It did not answer within so many seconds.
+        """
+        if not node.connected or threading.current_thread() is self._thread:
+            raise TimeoutError
+        self._asked += 1
+        question, answer = self._asked, Future[str | None]()
+        self._questions[question] = answer
+        try:
+            self.send(node, "stack", question, number)
+            return answer.result(seconds)
+        finally:
+            self._questions.pop(question, None)
+
+    def close(self, seconds: float) -> None:
+        """Says good-bye to the nodes, and ends; waits for that, so long at most."""
+        self._call(self._begin_closing)
+        self._thread.join(seconds)
+
+    def _call(self, fn: Callable[..., object], *args: Any) -> None:
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(fn, *args)
+
+    # ------------------------------------------------------------------------------------ its thread
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._main())
+
+    def _begin_closing(self) -> None:
+        if self._closing is not None:
+            self._closing.set()
+
+    async def _main(self) -> None:
+        self._closing = asyncio.Event()
+        tasks = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._look())]
+        await self._closing.wait()
+        for node in self.nodes:
+            node.channel.send("bye")
+        until = monotonic() + FAREWELL
+        for node in self.nodes:
+            if node.connected:
+                await node.channel.flushed(until - monotonic())
+        tasks += self._talks.values()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        """Follows which nodes there are; begins anew where the scheduler is lost."""
+        delay = AGAIN[0]
+        while True:
+            try:
+                async with Client(
+                    self._scheduler,
+                    security=self._security,
+                    asynchronous=True,
+                    set_as_default=False,
+                    timeout=PATIENCE,
+                    name=f"supervisor-{self._supervisor}",
+                ) as client:
+                    await client.register_plugin(NodePlugin())
+                    delay = AGAIN[0]
+                    while True:
+                        found = await asyncio.wait_for(client.scheduler.identity(n_workers=-1), PATIENCE)
+                        self._update(found["workers"], client.connection_args)
+                        await asyncio.sleep(POLL)
+            except (OSError, TimeoutError) as error:
+                self.problem = f"the scheduler at {self._scheduler} cannot be reached: {described(error)}"
+            except Exception as error:
+                self.problem = f"the cluster at {self._scheduler} cannot be used: {described(error)}"
+            self._changed(None)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, AGAIN[1])
+
+    def _update(self, workers: dict[str, Any], connection_args: dict[str, Any]) -> None:
+        known = {node.address for node in self.nodes}
+        for address, found in workers.items():
+            if address not in known:
+                node = RemoteNode(address, str(found.get("name", address)), self._received, lambda: self._changed(None))
+                self.nodes = (*self.nodes, node)
+                self._talks[address] = asyncio.ensure_future(self._talk(node, connection_args))
+        took = {node for node in self.nodes if node.takes_runs}
+        for node in self.nodes:
+            node.open = workers.get(node.address, {}).get("status") == "running"
+            if node.address not in workers and not node.connected and not node.at:
+                self._forget(node)
+        takes = {node for node in self.nodes if node.takes_runs}
+        self.problem = "" if takes else self._why_none()
+        if takes - took:
+            self._changed(None)
+
+    def _why_none(self) -> str:
+        problems = [f"{node.name}: {node.problem}" for node in self.nodes if node.problem]
+        if problems:
+            return f"no node takes runs: {'; '.join(problems[:3])}"
+        return f"the cluster at {self._scheduler} has no node that takes runs yet"
+
+    async def _talk(self, node: RemoteNode, connection_args: dict[str, Any]) -> None:
+        """Talks to a node, over one connection after another, until it is gone."""
+        delay = AGAIN[0]
+        while not node.gone:
+            try:
+                comm = await connect(node.address, timeout=PATIENCE, **connection_args)
+                hello = await asyncio.wait_for(self._introduce(node, comm), PATIENCE)
+                if node.incarnation not in (None, hello["incarnation"]):
+                    comm.abort()
+                    node.left = True  # another one is at its address
+                    self._is_gone(node, "another node has taken its address")
+                    return
+                node.met(hello)
+                node.connected = True
+                delay = AGAIN[0]
+                self.problem = "" if node.takes_runs else self.problem
+                self._changed(None)
+                await node.channel.serve(comm, hello["heard"])
+            except (OSError, TimeoutError) as error:
+                node.problem = f"cannot be reached from here at {node.address}: {described(error)}"
+            except Exception as error:
+                node.problem = described(error)
+            node.connected = False
+            if node.left or node.is_dead:
+                self._is_gone(node, "its node has left" if node.left else "its node died")
+                return
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, AGAIN[1])
+
+    async def _introduce(self, node: RemoteNode, comm: Any) -> dict[str, Any]:
+        """Tells a node who its owner is, and returns its answer."""
+        await comm.write(
+            {
+                "op": "supervisor",
+                "owner": self._owner,
+                "supervisor": self._supervisor,
+                "version": VERSION,
+                "lease": self._lease,
+                "shutdown_timeout": self._shutdown_timeout,
+                "heard": node.channel.heard_number,
+            }
+        )
+        hello: dict[str, Any] = await comm.read()
+        if "incarnation" not in hello:
+            raise ValueError(hello.get("problem") or f"it has said {hello!r}")
+        return hello
+
+    async def _look(self) -> None:
+        """Looks which of the silent nodes are gone by now."""
+        while True:
+            await asyncio.sleep(LOOK)
+            now = monotonic()
+            for node in self.nodes:
+                silent = now - node.heard_at
+                if not node.connected and node.is_dead:
+                    self._is_gone(node, "its node died")
+                    continue
+                if node.at and silent > self._lease * DRIFT + node.ladder:
+                    self._is_gone(node, f"its node was silent for {silent:.1f} s, and its lease has run out")
+
+    def _is_gone(self, node: RemoteNode, why: str) -> None:
+        node.gone = True
+        node.problem = node.problem or why
+        self._forget(node)
+        self._changed(node)
+
+    def _forget(self, node: RemoteNode) -> None:
+        self.nodes = tuple(other for other in self.nodes if other is not node)
+        talk = self._talks.pop(node.address, None)
+        if talk is not None and talk is not asyncio.current_task():
+            talk.cancel()
+
+    def _received(self, node: RemoteNode, items: list[tuple[Any, ...]]) -> None:
+        node.heard_at = monotonic()
+        rest: list[tuple[Any, ...]] = []
+        for item in items:
+            match item:
+                case ("stack", question, stack):
+                    answer = self._questions.get(question)
+                    if answer is not None and not answer.done():
+                        answer.set_result(stack)
+                case ("leaving",):
+                    node.left = True
+                case _:
+                    rest.append(item)
+        if rest:
+            self._heard(node, rest)

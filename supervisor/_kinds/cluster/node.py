@@ -1,0 +1,159 @@
+"""A node, as the owner of runs knows it, and what the owner keeps of a run there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..._loop.clock import monotonic
+from .channel import Channel
+from .proofs import is_dead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..._core.outcome import Outcome
+    from ..._run.run import Run
+
+__all__ = ["RemoteNode", "RemoteRun"]
+
+
+class RemoteNode:
+    """A node. What it says is taken in on the link's thread; what it has been given is counted on the loop's.
+
+    Attributes:
+        address: Of the Dask worker.
+        name: Of the same.
+        threads: How many calls it takes at once.
+        resources: What it has in all.
+        others: What of that runs of other owners have taken, as it has said last.
+        taken: What of that the runs of this owner have taken.
+        incarnation: Tells it from another node that comes at its address.
+        process: By what its process is known on its machine.
+        open: It takes runs, as Dask has it.
+        connected: A connection to it stands.
+        left: It has said that it ends.
+        gone: Nothing of what this owner has given it goes on there.
+        problem: Why it cannot be talked to, for people.
+        heard_at: When it was heard of last, on the monotonic clock.
+        ladder: The seconds that the longest ladder takes of the runs that it was given.
+        calls: How many calls of this owner it has.
+        at: Its runs by their numbers.
+        pools: Those of which it knows what is set for them.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        name: str,
+        heard: Callable[[RemoteNode, list[tuple[Any, ...]]], object],
+        freed: Callable[[], object],
+    ) -> None:
+        self._freed = freed
+        self.address = address
+        self.name = name
+        self.channel = Channel(lambda items: heard(self, items), self._news)
+        self.threads = 1
+        self.resources: Mapping[str, float] = {}
+        self.others: Mapping[str, float] = {}
+        self.taken: Counter[str] = Counter()
+        self.incarnation: str | None = None
+        self.process: dict[str, Any] = {}
+        self.open = True
+        self.connected = self.left = self.gone = False
+        self.problem = ""
+        self.heard_at = monotonic()
+        self.ladder = 0.0
+        self.calls = 0
+        self.at: dict[int, Run] = {}
+        self.pools: set[str] = set()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, self.address)
+
+    @property
+    def runs(self) -> int:
+        return len(self.at)
+
+    @property
+    def free(self) -> Mapping[str, float]:
+        """What nobody has taken, as far as is known here."""
+        return {name: amount - self.others.get(name, 0.0) - self.taken[name] for name, amount in self.resources.items()}
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether it can be given something now. Any thread."""
+        return self.connected and self.open and not (self.left or self.gone)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it is certain that its process has ended."""
+        return is_dead(self.process)
+
+    def met(self, hello: dict[str, Any]) -> None:
+        """Takes in how it has introduced itself."""
+        self.incarnation = hello["incarnation"]
+        self.name = str(hello["name"])
+        self.threads = int(hello["threads"])
+        self.resources = hello["resources"]
+        self.others = hello["others"]
+        self.process = hello["process"]
+        self.problem = ""
+        self.heard_at = monotonic()
+
+    def _news(self, news: dict[str, Any]) -> None:
+        self.heard_at = monotonic()
+        if "stamp" in news:
+            self.channel.tell(echo=news["stamp"])
+        if "others" in news:
+            self.others = news["others"]
+            self._freed()
+
+    def __repr__(self) -> str:
+        return f"<RemoteNode {self.name!r} at {self.address}>"
+
+
+class RemoteRun:
+    """What an owner keeps of a run on a node. On the loop's thread.
+
+    Attributes:
+        at: The node.
+        outcome: How it has ended, as the node says it; None where the node has not, or could not.
+        reason: Why the node could not say it.
+        stack: Where it stood when that was asked last.
+        over: Its end has been said, or it was given up.
+    """
+
+    __slots__ = ("at", "outcome", "over", "reason", "stack")
+
+    def __init__(self, at: RemoteNode) -> None:
+        self.at = at
+        self.outcome: Outcome | None = None
+        self.reason = ""
+        self.stack: str | None = None
+        self.over = False
+
+    @property
+    def node(self) -> str:
+        return self.at.name
+
+    def amend(self, run: Run, outcome: Outcome) -> Outcome:
+        """Returns how a run has ended, by what its node has said of it."""
+        said = self.outcome
+        if said is None or outcome.ended == "abandoned":
+            return replace(outcome, node=self.node)
+        if run.climb is None and said.limit is None and said.step is not None:  # nobody here has stopped it
+            return replace(outcome, ended="died", node=self.node, stack=said.stack)
+        if run.climb is not None and said.step is None and said.ended != "cancelled":
+            return replace(outcome, node=self.node)  # it had ended before it heard of the stop
+        return replace(
+            said,
+            worker=outcome.worker,
+            attempt=outcome.attempt,
+            value=outcome.value,
+            error=outcome.error,
+            stop_seconds=outcome.stop_seconds,
+            node=self.node,
+        )

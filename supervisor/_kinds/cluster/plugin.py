@@ -1,0 +1,29 @@
+"""What Dask installs on each of its workers, so that it becomes a node."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from distributed.diagnostics.plugin import WorkerPlugin
+
+__all__ = ["NodePlugin"]
+
+
+class NodePlugin(WorkerPlugin):
+    """Makes a Dask worker a node: it takes runs from then on, beside its tasks."""
+
+    name = "supervisor"
+    idempotent = True
+
+    def __init__(self) -> None:
+        self._agent: Any = None
+
+    def setup(self, worker: Any) -> None:
+        """Begins. On the Dask worker's loop."""
+        self._agent = import_module("supervisor._node.agent").Agent(worker)  # which is not for the owner
+
+    async def teardown(self, worker: Any) -> None:
+        """Ends all runs there, by their ladders."""
+        if self._agent is not None:
+            await self._agent.close()

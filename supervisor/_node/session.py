@@ -1,0 +1,329 @@
+"""What a node has of one owner: its runs, under a supervisor of their own, for as long as it is heard of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter, deque
+from contextvars import Context
+from dataclasses import replace
+from itertools import count
+from math import inf
+from pathlib import Path
+from pickle import dumps, loads
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._api.supervisor import Supervisor
+from .._core.ladder import Stopping
+from .._core.outcome import Outcome
+from .._core.policy import EscalationPolicy
+from .._kinds.cluster.channel import Channel
+from .._loop.clock import monotonic
+from .._run.limited import Limited
+from .._run.run import Run
+from .._worker.parcel import carry_out
+from .._worker.remote_errors import provable
+from .relay import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._core.ladder import Cause
+    from .._core.policy import Kind
+    from .._kinds.cluster.channel import Comm
+
+__all__ = ["Session"]
+
+TICKS = 5
+"""How often in a lease an owner is asked whether it is still there."""
+
+LOOK = 0.1
+"""Seconds between two looks at what has changed of runs, and whether the lease has run out."""
+
+SLACK = 0.5
+"""Seconds that all ladders have beyond the longest, where the lease has run out."""
+
+FOLDER = str(Path(__file__).parent.parent) + os.sep
+"""Ours: an error's traceback begins after it."""
+
+_number = count(1).__next__
+
+
+class Host(Protocol):
+    """The node, as its sessions see it."""
+
+    @property
+    def threads(self) -> int:
+        """How many calls it takes at once."""
+        ...
+
+    def take(self, session: Session, resources: dict[str, float]) -> bool:
+        """Takes what a run needs; False where that is not there now."""
+        ...
+
+    def give_back(self, session: Session, resources: dict[str, float]) -> None:
+        """A run has ended: others may have waited for what it had."""
+        ...
+
+
+class Session:
+    """The runs of one owner. It owns them here, as far as their supervisor is concerned. On the worker's loop.
+
+    Args:
+        agent: The node.
+        owner: By what the owner is known.
+        about: What it has said of itself.
+        forget: Is called when it has ended.
+
+    Attributes:
+        number: Tells it from an earlier one of the same owner.
+        channel: To the owner.
+        taken: What of the node's resources its runs have taken.
+        over: It has ended.
+    """
+
+    def __init__(self, agent: Host, owner: str, about: dict[str, Any], forget: Callable[[Session], object]) -> None:
+        self._agent = agent
+        self.owner = owner
+        self._forget = forget
+        self.number = _number()
+        self._lease: float = about["lease"]
+        self._renewed_at = monotonic()
+        self.channel = Channel(self._heard, self._news)
+        loop = asyncio.get_running_loop()
+        self._relay = Relay(
+            self.channel.send,
+            lambda: self.channel.waiting,
+            loop.call_soon_threadsafe,
+            self._stepped,
+        )
+        self._supervisor = Supervisor(
+            about["supervisor"],
+            shutdown_timeout=about["shutdown_timeout"],
+            max_threads=agent.threads,
+            max_processes=agent.threads,
+            logger=self._relay,
+        )
+        self._runtime = self._supervisor._binding.bind()
+        self._patience: float = about["shutdown_timeout"]
+        self._ladder = 0.0
+        self._waiting: deque[tuple[int, dict[str, Any], bytes]] = deque()
+        self._runs: dict[int, Run] = {}
+        self._numbers: dict[int, int] = {}  # the owner's, by those here
+        self._resources: dict[int, dict[str, float]] = {}
+        self._names: dict[str, int] = {}
+        self._pools: dict[str, bytes] = {}  # what is set for those of the owner
+        self.taken: Counter[str] = Counter()
+        self._beats: dict[int, float] = {}
+        self._ends: dict[int, float] = {}
+        self.over = False
+        self._watching = asyncio.ensure_future(self._watch())
+
+    async def serve(self, comm: Comm, other_heard: int) -> None:
+        """Talks to the owner over a connection, until that is broken."""
+        self._tick()
+        await self.channel.serve(comm, other_heard)
+
+    # ------------------------------------------------------------------------------------ the lease
+
+    def _news(self, news: dict[str, Any]) -> None:
+        if "echo" in news:
+            self._renewed_at = max(self._renewed_at, news["echo"])
+
+    def _tick(self) -> None:
+        self.channel.tell(stamp=monotonic())
+
+    async def _watch(self) -> None:
+        """Asks the owner whether it is there, and ends all of its runs where it is not."""
+        ticked = 0.0
+        while not self.over:
+            await asyncio.sleep(LOOK)
+            self._say_what_changed()
+            if monotonic() - ticked >= self._lease / TICKS:
+                ticked = monotonic()
+                self._tick()
+            if monotonic() - self._renewed_at > self._lease:
+                await asyncio.sleep(LOOK)  # the loop may have stood still, and what came meanwhile is read now
+                if monotonic() - self._renewed_at > self._lease:
+                    await self._end("its owner has not been heard of, and its lease has run out")
+
+    async def _end(self, reason: str) -> None:
+        """Ends all runs by their ladders, and then itself."""
+        self._waiting.clear()
+        await self._supervisor.shutdown(min(self._ladder, self._patience) + SLACK, reason=reason)
+        self.over = True
+        self._forget(self)
+
+    async def leave(self) -> None:
+        """The node ends: so do all runs, and the owner hears of it."""
+        self._watching.cancel()
+        await self._end("its node ends")
+        self.channel.send("leaving")
+        await self.channel.flushed(SLACK)
+
+    # ------------------------------------------------------------------------------------ what the owner says
+
+    def _heard(self, items: list[tuple[Any, ...]]) -> None:
+        for item in items:
+            match item:
+                case ("pool", name, settings):
+                    self._pools[name] = settings
+                case ("begin", number, about, parcel):
+                    self._waiting.append((number, about, parcel))
+                    self.begin_waiting()
+                case ("stop", number, cause, reason, within):
+                    self._stop(number, cause, reason, within)
+                case ("stack", question, number):
+                    run = self._runs.get(number)
+                    self.channel.send("stack", question, None if run is None else run.kind.stack(run))
+                case ("bye",):
+                    self._watching.cancel()
+                    self._watching = asyncio.ensure_future(self._end("its owner has ended"))
+                case _:
+                    raise ValueError(f"an owner said {item[0]!r}")
+
+    def begin_waiting(self) -> None:
+        """Begins the runs for which there are the resources by now."""
+        for _ in range(len(self._waiting)):
+            waiting = self._waiting.popleft()
+            if not self._agent.take(self, waiting[1]["resources"]):
+                self._waiting.append(waiting)
+                continue
+            try:
+                self._begin(*waiting)
+            except Exception as error:
+                self._refuse(waiting[0], waiting[1], error)
+                self._agent.give_back(self, waiting[1]["resources"])
+
+    def _begin(self, number: int, about: dict[str, Any], parcel: bytes) -> None:
+        runtime = self._runtime
+        policy, limits = loads(about["options"]) if about["options"] else (None, None)
+        kind = runtime.kinds.get(self._pool(about["kind"], about["pool"]))
+        here = runtime._next_number()
+        run = Run(
+            self,
+            kind,
+            runtime.root,
+            here,
+            carry_out,
+            (parcel,),
+            Context(),
+            runtime.clock(),
+            None,
+            about["name"],
+            policy,
+        )
+        run.attempt, run.own, run.watched = about["attempt"], about["own"], True
+        self._ladder = max(self._ladder, (policy or EscalationPolicy()).budget(kind.name))
+        runtime.names.name_call(run)
+        if limits is not None:
+            run.limited = Limited(limits, runtime.escalation.budget(run, "limit"))
+        kind.prepare(run)
+        self._numbers[here] = number
+        self._runs[number] = run
+        self._resources[number] = about["resources"]
+        self._names[run.name] = number
+        kind.calls[here] = run
+        (kind.launch if run.own else kind.submit)(run)
+
+    def _pool(self, kind: Kind, pool: str | None) -> str:
+        """Returns the name of the pool that takes a run here; makes one as its owner has it."""
+        settings = None if pool is None else self._pools.get(pool)
+        if pool is None or settings is None:
+            return kind
+        if pool not in self._runtime.settings.pools:
+            self._supervisor.pool(pool, kind=kind, size=self._agent.threads, **loads(settings))
+        return pool
+
+    def _refuse(self, number: int, about: dict[str, Any], error: Exception) -> None:
+        outcome = Outcome(about["name"], about["kind"], about["attempt"], "failed", error=error)
+        self.channel.send("ended", number, False, *_sent(outcome), None)
+
+    def _stop(self, number: int, cause: Cause, reason: str, within: float) -> None:
+        run = self._runs.get(number)
+        if run is None:
+            self._withdraw(number)
+            return
+        run.ends_by = min(run.ends_by, self._runtime.clock() + within)
+        if run.climb is None:
+            self._runtime.escalation.stop(run, cause, reason)
+        else:
+            self._runtime.escalation.ask_to_stop(run, cause)  # sooner
+
+    def _withdraw(self, number: int) -> None:
+        """Does not begin a run that waits for resources."""
+        for waiting in list(self._waiting):
+            if waiting[0] == number:
+                self._waiting.remove(waiting)
+                about = waiting[1]
+                outcome = Outcome(about["name"], about["kind"], about["attempt"], "cancelled")
+                self.channel.send("ended", number, False, *_sent(outcome), None)
+
+    # ------------------------------------------------------------------------------------ the owner of their runs
+
+    def stop(self, run: Run, cause: Cause, reason: str = "") -> None:
+        """Begins to stop a run."""
+        self._runtime.escalation.stop(run, cause, reason)
+
+    def entered(self, run: Run) -> None:
+        """The function is about to be entered."""
+        self._say("entered", run)
+
+    def readied(self, run: Run) -> None:
+        """The function has called `ctx.ready()`."""
+        run.ready = True
+        self._say("readied", run)
+
+    def expired(self, run: Run) -> None:
+        """The owner looks at its time."""
+
+    def deadline(self, run: Run) -> float:
+        """Returns by when it must have ended, on the loop's clock."""
+        return min(run.ends_by, self._runtime.deadlines.of_call(run))
+
+    def concluded(self, run: Run, outcome: Outcome) -> None:
+        """It has ended, or was given up: its owner hears of it."""
+        number = self._numbers.pop(run.number, None)
+        if number is None:
+            return  # all of it was done before an interrupt
+        self._runtime.calls.forget(run)
+        del self._runs[number]
+        self._names.pop(outcome.worker, None)
+        self._beats.pop(number, None)
+        self._ends.pop(number, None)
+        value = run.value if run.returned else None
+        self.channel.send("ended", number, run.returned, *_sent(outcome), value)
+        self._agent.give_back(self, self._resources.pop(number))
+
+    def _say(self, what: str, run: Run) -> None:
+        number = self._numbers.get(run.number)
+        if number is not None:
+            self.channel.send(what, number)
+
+    def _stepped(self, event: dict[str, Any]) -> None:
+        number = self._names.get(event["worker"])
+        if number is not None:
+            self.channel.send("step", number, event["step"], event.get("stack"))
+
+    def _say_what_changed(self) -> None:
+        """Says of which runs there was a heartbeat, and which were given more time."""
+        now = self._runtime.clock()
+        for number, run in self._runs.items():
+            if run.beat_at and run.beat_at != self._beats.get(number):
+                self._beats[number] = run.beat_at
+                self.channel.send("beat", number)
+            state = None if run.climb is None else run.climb.state
+            if isinstance(state, Stopping) and state.ends_at < inf:
+                ends = state.ends_at + sum(step.grace for step in state.later)
+                if ends > self._ends.get(number, 0.0) + LOOK:
+                    self._ends[number] = ends
+                    self.channel.send("needs", number, ends - now)
+
+
+def _sent(outcome: Outcome) -> tuple[bytes, bytes | None, str]:
+    """Returns an outcome as it is sent: without its value, with its error, and with the traceback of that."""
+    plain = dumps(replace(outcome, value=None, error=None))
+    if outcome.error is None:
+        return plain, None, ""
+    error, trace = provable(outcome.error, FOLDER)
+    return plain, dumps(error), trace

@@ -1,0 +1,46 @@
+"""What is sent to a node to be called, and what comes of it. Light: worker processes import it."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["carry_out", "packed"]
+
+PROTOCOL = 5
+
+
+def packed(what: object) -> bytes:
+    """Pickles for another machine: by reference what can be imported there, and lambdas and the main module by value.
+
+    Raises:
+        Exception: It cannot be pickled.
+    """
+    from importlib import import_module  # noqa: PLC0415  # lean
+
+    data: bytes = import_module("cloudpickle").dumps(what, PROTOCOL)
+    return data
+
+
+def carry_out(*given: Any) -> bytes:
+    """Calls the function in a parcel, on a thread or in a process of a node, and returns its packed result.
+
+    Args:
+        given: The context, of a worker of `start()`; and the parcel.
+    """
+    from pickle import loads  # noqa: PLC0415  # lean
+
+    *ctx, parcel = given
+    fn, args, before_call = loads(parcel)
+    restore = None if before_call is None else before_call()
+    try:
+        value = fn(*ctx, *args)
+    finally:
+        if restore is not None:
+            restore()
+    try:
+        return packed(value)
+    except Exception as error:
+        what = type(value).__qualname__
+        raise TypeError(f"what the function returned, a {what}, cannot be sent to its owner: {error}") from error

@@ -1,0 +1,36 @@
+"""What the tests of runs on a cluster share: one cluster of three nodes, in one process of the tests alone."""
+
+import pytest
+
+from .nodes import Nodes
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "tests/cluster/" in str(item.path):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+@pytest.fixture(scope="session")
+def three():
+    """Three nodes of two threads: "a", with a GPU, "b" and "c". Nobody ends one of them."""
+    pytest.importorskip("distributed")
+    with Nodes() as nodes:
+        nodes.add("a", resources={"GPU": 1})
+        nodes.add("b")
+        nodes.add("c")
+        nodes.wait()
+        yield nodes
+
+
+@pytest.fixture
+def nodes():
+    """A cluster of the test's own, without nodes."""
+    pytest.importorskip("distributed")
+    with Nodes() as own:
+        yield own
+
+
+@pytest.fixture(params=["thread", "process"])
+def kind(request):
+    return request.param

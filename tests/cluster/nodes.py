@@ -1,0 +1,139 @@
+"""A real cluster of Dask for the tests: a scheduler and nodes, each a process of its own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ..programs import ROOT
+from ..waiting import LIMIT
+
+SCHEDULER = """
+import sys, asyncio
+from distributed import Scheduler
+async def main():
+    async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
+        print(scheduler.address, flush=True)
+        await scheduler.finished()
+asyncio.run(main())
+"""
+
+NODE = """
+import sys, asyncio, json
+from distributed import Worker
+async def main():
+    async with Worker({address!r}, host="127.0.0.1", dashboard=False, **{options!r}) as worker:
+        print(worker.address, flush=True)
+        await worker.finished()
+asyncio.run(main())
+"""
+
+
+class Process:
+    """A process of the cluster, which says its address."""
+
+    def __init__(self, code, folder):
+        self.errors = tempfile.TemporaryFile(dir=folder)
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "DASK_DISTRIBUTED__ADMIN__TICK__LIMIT": "1h"},
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            start_new_session=True,
+        )
+        self._address = None
+
+    @property
+    def address(self):
+        if self._address is None:
+            self._address = self.process.stdout.readline().strip()
+            assert self._address, self.said()
+        return self._address
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def said(self):
+        self.errors.seek(0)
+        return self.errors.read().decode(errors="replace")
+
+    def kill(self, number=signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def wait(self, seconds=LIMIT):
+        return self.process.wait(seconds)
+
+    def end(self):
+        """Kills it, with what is left of what it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(LIMIT)
+        self.process.stdout.close()
+        self.errors.close()
+
+
+class Nodes:
+    """A cluster: `nodes.address` is the scheduler's; `nodes.add("a", resources={"GPU": 1})` adds a node."""
+
+    def __init__(self):
+        self._folder = tempfile.TemporaryDirectory(prefix="sl-nodes-")
+        self.scheduler = Process(SCHEDULER, self._folder.name)
+        self.nodes = {}
+
+    @property
+    def address(self):
+        return self.scheduler.address
+
+    def add(self, name, nthreads=2, **options):
+        """Starts a node; does not wait for it."""
+        code = NODE.format(
+            address=self.address,
+            options={"name": name, "nthreads": nthreads, "local_directory": self._folder.name, **options},
+        )
+        node = self.nodes[name] = Process(code, self._folder.name)
+        return node
+
+    def name_of(self, pids):
+        """Returns the name of the node that has one of these processes."""
+        (name,) = [name for name, node in self.nodes.items() if node.pid in pids]
+        return name
+
+    def wait(self):
+        """Waits until all nodes are up."""
+        for node in self.nodes.values():
+            assert node.address
+
+    def end(self):
+        for process in (*self.nodes.values(), self.scheduler):
+            process.end()
+        self._folder.cleanup()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def until_dead(pid, seconds=LIMIT):
+    """Waits until a process has ended; returns how long that took."""
+    began = time.monotonic()
+    while is_alive(pid):
+        assert time.monotonic() - began < seconds, f"process {pid} lives on"
+        time.sleep(0.005)
+    return time.monotonic() - began
