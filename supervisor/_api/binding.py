@@ -137,13 +137,19 @@ class Binding:
             if settings.warm:
                 runtime.kinds.get(settings.name)  # which starts them
 
-    def resize_pool(self, name: str, size: int) -> None:
-        """Gives a pool another size; before it is bound, from any thread."""
+    def resize_pool(self, name: str, size: int, *, below_warm: bool = False) -> None:
+        """Gives a pool another size; before it is bound, from any thread.
+
+        Args:
+            name: The pool.
+            size: How many of its calls run at once.
+            below_warm: It may be less than are kept warm; then so many are.
+        """
         if self.lost is not None:
             raise self.misused(self.lost)
         runtime = None if self.runtime is None else self.bind()
         pools = self.settings.pools
-        if size < pools[name].warm:
+        if size < pools[name].warm and not below_warm:
             raise ValueError(f"resize(size={size!r}): must be {pools[name].warm} or more, which are kept warm")
         pools.resize(name, size)
         kind = None if runtime is None else runtime.kinds.made(name)

@@ -302,6 +302,8 @@ class Run:
         prepared: What its kind has made of it before its start, where that needs it.
         before_call: Of a process: what it calls before the function, where somebody wants that. It can be pickled, and
             returns what the process calls after the function.
+        taken: Is called when a process has taken it, where somebody wants to know that. On the loop's thread. Who sets
+            it later looks whether there is a `pid` already.
         trace: What a subscriber that traces it keeps of it.
         died: Its process has ended without a word.
         exit_code: What is known of how its process ended.
@@ -366,6 +368,7 @@ class Run:
         "slow_at",
         "started_at",
         "submitted_at",
+        "taken",
         "trace",
         "unheard",
         "value",
@@ -424,6 +427,7 @@ class Run:
         self.pid: int | None = None
         self.prepared: Any = None
         self.before_call: Callable[[], Callable[[], object]] | None = None
+        self.taken: Callable[[Run], object] | None = None
         self.trace: Any = None
         self.died = False
         self.exit_code: int | None = None

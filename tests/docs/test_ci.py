@@ -27,13 +27,13 @@ def machine(tmp_path):
         (programs / name).write_text(f"#!{shutil.which('bash')}\n{text}\n")
         (programs / name).chmod(0o755)
 
-    def run(user, *, has=(), apt=f'echo "$@" >>{asked}'):
+    def run(user, *, has=(), apt=f'echo "$@" >>{asked}', script="browser"):
         program("id", f"echo {user}")
         program("apt-get", apt)
         for name in has:
             program(name, "")
         done = subprocess.run(
-            [ROOT / ".ci" / "browser"],
+            [ROOT / ".ci" / script],
             env={"PATH": str(programs)},
             capture_output=True,
             text=True,
@@ -73,6 +73,24 @@ def test_an_installation_that_fails_ends_nothing(machine):
     assert "going on without chromium tmux" in said
 
 
-def test_ci_calls_it_and_it_names_no_place_to_get_things_from():
-    assert "\n.ci/browser\n" in (ROOT / ".ci" / "run").read_text()
-    assert "://" not in (ROOT / ".ci" / "browser").read_text()
+@pytest.mark.parametrize("script", ["browser", "broker"])
+def test_ci_calls_it_and_it_names_no_place_to_get_things_from(script):
+    assert f"\n.ci/{script}\n" in (ROOT / ".ci" / "run").read_text()
+    assert "://" not in (ROOT / ".ci" / script).read_text()
+
+
+def test_a_machine_that_has_a_broker_is_left_alone(machine):
+    assert machine(0, has=("redis-server",), script="broker") == ("", "")
+
+
+def test_who_is_not_root_is_told_that_the_broker_is_missing(machine):
+    said, asked = machine(1000, script="broker")
+    assert "going on without redis-server" in said
+    assert asked == ""
+
+
+@pytest.mark.skipif(not DEBIAN, reason="needs Debian")
+def test_root_on_debian_gets_the_broker(machine):
+    said, asked = machine(0, script="broker")
+    assert asked.splitlines()[1].endswith("redis-server")
+    assert "installing redis-server" in said

@@ -227,6 +227,8 @@ class Pool:
         process.data.send(parts)
         if len(parts) > 1 and sum(memoryview(part).nbytes for part in parts) > KEPT and not process.data.unread:
             run.prepared = None
+        if run.taken is not None:
+            run.taken(run)
 
     def up(self, process: Process) -> None:
         """A process has started."""
@@ -357,6 +359,19 @@ class Pool:
             self._spare.make()
         else:
             self._dismiss(process)
+
+    def renew(self) -> None:
+        """Lets all processes go, each once it has nothing to do, and has others take their places."""
+        spare, self._spare.process = self._spare.process, None
+        for process in (*tuple(self._counted), *(() if spare is None else (spare,))):
+            process.retired = True
+            if not process.ready:
+                self._counted.discard(process)
+                process.kill()
+            elif process.run is None:
+                self._dismiss(process)
+        self.grow()
+        self._note()
 
     # -------------------------------------------------------------------------------- a process is gone
 

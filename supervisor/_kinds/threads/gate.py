@@ -94,10 +94,13 @@ class Gate:
         self._deferred: list[type[BaseException]] = []  # one at most: appended to by injectors alone
         self._aimed = False  # written by who owns the lock: something may be pending
 
-    def inject(self, wake: Callable[[int], object] | None = None) -> Injection:
+    def inject(
+        self, wake: Callable[[int], object] | None = None, exception: type[BaseException] | None = None
+    ) -> Injection:
         """Raises the exception in the worker: now, on leaving its shield, or never where it is past its end.
 
-        `wake` is called once it has been raised, with the worker's thread, which is alive meanwhile.
+        `wake` is called once it has been raised, with the worker's thread, which is alive meanwhile. It is the gate's
+        own exception, where no other is named; one that waits already goes before it.
 
         "waiting": it stands where it must not be struck; the next shield that it leaves raises the exception, or the
         next attempt. Never blocks for longer than another injector's few bytecodes.
@@ -107,18 +110,18 @@ class Gate:
                 return "unstarted"
             # The exception lies at the gate before the gate is tried: a worker that opens it in between finds it.
             if not self._deferred:
-                self._deferred.append(self.exception)
+                self._deferred.append(exception or self.exception)
             try:
                 if not self._lock.acquire(False):
                     return "deferred"
                 try:
-                    exception = self._deferred.pop()
+                    aimed = self._deferred.pop()
                 except IndexError:
                     return "taken"
                 self._aimed = True
-                struck = strike(self.ident, _set_pending, exception)
+                struck = strike(self.ident, _set_pending, aimed)
                 if struck is None:
-                    self._deferred.append(exception)
+                    self._deferred.append(aimed)
                     return "waiting"
                 if struck and wake is not None:
                     wake(self.ident)

@@ -52,9 +52,9 @@ class Injector:
         self._looking = False
         self._pause = SHORTEST
 
-    def inject(self, gate: Gate) -> bool:
+    def inject(self, gate: Gate, exception: type[BaseException] | None = None) -> bool:
         """Injects now or soon; returns whether the run has been waited for since the last time, and still is."""
-        if gate.inject(self._wake) != "waiting":
+        if gate.inject(self._wake, exception) != "waiting":
             return False
         with self._lock:
             again = id(gate) in self._waiting

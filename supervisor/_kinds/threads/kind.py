@@ -182,6 +182,19 @@ class Threads:
                 self._log_waiting(run)
         return missing
 
+    def raise_in(self, run: Run, exception: type[BaseException]) -> str | None:
+        """Raises an exception in the function of a run, which is no step: the run goes on, if it handles it.
+
+        Returns:
+            Why that is not possible at present; None where it was done, will be, or comes too late.
+        """
+        missing = injection_missing()
+        gate = run.handle
+        if missing is None and isinstance(gate, Gate):
+            self._wake_signal.prepare()
+            self._injector.inject(gate, exception)
+        return missing
+
     def _log_waiting(self, run: Run) -> None:
         event = {"event": "worker.injection_waits", "worker": run.name, "attempt": run.attempt}
         stack = self.stack(run)

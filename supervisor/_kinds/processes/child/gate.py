@@ -27,24 +27,29 @@ class Gate:
     def __init__(self) -> None:
         self.running = False
         self.depth = 0
-        self.deferred = False
+        self.deferred: type[BaseException] | None = None
         self.struck = False  # a signal has come for this call
         self.unused = 0  # shields that the function has asked for and not entered
 
     def on_signal(self, _: int, frame: FrameType | None) -> None:
+        self.strike(frame, StopInjected)
+
+    def strike(self, frame: FrameType | None, exception: type[BaseException]) -> None:
+        """Raises an exception in the function that runs, now or when it leaves its shield; for handlers of signals."""
         if not self.running or frame is None:
             return
         self.struck = True
         if self.depth or frame.f_code in OWN_FRAMES:  # in the latter case, for the next shield that is left
-            self.deferred = True
+            self.deferred = exception
             return
-        raise StopInjected
+        raise exception
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, BaseException | None]:
         """Calls the function; returns its value, and what it raised or None. Nothing is raised in this frame."""
         value = error = None
         self.depth = self.unused = 0
-        self.deferred = self.struck = False
+        self.deferred = None
+        self.struck = False
         self.running = True
         try:
             value = _call(function, args)
@@ -80,9 +85,10 @@ class Shield:
     ) -> None:
         gate = self._gate
         gate.depth -= 1
-        if gate.deferred and not gate.depth:
-            gate.deferred = False
-            raise StopInjected
+        exception = gate.deferred
+        if exception is not None and not gate.depth:
+            gate.deferred = None
+            raise exception
 
 
 class UserShield(Shield):
@@ -107,5 +113,11 @@ class NoShield:
     def __exit__(self, *_: object) -> None: ...
 
 
-OWN_FRAMES = {Gate.run.__code__, Gate.on_signal.__code__, Shield.__enter__.__code__, Shield.__exit__.__code__}
+OWN_FRAMES = {
+    Gate.run.__code__,
+    Gate.on_signal.__code__,
+    Gate.strike.__code__,
+    Shield.__enter__.__code__,
+    Shield.__exit__.__code__,
+}
 MAIN_THREAD = _thread.get_ident()

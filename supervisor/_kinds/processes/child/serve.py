@@ -206,7 +206,7 @@ class Child:
             except OSError:  # noqa: PERF203  # the function has closed it
                 pass
         self._data = self._control = -1
-        self.gate.deferred = False
+        self.gate.deferred = None
         self.backend = None
         entered(None)
         sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _ImportHook)]

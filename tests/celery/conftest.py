@@ -1,0 +1,36 @@
+"""A broker, and workers."""
+
+import tempfile
+
+import pytest
+
+from .workers import Client, Worker, files, redis, redis_server
+
+
+@pytest.fixture(scope="module")
+def service(request):
+    """Where tasks are sent: a Redis, where its server is installed; else folders, which are slower."""
+    with tempfile.TemporaryDirectory() as folder, (redis if redis_server() else files)(folder) as urls:
+        yield urls
+
+
+@pytest.fixture(scope="module")
+def client(service):
+    client = Client(service)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def worker(service, client):
+    """Starts workers, which are gone after the test."""
+    started = []
+
+    def start(*options, **settings):
+        started.append(Worker(service, *options, **settings))
+        started[-1].wait_for(" ready.")
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
