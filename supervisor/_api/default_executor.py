@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from _thread import get_ident
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from io import StringIO
 from traceback import print_exception
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from .._loop import aside
-from .._run.names import runs_in_context
 from .._worker.current import shielded
-from .executors import PoolExecutor
+from .thread_executor import SupervisedThreadPoolExecutor
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
     from .binding import Binding
 
 __all__ = ["DefaultExecutor"]
-
-T = TypeVar("T")
 
 REASON = "the event loop shuts its default executor down"
 
@@ -42,11 +37,8 @@ def _import_what_prints_tracebacks() -> None:
     print_exception(None, file=StringIO())
 
 
-class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
-    """A ThreadPoolExecutor by name, as asyncio takes no other, and a PoolExecutor in all that it does.
-
-    What it inherits from the former never starts a thread; so `concurrent.futures`, which joins the threads of all such
-    executors when the interpreter exits, has none of it to wait for.
+class DefaultExecutor(SupervisedThreadPoolExecutor):
+    """That of all threads, for whoever uses the event loop.
 
     It serves for as long as the loop does. Calls that come once the supervisor has begun to shut down are those of
     other parts of the application, which end later: they run under a runtime of their own, which ends with the loop.
@@ -62,18 +54,11 @@ class DefaultExecutor(PoolExecutor, ThreadPoolExecutor):
         settings = runtime.settings
         _import_what_prints_tracebacks()
         size = settings.pools["thread"].size
-        ThreadPoolExecutor.__init__(self, size, settings.name)
-        PoolExecutor.__init__(self, settings.name, None, self._serving, size)
+        super().__init__(settings.name, None, self._serving, size)
         self._binding = binding
         binding.late_ends_with_loop = True
         self._main = runtime
         self._over = threading.Event()
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """As that of PoolExecutor; a call goes by the name of the function that runs in a context of contextvars."""
-        if runs_in_context(fn):
-            return super().submit(partial(fn, *args, **kwargs))
-        return super().submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shuts the supervisor down, unless that is done; asyncio calls it, from a thread, when the loop is to close.

@@ -61,6 +61,7 @@ from .options import Options
 from .pool import ANY_SIZE, Pool, default_size, pool_settings, with_config
 from .probes import health_by_default
 from .signalled import SignalledBody
+from .thread_executor import SupervisedThreadPoolExecutor
 from .view import LoopView
 
 if TYPE_CHECKING:
@@ -886,7 +887,8 @@ class Supervisor:
         - Where the system has no more threads, the future fails, and not `submit`.
         - The submitter's context variables are visible to the function.
         - `map` with a `chunksize` gives so many items to one call.
-        - It cannot be the event loop's default executor: for that there is `install_as_default_executor`.
+        - That of threads is a ThreadPoolExecutor by its type, for libraries that ask. As the event loop's default
+          executor it would serve no longer than the supervisor: for that there is `install_as_default_executor`.
 
         Args:
             kind: "thread" or "process"; None: that of the pool, or else "thread". Calls in processes need the event
@@ -911,7 +913,8 @@ class Supervisor:
         if asyncio._get_running_loop() is not None:
             self._binding.reach()
         pool_of_calls = None if lane.name == "thread" else lane  # that one never ends alone
-        return PoolExecutor(self.name, pool_of_calls, self._binding.reach, lane.settings.size, self._scope)
+        made = SupervisedThreadPoolExecutor if lane.settings.kind == "thread" else PoolExecutor
+        return made(self.name, pool_of_calls, self._binding.reach, lane.settings.size, self._scope)
 
     def install_as_default_executor(self) -> None:
         """Has all `asyncio.to_thread` and `run_in_executor(None, ...)` of its event loop run on its threads.

@@ -42,5 +42,7 @@ def context_within(fn: Any) -> Context | None:
 
 def runs_in_context(fn: Any) -> bool:
     """Whether it is the `run` of a contextvars.Context, which calls its first argument: asyncio.to_thread has it so."""
-    is_method = isinstance(fn, BuiltinMethodType | MethodType)
-    return is_method and isinstance(fn.__self__, Context) and fn.__name__ == "run"
+    return isinstance(fn, _METHODS) and isinstance(fn.__self__, Context) and fn.__name__ == "run"
+
+
+_METHODS = (BuiltinMethodType, MethodType)

@@ -386,6 +386,33 @@ async def test_libraries_that_read_how_many_workers_it_has_find_the_number():
         assert [getattr(ex, "_max_workers") for ex in executors] == [3, 2, 3, 3]  # noqa: B009  # dask's, and others'
 
 
+async def test_by_its_type_one_can_tell_whether_calls_share_the_memory_of_the_process():
+    async with Supervisor() as sup:
+        for threads in (sup.executor(), sup.pool("t", kind="thread").executor(), sup.group("g").executor()):
+            assert isinstance(threads, concurrent.futures.ThreadPoolExecutor)  # Temporal and asyncio ask so
+            assert "ThreadPoolExecutor" in str(type(threads))  # and Dask so
+        for processes in (sup.executor("process"), sup.pool("p", kind="process").executor()):
+            assert not isinstance(processes, concurrent.futures.ThreadPoolExecutor)
+            assert "ThreadPoolExecutor" not in str(type(processes))
+
+
+def test_one_that_is_made_the_loops_default_ends_with_its_supervisor():
+    async def main():
+        async with Supervisor("mine") as sup:
+            asyncio.get_running_loop().set_default_executor(sup.executor())
+            assert (await asyncio.to_thread(lambda: threading.current_thread().name)).startswith("mine/")
+        with pytest.raises(SupervisorClosed):
+            await asyncio.to_thread(abs, -1)
+
+    asyncio.run(main())
+
+
+async def test_a_call_that_runs_in_a_context_goes_by_the_function_that_it_calls():
+    async with Supervisor() as sup:
+        future = sup.executor().submit(contextvars.copy_context().run, lambda: current_context().name)
+        assert (await asyncio.wrap_future(future)).startswith("test_a_call_that_runs_in_a_context")
+
+
 async def test_who_repeats_calls_of_a_broken_pool_repeats_those_of_a_process_that_died():
     async with Supervisor(max_processes=1) as sup:
         future = sup.executor("process").submit(os._exit, 3)

@@ -124,6 +124,10 @@ class Threads:
         self.settings = replace(self.settings, size=size)
         self.pool.resize(size)
 
+    def lend(self, more: int) -> None:
+        """Has so many more calls run at once, or fewer, whatever its size is. Any thread."""
+        self.pool.lend(more)
+
     # -------------------------------------------------------------------------------- starting a run
 
     def prepare(self, run: Run) -> None:

@@ -52,6 +52,7 @@ class Pool:
     ) -> None:
         self._name = settings.name
         self._max_size = settings.size
+        self._lent = 0  # how many more there may be
         self._warm = settings.warm
         self._calls = calls
         self._resolving = resolving
@@ -87,7 +88,7 @@ class Pool:
     @property
     def capacity(self) -> int:
         """How many calls can run at once: abandoned threads are replaced, up to as many as there may be."""
-        return max(0, min(self._max_size, 2 * self._max_size - len(self._abandoned)))
+        return max(0, min(self._max_size, 2 * self._max_size - len(self._abandoned))) + self._lent
 
     # -------------------------------------------------------------------------------- calls come in
 
@@ -229,6 +230,17 @@ class Pool:
         """Has so many calls run at once from now on. Threads that are too many end once their present calls have."""
         with self._counting:
             self._max_size = size
+        self._fit()
+
+    def lend(self, more: int) -> None:
+        """Has so many more calls run at once, or fewer: beside those whose threads only wait for others. Any thread."""
+        with self._counting:
+            self._lent += more
+        self._fit()
+
+    def _fit(self) -> None:
+        """Has threads start that are missing, and those end that are too many."""
+        with self._counting:
             surplus = len(self._seats) - self.capacity
             self._surplus = surplus > 0
         for _ in range(surplus):
