@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -221,7 +222,7 @@ def checked_cluster(cluster: object, lease: object) -> ClusterSettings | None:
     if cluster is None:
         return None
     if isinstance(cluster, str):
-        if "://" not in cluster:
+        if not ADDRESS.fullmatch(cluster):
             raise ValueError(f"cluster={cluster!r}: must be the address of a scheduler, such as tcp://10.0.0.7:8786")
     elif not (hasattr(cluster, "scheduler") or hasattr(cluster, "scheduler_address")):
         raise TypeError(f"cluster={cluster!r}: must be a client or a cluster of Dask's, a scheduler's address, or None")
@@ -231,6 +232,9 @@ def checked_cluster(cluster: object, lease: object) -> ClusterSettings | None:
 
 
 MIN_LEASE, MAX_LEASE = 1.0, 3600.0
+
+ADDRESS = re.compile(r"(?!https?:)[a-z]+://\S+:\d+")
+"""Of a scheduler: with its protocol, which is not that of its page, and with its port."""
 
 
 def checked_placement(resources: object, nodes: object) -> Placement | None:

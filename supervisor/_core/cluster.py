@@ -32,7 +32,9 @@ class ClusterSettings:
         address = getattr(getattr(target, "scheduler", None), "address", None)
         address = address or getattr(target, "scheduler_address", None)
         if not isinstance(address, str) or not address:
-            raise ValueError(f"cluster={target!r}: has no scheduler: start it, or await it, before its first use")
+            raise ValueError(
+                f"cluster={target!r}: has no scheduler: start it, or await it, and use it here before it is closed"
+            )
         if address.startswith("inproc:"):
             raise ValueError(f"cluster={target!r}: is within this process alone, at {address}: nodes are processes")
         return address, getattr(target, "security", None)

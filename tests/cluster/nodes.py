@@ -36,12 +36,17 @@ asyncio.run(main())
 class Process:
     """A process of the cluster, which says its address."""
 
-    def __init__(self, code, folder):
+    def __init__(self, code, folder, environment=()):
         self.errors = tempfile.TemporaryFile(dir=folder)
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", code],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "DASK_DISTRIBUTED__ADMIN__TICK__LIMIT": "1h"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "DASK_DISTRIBUTED__ADMIN__TICK__LIMIT": "1h",
+                **dict(environment),
+            },
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
@@ -83,9 +88,10 @@ class Process:
 class Nodes:
     """A cluster: `nodes.address` is the scheduler's; `nodes.add("a", resources={"GPU": 1})` adds a node."""
 
-    def __init__(self):
+    def __init__(self, environment=()):
         self._folder = tempfile.TemporaryDirectory(prefix="sl-nodes-")
-        self.scheduler = Process(SCHEDULER, self._folder.name)
+        self._environment = environment
+        self.scheduler = Process(SCHEDULER, self._folder.name, environment)
         self.nodes = {}
 
     @property
@@ -98,7 +104,7 @@ class Nodes:
             address=self.address,
             options={"name": name, "nthreads": nthreads, "local_directory": self._folder.name, **options},
         )
-        node = self.nodes[name] = Process(code, self._folder.name)
+        node = self.nodes[name] = Process(code, self._folder.name, self._environment)
         return node
 
     def name_of(self, pids):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._core.errors import described
 from ..._loop.clock import monotonic
-from .dask import Client, connect
+from .dask import client_of, connect, security_for
 from .node import RemoteNode
 from .plugin import NodePlugin
 
@@ -72,7 +72,7 @@ class Link:
     ) -> None:
         self._supervisor = supervisor
         self._scheduler = scheduler
-        self._security = security
+        self._security = security_for(scheduler, security)
         self._lease = lease
         self._shutdown_timeout = shutdown_timeout
         self._heard = heard
@@ -150,14 +150,8 @@ class Link:
         delay = AGAIN[0]
         while True:
             try:
-                async with Client(
-                    self._scheduler,
-                    security=self._security,
-                    asynchronous=True,
-                    set_as_default=False,
-                    timeout=PATIENCE,
-                    name=f"supervisor-{self._supervisor}",
-                ) as client:
+                name = f"supervisor-{self._supervisor}"
+                async with client_of(self._scheduler, self._security, name, PATIENCE) as client:
                     await client.register_plugin(NodePlugin())
                     delay = AGAIN[0]
                     while True:
