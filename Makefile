@@ -7,6 +7,7 @@
 # make tables   tries what an injection leaves half done, and which blocked calls it ends, and writes the tables of docs/
 # make bench    the benchmarks, in ten minutes; writes docs/benchmarks.md
 # make bench-compare REV=main~5   what has changed since a revision, on the main paths (PATHS="run start", ROUNDS=30, CPU=1)
+# make instructions  how many instructions the main paths take, beside what is kept; needs valgrind
 # make screenshots  the pictures of the page, into docs/: a browser takes them of a service that runs for a minute
 # make docs     the documentation, into docs/_build/html
 
@@ -17,7 +18,7 @@ BIN = $(VENV)/bin
 TREE ?=
 PYTHONS ?= $(or $(wildcard .venv-3.*/bin/python),$(BIN)/python)
 
-.PHONY: run test check lint types imports cover fix pythons slow tables bench bench-compare screenshots docs clean
+.PHONY: run test check lint types imports cover fix pythons slow tables bench bench-compare instructions screenshots docs clean
 
 run: $(VENV)/run.done
 	@$(BIN)/python examples/index_tree.py $(if $(TREE),"$(TREE)")
@@ -25,7 +26,7 @@ run: $(VENV)/run.done
 test: $(VENV)/test.done
 	$(BIN)/python -m pytest -n 4 $(if $(COVER),--cov --cov-report=)
 
-check: lint types imports cover docs
+check: lint types imports cover instructions docs
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
@@ -67,6 +68,10 @@ bench: $(VENV)/bench.done
 bench-compare: $(VENV)/bench.done
 	@test -n "$(REV)" || { echo "Compared with which revision? make bench-compare REV=..."; exit 1; }
 	$(BIN)/python -m benchmarks.compare "$(REV)" $(PATHS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CPU),--cpu)
+
+# Does not depend on what else the machine does. Without valgrind it says so, and goes on.
+instructions: $(VENV)/test.done
+	$(BIN)/python -m benchmarks.instructions
 
 screenshots: $(VENV)/test.done
 	SUPERVISOR_PICTURES="$(CURDIR)/docs" $(BIN)/python -m pytest -m slow tests/browser/test_pictures.py
