@@ -60,7 +60,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def worker(pool: str, concurrency: int, broker: str, log: Path) -> Iterator[None]:
+def worker(pool: str, concurrency: int, broker: str, log: Path) -> Iterator[int]:
     name, kind = POOLS[pool]
     environ = {
         **os.environ,
@@ -72,14 +72,32 @@ def worker(pool: str, concurrency: int, broker: str, log: Path) -> Iterator[None
     command += ["-c", str(concurrency), "-l", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     with log.open("w") as file, subprocess.Popen(command, env=environ, stdout=file, stderr=file) as process:
         try:
-            yield
+            yield process.pid
         finally:
             process.terminate()
             process.wait()
 
 
-def measure(pool: str, tasks: int, concurrency: int, broker: str, folder: Path) -> float:
-    """Returns the tasks a second of one worker."""
+def processes() -> dict[int, list[str]]:
+    """Returns what the kernel says of each process, from its state on, by its number."""
+    found: dict[int, list[str]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            found[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Returns what a process has used, with those that it has started and that live."""
+    of = processes()
+    mine = {pid} | {other for other, fields in of.items() if int(fields[1]) == pid}
+    return sum(int(ticks) for each in mine for ticks in of[each][11:13]) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(pool: str, tasks: int, concurrency: int, broker: str, folder: Path) -> tuple[float, float]:
+    """Returns the tasks a second of one worker, and the milliseconds of CPU that one of them costs."""
     queues: Any = app.connection().default_channel.client
 
     def wait_until_done(queue: str) -> None:
@@ -89,13 +107,13 @@ def measure(pool: str, tasks: int, concurrency: int, broker: str, folder: Path) 
     with app.producer_pool.acquire(block=True) as producer:
         for number in range(tasks + 100):
             nothing.apply_async(queue="warm" if number >= tasks else "full", producer=producer)
-    with worker(pool, concurrency, broker, folder / "log"):
+    with worker(pool, concurrency, broker, folder / "log") as pid:
         wait_until_done("warm")
         app.control.add_consumer("full", reply=True, limit=1, timeout=10)
-        began = time.monotonic()
+        began, used = time.monotonic(), cpu_seconds(pid)
         left = queues.llen("full") + queues.hlen("unacked")  # some are done by now
         wait_until_done("full")
-        return float(left) / (time.monotonic() - began)
+        return left / (time.monotonic() - began), (cpu_seconds(pid) - used) / left * 1000
 
 
 def main() -> None:
@@ -112,8 +130,9 @@ def main() -> None:
         rates: dict[str, list[float]] = {pool: [] for pool in given.pools or POOLS}
         for number in range(given.rounds):
             for pool, measured in rates.items():
-                measured.append(measure(pool, given.tasks, given.concurrency, broker, Path(name)))
-                print(f"round {number + 1}: {pool:8} {measured[-1]:6.0f} tasks/s", flush=True)
+                rate, cpu = measure(pool, given.tasks, given.concurrency, broker, Path(name))
+                measured.append(rate)
+                print(f"round {number + 1}: {pool:8} {rate:6.0f} tasks/s, {cpu:.2f} ms of CPU each", flush=True)
     for pool, measured in rates.items():
         print(f"{pool:8} {median(measured):6.0f} tasks/s, the median of {given.rounds}")
     for pool, (other, goal) in GOALS.items():

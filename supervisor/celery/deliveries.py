@@ -43,6 +43,15 @@ class Deliveries:
         if not self._signalled:
             self.wake()
 
+    def post_lazily(self, function: Callable[..., object], *args: Any) -> None:
+        """Has a function be called there together with what comes next, or when somebody calls `wake_if_waiting`."""
+        self._calls.append((function, args))
+
+    def wake_if_waiting(self) -> None:
+        """Has what was posted lazily be called. Any thread."""
+        if self._calls and not self._signalled:
+            self.wake()
+
     def wake(self) -> None:
         """Has whoever waits look again. Any thread."""
         self._signalled = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from _thread import get_ident
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,6 @@ from .settings import POLICY, POOL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
 
     from .._run.futures import WorkFuture
     from .._run.run import Run
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 __all__ = ["Host"]
+
+TELL_AFTER = 0.005
+"""Seconds within which Celery hears that a task has begun. Of one that takes less, it hears together with its end: to
+wake the worker's event loop costs as much as all else that the pool does for a task."""
 
 JOIN_TIMEOUT = 5.0
 """Seconds that the thread of the event loop has for its own end, once the supervisor has shut down."""
@@ -54,7 +58,7 @@ class Host:
         self._jobs: set[Job] = set()
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._live, name="supervisor.celery", daemon=True)
-        self._draining = False
+        self._draining = self._telling = False
         self.ended = False
 
     # ------------------------------------------------------------------------------------ the thread of the loop
@@ -100,7 +104,7 @@ class Host:
             initializer=self._set_up,
             warm=self._size if settings.kind == "process" else 0,
         )
-        self._executor: Executor = self._pool.executor()
+        self._executor: Any = self._pool.executor()
         try:
             await asyncio.wrap_future(self._executor.submit(os.getpid))  # by the first that is up
         except BaseException:
@@ -119,7 +123,7 @@ class Host:
             work = InThread(target, name, partial(self._begin, job, os.getpid()))
         self._jobs.add(job)
         try:
-            future: Any = self._executor.submit(work, *args)
+            future: Any = self._executor._submit(work, args)  # it is no coroutine function
         except SupervisorClosed:  # it is the next worker's
             self._jobs.discard(job)
             return
@@ -144,6 +148,17 @@ class Host:
         """A task is about to begin. Any thread."""
         if job.accept(pid):
             self._limits.begin(job)
+            if not self._telling:
+                self._telling = True
+                if get_ident() == self._thread.ident:
+                    self._loop.call_later(TELL_AFTER, self._tell)
+                else:
+                    self._call_soon(self._loop.call_later, TELL_AFTER, self._tell)
+
+    def _tell(self) -> None:
+        """Has Celery hear of the tasks that have begun."""
+        self._telling = False  # first: who begins in between sees it, or is seen
+        self._deliveries.wake_if_waiting()
 
     def _ended(self, job: Job, future: Future[Any]) -> None:
         """The call of a task has ended. Any thread."""

@@ -109,13 +109,16 @@ class Job:
     # ------------------------------------------------------------------------------------ it begins
 
     def accept(self, pid: int) -> bool:
-        """A thread or process has taken it; returns whether that is new. Any thread."""
+        """A thread or process has taken it; returns whether that is new. Any thread.
+
+        Who calls this sees to it that Celery hears of it soon.
+        """
         if not self._accepting.acquire(False):
             return False
         self.accepted_at = monotonic()
         self.next_limit += self.accepted_at
         if self._callbacks.accepted is not None:
-            self._deliveries.post(self._callbacks.accepted, pid, self.accepted_at)
+            self._deliveries.post_lazily(self._callbacks.accepted, pid, self.accepted_at)
         return True
 
     # ------------------------------------------------------------------------------------ its limits; in the loop
