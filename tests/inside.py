@@ -997,6 +997,21 @@ def idle_processes(sup, pool="process"):
     return list(_pool(sup, pool)._idle)
 
 
+def renew(sup, pool):
+    """Has other processes take the places of all, as soon as they have nothing to do."""
+    _pool(sup, pool).renew()
+
+
+def resize_below_warm(sup, pool, size):
+    """Gives a pool another size, which may be less than are kept warm."""
+    sup._binding.resize_pool(pool, size, below_warm=True)
+
+
+def note_when_taken(future, seen):
+    """Has the number of the process be noted that takes a call of an executor."""
+    future.run.taken = lambda run: seen.append(run.pid)
+
+
 def spare_process(sup, pool="process"):
     """The one that is kept warm; None where there is none."""
     return _pool(sup, pool)._spare.process

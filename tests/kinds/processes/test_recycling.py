@@ -88,6 +88,44 @@ async def test_size_goes_up_and_down_under_load(board):
         await until(lambda: len(working(sup, "p")) <= 2)
 
 
+async def test_fewer_than_are_kept_warm_where_that_is_wanted_and_as_many_again_later():
+    async with sound(30), Supervisor() as sup:
+        pool = sup.pool("p", kind="process", size=3, warm=3)
+        await pool.ready()
+        inside.resize_below_warm(sup, "p", 1)
+        await until(lambda: len(working(sup, "p")) == 1)
+        assert await pool.run(int, "5") == 5
+        pool.resize(3)
+        await pool.ready()
+        assert len(working(sup, "p")) == 3
+
+
+async def test_all_are_replaced_each_once_it_has_nothing_to_do(board):
+    async with sound(30), Supervisor() as sup:
+        pool = sup.pool("p", kind="process", size=3, warm=3)
+        await pool.ready()
+        held = asyncio.create_task(pool.run(f.hold, board))
+        await board.posted("entered")
+        before = working(sup, "p")
+        busy = next(process.pid for process in inside.processes_for_calls(sup, "p") if process.run)
+        inside.renew(sup, "p")
+        await until(lambda: working(sup, "p") & before == {busy} and len(working(sup, "p")) == 3)
+        assert await pool.run(os.getpid) not in before
+        board.post("release")
+        await held
+        await until(lambda: not working(sup, "p") & before and len(working(sup, "p")) == 3)
+
+
+async def test_who_wants_to_know_hears_which_process_has_taken_a_call():
+    async with sound(30), Supervisor() as sup:
+        executor = sup.pool("p", kind="process", size=1).executor()
+        taken = []
+        futures = [executor.submit(os.getpid) for _ in range(3)]
+        for future in futures:
+            inside.note_when_taken(future, taken)
+        assert [await asyncio.wrap_future(future) for future in futures] == taken
+
+
 # ------------------------------------------------------------------------------------------------ idle ones
 
 

@@ -157,6 +157,51 @@ def test_a_shield_holds_it_back_until_it_is_left() -> None:
     assert log == ["inner done", "outer done"]
 
 
+class Limit(Exception):
+    pass
+
+
+def test_another_exception_is_raised_which_the_function_handles_and_goes_on() -> None:
+    def work(gate: Gate) -> str:
+        try:
+            endless(gate)
+        except Limit:
+            return "cleaned up"
+
+    running = InThread(work)
+    assert running.gate.inject(exception=Limit) in ("injected", "deferred", "waiting")
+    while running.thread.is_alive() and running.gate.inject(exception=Limit) == "waiting":
+        pass
+    assert running.end() == ("cleaned up", None)
+
+
+def test_a_shield_holds_another_exception_back_and_the_usual_one_comes_after_it() -> None:
+    within, go_on, log = threading.Event(), threading.Event(), []
+
+    def work(gate: Gate) -> None:
+        try:
+            with Shield(gate):
+                within.set()
+                go_on.wait(LIMIT)
+                log.append("done")
+        except Limit:
+            log.append("limit")
+            hit.set()
+        endless(gate)
+
+    hit = threading.Event()
+    running = InThread(work)
+    assert within.wait(LIMIT)
+    assert running.gate.inject(exception=Limit) == "deferred"
+    go_on.set()
+    assert hit.wait(LIMIT)
+    while running.thread.is_alive():
+        running.gate.inject()
+        time.sleep(0.01)
+    assert type(running.end()[1]) is StopInjected
+    assert log == ["done", "limit"]
+
+
 def test_a_shield_that_swallows_what_it_held_back_can_be_hit_again() -> None:
     hits = []
 
