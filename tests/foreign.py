@@ -1,8 +1,20 @@
-"""Libraries of others, imported so that the tests of this process do not notice."""
+"""What others have written, or would write, imported so that the tests of this process do not notice."""
 
 import copyreg
+import importlib.util
+from pathlib import Path
 
 import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def example(name):
+    """Returns an example, imported as a module."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def imported_distributed():

@@ -913,7 +913,8 @@ class Supervisor:
         if asyncio._get_running_loop() is not None:
             self._binding.reach()
         pool_of_calls = None if lane.name == "thread" else lane  # that one never ends alone
-        made = SupervisedThreadPoolExecutor if lane.settings.kind == "thread" else PoolExecutor
+        shares_memory = lane.settings.kind == "thread" and lane.settings.on is None
+        made = SupervisedThreadPoolExecutor if shares_memory else PoolExecutor
         return made(self.name, pool_of_calls, self._binding.reach, lane.settings.size, self._scope)
 
     def install_as_default_executor(self) -> None:

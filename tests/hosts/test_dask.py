@@ -2,19 +2,17 @@
 
 import asyncio
 import os
-import runpy
 import signal
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerDied, WorkerStopped, current_context
 
-from ..foreign import imported_distributed
+from ..foreign import EXAMPLES, example, imported_distributed
 from ..waiting import LIMIT, until
 
 distributed = imported_distributed()
@@ -24,8 +22,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*:DeprecationWarning"),  # Dask's own affair
     pytest.mark.filterwarnings("ignore:.*:UserWarning"),
 ]
-
-EXAMPLE = Path(__file__).parents[2] / "examples/dask_worker.py"
 
 POLICY = EscalationPolicy(Ask(0.2), Inject(LIMIT, every=0.05))
 QUIET = {
@@ -220,7 +216,7 @@ async def test_a_shutdown_ends_the_tasks_and_the_worker_answers_for_them(sup, sc
 
 @pytest.fixture
 def supervised():
-    return runpy.run_path(str(EXAMPLE))["Supervised"]()
+    return example("dask_worker").Supervised()
 
 
 async def test_the_plugin_stops_a_task_that_is_cancelled_and_its_thread_takes_the_next_one(
@@ -236,7 +232,9 @@ async def test_the_plugin_stops_a_task_that_is_cancelled_and_its_thread_takes_th
 
 @pytest.mark.slow
 def test_the_example_runs():
-    done = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "dask_worker.py"], capture_output=True, text=True, timeout=60, check=True
+    )
     assert "285" in done.stdout
     assert "1 injected" in done.stdout
 

@@ -13,6 +13,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor, Terminate
 
+from ..foreign import example
 from ..waiting import LIMIT, until
 
 pytest.importorskip("temporalio", reason="temporalio cannot be imported here")
@@ -278,7 +279,4 @@ async def test_an_activity_whose_time_is_over_is_stopped(sup, kind, request, sup
 
 @pytest.fixture
 def supervised():
-    import runpy
-    from pathlib import Path
-
-    return runpy.run_path(str(Path(__file__).parents[2] / "examples/temporal_worker.py"))["Supervised"]()
+    return example("temporal_worker").Supervised()
