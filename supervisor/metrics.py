@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from ._api.ports import integration_of
 from ._core.outcome import Ended
 from ._core.policy import STEPS, STEPS_OF_KIND, Kind
+from ._core.report import NodeState
 from ._observe.counters import Counters
 from ._worker.locks import ScopedLock
 
@@ -179,11 +180,18 @@ STALLED = Metric(
     "supervisor_loop_stalled_seconds_total", "counter", {}, "Seconds for which it was blocked at these times."
 )
 
+NODES = Metric(
+    "supervisor_cluster_nodes",
+    "gauge",
+    {"state": get_args(NodeState)},
+    "Nodes of the cluster, once it is in use: that take calls, that take no more, and that cannot be reached.",
+)
+
 METRICS = (
     *(WORKERS, QUEUED, CAPACITY, THREADS, PROCESSES, ABANDONED, FAILED, STOPPING),
     *(TRANSITIONS, ESCALATIONS, EXITS, RESTARTS, EXHAUSTED, STOP_SECONDS),
     *(POOL_RUNNING, POOL_QUEUED, POOL_CAPACITY, POOL_ALIVE, POOL_ABANDONED, POOL_UNREADY, POOL_EXITS),
-    *(OLDEST_RUNNING, OLDEST_QUEUED, STALLS, STALLED),
+    *(OLDEST_RUNNING, OLDEST_QUEUED, STALLS, STALLED, NODES),
 )
 
 
@@ -367,6 +375,7 @@ def _now(snapshot: Snapshot) -> Iterator[tuple[Metric, Numbers]]:
     yield ABANDONED, {(kind,): snapshot.abandoned.get(kind, 0) for kind in KINDS}
     yield FAILED, {(): snapshot.failed}
     yield STOPPING, {(): int(snapshot.stopping)}
+    yield NODES, {(state,): snapshot.nodes[state] for state in get_args(NodeState)}
     stalls, seconds = snapshot.stalls
     yield STALLS, {(): stalls}
     yield STALLED, {(): seconds}

@@ -195,7 +195,7 @@ class Spans:
         inside = trace.set_span_in_context(span)
         context.attach(inside)
         self._enter_within(run)
-        if run.kind.name == "process":
+        if run.kind.name == "process" or run.kind.settings.on is not None:
             headers: dict[str, str] = {}
             TraceContextTextMapPropagator().inject(headers, inside)
             W3CBaggagePropagator().inject(headers, inside)
@@ -250,6 +250,7 @@ class Spans:
                         "supervisor.seconds": outcome.seconds,
                         "supervisor.stop_seconds": outcome.stop_seconds if outcome.step is not None else None,
                         "supervisor.exit_code": outcome.exit_code,
+                        "supervisor.node": outcome.node,
                         "supervisor.limit": outcome.limit,
                         "supervisor.used": outcome.used,
                         "thread.id": transition.ident,
@@ -303,7 +304,11 @@ class Spans:
 
 def _add_event(run: Run, transition: Transition) -> None:
     """A run has been entered, or a step of its ladder begins."""
-    attributes: dict[str, Any] = {"supervisor.step": transition.step, "supervisor.reason": transition.reason}
+    attributes: dict[str, Any] = {
+        "supervisor.step": transition.step,
+        "supervisor.reason": transition.reason,
+        "supervisor.node": transition.node,
+    }
     at = None
     if transition.new == "running":
         late = 0.0

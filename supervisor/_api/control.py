@@ -139,8 +139,8 @@ class ControlPort:
     def survey(self, *, matching: str, states: Any, first: int, limit: int) -> dict[str, Any]:
         return self._integration.survey(matching=matching, states=states, first=first, limit=limit).to_dict()
 
-    def stack(self, name: str) -> str | None:
-        return self._integration.stack(name)
+    def stacks(self, names: list[str]) -> dict[str, str]:
+        return self._integration.stacks(names)
 
     def running(self, matching: str) -> Iterator[str]:
         survey = self._integration.survey(matching=matching, states=("running", "stopping"))

@@ -240,7 +240,7 @@ def _processes(supervisors: list[Integration], surveys: list[Survey]) -> Iterato
         (supervisor, row)
         for supervisor, survey in zip(supervisors, surveys, strict=True)
         for row in survey.workers
-        if row.pid is not None
+        if row.pid is not None and row.node is None
     ]
     for number, (supervisor, row) in enumerate(rows):
         if number >= MOST_STACKS or monotonic() > until:

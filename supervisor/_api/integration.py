@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from .._run.run import Run
 from .._runtime.pools import statistics_of
+from .._runtime.standing import run_of, stacks_of
 from .._runtime.survey import loop_blocked_for, survey, unused
 from .._worker.current import shielded
 from .probes import health_by_default
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from .._core.errors import SupervisorMisused
@@ -46,6 +46,7 @@ class Snapshot:
         oldest: For how many seconds the oldest call of each pool has been running, and has been waiting; 0 where there
             is none.
         stalls: How often the loop was blocked, and for how many seconds in all; 0 where nobody watches it.
+        nodes: How many nodes its cluster has, by their states.
         settled: The names of those whose sizes are as they will be: of all, once the supervisor is in use.
     """
 
@@ -59,6 +60,7 @@ class Snapshot:
     pools: Mapping[str, PoolStatistics]
     oldest: Mapping[str, tuple[float, float]]
     stalls: tuple[int, float]
+    nodes: Counter[str]
     settled: AbstractSet[str]
 
 
@@ -159,7 +161,18 @@ class Integration:
         if runtime is None:
             made = {pool.name for pool in pools if pools.usual(pool.name) is None}
             return Snapshot(
-                {}, {}, _capacity(there), 0, 0, 0, stopping=False, pools=there, oldest={}, stalls=(0, 0.0), settled=made
+                {},
+                {},
+                _capacity(there),
+                0,
+                0,
+                0,
+                stopping=False,
+                pools=there,
+                oldest={},
+                stalls=(0, 0.0),
+                nodes=Counter(),
+                settled=made,
             )
         statistics = runtime.snapshot.statistics(runtime.root)
         return Snapshot(
@@ -173,6 +186,7 @@ class Integration:
             statistics.pools,
             runtime.snapshot.oldest(),
             (0, 0.0) if runtime.stalls is None else (runtime.stalls.number, runtime.stalls.total),
+            Counter(node.state for node in statistics.nodes),
             frozenset(statistics.pools),
         )
 
@@ -213,13 +227,16 @@ class Integration:
 
     def stack(self, name: str) -> str | None:
         """Returns where a worker or call of this name stands; None where there is none, empty where it does not run."""
+        return self.stacks([name]).get(name)
+
+    def stacks(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns where the workers and calls of these names stand; of those that do not run, an empty text."""
         with shielded():
             runtime = self._binding.runtime
-            of = None if runtime is None else runtime.names.find(name)
-            if of is None:
-                return None
-            run = of if isinstance(of, Run) else of.run
-            return ("" if run.over else run.kind.stack(run)) or ""
+            found = {} if runtime is None else {name: runtime.names.find(name) for name in names}
+            runs = {name: run_of(of) for name, of in found.items() if of is not None}
+            stacks = stacks_of(runs.values())
+            return {name: stacks.get(run.number, "") for name, run in runs.items()}
 
     def abandoned_threads(self) -> list[tuple[str, int]]:
         """Returns the names of the runs that were abandoned and still hold a thread, each with that thread."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
 from .._core.placement import ANYWHERE
-from .._core.pools import PoolSettings
+from .._core.pools import ANY_SIZE, PoolSettings
 from .._core.values import checked_count
 from .._run.origin import keeping_origin
 from .._runtime.pools import statistics_of
@@ -40,10 +40,7 @@ if TYPE_CHECKING:
     from .binding import Binding
     from .iteration import Iteration
 
-ANY_SIZE = 1_000_000
-"""The size of a pool on a cluster where nobody has said it: as many calls at once as its nodes take."""
-
-__all__ = ["ANY_SIZE", "Pool", "default_size", "pool_settings", "with_config"]
+__all__ = ["Pool", "default_size", "pool_settings", "with_config"]
 
 A = TypeVar("A")
 T = TypeVar("T")

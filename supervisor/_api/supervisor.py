@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, cast, get
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
 from .._core.policy import Kind
-from .._core.pools import PoolSettings
+from .._core.pools import ANY_SIZE, PoolSettings
 from .._core.report import Statistics
 from .._core.restart import OnExhausted, Strategy
 from .._core.values import checked_count, checked_reason, checked_seconds, plain
@@ -58,7 +58,7 @@ from .functions import check_fit, check_function, misfit_of_call, unexpected_key
 from .iteration import BUFFER, Items, Iteration
 from .mapping import Results
 from .options import Options
-from .pool import ANY_SIZE, Pool, default_size, pool_settings, with_config
+from .pool import Pool, default_size, pool_settings, with_config
 from .probes import health_by_default
 from .signalled import SignalledBody
 from .thread_executor import SupervisedThreadPoolExecutor
@@ -1083,11 +1083,16 @@ class Supervisor:
     def stacks(self) -> dict[str, str]:
         """Returns where each worker that runs stands now, by its name, as the text of a traceback. Any thread.
 
+        All nodes of a cluster are asked at once. One that does not answer is waited for a second, and not again until
+        it does: its workers stand where they were seen last.
+
         Example:
             >>> Supervisor().stacks()
             {}
         """
-        return {worker.name: stack for worker in self.workers() if (stack := worker.stack())}
+        with shielded():
+            runtime = self._binding.runtime
+            return {} if runtime is None else runtime.snapshot.stacks(self._scope)
 
     def statistics(self) -> Statistics:
         """Returns how many workers, threads and queued calls there are now. Any thread.

@@ -164,15 +164,30 @@ class Worker:
 
     @property
     def ident(self) -> int | None:
-        """The identifier of its thread, as `threading.get_ident` gives it; None before it runs and after its end."""
+        """The identifier of its thread, as `threading.get_ident` gives it; None before it runs and after its end.
+
+        Where it has a `node`, it is a thread there.
+        """
         run = self._run
-        return None if run is None or run.over else run.ident
+        return None if run is None or run.over else run.carrier[1]
 
     @property
     def pid(self) -> int | None:
-        """The number of its process; None for threads, before it runs and after its end."""
+        """The number of its process; None for threads, before it runs and after its end.
+
+        Where it has a `node`, it is a process there.
+        """
         run = self._run
-        return None if run is None or run.over else run.pid
+        return None if run is None or run.over else run.carrier[2]
+
+    @property
+    def node(self) -> str | None:
+        """The name of the node of the cluster that has it.
+
+        None where it runs here, before it is sent to a node, and after its end, when `outcome.node` has it.
+        """
+        run = self._run
+        return None if run is None or run.over else run.carrier[0]
 
     @property
     def outcome(self) -> Outcome | None:

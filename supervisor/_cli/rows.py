@@ -67,11 +67,12 @@ COLUMNS = {
     "step": Column("STEP", rank=1),
     "next": Column("NEXT", rank=2),
     "pid": Column("PID", right=True, rank=5),
+    "node": Column("NODE", least=6, rank=5),
     "from": Column("FROM", least=12, rank=8),
 }
 """Those of `ps`; which give way first on a narrow terminal is said by their ranks."""
 
-OCCASIONAL = {"run": "1", "beat": "-", "from": "-"}
+OCCASIONAL = {"run": "1", "beat": "-", "node": "-", "from": "-"}
 """Shown only where one of the rows has something else."""
 
 
@@ -89,6 +90,7 @@ def cells_of(row: dict[str, Any]) -> dict[str, Cell]:
         "step": Cell(said(row.get("step")), colour),
         "next": Cell(next_step(row)),
         "pid": Cell(said(row.get("pid"))),
+        "node": Cell(said(row.get("node"))),
         "from": Cell(said(row.get("submitted_from"))),
     }
 

@@ -31,8 +31,8 @@ class Port(Protocol):
         """Returns what it has, as JSON-ready data."""
         ...
 
-    def stack(self, name: str) -> str | None:
-        """Returns where a worker stands; None where there is none of this name."""
+    def stacks(self, names: list[str]) -> dict[str, str]:
+        """Returns where the workers of these names stand, as far as there are any."""
         ...
 
     def running(self, matching: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ import atexit
 import os
 import selectors
 import threading
+from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -53,6 +54,9 @@ LONGEST_STACK = 256 * 1024
 
 MOST_OF_STACKS = 2 * 1024 * 1024
 """Characters of all stacks in one answer."""
+
+AT_A_TIME = 16
+"""Workers that are asked together where they stand, as nodes of a cluster answer together."""
 
 STACKS_FOR = 2.0
 """Seconds for which stacks are gathered for one answer."""
@@ -284,7 +288,7 @@ class Server:
                 raise ControlError("unknown_command", f"{request.do} is no command")
 
     def _stack(self, name: str) -> dict[str, Any]:
-        stack = self._port.stack(name)
+        stack = self._port.stacks([name]).get(name)
         if stack is None:
             raise ControlError("no_such_worker", f"{name!r}: no worker or call that has not ended has this name")
         return _cut(name, stack)
@@ -292,16 +296,14 @@ class Server:
     def _stacks(self, matching: str, limit: int) -> dict[str, Any]:
         until, size = self._clock() + STACKS_FOR, 0
         stacks: list[dict[str, Any]] = []
-        left_out = 0
-        for name in self._port.running(matching):
-            if len(stacks) >= limit or size >= MOST_OF_STACKS or self._clock() >= until:
-                left_out += 1
-                continue
-            stack = self._port.stack(name)
-            if stack:
-                stacks.append(_cut(name, stack))
-                size += len(stacks[-1]["stack"])
-        return {"stacks": stacks, "left_out": left_out}
+        names = deque(self._port.running(matching))
+        while names and len(stacks) < limit and size < MOST_OF_STACKS and self._clock() < until:
+            some = [names.popleft() for _ in range(min(AT_A_TIME, limit - len(stacks), len(names)))]
+            for name, stack in self._port.stacks(some).items():
+                if stack:
+                    stacks.append(_cut(name, stack))
+                    size += len(stacks[-1]["stack"])
+        return {"stacks": stacks, "left_out": len(names)}
 
     def _watch(self, peer: Peer, request: Request) -> None:
         if peer.watch is not None:

@@ -49,6 +49,7 @@ class Incident:
         at: When it ended, or was abandoned, in seconds since the epoch.
         late_end: When one that was abandoned has ended after all, in seconds since the epoch; None: it has not.
         submitted_from: Where it was submitted, as "path:line"; None without `Supervisor(origins=True)`.
+        node: The name of the node of a cluster that had it; None where it ran here.
 
     Example:
         >>> incident = Incident(worker="load-1", kind="thread", role="call", ended="failed", error="ValueError: no")
@@ -71,6 +72,7 @@ class Incident:
     at: float = 0.0
     late_end: float | None = None
     submitted_from: str | None = None
+    node: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON-ready data."""

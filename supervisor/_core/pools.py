@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
     from .policy import EscalationPolicy, Kind
 
-__all__ = ["Limits", "On", "PoolSettings", "delay_after", "head_start", "lifetime_of_one"]
+__all__ = ["ANY_SIZE", "Limits", "On", "PoolSettings", "delay_after", "head_start", "lifetime_of_one"]
 
 On: TypeAlias = Literal["cluster"] | None
 """Where calls run: on the nodes of a cluster; None: here."""
+
+ANY_SIZE = 1_000_000
+"""The size of a pool on a cluster where nobody has said it: as many calls at once as its nodes take."""
 
 JITTER = 0.2
 """The share of a lifetime by which it may be shorter: those that begin together do not end together."""

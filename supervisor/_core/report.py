@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from .blocked import blocked_at_the_end
 from .errors import described
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from .policy import Kind
 
-__all__ = ["Health", "PoolStatistics", "ShutdownReport", "Statistics"]
+__all__ = ["Health", "NodeState", "NodeStatistics", "PoolStatistics", "ShutdownReport", "Statistics"]
+
+
+NodeState: TypeAlias = Literal["up", "closing", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +117,14 @@ class PoolStatistics:
     Attributes:
         name: The pool's name.
         kind: "thread" or "process".
-        size: How many of its calls are to run at once.
-        capacity: How many can: where threads were abandoned more than `size` times, fewer.
+        size: How many of its calls are to run at once. On a cluster, where nothing is set: as many as `capacity`.
+        capacity: How many can: where threads were abandoned more than `size` times, fewer. On a cluster: as many as the
+            nodes that take calls have threads, and 0 before its first use.
         running: Calls that run, those that are being stopped included.
         queued: Calls that wait.
         max_queued: How many may wait; None: without bound.
         alive: Threads or processes that are there for it: idle or not, those that were abandoned, and helpers. Of the
-            two pools that are always there also those of the workers of `start`.
+            two pools that are always there also those of the workers of `start`. On a cluster: nodes.
         abandoned: Calls that were given up and have not come back.
         ready: Whether it can take calls: nobody has failed to come up since the last one that did, as where its
             initializer raises; somebody is up where some are kept `warm`; and `capacity` is not 0.
@@ -145,6 +149,34 @@ class PoolStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeStatistics:
+    """What a supervisor knows of a node of its cluster at one moment. Immutable.
+
+    Attributes:
+        name: The node's name.
+        address: Where it is.
+        state: "up": it takes calls and workers; "closing": it takes no more, but is connected; "unreachable": it is
+            not, and what it has is ended by the lease if it stays so.
+        threads: How many calls of this supervisor it takes at once.
+        calls: How many calls of this supervisor it has.
+        workers: How many of its workers.
+        reason: Why it is unreachable, for people; empty where it is not.
+
+    Example:
+        >>> NodeStatistics("gpu-1", "tcp://10.0.0.8:33445", state="up", threads=4).calls
+        0
+    """
+
+    name: str
+    address: str
+    state: NodeState
+    threads: int = 1
+    calls: int = 0
+    workers: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Statistics:
     """What a supervisor has at one moment. Immutable.
 
@@ -158,7 +190,11 @@ class Statistics:
         failed: Workers of `start` that have failed or died for good, and that nobody has started again.
         stopping: Whether a shutdown has begun, or has ended.
         pools: All its pools by their names, those included that are always there. Of a group: none, as the pools are
-            its supervisor's. Two that differ in this alone are equal.
+            its supervisor's. Two that differ in this alone, or in `nodes`, are equal.
+        nodes: The nodes of its cluster, once it has been used; their threads and processes are not counted above. Each
+            has `name`, `address`, `state` ("up": it takes calls and workers; "closing": it takes no more;
+            "unreachable", with the `reason`), and how many calls of this supervisor it takes at once (`threads`) and
+            has (`calls`), and how many of its workers (`workers`). Of a group: none.
 
     Example:
         >>> Statistics("app", {"running": 2}).workers["running"]
@@ -174,6 +210,7 @@ class Statistics:
     failed: int = 0
     stopping: bool = False
     pools: Mapping[str, PoolStatistics] = field(default_factory=dict[str, PoolStatistics], compare=False)
+    nodes: tuple[NodeStatistics, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class WorkerRow:
         restarts: How often it has been started again.
         restarts_left: How often it still may be; None where it is a call, or nothing is counted.
         ready: Whether it is ready; of a call: whether it runs.
-        ident, pid: Its thread, or its process, while it runs.
+        ident, pid: Its thread, or its process, while it runs; where it has a `node`, there.
         queued_for: For how long a call has waited; None once it runs.
         running_for: For how long its present run has been running; None where it does not.
         beat_ago: How long ago it gave its last sign of life; None where it never did.
@@ -42,6 +42,7 @@ class WorkerRow:
         step_ends_in: When the next step comes; None where none does.
         next_step: Which: the name of a step, or "abandon".
         submitted_from: Where it was submitted, as "file:line"; None where that is not kept.
+        node: The name of the node of a cluster that has it; None where it runs here, or has not been sent.
     """
 
     name: str
@@ -64,6 +65,7 @@ class WorkerRow:
     step_ends_in: float | None = None
     next_step: StepName | Literal["abandon"] | None = None
     submitted_from: str | None = None
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,10 @@ from .._core.outcome import Outcome
 from .._core.policy import EscalationPolicy
 from .._kinds.cluster.channel import Channel
 from .._loop.clock import monotonic
+from .._run.frames import PASSING_ON
 from .._run.limited import Limited
 from .._run.run import Run
-from .._worker.parcel import carry_out
+from .._worker.parcel import CarryOut
 from .._worker.remote_errors import provable
 from .relay import Relay
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from .._kinds.cluster.channel import Comm
 
 __all__ = ["Session"]
+
+PASSING_ON.add(CarryOut.__call__.__code__)
 
 TICKS = 5
 """How often in a lease an owner is asked whether it is still there."""
@@ -91,12 +94,7 @@ class Session:
         self._renewed_at = monotonic()
         self.channel = Channel(self._heard, self._news)
         loop = asyncio.get_running_loop()
-        self._relay = Relay(
-            self.channel.send,
-            lambda: self.channel.waiting,
-            loop.call_soon_threadsafe,
-            self._stepped,
-        )
+        self._relay = Relay(self.channel, loop.call_soon_threadsafe, self._stepped)
         self._supervisor = Supervisor(
             about["supervisor"],
             shutdown_timeout=about["shutdown_timeout"],
@@ -158,6 +156,7 @@ class Session:
         """The node ends: so do all runs, and the owner hears of it."""
         self._watching.cancel()
         await self._end("its node ends")
+        self._relay.say_what_was_dropped()
         self.channel.send("leaving")
         await self.channel.flushed(SLACK)
 
@@ -173,14 +172,17 @@ class Session:
                     self.begin_waiting()
                 case ("stop", number, cause, reason, within):
                     self._stop(number, cause, reason, within)
-                case ("stack", question, number):
-                    run = self._runs.get(number)
-                    self.channel.send("stack", question, None if run is None else run.kind.stack(run))
+                case ("stacks", question, numbers):
+                    self.channel.send("stacks", question, [self._stack(number) for number in numbers])
                 case ("bye",):
                     self._watching.cancel()
                     self._watching = asyncio.ensure_future(self._end("its owner has ended"))
                 case _:
                     raise ValueError(f"an owner said {item[0]!r}")
+
+    def _stack(self, number: int) -> str | None:
+        run = self._runs.get(number)
+        return None if run is None else run.kind.stack(run)
 
     def begin_waiting(self) -> None:
         """Begins the runs for which there are the resources by now."""
@@ -205,7 +207,7 @@ class Session:
             kind,
             runtime.root,
             here,
-            carry_out,
+            CarryOut(about["fn"]),
             (parcel,),
             Context(),
             runtime.clock(),
@@ -267,7 +269,7 @@ class Session:
 
     def entered(self, run: Run) -> None:
         """The function is about to be entered."""
-        self._say("entered", run)
+        self._say("entered", run, run.ident, run.pid)
 
     def readied(self, run: Run) -> None:
         """The function has called `ctx.ready()`."""
@@ -295,10 +297,10 @@ class Session:
         self.channel.send("ended", number, run.returned, *_sent(outcome), value)
         self._agent.give_back(self, self._resources.pop(number))
 
-    def _say(self, what: str, run: Run) -> None:
+    def _say(self, what: str, run: Run, *details: Any) -> None:
         number = self._numbers.get(run.number)
         if number is not None:
-            self.channel.send(what, number)
+            self.channel.send(what, number, *details)
 
     def _stepped(self, event: dict[str, Any]) -> None:
         number = self._names.get(event["worker"])
@@ -306,7 +308,8 @@ class Session:
             self.channel.send("step", number, event["step"], event.get("stack"))
 
     def _say_what_changed(self) -> None:
-        """Says of which runs there was a heartbeat, and which were given more time."""
+        """Says of which runs there was a heartbeat, which were given more time, and how many events were dropped."""
+        self._relay.say_what_was_dropped()
         now = self._runtime.clock()
         for number, run in self._runs.items():
             if run.beat_at and run.beat_at != self._beats.get(number):

@@ -52,6 +52,7 @@ class Incidents:
             elapsed=max(0.0, self._clock() - run.submitted_at),
             at=time.time(),
             submitted_from=run.submitted_from,
+            node=None if run.place is None else run.place.node,
         )
         with self._lock:
             self._kept[run.number] = incident

@@ -103,6 +103,7 @@ class Publisher:
             return
         now = self._clock()
         excess = _excess(run, outcome)
+        node, ident, pid = run.carrier
         transition = Transition(
             self._supervisor,
             run.name,
@@ -115,12 +116,12 @@ class Publisher:
             ended=None if outcome is None else outcome.ended,
             at=now,
             elapsed=now - run.submitted_at,
-            ident=None if new == "queued" else run.ident,  # a thread may have taken it before this is published
-            pid=None if new == "queued" else run.pid,
+            ident=None if new == "queued" else ident,  # a thread may have taken it before this is published
+            pid=None if new == "queued" else pid,
             limit=None if excess is None else excess.limit,
             used=None if excess is None else excess.used,
             pool=None if run.own else run.kind.settings.name,
-            node=None if run.place is None else run.place.node,
+            node=node,
         )
         if self.subscribers.anybody:
             self.publish(StateChanged(run, transition, ran or outcome))
@@ -192,12 +193,13 @@ class Publisher:
 
     def slow(self, run: Run, elapsed: float, stack: str, left_out: int) -> None:
         """Logs that a run still runs, so many seconds after it was entered, and how many others do, not logged each."""
+        _, ident, pid = run.carrier
         fields: dict[str, str | float | None] = {
             **_of(run),
             "pool": None if run.own or run.kind.settings.name == run.kind.name else run.kind.settings.name,
             "elapsed": round(elapsed, 6),
-            "ident": run.ident,
-            "pid": run.pid,
+            "ident": ident,
+            "pid": pid,
             "left_out": left_out or None,
             "stack": stack or None,
         }
@@ -248,7 +250,8 @@ class Publisher:
 
 def _of(run: Run) -> dict[str, str | int]:
     """Returns the fields that all events of a run have."""
-    return {"worker": run.name, "kind": run.kind.name, "attempt": run.attempt}
+    fields: dict[str, str | int] = {"worker": run.name, "kind": run.kind.name, "attempt": run.attempt}
+    return fields if run.place is None else {**fields, "node": run.place.node}
 
 
 def _excess(run: Run, outcome: Outcome | None) -> Excess | None:

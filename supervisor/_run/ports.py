@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .loop_call import LoopCall
     from .run import Run, WorkerKind
 
-__all__ = ["CallOwner", "Services"]
+__all__ = ["CallOwner", "Services", "Write"]
 
 
 class CallOwner(Protocol):
@@ -36,6 +36,12 @@ class CallOwner(Protocol):
     def refuse_blocking(self, what: str) -> None:
         """Raises where `what` would block the event loop's own thread on something that needs the loop."""
         ...
+
+
+class Write(Protocol):
+    """Writes an event to the supervisor's log, by its level."""
+
+    def __call__(self, level: int, event: str, /, **fields: Any) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Services:
         callback_failed: Reports that a callback of `on_stop` raised; it is named by the text. Any thread.
         measure: Has what a run uses that has limits be measured from here on. Before it begins, on the loop's thread.
         forward: Writes what a worker has logged, by the name of a log method. On the loop's thread.
+        write: Writes an event, by its level. On the loop's thread.
         named: Returns the policy that was named for a run, if any. On the loop's thread.
         stepped: Publishes a step that a run's node performs on it, and where it stood. On the loop's thread.
     """
@@ -79,5 +86,6 @@ class Services:
     callback_failed: Callable[[Run, str, BaseException], None]
     measure: Callable[[Run], None]
     forward: Callable[..., None]
+    write: Write
     named: Callable[[Run], EscalationPolicy | None]
     stepped: Callable[[Run, StepName, str | None], None]

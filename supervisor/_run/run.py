@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .._core.placement import Placement
     from .._core.policy import EscalationPolicy, Kind, Step
     from .._core.pools import PoolSettings
+    from .._core.report import NodeStatistics
     from .._core.usage import Usage
     from .._worker.context import WorkerContext
     from .climb import Climb
@@ -132,6 +133,11 @@ class WorkerKind(Protocol):
         """The threads, or the numbers of the processes, that there are. Any thread."""
         ...
 
+    @property
+    def nodes(self) -> tuple[NodeStatistics, ...]:
+        """The nodes that its cluster has, as far as is known here; none where it runs here. Any thread."""
+        ...
+
     def resize(self, size: int) -> None:
         """Has so many calls run at once from now on, as its `settings` then say; who is one too many ends its call.
 
@@ -187,6 +193,10 @@ class WorkerKind(Protocol):
 
         It may block for some milliseconds, also the loop.
         """
+        ...
+
+    def stacks(self, runs: list[Run]) -> list[str | None]:
+        """Returns the same of several, which may be quicker: those elsewhere are asked at once. Any thread."""
         ...
 
     def usages(self, runs: list[Run]) -> list[Usage | None]:
@@ -248,11 +258,21 @@ class Handle(Protocol):
 
 
 class Place(Protocol):
-    """The node of a cluster that has a run."""
+    """The node of a cluster that has a run, and what carries it out there."""
 
     @property
     def node(self) -> str:
         """The name of the node."""
+        ...
+
+    @property
+    def ident(self) -> int | None:
+        """The thread there."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """The process there."""
         ...
 
     def amend(self, run: Run, outcome: Outcome) -> Outcome:
@@ -482,6 +502,12 @@ class Run:
     def place(self) -> Place | None:
         """The node of a cluster that has it; None where it runs here, or has not been sent yet."""
         return getattr(self, "placed", None)
+
+    @property
+    def carrier(self) -> tuple[str | None, int | None, int | None]:
+        """The node that has it, and the thread or the process that carries it out: that node's, where it has one."""
+        place = self.place
+        return (None, self.ident, self.pid) if place is None else (place.node, place.ident, place.pid)
 
     def let_go(self) -> None:
         """Drops what it held: alarms, the pool's queue, its context, and its future may hold it for longer."""

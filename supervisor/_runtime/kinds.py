@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from .._core.pools import PoolSettings
-    from .._core.report import PoolStatistics
+    from .._core.report import NodeStatistics, PoolStatistics
     from .._run.run import Run, WorkerKind
     from .pools import Pools
     from .scopes import AnyScope
@@ -52,6 +52,11 @@ class Kinds:
     def statistics(self, abandoned: Collection[Run] = ()) -> dict[str, PoolStatistics]:
         """Counts what each pool has, those included that nobody has used."""
         return {pool.name: statistics_of(pool, self._made.get(pool.name), abandoned) for pool in self._pools}
+
+    @property
+    def nodes(self) -> tuple[NodeStatistics, ...]:
+        """The nodes of the cluster, which all pools on it share."""
+        return next((kind.nodes for kind in self if kind.settings.on is not None), ())
 
     def unready(self) -> dict[str, str]:
         """Returns why pools cannot take calls, by the names of these; that one is shut down is wanted."""

@@ -64,6 +64,11 @@ class Maker:
         assert settings.cluster is not None
         if self._cluster is None:
             self._cluster = Cluster(
-                settings.name, settings.cluster, settings.shutdown_timeout, services.post, services.forward
+                settings.name,
+                settings.cluster,
+                settings.shutdown_timeout,
+                services.post,
+                services.forward,
+                services.write,
             )
         return Remote(self._cluster, pool, services)

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .._core.pools import ANY_SIZE
 from .._core.report import PoolStatistics
 from .._worker.locks import ScopedLock
 from .scopes import PoolScope
@@ -32,14 +33,17 @@ def statistics_of(settings: PoolSettings, kind: WorkerKind | None, abandoned: It
         kind: The pool; None where nobody has used it.
         abandoned: The runs that were given up and have not come back, of all pools.
     """
-    found = PoolStatistics(settings.name, settings.kind, settings.size, settings.size, max_queued=settings.max_queued)
+    capacity = settings.size if settings.on is None else 0  # nobody knows what nodes there are before it is used
+    if kind is not None:
+        capacity = kind.capacity
+    size = capacity if settings.size == ANY_SIZE else settings.size
+    found = PoolStatistics(settings.name, settings.kind, size, capacity, max_queued=settings.max_queued)
     if kind is None:
         return found
     states = Counter(run.state_name for run in list(kind.calls.values()))
     reason = why_not_ready(kind)
     return replace(
         found,
-        capacity=kind.capacity,
         running=states["running"] + states["stopping"],
         queued=states["queued"],
         alive=kind.alive,

@@ -169,6 +169,7 @@ class Runtime:
             callback_failed=self.calls.callback_failed,
             measure=Sampler(self.clock, self._alarms, self.publisher).begin,
             forward=self.log.forward,
+            write=self.log.write,
             named=self.rules.named,
             stepped=self.escalation.stepped,
         )

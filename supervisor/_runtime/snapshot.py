@@ -11,6 +11,7 @@ from .._worker.locks import ScopedLock
 from .health import health_of
 from .names import full_name
 from .nodes import WorkerNode
+from .standing import stacks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,6 +73,14 @@ class Snapshot:
         numbered += [(number, handle) for number, handle in handles if handle is not None]
         return [handle for _, handle in sorted(numbered, key=lambda item: item[0])]
 
+    def stacks(self, scope: GroupNode) -> dict[str, str]:
+        """Returns where all in a scope that runs stands, by its name, the oldest first."""
+        runs = [(node.number, node.run) for node in self._tree.workers_in(scope)]
+        runs += [(run.number, run) for run in self._kinds.calls_in(scope)]
+        names = {run.number: run.name for _, run in sorted(runs, key=lambda item: item[0])}
+        stacks = stacks_of(run for _, run in runs)
+        return {name: stacks[number] for number, name in names.items() if number in stacks}
+
     def named(self, scope: GroupNode, name: str) -> Handle | None:
         """Returns the handle of a live worker or call of a scope, by its name there or by its full name."""
         full = name if not scope.name or name.startswith(f"{scope.name}/") else ""
@@ -110,7 +119,8 @@ class Snapshot:
             )
         alive = Counter[str]()
         for kind in self._kinds:
-            alive[kind.name] += kind.alive
+            if kind.settings.on is None:
+                alive[kind.name] += kind.alive
         return Statistics(
             self._supervisor,
             workers=dict(states),
@@ -121,6 +131,7 @@ class Snapshot:
             failed=len(self._losses.failed_in(scope)) + self._losses.forgotten,
             stopping=scope.shutdown.begun,
             pools=self._kinds.statistics(tuple(self._abandoned.values())),
+            nodes=self._kinds.nodes,
         )
 
     def oldest(self) -> dict[str, tuple[float, float]]:

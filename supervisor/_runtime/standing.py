@@ -13,8 +13,11 @@ from .._run.run import Run
 from .nodes import WorkerNode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .._core.outcome import WorkerState
     from .._core.policy import StepName
+    from .._run.run import WorkerKind
     from .nodes import Node
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "present_run",
     "restarts_left",
     "run_of",
+    "stacks_of",
     "started_at",
     "state_of",
 ]
@@ -60,6 +64,16 @@ def present_run(of: Live) -> Run | None:
     """Returns the run that it has now; None between two, and after the end."""
     run = run_of(of)
     return None if run.over else run
+
+
+def stacks_of(runs: Iterable[Run]) -> dict[int, str]:
+    """Returns where runs stand, by their numbers; of those that do not run, nothing. May block for a while."""
+    by_kind: dict[WorkerKind, list[Run]] = {}
+    for run in runs:
+        if not run.over:
+            by_kind.setdefault(run.kind, []).append(run)
+    found = ((kind.stacks(of), of) for kind, of in by_kind.items())
+    return {run.number: stack for stacks, of in found for run, stack in zip(of, stacks, strict=True) if stack}
 
 
 def state_of(of: Live) -> WorkerState:

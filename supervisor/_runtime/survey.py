@@ -123,6 +123,7 @@ def _row(of: Live, now: float, *, replaced: bool) -> WorkerRow | None:
     """Returns its row; None where it has ended meanwhile: its name is none any more, then."""
     run, state, position = run_of(of), state_of(of), position_of(of)
     started, beat, climb = started_at(of, replaced=replaced), beat_at(of), run.climb
+    node, ident, pid = (None, None, None) if run.over else run.carrier
     row = WorkerRow(
         name=of.name,
         kind=of.kind.name,
@@ -134,8 +135,8 @@ def _row(of: Live, now: float, *, replaced: bool) -> WorkerRow | None:
         restarts=attempt_of(of) - 1,
         restarts_left=restarts_left(of, now),
         ready=is_ready(of),
-        ident=None if run.over else run.ident,
-        pid=None if run.over else run.pid,
+        ident=ident,
+        pid=pid,
         queued_for=max(0.0, now - run.submitted_at) if state == "queued" else None,
         running_for=None if started is None or run.ended_at else max(0.0, now - started),
         beat_ago=None if beat is None else max(0.0, now - beat),
@@ -144,6 +145,7 @@ def _row(of: Live, now: float, *, replaced: bool) -> WorkerRow | None:
         step_ends_in=None if position is None or position.next_at is None else position.next_at - now,
         next_step=None if position is None else position.next_step,
         submitted_from=of.submitted_from,
+        node=node,
     )
     return None if "ended" in (state, state_of(of)) else row
 

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["carry_out", "packed"]
+__all__ = ["CarryOut", "packed"]
 
 PROTOCOL = 5
 
@@ -23,24 +23,34 @@ def packed(what: object) -> bytes:
     return data
 
 
-def carry_out(*given: Any) -> bytes:
+class CarryOut:
     """Calls the function in a parcel, on a thread or in a process of a node, and returns its packed result.
 
     Args:
-        given: The context, of a worker of `start()`; and the parcel.
+        name: That of the function: messages and stacks of the node have it.
     """
-    from pickle import loads  # noqa: PLC0415  # lean
 
-    *ctx, parcel = given
-    fn, args, before_call = loads(parcel)
-    restore = None if before_call is None else before_call()
-    try:
-        value = fn(*ctx, *args)
-    finally:
-        if restore is not None:
-            restore()
-    try:
-        return packed(value)
-    except Exception as error:
-        what = type(value).__qualname__
-        raise TypeError(f"what the function returned, a {what}, cannot be sent to its owner: {error}") from error
+    def __init__(self, name: str) -> None:
+        self.__qualname__ = name
+
+    def __call__(self, *given: Any) -> bytes:
+        """Calls it.
+
+        Args:
+            given: The context, of a worker of `start()`; and the parcel.
+        """
+        from pickle import loads  # noqa: PLC0415  # lean
+
+        *ctx, parcel = given
+        fn, args, before_call = loads(parcel)
+        restore = None if before_call is None else before_call()
+        try:
+            value = fn(*ctx, *args)
+        finally:
+            if restore is not None:
+                restore()
+        try:
+            return packed(value)
+        except Exception as error:
+            what = type(value).__qualname__
+            raise TypeError(f"what the function returned, a {what}, cannot be sent to its owner: {error}") from error

@@ -231,6 +231,11 @@ class FakeKind:
         """There are no threads, and no processes."""
         return ()
 
+    @property
+    def nodes(self) -> tuple[()]:
+        """There is no cluster."""
+        return ()
+
     def resize(self, size: int) -> None:
         self.settings = replace(self.settings, size=size)
         self.capacity = size
@@ -316,6 +321,9 @@ class FakeKind:
 
     def stack(self, run: Run) -> str | None:
         return f"  in {qualname(run.fn)}(), a fake worker\n"
+
+    def stacks(self, runs: list[Run]) -> list[str | None]:
+        return [self.stack(run) for run in runs]
 
 
 def _fake_of(run: Run) -> FakeRun:

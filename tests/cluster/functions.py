@@ -40,3 +40,51 @@ def tick(ctx, path):
 def killed_by(number):
     os.kill(os.getpid(), number)
     time.sleep(20)
+
+
+def log_some(ctx, began, number):
+    """Logs, and waits until it is stopped; logs once more, with what cannot be pickled, and does not obey."""
+    import structlog
+
+    log = structlog.get_logger()
+    for count in range(number):
+        log.info("step", count=count, what={"a": [count]})
+    log.debug("odd", value=Odd(), text="x" * 10)
+    began.touch()
+    ctx.stop.wait()
+    log.warning("asked", reason=ctx.reason)
+    while True:
+        time.sleep(0.01)
+
+
+class Odd:
+    """What cannot be pickled, and is shown as a text."""
+
+    def __reduce__(self):
+        raise ValueError
+
+    def __repr__(self):
+        return "<odd>"
+
+
+def log_flood(ctx, began):
+    """Logs as fast as it can until it is stopped; returns how often it has."""
+    import structlog
+
+    log, number = structlog.get_logger(), 0
+    began.touch()
+    while not ctx.stop.is_set():
+        log.info("flood", number=number, text="x" * 200)
+        number += 1
+    return number
+
+
+def in_c(began):
+    began.touch()
+    time.sleep(30)
+
+
+def span_of_here():
+    from opentelemetry import trace
+
+    return format(trace.get_current_span().get_span_context().trace_id, "032x")

@@ -124,7 +124,8 @@ class Live(App[None]):
         rows = [(service, row) for service in services for row in (service.survey or {}).get("workers", ())]
         order = {id(row): number for number, row in enumerate(sorted_rows([row for _, row in rows], self._sort))}
         self._rows = sorted(rows, key=lambda pair: order[id(pair[1])])
-        keys = ("service", *SHOWN) if len(services) > 1 else SHOWN
+        shown = (*SHOWN, "node") if any(row.get("node") for _, row in rows) else SHOWN
+        keys = ("service", *shown) if len(services) > 1 else shown
         columns = [ALL_COLUMNS[key] for key in keys]
         laid = [_laid(service, row, keys) for service, row in self._rows]
         widths = fitted(columns, laid, max(20, self.size.width - 4))

@@ -66,11 +66,13 @@ class Channel:
         self._flushed = asyncio.Event()
         self.heard_number = 0
 
-    def send(self, *item: Any) -> None:
-        """Has an item be sent: a name and its details, of plain types."""
-        self._unsent.append((self._next, item))
+    def send(self, *item: Any) -> int:
+        """Has an item be sent: a name and its details, of plain types. Returns its number."""
+        number = self._next
+        self._unsent.append((number, item))
         self._next += 1
         self._wake.set()
+        return number
 
     def tell(self, **news: Any) -> None:
         """Has something be said with the next frame, which counts only now."""
@@ -81,6 +83,14 @@ class Channel:
     def waiting(self) -> int:
         """How many items have not been acknowledged."""
         return len(self._unsent) + len(self._unacknowledged)
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest item that has not been acknowledged; of the next one, where all have."""
+        for waiting in (self._unacknowledged, self._unsent):
+            if waiting:
+                return waiting[0][0]
+        return self._next
 
     async def flushed(self, seconds: float) -> None:
         """Waits until all has been acknowledged, so long at most."""

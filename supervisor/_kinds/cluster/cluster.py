@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from ..._core.errors import RemoteError, described
 from ..._worker.remote_errors import set_cause
 from .link import Link
+from .reports import Reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..._core.cluster import ClusterSettings
     from ..._core.outcome import Outcome
+    from ..._run.ports import Write
     from ..._run.run import Run
     from .node import RemoteNode
 
 __all__ = ["Cluster"]
+
+AT_ONCE = 50
+"""Items after which the loop's other users may have a turn."""
+
+MOST_LOGS = 1000
+"""Events of a node's log that wait for the loop; what comes beyond them is counted, and dropped."""
 
 
 class Pool(Protocol):
@@ -46,6 +54,7 @@ class Cluster:
         shutdown_timeout: The supervisor's, in seconds.
         post: Has the loop call a function. Any thread.
         log: Writes what a node has logged, by the name of a log method.
+        write: Writes an event of its own.
 
     Attributes:
         link: The connections.
@@ -58,14 +67,17 @@ class Cluster:
         shutdown_timeout: float,
         post: Callable[[Callable[[], object]], object],
         log: Callable[..., None],
+        write: Write,
     ) -> None:
         self._post = post
         self._log = log
+        self._reports = Reports(post, write)
         self._pools: list[Pool] = []
         scheduler, security = settings.found()
         self.link = Link(
             supervisor, scheduler, security, settings.lease, shutdown_timeout, self._received, self._changed
         )
+        self.link.looked = self._reports.look
 
     def join(self, pool: Pool) -> None:
         """A pool is made that runs there."""
@@ -81,8 +93,19 @@ class Cluster:
     # ------------------------------------------------------------------------------------ the link's thread
 
     def _received(self, node: RemoteNode, items: list[tuple[Any, ...]]) -> None:
-        said = [_unpacked(item) for item in items]
-        self._post(partial(self._deliver, node, iter(said)))
+        for first in range(0, len(items), AT_ONCE):
+            said = [_unpacked(item) for item in items[first : first + AT_ONCE] if self._takes(node, item)]
+            self._post(partial(self._deliver, node, iter(said)))
+
+    def _takes(self, node: RemoteNode, item: tuple[Any, ...]) -> bool:
+        """Whether an item goes to the loop: an event of a log does not, where the loop is too far behind with these."""
+        if item[0] != "log":
+            return True
+        if node.logs_posted - node.logs_written >= MOST_LOGS:
+            node.logs_dropped += 1
+            return False
+        node.logs_posted += 1
+        return True
 
     def _changed(self, gone: RemoteNode | None) -> None:
         self._post(partial(self._take_note, gone))
@@ -93,16 +116,25 @@ class Cluster:
         """Hands on what a node has said; goes on where an interrupt has struck."""
         for what, *details in said:
             if what == "log":
+                node.logs_written += 1
                 self._write(node, *details)
             elif (run := node.at.get(details[0])) is not None:
                 _pool_of(run).heard(run, what, details[1:])
+        self._say_what_was_dropped(node)
         self._take_note(None)
+
+    def _say_what_was_dropped(self, node: RemoteNode) -> None:
+        dropped = node.logs_dropped - node.logs_dropped_said
+        if dropped and node.logs_posted == node.logs_written:
+            node.logs_dropped_said += dropped
+            self._write(node, "warning", {"event": "worker.logs_dropped", "dropped": dropped})
 
     def _write(self, node: RemoteNode, method: str, event: dict[str, Any]) -> None:
         self._log(method, {**event, "node": node.name})
 
     def _take_note(self, gone: RemoteNode | None) -> None:
         if gone is not None:
+            self._reports.lost(gone)
             for run in list(gone.at.values()):
                 _pool_of(run).lost(run, gone.problem)
         for pool in self._pools:
@@ -117,17 +149,27 @@ def _unpacked(item: tuple[Any, ...]) -> tuple[Any, ...]:
     """Returns an item with what is pickled in it as it is; user's code may run, so it is not done on the loop."""
     match item:
         case ("log", method, event):
-            return ("log", method, _loaded(event, {"event": "worker.logs_dropped", "dropped": 1}))
+            return ("log", method, _event(event))
         case ("ended", number, returned, outcome, error, trace, value):
             return ("ended", number, *_unpacked_end(returned, _loaded(outcome, None), error, trace, value))
         case _:
             return item
 
 
+def _event(data: bytes) -> dict[str, Any]:
+    """Returns an event: of each value that cannot be made here, the text."""
+    event, others = _loaded(data, ({"event": "worker.logs_dropped", "dropped": 1}, {}))
+    for key, (value, text) in others.items():
+        event[key] = made = _loaded(value, text)
+        if isinstance(made, BaseException):
+            set_cause(made, RemoteError(f"on a node:\n{text}"))
+    return cast("dict[str, Any]", event)
+
+
 def _loaded(data: bytes, otherwise: Any) -> Any:
     try:
         return loads(data)
-    except Exception:
+    except BaseException:  # what a value does there is its own affair
         return otherwise
 
 

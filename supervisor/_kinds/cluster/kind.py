@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..._core.placement import Placement
     from ..._core.policy import Kind, Step
     from ..._core.pools import PoolSettings
+    from ..._core.report import NodeStatistics
     from ..._core.usage import Usage
     from ..._run.ports import Services
     from ..._run.run import Run
@@ -57,7 +58,8 @@ class NodesReady(Readiness):
 
     @property
     def reason(self) -> str:
-        return self._cluster.link.problem
+        link = self._cluster.link
+        return link.problem or ("" if any(node.takes_runs for node in link.nodes) else "no node takes runs")
 
 
 class Remote:
@@ -109,6 +111,10 @@ class Remote:
     def living(self) -> Iterable[int]:
         """There are no threads, and no processes, here."""
         return ()
+
+    @property
+    def nodes(self) -> tuple[NodeStatistics, ...]:
+        return tuple(node.statistics for node in self._cluster.link.nodes)
 
     def resize(self, size: int) -> None:
         """Has so many calls run at once from now on; those that there are too many of go on."""
@@ -183,6 +189,7 @@ class Remote:
         limits = None if run.limited is None else run.limited.limits
         about = {
             "name": run.name,
+            "fn": qualname(run.fn),
             "kind": self.name,
             "pool": None if run.own else self.settings.name,
             "attempt": run.attempt,
@@ -222,14 +229,29 @@ class Remote:
         return None
 
     def stack(self, run: Run) -> str | None:
-        """Returns where a run stands, as its node says it; where that does not answer in a second, as it said last."""
-        there = run.handle
-        if not isinstance(there, RemoteRun) or there.over:
+        return self.stacks([run])[0]
+
+    def stacks(self, runs: list[Run]) -> list[str | None]:
+        """Returns where they stand, as their nodes say it; where one does not answer in a second, as it said last."""
+        wanted: dict[RemoteNode, list[int]] = {}
+        for run in runs:
+            if (there := _present(run)) is not None:
+                wanted.setdefault(there.at, []).append(run.number)
+        answers = self._cluster.link.stacks(wanted, STACK_WAIT)
+        said = {
+            number: stack
+            for node, stacks in answers.items()
+            for number, stack in zip(wanted[node], stacks, strict=True)
+        }
+        return [self._stack(run, said) for run in runs]
+
+    def _stack(self, run: Run, said: dict[int, str | None]) -> str | None:
+        there = _present(run)
+        if there is None:
             return None
-        try:
-            stack = self._cluster.link.stack(there.at, run.number, STACK_WAIT)
-        except TimeoutError:
+        if run.number not in said:
             return there.stack or f"  in {qualname(run.fn)}(), on node {there.node}, which does not answer\n"
+        stack = said[run.number]
         there.stack = None if stack is None else printable(stack, lines=True)
         return there.stack
 
@@ -272,9 +294,8 @@ class Remote:
     def heard(self, run: Run, what: str, details: list[Any]) -> None:
         """A node has said something of a run."""
         match what, details:
-            case "entered", []:
-                run.started_at = monotonic()
-                run.owner.entered(run)
+            case "entered", [ident, pid]:
+                self._entered(run, ident, pid)
             case "readied", []:
                 run.owner.readied(run)
             case "beat", []:
@@ -287,6 +308,13 @@ class Remote:
                 self._ended(run, returned, outcome, value, error)
             case _:
                 raise AssertionError(f"a node said {what!r}")
+
+    def _entered(self, run: Run, ident: int | None, pid: int | None) -> None:
+        there = run.handle
+        assert isinstance(there, RemoteRun)
+        there.ident, there.pid = ident, pid
+        run.started_at = monotonic()
+        run.owner.entered(run)
 
     def _extend(self, run: Run, seconds: float) -> None:
         """The ladder takes longer on the node than it has here: the worker was given more time."""
@@ -329,6 +357,12 @@ class Remote:
             if not run.own:
                 there.at.calls -= 1
                 self._there -= 1
+
+
+def _present(run: Run) -> RemoteRun | None:
+    """Returns what is kept of a run that is on a node; None where it is not."""
+    there = run.handle
+    return there if isinstance(there, RemoteRun) and not there.over else None
 
 
 def _placement_of(run: Run) -> Placement:

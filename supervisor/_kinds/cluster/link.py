@@ -8,6 +8,7 @@ import uuid
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ..._core.errors import described
@@ -17,7 +18,7 @@ from .node import RemoteNode
 from .plugin import NodePlugin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 __all__ = ["VERSION", "Link"]
 
@@ -35,6 +36,9 @@ AGAIN = (0.05, 1.0)
 
 DRIFT = 1.05
 """How much faster one machine's clock may go than another's."""
+
+SILENT = 0.5
+"""Of a lease: a node that was not heard of for longer is not asked where its runs stand."""
 
 LOOK = 0.1
 """Seconds between two looks at whether a node that is silent is gone."""
@@ -56,6 +60,7 @@ class Link:
         changed: Is called, on this thread, when there may be room for runs that there was none for, or a node is gone.
 
     Attributes:
+        looked: Is called again and again, on this thread, with this link.
         nodes: All nodes that are known, gone ones left out. Replaced as a whole; any thread.
         problem: Why the cluster cannot be used, for people; empty where it can. Any thread.
     """
@@ -81,9 +86,10 @@ class Link:
         self.nodes: tuple[RemoteNode, ...] = ()
         self.problem = f"the scheduler at {scheduler} has not answered yet"
         self._talks: dict[str, asyncio.Task[None]] = {}
-        self._questions: dict[int, Future[str | None]] = {}
-        self._asked = 0
+        self._questions: dict[int, Future[list[str | None]]] = {}
+        self._question = count(1)
         self._closing: asyncio.Event | None = None
+        self.looked: Callable[[Link], object] = _nobody
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=f"{supervisor}-cluster", daemon=True)
         Context().run(self._thread.start)
@@ -94,22 +100,35 @@ class Link:
         """Has something be said to a node."""
         self._call(node.channel.send, *item)
 
-    def stack(self, node: RemoteNode, number: int, seconds: float) -> str | None:
-        """Asks a node where a run stands, and waits for the answer.
+    def stacks(self, runs: dict[RemoteNode, list[int]], seconds: float) -> dict[RemoteNode, list[str | None]]:
+        """Asks nodes, at once, where runs stand, by their numbers; waits for the answers, so long at most in all.
 
-        Raises:
-            TimeoutError: It did not answer within so many seconds.
+        A node that does not answer is left out, and not waited for again until it does.
         """
-        if not node.connected or threading.current_thread() is self._thread:
-            raise TimeoutError
-        self._asked += 1
-        question, answer = self._asked, Future[str | None]()
+        until = monotonic() + seconds
+        asked = {node: self._ask(node, numbers) for node, numbers in runs.items() if self._may_answer(node)}
+        answers: dict[RemoteNode, list[str | None]] = {}
+        for node, (question, answer) in asked.items():
+            try:
+                answers[node] = answer.result(max(0.0, until - monotonic()))
+            except TimeoutError:
+                node.unanswered = question
+                if answer.done():  # just now
+                    node.unanswered = None
+            finally:
+                self._questions.pop(question, None)
+        return answers
+
+    def _may_answer(self, node: RemoteNode) -> bool:
+        silent = monotonic() - node.heard_at > self._lease * SILENT
+        here = threading.current_thread() is self._thread
+        return node.connected and node.unanswered is None and not silent and not here
+
+    def _ask(self, node: RemoteNode, numbers: list[int]) -> tuple[int, Future[list[str | None]]]:
+        question, answer = next(self._question), Future[list[str | None]]()
         self._questions[question] = answer
-        try:
-            self.send(node, "stack", question, number)
-            return answer.result(seconds)
-        finally:
-            self._questions.pop(question, None)
+        self.send(node, "stacks", question, numbers)
+        return question, answer
 
     def close(self, seconds: float) -> None:
         """Says good-bye to the nodes, and ends; waits for that, so long at most."""
@@ -123,8 +142,16 @@ class Link:
     # ------------------------------------------------------------------------------------ its thread
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._main())
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._main())
+        except BaseException as error:
+            self.problem = f"the link to the cluster has failed: {described(error)}"
+            raise
+        finally:
+            for node in self.nodes:
+                node.connected = False
+            self.problem = self.problem or "the link to the cluster has ended"
 
     def _begin_closing(self) -> None:
         if self._closing is not None:
@@ -132,7 +159,7 @@ class Link:
 
     async def _main(self) -> None:
         self._closing = asyncio.Event()
-        tasks = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._look())]
+        tasks = [asyncio.ensure_future(self._for_ever(part)) for part in (self._follow, self._look)]
         await self._closing.wait()
         for node in self.nodes:
             node.channel.send("bye")
@@ -144,6 +171,15 @@ class Link:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _for_ever(self, part: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Has a part of this go on, whatever has failed in it: nobody else would see that a node is gone."""
+        while True:
+            try:
+                await part()
+            except Exception as error:
+                self.problem = f"the link to the cluster has failed: {described(error)}"
+            await asyncio.sleep(AGAIN[1])
 
     async def _follow(self) -> None:
         """Follows which nodes there are; begins anew where the scheduler is lost."""
@@ -240,6 +276,7 @@ class Link:
         """Looks which of the silent nodes are gone by now."""
         while True:
             await asyncio.sleep(LOOK)
+            self.looked(self)
             now = monotonic()
             for node in self.nodes:
                 silent = now - node.heard_at
@@ -266,13 +303,19 @@ class Link:
         rest: list[tuple[Any, ...]] = []
         for item in items:
             match item:
-                case ("stack", question, stack):
+                case ("stacks", question, stacks):
+                    if node.unanswered == question:
+                        node.unanswered = None
                     answer = self._questions.get(question)
                     if answer is not None and not answer.done():
-                        answer.set_result(stack)
+                        answer.set_result(stacks)
                 case ("leaving",):
                     node.left = True
                 case _:
                     rest.append(item)
         if rest:
             self._heard(node, rest)
+
+
+def _nobody(_: Link) -> None:
+    """Looks where nobody else does."""

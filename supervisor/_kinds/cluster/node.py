@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..._core.report import NodeStatistics
 from ..._loop.clock import monotonic
 from .channel import Channel
 from .proofs import is_dead
@@ -41,6 +42,10 @@ class RemoteNode:
         calls: How many calls of this owner it has.
         at: Its runs by their numbers.
         pools: Those of which it knows what is set for them.
+        logs_posted, logs_dropped: How many events of its log were handed to the loop, and how many were not. On the
+            link's thread.
+        logs_written, logs_dropped_said: How many of these were written, and how many of those said. On the loop's.
+        unanswered: The question that it did not answer in time, and has not answered since; None: there is none.
     """
 
     def __init__(
@@ -68,6 +73,9 @@ class RemoteNode:
         self.calls = 0
         self.at: dict[int, Run] = {}
         self.pools: set[str] = set()
+        self.unanswered: int | None = None
+        self.logs_posted = self.logs_dropped = 0
+        self.logs_written = self.logs_dropped_said = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,6 +94,19 @@ class RemoteNode:
     def takes_runs(self) -> bool:
         """Whether it can be given something now. Any thread."""
         return self.connected and self.open and not (self.left or self.gone)
+
+    @property
+    def statistics(self) -> NodeStatistics:
+        """What is known of it now. Any thread."""
+        return NodeStatistics(
+            self.name,
+            self.address,
+            state="up" if self.takes_runs else "closing" if self.connected else "unreachable",
+            threads=self.threads,
+            calls=self.calls,
+            workers=len(self.at) - self.calls,
+            reason="" if self.connected else self.problem,
+        )
 
     @property
     def is_dead(self) -> bool:
@@ -124,9 +145,10 @@ class RemoteRun:
         reason: Why the node could not say it.
         stack: Where it stood when that was asked last.
         over: Its end has been said, or it was given up.
+        ident, pid: The thread, or the process, that carries it out there.
     """
 
-    __slots__ = ("at", "outcome", "over", "reason", "stack")
+    __slots__ = ("at", "ident", "outcome", "over", "pid", "reason", "stack")
 
     def __init__(self, at: RemoteNode) -> None:
         self.at = at
@@ -134,6 +156,8 @@ class RemoteRun:
         self.reason = ""
         self.stack: str | None = None
         self.over = False
+        self.ident: int | None = None
+        self.pid: int | None = None
 
     @property
     def node(self) -> str:

@@ -118,6 +118,11 @@ class Processes:
     def living(self) -> Iterable[int]:
         return [process.pid for process in tuple(self.pool.every)]
 
+    @property
+    def nodes(self) -> tuple[()]:
+        """It runs here."""
+        return ()
+
     def resize(self, size: int) -> None:
         """Has so many calls run at once from now on; a process that is one too many leaves after its call."""
         self.settings = replace(self.settings, size=size)
@@ -206,6 +211,9 @@ class Processes:
         with self._asking as left:
             stack = process.stack(ask=left > 0)
         return printable(stack or f"  in {qualname(run.fn)}(), which does not answer\n", lines=True)
+
+    def stacks(self, runs: list[Run]) -> list[str | None]:
+        return [self.stack(run) for run in runs]
 
     def usages(self, runs: list[Run]) -> list[Usage | None]:
         return self._meter.usages(runs)

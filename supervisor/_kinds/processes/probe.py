@@ -25,6 +25,9 @@ PYTHON_ANSWERS = 0.001
 CHILD = str(Path(__file__).with_name("child")) + os.sep
 """The folder of our own code in a worker process."""
 
+OURS = (CHILD, str(Path(__file__).parents[2] / "_worker" / "parcel.py"))
+"""What of ours stands below a user's function, on the node of a cluster too."""
+
 
 class Target(Protocol):
     """The process that is asked."""
@@ -183,4 +186,4 @@ def users_part(text: str) -> str:
 
 
 def _is_ours(line: str) -> bool:
-    return line.startswith(f'  File "{CHILD}')
+    return line.startswith(tuple(f'  File "{path}' for path in OURS))

@@ -120,6 +120,11 @@ class Threads:
     def living(self) -> Iterable[Thread]:
         return self.launcher.living.copy()
 
+    @property
+    def nodes(self) -> tuple[()]:
+        """It runs here."""
+        return ()
+
     def resize(self, size: int) -> None:
         self.settings = replace(self.settings, size=size)
         self.pool.resize(size)
@@ -220,6 +225,9 @@ class Threads:
         return stack
 
     # -------------------------------------------------------------------------------- the end
+
+    def stacks(self, runs: list[Run]) -> list[str | None]:
+        return [self.stack(run) for run in runs]
 
     def usages(self, runs: list[Run]) -> list[Usage | None]:
         """Nobody knows what one thread uses."""
