@@ -2,8 +2,8 @@
 
     python examples/celery_app.py
 
-Needs no broker but a folder: the program starts the worker, sends it the tasks, prints what becomes of them, and ends
-the worker while a task is stuck. With a broker, the worker is started by
+Needs a Redis, at `redis://localhost`, or where `BROKER` says. The program starts the worker, sends it the tasks, prints
+what becomes of them, and ends the worker while a task is stuck. By itself, the worker is started by
 
     CELERY_CUSTOM_WORKER_POOL=supervisor.celery:Pool celery -A celery_app worker -P custom
 """
@@ -11,22 +11,16 @@ the worker while a task is stuck. With a broker, the worker is started by
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
-FOLDER = Path(os.environ.setdefault("EXAMPLE_FOLDER", tempfile.mkdtemp(prefix="celery-")))
+BROKER = os.environ.get("BROKER", "redis://localhost")
 
-app = Celery("celery_app", broker="filesystem://", backend=f"file://{FOLDER}")
-app.conf.broker_transport_options = {
-    "data_folder_in": str(FOLDER),
-    "data_folder_out": str(FOLDER),
-    "control_folder": str(FOLDER),
-    "polling_interval": 0.1,
-}
+app = Celery("celery_app", broker=BROKER, backend=BROKER)
+app.conf.task_track_started = True
 
 
 @app.task(name="add")  # type: ignore[untyped-decorator, unused-ignore]
@@ -45,7 +39,6 @@ def careful() -> str:
 
 @app.task(name="stubborn")  # type: ignore[untyped-decorator, unused-ignore]
 def stubborn() -> None:
-    (FOLDER / "begun").touch()
     while True:
         pass
 
@@ -68,9 +61,8 @@ def main() -> None:
             stubborn.apply_async(time_limit=1).get(timeout=60)
         except Exception as error:
             print("stubborn:", repr(error))
-        (FOLDER / "begun").unlink()
-        stubborn.delay()
-        while not (FOLDER / "begun").exists():
+        stuck = stubborn.delay()
+        while stuck.state != "STARTED":
             time.sleep(0.05)
         began = time.monotonic()
         process.terminate()  # a warm shutdown, while a task is stuck

@@ -4,13 +4,13 @@ import tempfile
 
 import pytest
 
-from .workers import Client, Worker, files, redis, redis_server
+from .workers import Client, Worker, redis
 
 
 @pytest.fixture(scope="module")
-def service(request):
-    """Where tasks are sent: a Redis, where its server is installed; else folders, which are slower."""
-    with tempfile.TemporaryDirectory() as folder, (redis if redis_server() else files)(folder) as urls:
+def service():
+    """Where tasks are sent: a Redis of the module's own."""
+    with tempfile.TemporaryDirectory() as folder, redis(folder) as urls:
         yield urls
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from celery import Celery, signals
 from celery.exceptions import SoftTimeLimitExceeded
+from kombu.transport import redis
 
 from supervisor import current_context
 
 app = Celery("tasks", broker=os.environ.get("BROKER", "memory://"), backend=os.environ.get("BACKEND"))
+if "WITHOUT_LOOP" in os.environ:  # as if its transport knew of no event loop
+    redis.Transport.implements = redis.Transport.implements.extend(asynchronous=False)
 app.conf.update(json.loads(os.environ.get("CONF", "{}")))
 seen = []
 

@@ -11,7 +11,7 @@ from .workers import LADDER, Worker, alive, redis_server, wait_until
 pytest.importorskip("celery")
 pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(not redis_server(), reason="needs redis-server")]
 
-SLACK = 5.0
+SLACK = 15.0
 """Seconds beyond what is promised, on a machine that has much to do."""
 
 
@@ -71,7 +71,7 @@ def test_a_task_that_blocks_in_c_is_ended_or_given_up_and_the_worker_goes_on(at_
     pid = at_work.begun(mark)
     status, error = client.ended(task)
     assert (status, type(error).__name__) == ("FAILURE", "TimeLimitExceeded")
-    assert kind == "thread" or not alive(pid) or pid == at_work.pid
+    wait_until(lambda: kind == "thread" or not alive(pid), at_work.text)  # who was hit is not used again
     assert still_works(client)
 
 
@@ -180,7 +180,7 @@ def test_c_code_that_holds_the_interpreter_ends_within_the_ladder(at_work, clien
     task = client.send("hold", mark, time_limit=0.5)
     pid = at_work.begun(mark)
     assert type(client.ended(task)[1]).__name__ == "TimeLimitExceeded"
-    assert not alive(pid)
+    wait_until(lambda: not alive(pid), at_work.text)
     assert still_works(client)
 
 

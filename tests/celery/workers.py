@@ -15,7 +15,7 @@ from celery import Celery
 from kombu import pools
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 30
+LIMIT = 60
 """Seconds after which whoever waits gives up."""
 
 QUICK = """
@@ -74,21 +74,6 @@ def redis(folder):
             yield {"BROKER": f"redis+socket://{socket}", "BACKEND": f"redis+socket://{socket}", "CONF": "{}"}
         finally:
             server.kill()
-
-
-@contextlib.contextmanager
-def files(folder):
-    """A broker and a backend that are folders: Celery's worker then has no event loop of its own."""
-    names = {name: str(Path(folder) / name) for name in ("queue", "control", "results")}
-    for name in names.values():
-        Path(name).mkdir()
-    folders = {"data_folder_in": names["queue"], "data_folder_out": names["queue"], "control_folder": names["control"]}
-    options = {**folders, "polling_interval": 0.02}
-    yield {
-        "BROKER": "filesystem://",
-        "BACKEND": f"file://{names['results']}",
-        "CONF": json.dumps({"broker_transport_options": options}),
-    }
 
 
 class Client:
