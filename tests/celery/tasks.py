@@ -140,6 +140,18 @@ def grow(megabytes):
     return os.getpid()
 
 
+@app.task(name="total")
+def total(numbers):
+    return sum(numbers)
+
+
+@app.task(name="try_again", bind=True, max_retries=3)
+def try_again(self, mark):
+    if begun(mark) < 3:
+        raise self.retry(countdown=0.05)
+    return self.request.retries
+
+
 @app.task(name="signals")
 def signals_seen():
     return seen
