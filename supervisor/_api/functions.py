@@ -23,11 +23,12 @@ NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GE
 
 def check_function(where: str, fn: object, *, may_yield: bool = False) -> None:
     """Refuses what is no blocking function, with an error that names the method that it was given to."""
-    plain = fn.__func__ if type(fn) is MethodType else fn
+    given: Any = innermost(fn) if type(fn) is functools.partial else fn
+    plain = given.__func__ if type(given) is MethodType else given
     if type(plain) is FunctionType:
         if not plain.__code__.co_flags & NOT_BLOCKING:
             return
-    elif type(plain) is BuiltinFunctionType:
+    elif type(plain) is BuiltinFunctionType or type(plain) is type:  # what a class makes is no coroutine
         return
     if not callable(fn):
         raise TypeError(f"{where}(fn={fn!r}): must be callable{_if_called(where, fn)}")

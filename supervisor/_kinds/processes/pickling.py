@@ -56,7 +56,7 @@ def pickled_call(
     """
     call = (number, name, attempt, own, fn, args, before_call)
     buffers: list[pickle.PickleBuffer] = []
-    data = _with_function(call, f"fn={qualname(fn)}", fn, args, buffers, nowhere)
+    data = _with_function(call, "fn", fn, args, buffers, nowhere)
     return framed(data, [buffer.raw() for buffer in buffers])
 
 
@@ -66,32 +66,31 @@ def pickled_initializer(initializer: Callable[[], object], *, nowhere: bool) -> 
     Raises:
         TypeError: It cannot be sent.
     """
-    name = qualname(initializer)
-    return _with_function((name, initializer), f"initializer={name}", initializer, (), None, nowhere)
+    return _with_function((qualname(initializer), initializer), "initializer", initializer, (), None, nowhere)
 
 
 def _with_function(
     what: tuple[Any, ...],
-    named: str,
+    field: str,
     fn: Callable[..., Any],
     args: Any,
     buffers: list[pickle.PickleBuffer] | None,
     nowhere: bool,
 ) -> bytes:
-    """Pickles what has a function and its arguments in it; `named` is how messages call the function.
+    """Pickles what has a function and its arguments in it; messages name the function by its `field`.
 
     Large buffers are laid aside, where there is a list for them.
     """
     try:
         data = pickled(what, buffers)
     except RuntimeError as misuse:  # of what is multiprocessing's own
-        raise TypeError(f"{named}: cannot be sent to a process: {misuse}") from misuse
+        raise TypeError(f"{field}={qualname(fn)}: cannot be sent to a process: {misuse}") from misuse
     except Exception as error:
         if buffers is not None:
             buffers.clear()
-        data = _by_cloudpickle(what, named, fn, args, buffers, error)
+        data = _by_cloudpickle(what, field, fn, args, buffers, error)
     if nowhere and MAIN in data:
-        data = _main_by_value(what, named, fn, buffers, data)
+        data = _main_by_value(what, field, fn, buffers, data)
     return data
 
 
@@ -142,7 +141,7 @@ class _AsIfSpawning:
 
 def _by_cloudpickle(
     what: tuple[Any, ...],
-    named: str,
+    field: str,
     fn: Callable[..., Any],
     args: Any,
     buffers: list[pickle.PickleBuffer] | None,
@@ -154,20 +153,20 @@ def _by_cloudpickle(
     except ImportError:
         which = culprit(fn, args, partial(pickled, buffers=None))
         raise TypeError(
-            f"{named}: cannot be sent to a process: {which}{error}. Lambdas and closures can with the extra "
-            "stopladder[cloudpickle]; otherwise give a function of a module, and arguments that can be pickled"
+            f"{field}={qualname(fn)}: cannot be sent to a process: {which}{error}. Lambdas and closures can with the "
+            "extra stopladder[cloudpickle]; otherwise give a function of a module, and arguments that can be pickled"
         ) from error
     try:
         data: bytes = cloudpickle.dumps(what, PROTOCOL, buffer_callback=None if buffers is None else buffers.append)
     except Exception as second:
         which = culprit(fn, args, cloudpickle.dumps)
-        raise TypeError(f"{named}: cannot be sent to a process: {which}{second}") from second
+        raise TypeError(f"{field}={qualname(fn)}: cannot be sent to a process: {which}{second}") from second
     return data
 
 
 def _main_by_value(
     what: tuple[Any, ...],
-    named: str,
+    field: str,
     fn: Callable[..., Any],
     buffers: list[pickle.PickleBuffer] | None,
     data: bytes,
@@ -180,7 +179,7 @@ def _main_by_value(
         if getattr(function, "__module__", None) != "__main__":
             return data  # the process will say so, if need be
         raise TypeError(
-            f"{named}: cannot be sent to a process: it is of the main module, which is "
+            f"{field}={qualname(fn)}: cannot be sent to a process: it is of the main module, which is "
             f"{whereabouts()['nowhere']}: no process can import that. Put it into a module, or install the extra "
             "stopladder[cloudpickle], which sends it by value"
         ) from None

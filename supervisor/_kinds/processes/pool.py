@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..._core.pools import PoolSettings
+    from ..._run.limited import Limited
     from ..._run.ports import Services
     from ..._run.readiness import Readiness
     from ..._run.run import Run
@@ -199,7 +200,7 @@ class Pool:
     def _give(self, process: Process, run: Run) -> None:
         """Sends a run to a process that is free."""
         process.run = None
-        if self._has_no_room(process, run):
+        if run.limited is not None and self._has_no_room(process, run.limited):
             self._waiting.appendleft(run)  # what others have left in there is not to be its undoing
             self._dismiss(process)
             return
@@ -208,11 +209,11 @@ class Pool:
             return
         self._send(process, run)
 
-    def _has_no_room(self, process: Process, run: Run) -> bool:
+    def _has_no_room(self, process: Process, limited: Limited) -> bool:
         """Whether what others have left in a process is more than a run may use, and a new process would have less."""
-        if run.limited is None or self._retired or not process.service.tasks:
+        if self._retired or not process.service.tasks:
             return False
-        return run.limited.is_exceeded_by(rss(process.pid))
+        return limited.is_exceeded_by(rss(process.pid))
 
     def _send(self, process: Process, run: Run) -> None:
         process.run = run
