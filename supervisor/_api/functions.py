@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["check_fit", "check_function", "misfit_of_call", "unexpected_keywords"]
 
+PARTIAL: Any = functools.partial
+
 NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 
 
-def check_function(where: str, fn: object, *, may_yield: bool = False) -> None:
+def check_function(where: str, fn: Any, *, may_yield: bool = False) -> None:
     """Refuses what is no blocking function, with an error that names the method that it was given to."""
-    given: Any = innermost(fn) if type(fn) is functools.partial else fn
+    given = innermost(fn) if type(fn) is PARTIAL else fn
     plain = given.__func__ if type(given) is MethodType else given
     if type(plain) is FunctionType:
         if not plain.__code__.co_flags & NOT_BLOCKING:

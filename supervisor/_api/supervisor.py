@@ -79,7 +79,6 @@ if TYPE_CHECKING:
     from .._core.pools import Limits, On
     from .._core.report import Health, ShutdownReport
     from .._core.restart import Restart
-    from .._run.futures import CallFuture
     from .._run.run import WorkerKind
     from .._runtime.runtime import Runtime
     from .._runtime.scopes import PoolScope
@@ -392,9 +391,9 @@ class Supervisor:
                 self._placement(lane.settings, resources, nodes),
                 scope=self._scope,
             )
-        future = cast("CallFuture", loop.run_in_executor(view, fn, *args))
+        future: Any = loop.run_in_executor(view, fn, *args)  # a CallFuture; `cast` would be a call
         try:
-            value = cast("T", await future)
+            value: T = await future
         except asyncio.CancelledError:
             if not future.run.over:
                 await outlast(binding.bind().escalation.end_of(future.run), cancelled=True)

@@ -468,16 +468,20 @@ class GroupNode(Node):
 
 def list_call(run: Run) -> None:
     """Lists a call as one that has not concluded: with its kind, and with the groups that it is in. Any thread."""
-    for group in scope_of(run).groups_around:
-        group.calls[run.number] = run
+    scope = scope_of(run)
+    if scope.group is not None:
+        for group in scope.groups_around:
+            group.calls[run.number] = run
     run.kind.calls[run.number] = run
 
 
 def unlist_call(run: Run) -> None:
     """Takes a call from these lists. Idempotent. Any thread."""
     run.kind.calls.pop(run.number, None)
-    for group in scope_of(run).groups_around:
-        group.calls.pop(run.number, None)
+    scope = scope_of(run)
+    if scope.group is not None:
+        for group in scope.groups_around:
+            group.calls.pop(run.number, None)
 
 
 def scope_of(run: Run) -> GroupNode:
