@@ -57,6 +57,7 @@ SECTIONS = {
     "workers": Section("Long-lived workers", "supervision", "workers"),
     "crowd": Section("Short-lived workers", "supervision", "crowd"),
     "page": Section("A page that is open", "page", "page"),
+    "cluster": Section("On a cluster", "cluster", "cluster"),
     "imports": Section("Imports", "imports", "imports"),
     "path": Section("The fast path, taken to pieces", "path", "path"),
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["machine", "missed", "page", "tables_of"]
 
-PACKAGES = ("anyio", "structlog", "uvloop", "asgiref", "pebble", "loky")
+PACKAGES = ("anyio", "structlog", "uvloop", "asgiref", "pebble", "loky", "distributed")
 
 Data = dict[str, Any]
 

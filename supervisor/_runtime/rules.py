@@ -125,7 +125,11 @@ class RuleBook:
         """Logs that a worker which is to be started again when it is stuck cannot be; once for each ladder."""
         if node.restart.when == "never" or (node.heartbeat is None and node.ready_timeout is None):
             return
-        steps = self.of(node.run).steps
+        run = node.run
+        rules = self.of(run)
+        if run.kind.settings.on is not None:  # what ends it is climbed on its node, and is one step here
+            rules = self.make(self.named(run), run.kind.name, run.own, run.no_inject_on_cancel)
+        steps = rules.steps
         why = why_irreplaceable(steps, node.kind.name)
         if why is None or steps in self._irreplaceable or len(self._irreplaceable) >= KNOWN_RULES:
             return  # the latter: somebody makes a ladder for each worker
