@@ -7,6 +7,7 @@ from supervisor._control import client, server
 from supervisor._control.server import Server
 from supervisor._core.incident import Incident
 from supervisor._core.survey import GroupRow, ShutdownProgress, Survey, WorkerRow
+from supervisor._core.survey_text import text_of_survey
 from supervisor._observe.notices import StateChanged
 
 __all__ = [  # single parts
@@ -31,6 +32,11 @@ def files_of_server():
     """The numbers of the files of the one server of this process: where it listens, and of each client."""
     (only,) = server._servers
     return [only._listener.socket.fileno(), *only._peers]
+
+
+def survey_text(sup):
+    """Returns what a dump says of the workers of a supervisor."""
+    return text_of_survey(Integration(sup._binding).survey())
 
 
 def hold_turns(monkeypatch, let_go):

@@ -69,6 +69,7 @@ def _group(group: GroupRow) -> str:
 def _row(worker: WorkerRow) -> tuple[str, ...]:
     since = worker.running_for if worker.queued_for is None else worker.queued_for
     where = "-" if worker.ident is None else str(worker.ident)
+    where = where if worker.pid is None else f"pid {worker.pid}"
     return (
         _cut(worker.name),
         worker.kind,
@@ -76,7 +77,7 @@ def _row(worker: WorkerRow) -> tuple[str, ...]:
         _cut(worker.pool or "-"),
         str(worker.attempt),
         "-" if since is None else f"{since:.1f} s",
-        where if worker.pid is None else f"pid {worker.pid}",
+        where if worker.node is None else f"{where} on {_cut(worker.node)}",
         _stop(worker),
     )
 

@@ -30,6 +30,13 @@ def test_it_shows_each_worker_with_its_state_below_a_line_about_its_supervisor(s
     ]
 
 
+def test_it_shows_nodes_where_any_worker_has_one(fake, cli):
+    fake(answers(survey(row("here"), row("there", node="gpu-1"))))
+    _, titles, here, there = cli("ps").stdout.splitlines()
+    assert titles.split()[-1] == "NODE"
+    assert (here.split()[-1], there.split()[-1]) == ("-", "gpu-1")
+
+
 def test_it_is_narrowed_sorted_and_cut(serve, cli):
     serve("ingest", "-", "--workers", 12)
 

@@ -1,8 +1,18 @@
 """What the tests of runs on a cluster share: one cluster of three nodes, in one process of the tests alone."""
 
+import copyreg
+
 import pytest
 
 from .nodes import Nodes
+
+
+def import_dask():
+    """Skips the test where Dask is not there. It changes how errors are pickled, of which other tests know nothing."""
+    before = dict(copyreg.dispatch_table)
+    pytest.importorskip("distributed")
+    copyreg.dispatch_table.clear()
+    copyreg.dispatch_table.update(before)
 
 
 def pytest_collection_modifyitems(items):
@@ -14,7 +24,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def three():
     """Three nodes of two threads: "a", with a GPU, "b" and "c". Nobody ends one of them."""
-    pytest.importorskip("distributed")
+    import_dask()
     with Nodes() as nodes:
         nodes.add("a", resources={"GPU": 1})
         nodes.add("b")
@@ -26,7 +36,7 @@ def three():
 @pytest.fixture
 def nodes():
     """A cluster of the test's own, without nodes."""
-    pytest.importorskip("distributed")
+    import_dask()
     with Nodes() as own:
         yield own
 

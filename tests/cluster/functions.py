@@ -88,3 +88,9 @@ def span_of_here():
     from opentelemetry import trace
 
     return format(trace.get_current_span().get_span_context().trace_id, "032x")
+
+
+def silent(ctx):
+    ctx.heartbeat()
+    while True:
+        time.sleep(0.01)

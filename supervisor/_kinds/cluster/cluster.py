@@ -102,7 +102,7 @@ class Cluster:
         if item[0] != "log":
             return True
         if node.logs_posted - node.logs_written >= MOST_LOGS:
-            node.logs_dropped += 1
+            node.logs_dropped += _lost_with(*item[1:])
             return False
         node.logs_posted += 1
         return True
@@ -164,6 +164,12 @@ def _event(data: bytes) -> dict[str, Any]:
         if isinstance(made, BaseException):
             set_cause(made, RemoteError(f"on a node:\n{text}"))
     return cast("dict[str, Any]", event)
+
+
+def _lost_with(method: str, data: bytes) -> int:
+    """Returns how many events are lost with one: that which says how many were lost counts for these."""
+    event = _event(data) if method == "warning" else {}
+    return int(event["dropped"]) if event.get("event") == "worker.logs_dropped" else 1
 
 
 def _loaded(data: bytes, otherwise: Any) -> Any:

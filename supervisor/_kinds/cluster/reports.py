@@ -94,7 +94,7 @@ class Reports:
 
     def lost(self, node: RemoteNode) -> None:
         """Logs that a node is gone, with the runs that it has. On the loop's thread."""
-        reason = printable(node.problem)
+        reason = "its process has ended" if node.is_dead else printable(node.problem)
         if node.left and not node.runs:
             self._write(logging.INFO, "supervisor.node_left", node=node.name, reason=reason)
         else:

@@ -1,0 +1,45 @@
+"""The same as `inside` for what is said between an owner and its nodes. It imports Dask."""
+
+from supervisor._kinds.cluster.channel import Channel
+from supervisor._kinds.cluster.cluster import _event, _lost_with
+from supervisor._node import relay
+from supervisor._node.relay import Relay
+
+
+class RelayEnd:
+    """A relay on a node, and what its owner makes of its events. On an event loop's thread.
+
+    Attributes:
+        relay: A logger of the node.
+        steps: The events that were said to be steps.
+    """
+
+    LARGEST, MOST, MOST_BYTES = relay.LARGEST, relay.MOST, relay.MOST_BYTES
+
+    def __init__(self, post):
+        self.steps = []
+        self._channel = Channel(lambda items: None, lambda news: None)
+        self.relay = Relay(self._channel, post, self.steps.append)
+
+    def heard(self):
+        """Has the owner take all that was sent: its events, each with its level."""
+        items = [(number, item) for number, item in self._channel._unsent]
+        self._channel._acknowledged(items[-1][0] if items else 0)
+        return [{**_event(data), "level": method} for _, (_, method, data) in items]
+
+    def lost_with_all(self):
+        """How many events are lost if the owner drops all that was sent."""
+        return sum(_lost_with(method, data) for _, (_, method, data) in self._channel._unsent)
+
+    def say_what_was_dropped(self):
+        self.relay.say_what_was_dropped()
+
+
+def fail_link(sup):
+    """Has the link of a supervisor fail in what it does again and again."""
+    link = next(kind for kind in sup._binding.runtime.kinds if kind.settings.on)._cluster.link
+
+    def fail(_):
+        raise RuntimeError("broken")
+
+    link.looked = fail
