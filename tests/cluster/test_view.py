@@ -297,6 +297,22 @@ async def test_health_and_log_say_that_no_node_takes_runs_and_that_the_scheduler
         await ended(task)
 
 
+@pytest.mark.slow
+async def test_a_node_that_stands_still_is_out_of_reach_and_joins_again(nodes, events):
+    nodes.add("only")
+    async with Supervisor("app", cluster=nodes.address, cluster_lease=6) as sup:
+        await sup.run(f.pid, on="cluster")
+        await until(lambda: ("node_joined", "info", "only", None) in reported(events))
+        events.clear()
+        nodes.nodes["only"].kill(signal.SIGSTOP)
+        await until(lambda: [node.state for node in sup.statistics().nodes] == ["unreachable"])
+        assert "silent" in sup.statistics().nodes[0].reason
+        await until(lambda: reported(events) == [("node_unreachable", "warning", "only", 0)])
+        nodes.nodes["only"].kill(signal.SIGCONT)
+        await until(lambda: reported(events)[1:] == [("node_joined", "info", "only", None)])
+        assert [node.state for node in sup.statistics().nodes] == ["up"]
+
+
 def reported(events):
     """Returns what was logged of the cluster and its nodes: names without their beginning, levels, nodes and runs."""
     return [

@@ -38,7 +38,7 @@ DRIFT = 1.05
 """How much faster one machine's clock may go than another's."""
 
 SILENT = 0.5
-"""Of a lease: a node that was not heard of for longer is not asked where its runs stand."""
+"""Of a lease: a node that was not heard of for longer is out of reach. It says something in each fifth."""
 
 LOOK = 0.1
 """Seconds between two looks at whether a node that is silent is gone."""
@@ -119,10 +119,13 @@ class Link:
                 self._questions.pop(question, None)
         return answers
 
+    def reaches(self, node: RemoteNode) -> bool:
+        """Whether a connection stands, and the node was heard of lately. Any thread."""
+        return node.connected and monotonic() - node.heard_at <= self._lease * SILENT
+
     def _may_answer(self, node: RemoteNode) -> bool:
-        silent = monotonic() - node.heard_at > self._lease * SILENT
         here = threading.current_thread() is self._thread
-        return node.connected and node.unanswered is None and not silent and not here
+        return self.reaches(node) and node.unanswered is None and not here
 
     def _ask(self, node: RemoteNode, numbers: list[int]) -> tuple[int, Future[list[str | None]]]:
         question, answer = next(self._question), Future[list[str | None]]()

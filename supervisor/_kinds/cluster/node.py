@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..._core.report import NodeStatistics
+from ..._core.values import printable
 from ..._loop.clock import monotonic
 from .channel import Channel
 from .proofs import is_dead
@@ -95,18 +96,24 @@ class RemoteNode:
         """Whether it can be given something now. Any thread."""
         return self.connected and self.open and not (self.left or self.gone)
 
-    @property
-    def statistics(self) -> NodeStatistics:
+    def statistics(self, *, reached: bool) -> NodeStatistics:
         """What is known of it now. Any thread."""
         return NodeStatistics(
             self.name,
             self.address,
-            state="up" if self.takes_runs else "closing" if self.connected else "unreachable",
+            state="unreachable" if not reached else "up" if self.takes_runs else "closing",
             threads=self.threads,
             calls=self.calls,
             workers=len(self.at) - self.calls,
-            reason="" if self.connected else self.problem,
+            reason="" if reached else self.why_out_of_reach,
         )
+
+    @property
+    def why_out_of_reach(self) -> str:
+        """Why it is, for people. Any thread."""
+        if self.connected:
+            return f"it has been silent for {monotonic() - self.heard_at:.1f} s"
+        return printable(self.problem) or "the connection is broken"
 
     @property
     def is_dead(self) -> bool:

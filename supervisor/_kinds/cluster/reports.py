@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["Reports"]
 
 OUT_OF_REACH = 2.0
-"""Seconds after which it is logged that a node, or the cluster, is out of reach; a link that breaks is soon mended."""
+"""Seconds after which it is logged that a node is out of reach; a connection that breaks is soon mended."""
+
+UNREADY = 5.0
+"""Seconds after which it is logged that the cluster takes no runs; at first, it takes a moment to be reached."""
 
 SHOWN = 10
 """Nodes that are logged at one look; of all others only how many they are."""
@@ -40,7 +43,7 @@ class Reports:
         self._write = write
         self._looked_at = 0.0
         self._joined: set[RemoteNode] = set()  # those of which it was logged that they take runs
-        self._away: dict[RemoteNode, float] = {}  # since when those are not connected that are known
+        self._away: dict[RemoteNode, float] = {}  # since when those are out of reach that are known
         self._logged: set[RemoteNode] = set()  # those of which it was logged that they are out of reach
         self._problem_since: float | None = None
         self._problem_logged = False
@@ -55,15 +58,15 @@ class Reports:
         self._look_at_cluster(link.problem, now)
         for known in (self._joined, self._logged):
             known.intersection_update(nodes)
-        self._away = {node: self._away.get(node, now) for node in nodes if not node.connected}
-        self._say(logging.INFO, "supervisor.node_joined", self._newly_joined(nodes))
+        self._away = {node: self._away.get(node, now) for node in nodes if not link.reaches(node)}
+        self._say(logging.INFO, "supervisor.node_joined", self._newly_joined(link))
         late = [node for node, since in self._away.items() if now - since >= OUT_OF_REACH and node not in self._logged]
         self._logged.update(late)
         self._joined.difference_update(late)
         self._say(logging.WARNING, "supervisor.node_unreachable", late)
 
-    def _newly_joined(self, nodes: tuple[RemoteNode, ...]) -> list[RemoteNode]:
-        found = [node for node in nodes if node.connected and node not in self._joined]
+    def _newly_joined(self, link: Link) -> list[RemoteNode]:
+        found = [node for node in link.nodes if link.reaches(node) and node not in self._joined]
         self._joined.update(found)
         self._logged.difference_update(found)
         return found
@@ -76,7 +79,7 @@ class Reports:
             self._problem_since, self._problem_logged = None, False
         elif self._problem_since is None:
             self._problem_since = now
-        elif now - self._problem_since >= OUT_OF_REACH and not self._problem_logged:
+        elif now - self._problem_since >= UNREADY and not self._problem_logged:
             self._problem_logged = True
             self._later(logging.WARNING, "supervisor.cluster_unready", reason=printable(problem))
 
@@ -84,7 +87,7 @@ class Reports:
         for number, node in enumerate(nodes[:SHOWN], 1):
             fields: dict[str, Any] = {"node": node.name}
             if level >= logging.WARNING:
-                fields |= {"reason": printable(node.problem) or "the connection is broken", "runs": node.runs}
+                fields |= {"reason": node.why_out_of_reach, "runs": node.runs}
             if number == SHOWN and len(nodes) > SHOWN:
                 fields["left_out"] = len(nodes) - SHOWN
             self._later(level, event, **fields)
