@@ -24,6 +24,9 @@ __all__ = ["Sampler"]
 OFTEN, SELDOM = 0.05, 0.5
 """Seconds between two looks: where a limit is near, and at most."""
 
+CPUS = os.cpu_count() or 1
+"""On which what a run has started can use time at once."""
+
 SHARE = 20
 """A look that takes so long is followed by a pause of so many times that: it costs the loop a twentieth at most."""
 
@@ -46,7 +49,6 @@ class Sampler:
         self._publisher = publisher
         self._runs: dict[Run, Limited] = {}
         self._next_at: float | None = None  # None: no alarm is set, or an interrupt has struck while one rang
-        self._cpus = os.cpu_count() or 1
 
     @property
     def over(self) -> bool:
@@ -100,7 +102,7 @@ class Sampler:
         limited = self._runs[run]
         excess = limited.measured(used)
         if excess is None:
-            return seconds_until_excess(limited.limits, limited.used, self._cpus)
+            return seconds_until_excess(limited.limits, limited.used, CPUS)
         if not limited.stopped:
             limited.excess = limited.excess or excess
             report = partial(self._publisher.fault, "limit", run.name)
