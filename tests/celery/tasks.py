@@ -1,9 +1,11 @@
 """The app of the tests, with tasks that misbehave. Each says that it has begun by a file whose name it is given."""
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -143,6 +145,38 @@ def grow(megabytes):
 @app.task(name="total")
 def total(numbers):
     return sum(numbers)
+
+
+@app.task(name="count", acks_late=True)
+def count(mark, seconds):
+    begun(mark)
+    time.sleep(seconds)
+
+
+@app.task(name="echo")
+def echo(value):
+    return value
+
+
+@app.task(name="odd_error")
+def odd_error():
+    error = ValueError("cannot be pickled")
+    error.lock = threading.Lock()
+    raise error
+
+
+@app.task(name="odd_result")
+def odd_result():
+    return threading.Lock()
+
+
+@app.task(name="children")
+def children():
+    """Starts a process of its own, as the children of Celery's own pool may not."""
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(0,))
+    child.start()
+    child.join()
+    return child.exitcode
 
 
 @app.task(name="try_again", bind=True, max_retries=3)

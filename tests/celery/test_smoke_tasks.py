@@ -105,6 +105,44 @@ def test_many_running_tasks_are_revoked_at_once(worker, client, kind):
 
 
 @KINDS
+def test_values_and_errors_of_any_size_and_sort(worker, client, kind):
+    worker(kind=kind)
+    large = "x" * (20 << 20)
+    assert client.call("echo", large) == ("SUCCESS", large)
+    for name in ("odd_error", "odd_result"):
+        status, error = client.call(name)
+        assert (name, status) == (name, "FAILURE"), error
+    assert client.call("children") == ("SUCCESS", 0)
+    assert client.call("add", 1, 2) == ("SUCCESS", 3)
+
+
+@KINDS
+def test_task_after_task_that_exceeds_its_limit(worker, client, kind):
+    mine = worker(kind=kind, concurrency=2)
+    spinning = [client.send("spin", mine.mark(), time_limit=0.2) for _ in range(20)]
+    waiting = [client.send("add", n, n) for n in range(20)]
+    assert {type(client.ended(task)[1]).__name__ for task in spinning} == {"TimeLimitExceeded"}
+    assert [client.ended(task)[1] for task in waiting] == [2 * n for n in range(20)]
+
+
+def test_a_process_for_each_task(worker, client):
+    worker("--max-tasks-per-child=1", concurrency=3)
+    tasks = [client.send("pid") for _ in range(30)]
+    assert len({client.ended(task)[1] for task in tasks}) == 30
+
+
+def test_no_late_task_is_lost_or_done_twice_where_a_worker_ends_warm_under_load(worker, client):
+    mine = worker(concurrency=4)
+    tasks = {mine.mark(f"task-{n}"): client.send("count", mine.mark(f"task-{n}"), 0.1) for n in range(60)}
+    mine.begun(mine.mark("task-8"))
+    mine.signal(signal.SIGTERM)
+    mine.gone()
+    worker(concurrency=4)
+    assert {client.ended(task)[0] for task in tasks.values()} == {"SUCCESS"}
+    assert {len(Path(mark).read_text().split()) for mark in tasks} == {1}
+
+
+@KINDS
 def test_a_worker_whose_broker_goes_away_comes_back_to_it(kind):
     with tempfile.TemporaryDirectory() as folder, redis(folder) as service:
         client = Client(service)
