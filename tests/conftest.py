@@ -23,7 +23,7 @@ from . import inside
 from .docs.catalogue import contradictions
 from .waiting import LIMIT, Release
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.cluster.fixtures"]
 
 if "coverage.collector" in sys.modules:
     # Its tracer takes a lock in whichever thread it meets a file; a worker that is injected just then would leave it

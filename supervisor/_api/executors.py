@@ -161,7 +161,7 @@ class PoolExecutor(Executor):
         if under_way:
             under_way[0].calls.refuse_blocking("shutdown(wait=True) of an executor with calls under way")
             for future in under_way:
-                if future.run.ident == get_ident():
+                if future.run.ident == get_ident() and future.run.place is None:
                     raise SupervisorMisused(
                         f"supervisor {self._supervisor!r}: shutdown(wait=True) in the call {future.run.name!r} of the "
                         "same executor would wait for itself; use shutdown(wait=False)"

@@ -84,7 +84,7 @@ class Rules:
         """Returns the rules of who has all of this done elsewhere: one step, with the time of all, and a margin."""
         causes: tuple[Cause, ...] = ("stop", "cancel", "limit")
         ladder, own, limit = ((Ask(math.fsum(step.grace for step in self.ladder(cause)) + margin),) for cause in causes)
-        return Rules(ladder, own, self.patience, limit)
+        return Rules(ladder, own, self.patience + margin, limit)
 
 
 # ------------------------------------------------------------------------------------------------ states

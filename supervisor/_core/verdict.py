@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .ladder import Cause
     from .outcome import Outcome
 
-__all__ = ["converted", "error_of_call", "error_of_start", "error_of_wait", "is_one_of"]
+__all__ = ["converted", "error_of_call", "error_of_start", "error_of_wait", "is_one_of", "raised_in"]
 
 
 class Named(Protocol):
@@ -52,6 +52,16 @@ def converted(worker: Named, error: BaseException, *, stopping: bool) -> BaseExc
             converted = WorkerFailed(worker.name, error)
     converted.__cause__ = error
     return converted
+
+
+def raised_in(error: BaseException) -> BaseException:
+    """Returns what a function raised, of which `converted` may have made an error: who sends it on converts it there.
+
+    What was never raised itself, and has another error as its cause, was made so.
+    """
+    cause = error.__cause__
+    made = isinstance(error, WorkerExit | WorkerFailed) or (type(error) is RuntimeError and is_a(cause, StopIteration))
+    return cause if made and cause is not None and error.__traceback__ is None else error
 
 
 def error_of_call(outcome: Outcome, cause: Cause | None, *, returned: bool) -> BaseException | None:

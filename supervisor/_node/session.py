@@ -17,6 +17,7 @@ from .._api.supervisor import Supervisor
 from .._core.ladder import Stopping
 from .._core.outcome import Outcome
 from .._core.policy import EscalationPolicy
+from .._core.verdict import raised_in
 from .._kinds.cluster.channel import Channel
 from .._loop.clock import monotonic
 from .._run.frames import PASSING_ON
@@ -50,6 +51,8 @@ FOLDER = str(Path(__file__).parent.parent) + os.sep
 """Ours: an error's traceback begins after it."""
 
 _number = count(1).__next__
+
+PASSING_ON.add(CarryOut.__call__.__code__)
 
 
 class Host(Protocol):
@@ -328,5 +331,5 @@ def _sent(outcome: Outcome) -> tuple[bytes, bytes | None, str]:
     plain = dumps(replace(outcome, value=None, error=None))
     if outcome.error is None:
         return plain, None, ""
-    error, trace = provable(outcome.error, FOLDER)
+    error, trace = provable(raised_in(outcome.error), FOLDER)
     return plain, dumps(error), trace

@@ -136,7 +136,11 @@ class Escalation:
         deadline = max(run.owner.deadline(run), self._clock() + ASKED_LEAST)
         if cause == "limit":
             deadline = min(deadline, self._clock() + self.budget(run, cause))
+        before = None if run.climb is None else run.climb.state
         self.feed(run, StopAsked(cause, min(deadline, run.ends_by)))
+        after = None if run.climb is None else run.climb.state
+        if run.kind.settings.on is not None and isinstance(before, Stopping) and isinstance(after, Stopping):
+            self.have_performed(run, after.step)  # its node climbs the ladder, and may have less time now
 
     def publish_queued(self, run: Run) -> None:
         """Publishes that a call of an executor has come in: when the loop hears of it, or before it is stopped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _pickle import dumps, loads
+from copyreg import dispatch_table
 
 from .._core.errors import RemoteError, described
 
@@ -17,17 +18,37 @@ set_cause: Callable[[BaseException, BaseException], None] = BaseException.__dict
 """Past the error's own class, which may refuse."""
 
 
-def provable(error: BaseException, below: str) -> tuple[BaseException | Rebuilt, str]:
+def provable(error: BaseException, below: str) -> tuple[BaseException | Plain | Rebuilt, str]:
     """Returns what is certain to arrive as an error, and the error's traceback as text."""
     trace = traced(error, below)
     try:
-        copy = loads(dumps(error, 5))
+        sent = Plain(error) if _is_altered(error) else error
+        copy = loads(dumps(sent, 5))
         if type(copy) is type(error):
-            return (error if described(copy) == described(error) else _faithful(error)), trace
+            return (sent if described(copy) == described(error) else _faithful(error)), trace
         reason = f"it unpickles as {type(copy).__qualname__}"
     except BaseException as broken:
         reason = f"it cannot be pickled: {described(broken)}"
     return RemoteError(f"{described(error)} ({reason})"), trace
+
+
+def _is_altered(error: BaseException) -> bool:
+    """Whether tblib has said how such errors are sent."""
+    return getattr(dispatch_table.get(type(error)), "__module__", "").startswith("tblib")
+
+
+class Plain:
+    """An error that arrives as Python itself sends it.
+
+    tblib, which Dask imports, has errors sent in a way of its own, in which some lose what their `__init__` has set, as
+    SystemExit does its code.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> Any:
+        return self._error.__reduce_ex__(5)
 
 
 class Rebuilt:

@@ -1,5 +1,6 @@
 """What the workers of these tests do: functions of a module, which nodes import."""
 
+import asyncio
 import os
 import time
 
@@ -94,3 +95,80 @@ def silent(ctx):
     ctx.heartbeat()
     while True:
         time.sleep(0.01)
+
+
+# ------------------------------------------------------------------------------------------------ what does not obey
+
+
+async def until_there(path, seconds=20):
+    """Waits, in the test, until a worker has made a file."""
+    until = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < until, f"nobody has made {path}"
+        await asyncio.sleep(0.005)
+
+
+def spins(path):
+    path.touch()
+    spin()
+
+
+def spins_as_worker(ctx, path):
+    spins(path)
+
+
+def sleeps(path):
+    path.touch()
+    time.sleep(3)  # a thread that is given up ends then
+
+
+def sleeps_and_refuses(path):
+    path.touch()
+    while True:
+        try:
+            time.sleep(30)
+        except BaseException:
+            continue
+
+
+def holds_the_gil(path):
+    """C code that holds the interpreter (GIL), and looks for no signal."""
+    path.touch()
+    sum(range(10**13))
+
+
+# ------------------------------------------------------------------------------------------------ who runs where
+
+
+def runs_alone(ctx, folder):
+    """Notes where it runs, and when it has begun and ended; says so should another run of it be there."""
+    mine = folder / f"{ctx.name.replace('/', '-')}-{ctx.attempt}"
+    mine.with_suffix(".began").write_text(f"{os.getpid()} {os.getppid()} {time.monotonic()}")
+    ctx.ready()
+    while not ctx.stop.wait(0.005):
+        mine.with_suffix(".alive").write_text(str(time.monotonic()))
+        ctx.heartbeat()
+
+
+INITIALIZED = []
+
+
+def initialize():
+    INITIALIZED.append(os.getpid())
+
+
+def refuse_to_initialize():
+    raise LookupError("no model")
+
+
+def initialized():
+    return os.getpid() in INITIALIZED
+
+
+def hold(path, release):
+    """Makes a file of its own, and waits for another one."""
+    (path / f"{os.getpid()}-{time.monotonic_ns()}").write_text(f"{os.getpid()} {os.getppid()}")
+    until = time.monotonic() + 20
+    while not release.exists() and time.monotonic() < until and current_context().reason is None:
+        time.sleep(0.005)
+    return pids()

@@ -1,13 +1,39 @@
-"""Each test of this folder runs on threads and in processes: what is promised is promised for both."""
+"""Each test of this folder runs on threads and in processes, here and on a cluster: what is promised holds for all."""
 
 import pytest
 
+from .clustered import DIFFERENT, ON_CLUSTER, QUICK, Clustered
 from .functions import Board
 
+KINDS = ["thread", "process"]
+CLUSTERED = [pytest.param(where, marks=pytest.mark.xdist_group("cluster")) for where in ON_CLUSTER]
 
-@pytest.fixture(params=["thread", "process"])
-def kind(request):
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "/contract/" not in str(item.path) or not any(where in item.name for where in ON_CLUSTER):
+            continue
+        name = item.originalname
+        item.fixturenames.insert(0, "three")  # set up before what looks whether a test leaves anything behind
+        if name in DIFFERENT:
+            item.add_marker(pytest.mark.skip(reason=DIFFERENT[name]))
+        if name not in QUICK:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(params=[*KINDS, *CLUSTERED])
+def where(request):
+    """Which kind a test is for, and whether it runs on a cluster."""
     return request.param
+
+
+@pytest.fixture
+def kind(where, request, monkeypatch):
+    if where in ON_CLUSTER:
+        monkeypatch.setattr(Clustered, "address", request.getfixturevalue("three").address)
+        monkeypatch.setattr(request.module, "Supervisor", Clustered)
+    return where.removeprefix("cluster-")
 
 
 @pytest.fixture

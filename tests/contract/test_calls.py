@@ -18,6 +18,7 @@ from supervisor import (
 from .. import inside
 from ..waiting import until
 from . import functions as f
+from .clustered import ON_CLUSTER
 
 NAMES_OF_FUNCTIONS = [
     (f.name_of_current, "name_of_current"),
@@ -65,17 +66,17 @@ async def test_an_error_comes_with_its_type_its_arguments_and_its_notes(kind):
     assert caught.value.__notes__ == ["a note"]
 
 
-async def test_where_an_error_was_raised_can_be_seen(kind):
-    """In a traceback, or in the text of one that a process has sent along; our own frames are not in it."""
+async def test_where_an_error_was_raised_can_be_seen(kind, where):
+    """In a traceback, or in the text of one that was sent along; our own frames are not in it."""
     async with Supervisor() as sup:
         with pytest.raises(LookupError, match="second") as caught:
             await sup.run(f.fail_with_a_cause, kind=kind)
-    if kind == "thread":
+    if where == "thread":
         assert isinstance(caught.value.__cause__, ValueError)
         assert caught.traceback[-1].name == "fail_with_a_cause"
     else:
         text = str(caught.value.__cause__)
-        assert "in process" in text
+        assert ("on node" if where in ON_CLUSTER else "in process") in text
         assert "ValueError: invalid literal" in text
         assert "in fail_with_a_cause" in text
         assert inside.CHILD_FOLDER not in text
@@ -106,14 +107,14 @@ async def test_another_exit_is_a_worker_exit_and_ends_that_call_alone(kind, code
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, f.Stop, asyncio.CancelledError, StopRequested])
-async def test_no_base_exception_reaches_the_loop(kind, error):
+async def test_no_base_exception_reaches_the_loop(kind, where, error):
     async with Supervisor() as sup:
         raised = error("text")
         with pytest.raises(WorkerFailed) as caught:
             await sup.run(f.fail, raised, kind=kind)
         assert await sup.run(int, "5", kind=kind) == 5
     assert type(caught.value.error) is error
-    assert kind == "process" or caught.value.error is raised
+    assert where != "thread" or caught.value.error is raised
     assert caught.value.error.args == ("text",)
     assert caught.value.__cause__ is caught.value.error
 

@@ -21,12 +21,14 @@ from supervisor import (
 
 from .. import inside
 from . import functions as f
+from .clustered import ON_CLUSTER
 
 ASKING_FIRST = EscalationPolicy(Ask(1), Inject(f.LIMIT, every=0.05))
 """Who obeys has the time that it needs for it, on a busy machine too."""
 
 
 WAYS = [("thread", "quiet"), ("thread", "logged"), ("thread", "seen"), ("process", "quiet")]
+WAYS += [pytest.param((where, "quiet"), marks=pytest.mark.xdist_group("cluster")) for where in ON_CLUSTER]
 """The calls of threads go another way where anybody watches them: a debug log, or a reader of the transitions."""
 
 
@@ -36,12 +38,12 @@ def way(request):
 
 
 @pytest.fixture
-def kind(way):
+def where(way):
     return way[0]
 
 
 @pytest.fixture
-async def sup(way, request):
+async def sup(way, kind, request):
     if "logged" in way:
         request.getfixturevalue("events")
     async with Supervisor(

@@ -74,13 +74,20 @@ class Cluster:
         self._reports = Reports(post, write)
         self._pools: list[Pool] = []
         scheduler, security = settings.found()
-        self.link = Link(
-            supervisor, scheduler, security, settings.lease, shutdown_timeout, self._received, self._changed
+        self._make_link = partial(
+            Link, supervisor, scheduler, security, settings.lease, shutdown_timeout, self._received, self._changed
         )
-        self.link.looked = self._reports.look
+        self.link = self._linked()
+
+    def _linked(self) -> Link:
+        link = self._make_link()
+        link.looked = self._reports.look
+        return link
 
     def join(self, pool: Pool) -> None:
         """A pool is made that runs there."""
+        if self.link.closed:  # all others were shut down alone
+            self.link = self._linked()
         self._pools.append(pool)
 
     def leave(self, pool: Pool, seconds: float) -> None:
@@ -94,7 +101,8 @@ class Cluster:
 
     def _received(self, node: RemoteNode, items: list[tuple[Any, ...]]) -> None:
         for first in range(0, len(items), AT_ONCE):
-            said = [_unpacked(item) for item in items[first : first + AT_ONCE] if self._takes(node, item)]
+            taken = [item for item in items[first : first + AT_ONCE] if self._takes(node, item)]
+            said = [_unpacked(item, node.name) for item in taken]
             self._post(partial(self._deliver, node, iter(said)))
 
     def _takes(self, node: RemoteNode, item: tuple[Any, ...]) -> bool:
@@ -145,13 +153,13 @@ def _pool_of(run: Run) -> Pool:
     return cast("Pool", run.kind)  # only such runs are given to nodes
 
 
-def _unpacked(item: tuple[Any, ...]) -> tuple[Any, ...]:
+def _unpacked(item: tuple[Any, ...], node: str) -> tuple[Any, ...]:
     """Returns an item with what is pickled in it as it is; user's code may run, so it is not done on the loop."""
     match item:
         case ("log", method, event):
             return ("log", method, _event(event))
         case ("ended", number, returned, outcome, error, trace, value):
-            return ("ended", number, *_unpacked_end(returned, _loaded(outcome, None), error, trace, value))
+            return ("ended", number, *_unpacked_end(node, returned, _loaded(outcome, None), error, trace, value))
         case _:
             return item
 
@@ -180,7 +188,7 @@ def _loaded(data: bytes, otherwise: Any) -> Any:
 
 
 def _unpacked_end(
-    returned: bool, outcome: Outcome | None, error: bytes | None, trace: str, value: bytes | None
+    node: str, returned: bool, outcome: Outcome | None, error: bytes | None, trace: str, value: bytes | None
 ) -> tuple[bool, Outcome | None, Any, BaseException | None]:
     """Returns whether a run has returned, how it ended, and what came of it."""
     try:
@@ -192,5 +200,5 @@ def _unpacked_end(
         failed = RemoteError(f"its {what} cannot be unpickled: {described(broken)}")
         failed.__cause__ = broken
         return False, outcome, None, failed
-    set_cause(raised, RemoteError(f"on a node:\n{trace}"))
+    set_cause(raised, RemoteError(f"on node {node!r}:\n{trace}"))
     return returned, outcome, None, raised

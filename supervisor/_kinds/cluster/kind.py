@@ -7,11 +7,13 @@ from dataclasses import replace
 from pickle import dumps
 from typing import TYPE_CHECKING, Any
 
-from ..._core.errors import StopRequested, described
+from ..._core.errors import RemoteError, StopRequested, described
 from ..._core.ladder import Stopping
 from ..._core.placement import choose
 from ..._core.policy import EscalationPolicy
+from ..._core.pools import ANY_SIZE
 from ..._core.values import printable
+from ..._core.verdict import converted
 from ..._loop.clock import monotonic
 from ..._run.names import qualname
 from ..._run.readiness import Readiness
@@ -37,6 +39,9 @@ __all__ = ["Remote"]
 
 MARGIN = 0.5
 """Seconds, of those that a ladder has here, that are not for the node: what is said there and back takes some."""
+
+SHARE = 0.25
+"""The same, where there is little time: so much of it at most."""
 
 LEAST = 0.1
 """Seconds that a node has at least for a ladder."""
@@ -91,21 +96,26 @@ class Remote:
         self.readiness = NodesReady(cluster, replace(settings, warm=0, initializer=None), services.forward)
         self._waiting: deque[Run] = deque()
         self._choosy: deque[Run] = deque()  # workers, and calls that not every node may take
-        self._there = 0  # calls that are on nodes
+        self._there = self._own = 0  # calls that are on nodes, and workers
         kept = {name: getattr(settings, name) for name in KEPT if getattr(settings, name)}
         self._kept = packed(kept) if kept else b""
         cluster.join(self)
 
     @property
     def capacity(self) -> int:
-        """How many calls can run at once: as many as its nodes have threads, and `size` at most."""
-        threads = sum(node.threads for node in self._cluster.link.nodes if node.takes_runs)
-        return min(self.settings.size, threads)
+        """How many calls can run at once: as many as its nodes have threads, and `size` at most.
+
+        Until the first node has been reached it is `size`, where that was said.
+        """
+        link = self._cluster.link
+        if not link.reached:
+            return self.settings.size if self.settings.size < ANY_SIZE else 0
+        return min(self.settings.size, sum(node.threads for node in link.nodes if node.takes_runs))
 
     @property
     def alive(self) -> int:
-        """How many nodes there are."""
-        return len(self._cluster.link.nodes)
+        """How many threads or processes there are, on nodes, that have a run."""
+        return self._there + self._own
 
     @property
     def living(self) -> Iterable[int]:
@@ -181,11 +191,12 @@ class Remote:
         run.started_at = monotonic()
         node.at[run.number] = run
         node.ladder = max(node.ladder, (policy or EscalationPolicy()).budget(self.name))
-        if not run.own:
+        node.taken.update(wishes.resources)
+        if run.own:
+            self._own += 1
+        else:
             node.calls += 1
             self._there += 1
-        node.taken.update(wishes.resources)
-        if not run.own:
             self._tell_of_pool(node)
         limits = None if run.limited is None else run.limited.limits
         about = {
@@ -218,14 +229,14 @@ class Remote:
         """Nothing is on its way: what nodes say is in the inbox at once."""
 
     def perform(self, run: Run, step: Step) -> str | None:
-        """Has the node climb the ladder, within the time that it has here, less a margin."""
+        """Has the node climb the ladder, by when it must have ended here, less a margin."""
         climb = run.climb
         there = run.handle
         if climb is None or not isinstance(there, RemoteRun):
             return None
-        state = climb.state
-        ends_at = state.ends_at if isinstance(state, Stopping) else monotonic()
-        within = max(LEAST, ends_at - self._services.clock() - MARGIN)
+        deadline = climb.state.deadline if isinstance(climb.state, Stopping) else 0.0
+        left = max(0.0, deadline - self._services.clock())
+        within = max(LEAST, left - min(MARGIN, left * SHARE))
         self._cluster.link.send(there.at, "stop", run.number, climb.cause, climb.reason, within)
         return None
 
@@ -334,7 +345,12 @@ class Remote:
             run.died = outcome.ended == "died" or (run.climb is None and outcome.step is not None)
         if error is None and not returned and not run.died:
             error = StopRequested()
-        run.value, run.error = value, error
+        run.value = value
+        if error is not None:
+            try:
+                run.error = converted(run, error, stopping=run.climb is not None)
+            except BaseException as broken:  # an error whose own code fails is still an error of this run alone
+                run.error = RemoteError(described(broken))
         self._over(run, there)
 
     def lost(self, run: Run, reason: str) -> None:
@@ -355,7 +371,9 @@ class Remote:
     def _make_room(self, run: Run, there: RemoteRun) -> None:
         if not there.over:
             there.over = True
-            if not run.own:
+            if run.own:
+                self._own -= 1
+            else:
                 there.at.calls -= 1
                 self._there -= 1
 

@@ -63,6 +63,8 @@ class Link:
         looked: Is called again and again, on this thread, with this link.
         nodes: All nodes that are known, gone ones left out. Replaced as a whole; any thread.
         problem: Why the cluster cannot be used, for people; empty where it can. Any thread.
+        reached: A node has been connected to, once. Any thread.
+        closed: It has ended, or is about to. On the owner's loop's thread.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Link:
         self._owner = uuid.uuid4().hex
         self.nodes: tuple[RemoteNode, ...] = ()
         self.problem = f"the scheduler at {scheduler} has not answered yet"
+        self.reached = self.closed = False
         self._talks: dict[str, asyncio.Task[None]] = {}
         self._questions: dict[int, Future[list[str | None]]] = {}
         self._question = count(1)
@@ -135,6 +138,7 @@ class Link:
 
     def close(self, seconds: float) -> None:
         """Says good-bye to the nodes, and ends; waits for that, so long at most."""
+        self.closed = True
         self._call(self._begin_closing)
         self._thread.join(seconds)
 
@@ -241,7 +245,7 @@ class Link:
                     self._is_gone(node, "another node has taken its address")
                     return
                 node.met(hello)
-                node.connected = True
+                node.connected = self.reached = True
                 delay = AGAIN[0]
                 self.problem = "" if node.takes_runs else self.problem
                 self._changed(None)

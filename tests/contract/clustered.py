@@ -1,0 +1,65 @@
+"""Has the tests of this folder run on the nodes of a cluster: which of them, and why not the others."""
+
+from supervisor import Supervisor
+
+__all__ = ["DIFFERENT", "ON_CLUSTER", "QUICK", "Clustered"]
+
+ON_CLUSTER = ["cluster-thread", "cluster-process"]
+"""Of which kind the workers are, on the nodes."""
+
+
+QUICK = {
+    "test_another_exit_is_a_worker_exit_and_ends_that_call_alone",
+    "test_no_base_exception_reaches_the_loop",
+    "test_where_an_error_was_raised_can_be_seen",
+    "test_max_queued_refuses_at_once_and_loses_nothing",
+    "test_a_cancelled_queued_call_never_starts",
+    "test_the_first_cause_wins",
+    "test_a_value_that_is_returned_when_injected_is_delivered",
+    "test_the_report_has_one_outcome_for_each_worker_that_had_not_ended",
+    "test_remaining_and_extend",
+    "test_on_stop_wakes_a_blocked_socket",
+    "test_every_change_of_a_worker_is_seen_in_order",
+    "test_a_silent_worker_is_stopped_by_its_ladder_and_restarted",
+    "test_an_error_stops_the_others",
+}
+"""The tests that run on a cluster in each run of the tests; the others do in the long campaigns."""
+
+DIFFERENT: dict[str, str] = {}
+"""What does not hold on a cluster, and why; docs/howto/cluster.md says so, too."""
+
+
+class Clustered(Supervisor):
+    """A supervisor whose calls and workers all run on the nodes of a cluster."""
+
+    address = ""
+
+    def __init__(self, *args, max_threads=None, max_processes=None, **options):
+        super().__init__(*args, max_threads=max_threads, max_processes=max_processes, cluster=self.address, **options)
+        for kind, size in (("thread", max_threads), ("process", max_processes)):
+            if size is not None:
+                Supervisor.pool(self, f"cluster-{kind}", kind=kind, size=size, on="cluster")
+
+    async def run(self, fn, /, *args, kind=None, pool=None, **options):
+        on = "cluster" if pool is None else None
+        return await super().run(fn, *args, kind=kind, pool=pool, on=on, **options)
+
+    async def start(self, fn, /, *args, **options):
+        return await super().start(fn, *args, on="cluster", **options)
+
+    def executor(self, kind=None, *, pool=None):
+        return super().executor(kind, pool=pool or f"cluster-{kind or 'thread'}")
+
+    def map(self, fn, items, *, kind=None, pool=None, **options):
+        return super().map(fn, items, kind=kind, pool=pool or f"cluster-{kind or 'thread'}", **options)
+
+    def iterate(self, fn, *args, kind=None, pool=None, **options):
+        return super().iterate(fn, *args, kind=kind, pool=pool or f"cluster-{kind or 'thread'}", **options)
+
+    def pool(self, name, **options):
+        return super().pool(name, on="cluster", **options)
+
+    def group(self, name, **options):
+        group = super().group(name, **options)
+        group.__class__ = Clustered
+        return group
