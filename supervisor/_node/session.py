@@ -47,6 +47,8 @@ LOOK = 0.1
 SLACK = 0.5
 """Seconds that all ladders have beyond the longest, where the lease has run out."""
 
+NO_CALLS = "it runs on a node of a cluster, where its owner's event loop is not: return what that is to do"
+
 FOLDER = str(Path(__file__).parent.parent) + os.sep
 """Ours: an error's traceback begins after it."""
 
@@ -106,6 +108,7 @@ class Session:
             logger=self._relay,
         )
         self._runtime = self._supervisor._binding.bind()
+        self._runtime.portal.refusal = NO_CALLS
         self._patience: float = about["shutdown_timeout"]
         self._ladder = 0.0
         self._waiting: deque[tuple[int, dict[str, Any], bytes]] = deque()

@@ -52,6 +52,7 @@ class Portal:
 
     Attributes:
         open: Those that are not over, by their runs. A shutdown waits for them.
+        refusal: Why workers cannot call this loop, for people; empty where they can.
 
     Args:
         deadline: Returns by when a shutdown must have ended a run, on the loop's clock.
@@ -77,6 +78,7 @@ class Portal:
         self._changed = changed
         self._thread = get_ident()
         self.open: dict[Run, set[LoopCall]] = {}
+        self.refusal = ""
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop itself holds them weakly; also those that were given up
 
     # ------------------------------------------------------------------------------------ in the worker's thread
@@ -133,6 +135,9 @@ class Portal:
         """Begins a call, unless it is too late for it. Idempotent."""
         run = call.run
         if call.over or call.reply is None:
+            return
+        if self.refusal:
+            call.answer("error", SupervisorMisused(f"worker {run.name!r}: call(fn={call.name}): {self.refusal}"))
             return
         self.open.setdefault(run, set()).add(call)
         for group in scope_of(run).groups_around:

@@ -172,3 +172,14 @@ def hold(path, release):
     while not release.exists() and time.monotonic() < until and current_context().reason is None:
         time.sleep(0.005)
     return pids()
+
+
+def calls_the_loop():
+    return current_context().call(pid)
+
+
+def iterates_in_the_loop():
+    async def items():
+        yield 1
+
+    return list(current_context().iterate(items()))

@@ -123,3 +123,13 @@ async def test_a_node_that_comes_later_takes_what_waits(nodes):
         await asyncio.sleep(0.3)
         nodes.add("late")
         assert {nodes.name_of(pids) for pids in await asyncio.gather(*waiting)} == {"late"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fn"), [("thread", f.calls_the_loop), ("process", f.calls_the_loop), ("thread", f.iterates_in_the_loop)]
+)
+async def test_a_worker_there_cannot_call_the_loop_and_is_told_so(three, kind, fn):
+    """That of the node is Dask's, and nobody's else."""
+    async with Supervisor(cluster=three.address) as sup:
+        with pytest.raises(RuntimeError, match="on a node of a cluster"):
+            await sup.run(fn, on="cluster", kind=kind, timeout=20)

@@ -25,8 +25,12 @@ QUICK = {
 }
 """The tests that run on a cluster in each run of the tests; the others do in the long campaigns."""
 
-DIFFERENT: dict[str, str] = {}
-"""What does not hold on a cluster, and why; docs/howto/cluster.md says so, too."""
+DIFFERENT = {
+    "test_loop_calls.py": "a worker on a node cannot call the loop of its owner",
+    "test_iterate.py": "a cluster sends results, not items",
+    "test_context_variables": "context variables stay here",
+}
+"""What does not hold on a cluster, by file or test, and why; docs/howto/cluster.md says so, too."""
 
 
 class Clustered(Supervisor):

@@ -16,8 +16,9 @@ def pytest_collection_modifyitems(items):
             continue
         name = item.originalname
         item.fixturenames.insert(0, "three")  # set up before what looks whether a test leaves anything behind
-        if name in DIFFERENT:
-            item.add_marker(pytest.mark.skip(reason=DIFFERENT[name]))
+        why = DIFFERENT.get(name) or DIFFERENT.get(item.path.name)
+        if why is not None:
+            item.add_marker(pytest.mark.skip(reason=why))
         if name not in QUICK:
             item.add_marker(pytest.mark.slow)
 
