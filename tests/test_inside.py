@@ -9,7 +9,7 @@ import pytest
 from . import inside
 
 TESTS = Path(__file__).parent
-DOORS = tuple(TESTS / f"{name}.py" for name in ("inside", "inside_child", "inside_shown"))
+DOORS = tuple(TESTS / f"{name}.py" for name in ("inside", "inside_child", "inside_cluster", "inside_shown"))
 FILES = [path for path in TESTS.rglob("*.py") if path not in (*DOORS, Path(__file__))]
 OTHERS = {  # private names of others, which the library has to get along with
     *("_exit", "_replace", "_set_running_loop", "_log_destroy_pending"),

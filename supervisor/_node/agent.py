@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 
+from .._core.leases import Lease
 from .._kinds.cluster.link import VERSION
-from .._kinds.cluster.proofs import this_process
+from .._kinds.cluster.proofs import is_dead, this_process
 from .session import Session
 
 if TYPE_CHECKING:
@@ -79,27 +81,64 @@ class Agent:
         others = [other.taken for other in self._sessions.values() if other is not session]
         return dict(sum(others, Counter[str]()))
 
-    async def _attach(self, comm: Comm, *, owner: str, version: int, **about: Any) -> Any:
+    async def _attach(
+        self, comm: Comm, *, owner: str = "", version: Any = None, resume: str | None = None, **about: Any
+    ) -> Any:
         """An owner connects, for the first time or again. Lasts as long as the connection."""
-        if version != VERSION or self._closing:
-            problem = "it is about to end" if self._closing else f"it speaks version {VERSION}, and its owner {version}"
-            return {"problem": f"node {self.name!r} takes nothing: {problem}"}
-        session = self._sessions.get(owner)
-        if session is None or session.over:
-            session = self._sessions[owner] = Session(self, owner, about, self._forget)
-        await comm.write(
-            {
-                "incarnation": f"{self._incarnation}-{session.number}",
-                "name": self.name,
-                "threads": self.threads,
-                "resources": self.resources,
-                "others": self.taken_by_others(session),
-                "process": this_process(),
-                "heard": session.channel.heard_number,
-            }
-        )
-        await session.serve(comm, about["heard"])
+        if version != VERSION:
+            return self._refused(f"it speaks version {VERSION}, and its owner {version}")
+        try:
+            heard, lease = _checked(about)
+            session = self._found(owner, resume) or self._begun(owner, str(about.get("supervisor", "")), lease, resume)
+        except (ValueError, TypeError) as error:
+            return self._refused(str(error))
+        if session is None:
+            return {"over": True, "agent": self._incarnation, "dead": is_dead(about.get("process") or {})}
+        try:
+            await comm.write(
+                {
+                    "incarnation": f"{self._incarnation}-{session.number}",
+                    "agent": self._incarnation,
+                    "name": self.name,
+                    "threads": self.threads,
+                    "resources": self.resources,
+                    "others": self.taken_by_others(session),
+                    "process": this_process(),
+                    "heard": session.channel.heard_number,
+                    "leaving": self._closing,
+                }
+            )
+            await session.serve(comm, heard)
+        except OSError:
+            pass  # connections break; the owner comes again
         return Status.dont_reply
+
+    def _found(self, owner: str, resume: str | None) -> Session | None:
+        """Returns what there is of an owner that goes on with it."""
+        session = self._sessions.get(owner)
+        if session is None or resume is None or f"{self._incarnation}-{session.number}" != resume:
+            return None
+        return session
+
+    def _begun(self, owner: str, name: str, lease: Lease, resume: str | None) -> Session | None:
+        """Begins with an owner that begins; None where it goes on with something that has ended.
+
+        Raises:
+            ValueError: It cannot be begun now.
+        """
+        if resume is not None:
+            return None
+        if self._closing:
+            raise ValueError("it is about to end")
+        earlier = self._sessions.get(owner)
+        if earlier is not None:  # which the owner has given up: nothing begins beside what may go on
+            earlier.end("its owner has given it up")
+            raise ValueError("it ends what it had of its owner")
+        session = self._sessions[owner] = Session(self, owner, name, lease, self._forget)
+        return session
+
+    def _refused(self, problem: str) -> dict[str, str]:
+        return {"problem": f"node {self.name!r} takes nothing: {problem}"}
 
     def _forget(self, session: Session) -> None:
         if self._sessions.get(session.owner) is session:
@@ -108,4 +147,17 @@ class Agent:
     async def close(self) -> None:
         """Ends all that it has, by its ladder, and tells the owners that it leaves."""
         self._closing = True
-        await asyncio.gather(*(session.leave() for session in list(self._sessions.values())))
+        await asyncio.gather(*(session.leave() for session in list(self._sessions.values())), return_exceptions=True)
+
+
+def _checked(about: dict[str, Any]) -> tuple[int, Lease]:
+    """Returns what has come last at an owner, and what it wants to agree on.
+
+    Raises:
+        ValueError: That is nothing which an owner says.
+    """
+    heard, lease, patience = (about.get(name) for name in ("heard", "lease", "shutdown_timeout"))
+    if isinstance(heard, int) and isinstance(lease, int | float) and isinstance(patience, int | float):  # noqa: SIM102
+        if heard >= 0 and 0 < lease < inf and patience >= 0:
+            return heard, Lease(float(lease), float(patience))
+    raise ValueError("what has come is not from an owner")

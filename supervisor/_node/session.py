@@ -15,37 +15,32 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._api.supervisor import Supervisor
 from .._core.ladder import Stopping
+from .._core.leases import LOOK, SLACK
 from .._core.outcome import Outcome
 from .._core.policy import EscalationPolicy
 from .._core.verdict import raised_in
 from .._kinds.cluster.channel import Channel
-from .._loop.clock import monotonic
+from .._kinds.cluster.proofs import is_dead
+from .._loop.errors import report_error
 from .._run.frames import PASSING_ON
 from .._run.limited import Limited
 from .._run.run import Run
 from .._worker.parcel import CarryOut
 from .._worker.remote_errors import provable
 from .relay import Relay
+from .watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.ladder import Cause
+    from .._core.leases import Lease
     from .._core.policy import Kind
     from .._kinds.cluster.channel import Comm
 
 __all__ = ["Session"]
 
 PASSING_ON.add(CarryOut.__call__.__code__)
-
-TICKS = 5
-"""How often in a lease an owner is asked whether it is still there."""
-
-LOOK = 0.1
-"""Seconds between two looks at what has changed of runs, and whether the lease has run out."""
-
-SLACK = 0.5
-"""Seconds that all ladders have beyond the longest, where the lease has run out."""
 
 NO_CALLS = "it runs on a node of a cluster, where its owner's event loop is not: return what that is to do"
 
@@ -80,7 +75,8 @@ class Session:
     Args:
         agent: The node.
         owner: By what the owner is known.
-        about: What it has said of itself.
+        name: The name of its supervisor.
+        lease: What is agreed on with it.
         forget: Is called when it has ended.
 
     Attributes:
@@ -90,27 +86,25 @@ class Session:
         over: It has ended.
     """
 
-    def __init__(self, agent: Host, owner: str, about: dict[str, Any], forget: Callable[[Session], object]) -> None:
+    def __init__(self, agent: Host, owner: str, name: str, lease: Lease, forget: Callable[[Session], object]) -> None:
         self._agent = agent
         self.owner = owner
         self._forget = forget
         self.number = _number()
-        self._lease: float = about["lease"]
-        self._renewed_at = monotonic()
-        self.channel = Channel(self._heard, self._news)
-        loop = asyncio.get_running_loop()
+        self._lease = lease
+        self.channel = Channel(self._heard, self._news, self._failed)
+        self._watch = Watch(lease, lambda moment: self.channel.tell(stamp=moment))
+        self._loop = loop = asyncio.get_running_loop()
         self._relay = Relay(self.channel, loop.call_soon_threadsafe, self._stepped)
         self._supervisor = Supervisor(
-            about["supervisor"],
-            shutdown_timeout=about["shutdown_timeout"],
+            name,
+            shutdown_timeout=lease.patience,
             max_threads=agent.threads,
             max_processes=agent.threads,
             logger=self._relay,
         )
         self._runtime = self._supervisor._binding.bind()
         self._runtime.portal.refusal = NO_CALLS
-        self._patience: float = about["shutdown_timeout"]
-        self._ladder = 0.0
         self._waiting: deque[tuple[int, dict[str, Any], bytes]] = deque()
         self._runs: dict[int, Run] = {}
         self._numbers: dict[int, int] = {}  # the owner's, by those here
@@ -118,73 +112,91 @@ class Session:
         self._names: dict[str, int] = {}
         self._pools: dict[str, bytes] = {}  # what is set for those of the owner
         self.taken: Counter[str] = Counter()
+        self._ladders: dict[int, float] = {}
         self._beats: dict[int, float] = {}
         self._ends: dict[int, float] = {}
         self.over = False
-        self._watching = asyncio.ensure_future(self._watch())
+        self._ending: asyncio.Task[None] | None = None
+        self._watching = asyncio.ensure_future(self._keep_watch())
 
     async def serve(self, comm: Comm, other_heard: int) -> None:
         """Talks to the owner over a connection, until that is broken."""
-        self._tick()
+        self._watch.say()
         await self.channel.serve(comm, other_heard)
 
     # ------------------------------------------------------------------------------------ the lease
 
     def _news(self, news: dict[str, Any]) -> None:
         if "echo" in news:
-            self._renewed_at = max(self._renewed_at, news["echo"])
+            self._watch.renew(news["echo"])
 
-    def _tick(self) -> None:
-        self.channel.tell(stamp=monotonic())
-
-    async def _watch(self) -> None:
+    async def _keep_watch(self) -> None:
         """Asks the owner whether it is there, and ends all of its runs where it is not."""
-        ticked = 0.0
         while not self.over:
             await asyncio.sleep(LOOK)
-            self._say_what_changed()
-            if monotonic() - ticked >= self._lease / TICKS:
-                ticked = monotonic()
-                self._tick()
-            if monotonic() - self._renewed_at > self._lease:
-                await asyncio.sleep(LOOK)  # the loop may have stood still, and what came meanwhile is read now
-                if monotonic() - self._renewed_at > self._lease:
-                    await self._end("its owner has not been heard of, and its lease has run out")
+            try:
+                self._say_what_changed()
+            except Exception as error:
+                self._failed(error)
+            if self._watch.ran_out():
+                self.end("its owner has not been heard of, and its lease has run out")
+
+    def end(self, reason: str) -> asyncio.Task[None]:
+        """Ends all runs by their ladders, and then itself; returns what does it. The first reason counts."""
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._end(reason))
+        return self._ending
 
     async def _end(self, reason: str) -> None:
-        """Ends all runs by their ladders, and then itself."""
         self._waiting.clear()
-        await self._supervisor.shutdown(min(self._ladder, self._patience) + SLACK, reason=reason)
-        self.over = True
-        self._forget(self)
+        ladder = max(self._ladders.values(), default=0.0)
+        try:
+            await self._supervisor.shutdown(self._lease.end(ladder), reason=reason)
+            self._relay.say_what_was_dropped()
+            self.channel.send("over", reason)
+            await self.channel.flushed(SLACK)
+        except Exception as error:
+            self._failed(error)
+        finally:
+            self.over = True
+            self._forget(self)
+            self.channel.drop()
 
     async def leave(self) -> None:
         """The node ends: so do all runs, and the owner hears of it."""
-        self._watching.cancel()
-        await self._end("its node ends")
-        self._relay.say_what_was_dropped()
-        self.channel.send("leaving")
-        await self.channel.flushed(SLACK)
+        self.channel.tell(leaving=True)
+        await asyncio.shield(self.end("its node ends"))
+
+    def _failed(self, error: Exception) -> None:
+        report_error(self._loop, f"supervisor: what owner {self._supervisor.name!r} has said has failed here", error)
 
     # ------------------------------------------------------------------------------------ what the owner says
 
     def _heard(self, items: list[tuple[Any, ...]]) -> None:
         for item in items:
-            match item:
-                case ("pool", name, settings):
-                    self._pools[name] = settings
-                case ("begin", number, about, parcel):
+            try:
+                self._take_in(item)
+            except Exception as error:
+                self._failed(error)
+
+    def _take_in(self, item: tuple[Any, ...]) -> None:
+        match item:
+            case ("pool", name, settings):
+                self._pools[name] = settings
+            case ("begin", number, about, parcel):
+                if self._ending is None:
                     self._waiting.append((number, about, parcel))
                     self.begin_waiting()
-                case ("stop", number, cause, reason, within):
-                    self._stop(number, cause, reason, within)
-                case ("stacks", question, numbers):
-                    self.channel.send("stacks", question, [self._stack(number) for number in numbers])
-                case ("bye",):
-                    self._watching.cancel()
-                    self._watching = asyncio.ensure_future(self._end("its owner has ended"))
-                case _:
-                    raise ValueError(f"an owner said {item[0]!r}")
+            case ("stop", number, cause, reason, within):
+                self._stop(number, cause, reason, within)
+            case ("stacks", question, numbers):
+                self.channel.send("stacks", question, [self._stack(number) for number in numbers])
+            case ("is_dead", address, process):
+                self.channel.send("is_dead", address, is_dead(process))
+            case ("bye",):
+                self.end("its owner has ended")
+            case _:
+                raise ValueError(f"an owner said {item[0]!r}")
 
     def _stack(self, number: int) -> str | None:
         run = self._runs.get(number)
@@ -222,7 +234,7 @@ class Session:
             policy,
         )
         run.attempt, run.own, run.watched = about["attempt"], about["own"], True
-        self._ladder = max(self._ladder, (policy or EscalationPolicy()).budget(kind.name))
+        self._ladders[number] = (policy or EscalationPolicy()).budget(kind.name)
         runtime.names.name_call(run)
         if limits is not None:
             run.limited = Limited(limits, runtime.escalation.budget(run, "limit"))
@@ -297,8 +309,8 @@ class Session:
         self._runtime.calls.forget(run)
         del self._runs[number]
         self._names.pop(outcome.worker, None)
-        self._beats.pop(number, None)
-        self._ends.pop(number, None)
+        for known in (self._ladders, self._beats, self._ends):
+            known.pop(number, None)
         value = run.value if run.returned else None
         self.channel.send("ended", number, run.returned, *_sent(outcome), value)
         self._agent.give_back(self, self._resources.pop(number))

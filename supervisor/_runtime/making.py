@@ -67,6 +67,7 @@ class Maker:
                 settings.name,
                 settings.cluster,
                 settings.shutdown_timeout,
+                services.loop,
                 services.post,
                 services.forward,
                 services.write,

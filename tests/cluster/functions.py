@@ -183,3 +183,86 @@ def iterates_in_the_loop():
         yield 1
 
     return list(current_context().iterate(items()))
+
+
+def enter(path):
+    """Notes that a run has begun; a second one of the same path raises."""
+    with path.open("x") as file:
+        file.write(str(os.getpid()))
+
+
+def spin_at(path):
+    """Spins, and says again and again that it does."""
+    enter(path)
+    beat = path.with_suffix(".beat")
+    while True:
+        beat.touch()
+
+
+def spin_with_a_child(path):
+    """The same, beside a process of its own."""
+    import subprocess
+    import sys
+
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    path.with_suffix(".child").write_text(str(child.pid))
+    spin_at(path)
+
+
+def wait_at(path, seconds):
+    """Waits for so long, and returns its path's name."""
+    enter(path)
+    current_context().stop.wait(seconds)
+    return path.name
+
+
+def hold_the_gil(path, seconds):
+    """Holds the GIL, in C, for so long."""
+    import ctypes
+
+    enter(path)
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    return path.name
+
+
+def give_back(data):
+    return data
+
+
+def spin_forever(ctx, path):
+    """The same, as a worker."""
+    spin_at(path)
+
+
+def once(path):
+    """Notes that a run has begun, and by which process; that it is the second of its path, too."""
+    try:
+        enter(path)
+    except FileExistsError:
+        path.with_suffix(".twice").touch()
+        raise
+
+
+def wait_once(path, seconds):
+    once(path)
+    current_context().stop.wait(seconds)
+
+
+def spin_once(path, seconds):
+    once(path)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+def alone(ctx, folder):
+    """Spins, and notes where another one does so at the same time."""
+    import fcntl
+
+    with (folder / "alone").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            (folder / "twice").touch()
+        while True:
+            time.sleep(0.001)

@@ -16,7 +16,7 @@ SCHEDULER = """
 import sys, asyncio
 from distributed import Scheduler
 async def main():
-    async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
+    async with Scheduler(host="127.0.0.1", port={port}, dashboard=False) as scheduler:
         print(scheduler.address, flush=True)
         await scheduler.finished()
 asyncio.run(main())
@@ -76,11 +76,20 @@ class Process:
     def wait(self, seconds=LIMIT):
         return self.process.wait(seconds)
 
+    def abandon(self):
+        """Kills it alone."""
+        self.kill()
+        self.wait()
+        self.let_go()
+
     def end(self):
         """Kills it, with what is left of what it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(LIMIT)
+        self.let_go()
+
+    def let_go(self):
         self.process.stdout.close()
         self.errors.close()
 
@@ -91,12 +100,21 @@ class Nodes:
     def __init__(self, environment=()):
         self._folder = tempfile.TemporaryDirectory(prefix="sl-nodes-")
         self._environment = environment
-        self.scheduler = Process(SCHEDULER, self._folder.name, environment)
+        self.scheduler = Process(SCHEDULER.format(port=0), self._folder.name, environment)
         self.nodes = {}
+        self.left_behind = []
 
     @property
     def address(self):
         return self.scheduler.address
+
+    def replace_scheduler(self):
+        """Kills the scheduler, and starts another one at its address; the nodes are left to themselves."""
+        port = self.address.rpartition(":")[2]
+        self.scheduler.abandon()
+        self.left_behind += self.nodes.values()
+        self.nodes = {}
+        self.scheduler = Process(SCHEDULER.format(port=port), self._folder.name, self._environment)
 
     def add(self, name, nthreads=2, **options):
         """Starts a node; does not wait for it."""
@@ -118,7 +136,7 @@ class Nodes:
             assert node.address
 
     def end(self):
-        for process in (*self.nodes.values(), self.scheduler):
+        for process in (*self.nodes.values(), *self.left_behind, self.scheduler):
             process.end()
         self._folder.cleanup()
 

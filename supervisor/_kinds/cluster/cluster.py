@@ -7,11 +7,14 @@ from pickle import loads
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..._core.errors import RemoteError, described
+from ..._core.leases import Lease
+from ..._loop.errors import report_error
 from ..._worker.remote_errors import set_cause
 from .link import Link
 from .reports import Reports
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterator
 
     from ..._core.cluster import ClusterSettings
@@ -44,6 +47,10 @@ class Pool(Protocol):
         """There may be room for those that wait."""
         ...
 
+    def refuse_waiting(self, problem: str) -> None:
+        """No node can be reached, and it is not known whether any will be: what waits fails."""
+        ...
+
 
 class Cluster:
     """Hands on to the pools what nodes say. On the loop's thread, but for what the link calls.
@@ -52,6 +59,7 @@ class Cluster:
         supervisor: Its name.
         settings: Where the cluster is, and for how long a node goes on without hearing of its owner.
         shutdown_timeout: The supervisor's, in seconds.
+        loop: The event loop.
         post: Has the loop call a function. Any thread.
         log: Writes what a node has logged, by the name of a log method.
         write: Writes an event of its own.
@@ -65,17 +73,28 @@ class Cluster:
         supervisor: str,
         settings: ClusterSettings,
         shutdown_timeout: float,
+        loop: asyncio.AbstractEventLoop,
         post: Callable[[Callable[[], object]], object],
         log: Callable[..., None],
         write: Write,
     ) -> None:
+        self._loop = loop
         self._post = post
         self._log = log
         self._reports = Reports(post, write)
         self._pools: list[Pool] = []
         scheduler, security = settings.found()
         self._make_link = partial(
-            Link, supervisor, scheduler, security, settings.lease, shutdown_timeout, self._received, self._changed
+            Link,
+            supervisor,
+            scheduler,
+            security,
+            Lease(settings.lease, shutdown_timeout),
+            self._received,
+            self._changed,
+            self._failed,
+            self._lost,
+            loop.is_closed,
         )
         self.link = self._linked()
 
@@ -117,6 +136,13 @@ class Cluster:
 
     def _changed(self, gone: RemoteNode | None) -> None:
         self._post(partial(self._take_note, gone))
+
+    def _failed(self, error: BaseException) -> None:
+        self._post(partial(report_error, self._loop, "supervisor: the link to the cluster failed", error))
+
+    def _lost(self, problem: str) -> None:
+        for pool in list(self._pools):
+            self._post(partial(pool.refuse_waiting, problem))
 
     # ------------------------------------------------------------------------------------ the loop's thread
 

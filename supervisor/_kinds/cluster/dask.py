@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..._core.errors import described
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-__all__ = ["client_of", "connect", "security_for"]
+__all__ = ["connect", "dumps", "security_for", "send_recv"]
 
 _distributed: Any = import_module("distributed")
 connect: Any = import_module("distributed.comm.core").connect
-
-
-@asynccontextmanager
-async def client_of(scheduler: str, security: Any, name: str, timeout: float) -> AsyncGenerator[Any]:
-    """Connects to a scheduler for the time of the block.
-
-    Raises:
-        OSError, TimeoutError: It does not answer within so many seconds.
-    """
-    client = _distributed.Client(
-        scheduler, security=security, asynchronous=True, set_as_default=False, timeout=timeout, name=name
-    )
-    try:
-        yield await client
-    finally:
-        await client.close()  # also one that could not connect: else it complains once the loop has gone
+dumps: Any = import_module("distributed.protocol.pickle").dumps
+send_recv: Any = import_module("distributed.core").send_recv
 
 
 def security_for(scheduler: str, given: Any) -> Any:

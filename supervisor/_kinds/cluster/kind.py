@@ -169,6 +169,17 @@ class Remote:
                 self._choosy.append(self._choosy[0])
             self._choosy.popleft()
 
+    def refuse_waiting(self, problem: str) -> None:
+        """No node can be reached, and it is not known whether any will be: what waits fails."""
+        for waiting in (self._waiting, self._choosy):
+            while waiting:
+                run = waiting[0]
+                if not run.held and run.claim.acquire(False):
+                    run.error = ConnectionError(problem)
+                    run.started_at = run.ended_at = monotonic()
+                    self._services.ended(run)
+                waiting.popleft()
+
     def _find_place(self, run: Run, nodes: list[RemoteNode]) -> bool:
         """Returns whether a run waits no more."""
         if run.held or run.claim.locked():
@@ -189,8 +200,8 @@ class Remote:
             return
         run.handle = run.placed = RemoteRun(node)
         run.started_at = monotonic()
+        node.ladders[run.number] = (policy or EscalationPolicy()).budget(self.name)
         node.at[run.number] = run
-        node.ladder = max(node.ladder, (policy or EscalationPolicy()).budget(self.name))
         node.taken.update(wishes.resources)
         if run.own:
             self._own += 1
@@ -363,6 +374,7 @@ class Remote:
 
     def _over(self, run: Run, there: RemoteRun) -> None:
         run.ended_at = monotonic()
+        there.at.ladders.pop(run.number, None)
         if there.at.at.pop(run.number, None) is not None:
             there.at.taken.subtract(_placement_of(run).resources)
         self._make_room(run, there)

@@ -12,36 +12,38 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ..._core.errors import described
+from ..._core.leases import LOOK
 from ..._loop.clock import monotonic
-from .dask import client_of, connect, security_for
+from .dask import security_for
 from .node import RemoteNode
-from .plugin import NodePlugin
+from .proofs import same_machine
+from .scheduler import connected, follow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
+
+    from ..._core.leases import Lease
+    from .channel import Comm
 
 __all__ = ["VERSION", "Link"]
 
 VERSION = 1
 """Of what owners and nodes say to each other."""
 
-POLL = 0.5
-"""Seconds between two looks at which nodes there are."""
-
 PATIENCE = 3.0
-"""Seconds for which a node, or the scheduler, may not answer before it is tried again."""
+"""Seconds at most for which a node, or the scheduler, may not answer before it is tried again."""
 
-AGAIN = (0.05, 1.0)
+AGAIN = (0.05, 0.5)
 """Seconds between two tries: at first, and at most; they double."""
 
-DRIFT = 1.05
-"""How much faster one machine's clock may go than another's."""
+STOOD_STILL = 0.5
+"""Seconds late from which on this process has stood still: what has come meanwhile is read first."""
 
 SILENT = 0.5
 """Of a lease: a node that was not heard of for longer is out of reach. It says something in each fifth."""
 
-LOOK = 0.1
-"""Seconds between two looks at whether a node that is silent is gone."""
+WITNESS = 1.0
+"""Seconds between two questions to other nodes, whether a node on their machine is dead."""
 
 FAREWELL = 0.5
 """Seconds at most for which nodes are told that their owner ends."""
@@ -54,10 +56,12 @@ class Link:
         supervisor: Its name.
         scheduler: The scheduler's address.
         security: Dask's, for TLS; None: none.
-        lease: Seconds after which a node ends what it has of an owner that it does not hear of.
-        shutdown_timeout: The owner's, in seconds.
+        lease: What is agreed on with the nodes.
         heard: Is given, on this thread, what a node says of runs.
         changed: Is called, on this thread, when there may be room for runs that there was none for, or a node is gone.
+        failed: Is called, on this thread, with what has failed here, that should not.
+        lost: Is called, on this thread, again and again, once no node could be reached for the lease; is given why.
+        orphaned: Whether nobody is left who could hear of runs. Any thread.
 
     Attributes:
         looked: Is called again and again, on this thread, with this link.
@@ -72,26 +76,34 @@ class Link:
         supervisor: str,
         scheduler: str,
         security: Any,
-        lease: float,
-        shutdown_timeout: float,
+        lease: Lease,
         heard: Callable[[RemoteNode, list[tuple[Any, ...]]], object],
         changed: Callable[[RemoteNode | None], object],
+        failed: Callable[[BaseException], object],
+        lost: Callable[[str], object],
+        orphaned: Callable[[], bool],
     ) -> None:
         self._supervisor = supervisor
         self._scheduler = scheduler
         self._security = security_for(scheduler, security)
         self._lease = lease
-        self._shutdown_timeout = shutdown_timeout
+        self._patience = min(PATIENCE, lease.seconds / 3)
         self._heard = heard
         self._changed = changed
+        self._failed = failed
+        self._lost = lost
+        self._orphaned = orphaned
+        self._usable_at = monotonic()
         self._owner = uuid.uuid4().hex
+        self._args: dict[str, Any] = {}
         self.nodes: tuple[RemoteNode, ...] = ()
         self.problem = f"the scheduler at {scheduler} has not answered yet"
         self.reached = self.closed = False
         self._talks: dict[str, asyncio.Task[None]] = {}
         self._questions: dict[int, Future[list[str | None]]] = {}
         self._question = count(1)
-        self._closing: asyncio.Event | None = None
+        self._closing = asyncio.Event()
+        self._closed = threading.Event()
         self.looked: Callable[[Link], object] = _nobody
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=f"{supervisor}-cluster", daemon=True)
@@ -124,7 +136,7 @@ class Link:
 
     def reaches(self, node: RemoteNode) -> bool:
         """Whether a connection stands, and the node was heard of lately. Any thread."""
-        return node.connected and monotonic() - node.heard_at <= self._lease * SILENT
+        return node.connected and monotonic() - node.heard_at <= self._lease.seconds * SILENT
 
     def _may_answer(self, node: RemoteNode) -> bool:
         here = threading.current_thread() is self._thread
@@ -139,7 +151,8 @@ class Link:
     def close(self, seconds: float) -> None:
         """Says good-bye to the nodes, and ends; waits for that, so long at most."""
         self.closed = True
-        self._call(self._begin_closing)
+        self._closed.set()
+        self._call(self._closing.set)
         self._thread.join(seconds)
 
     def _call(self, fn: Callable[..., object], *args: Any) -> None:
@@ -153,54 +166,58 @@ class Link:
             with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
                 runner.run(self._main())
         except BaseException as error:
-            self.problem = f"the link to the cluster has failed: {described(error)}"
-            raise
-        finally:
-            for node in self.nodes:
-                node.connected = False
-            self.problem = self.problem or "the link to the cluster has ended"
-
-    def _begin_closing(self) -> None:
-        if self._closing is not None:
-            self._closing.set()
+            self._failed(error)
+            self._wait_for_ends()
 
     async def _main(self) -> None:
-        self._closing = asyncio.Event()
-        tasks = [asyncio.ensure_future(self._for_ever(part)) for part in (self._follow, self._look)]
-        await self._closing.wait()
+        tasks: list[asyncio.Task[Any]] = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._look())]
+        closing: asyncio.Task[Any] = asyncio.ensure_future(self._closing.wait())
+        try:
+            done, _ = await asyncio.wait([*tasks, closing], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            await self._say_goodbye()
+        finally:
+            tasks += [closing, *self._talks.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _say_goodbye(self) -> None:
+        until = monotonic() + FAREWELL
         for node in self.nodes:
             node.channel.send("bye")
-        until = monotonic() + FAREWELL
         for node in self.nodes:
             if node.connected:
                 await node.channel.flushed(until - monotonic())
-        tasks += self._talks.values()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _for_ever(self, part: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Has a part of this go on, whatever has failed in it: nobody else would see that a node is gone."""
-        while True:
-            try:
-                await part()
-            except Exception as error:
-                self.problem = f"the link to the cluster has failed: {described(error)}"
-            await asyncio.sleep(AGAIN[1])
+    def _wait_for_ends(self) -> None:
+        """Nobody talks to the nodes any more: waits until each has ended by its lease what it has."""
+        for node in self.nodes:
+            node.connected = False
+            node.problem = "its owner has lost the link to it"
+        self.problem = "the link to its nodes has failed"
+        while not self._closed.wait(LOOK) and not self._orphaned():
+            self._lost(self.problem)
+            for node in self.nodes:
+                if self._must_be_over(node, monotonic()):
+                    self.nodes = tuple(other for other in self.nodes if other is not node)
+                    node.gone = True
+                    self._changed(node)
 
     async def _follow(self) -> None:
         """Follows which nodes there are; begins anew where the scheduler is lost."""
         delay = AGAIN[0]
+
+        def found(workers: set[str], running: set[str]) -> None:
+            nonlocal delay
+            delay = AGAIN[0]
+            self._update(workers, running)
+
         while True:
             try:
-                name = f"supervisor-{self._supervisor}"
-                async with client_of(self._scheduler, self._security, name, PATIENCE) as client:
-                    await client.register_plugin(NodePlugin())
-                    delay = AGAIN[0]
-                    while True:
-                        found = await asyncio.wait_for(client.scheduler.identity(n_workers=-1), PATIENCE)
-                        self._update(found["workers"], client.connection_args)
-                        await asyncio.sleep(POLL)
+                self._args = self._security.get_connection_args("client")
+                await follow(self._scheduler, self._patience, self._args, found)
             except (OSError, TimeoutError) as error:
                 self.problem = f"the scheduler at {self._scheduler} cannot be reached: {described(error)}"
             except Exception as error:
@@ -209,59 +226,77 @@ class Link:
             await asyncio.sleep(delay)
             delay = min(2 * delay, AGAIN[1])
 
-    def _update(self, workers: dict[str, Any], connection_args: dict[str, Any]) -> None:
+    def _update(self, workers: set[str], running: set[str]) -> None:
         known = {node.address for node in self.nodes}
-        for address, found in workers.items():
-            if address not in known:
-                node = RemoteNode(address, str(found.get("name", address)), self._received, lambda: self._changed(None))
-                self.nodes = (*self.nodes, node)
-                self._talks[address] = asyncio.ensure_future(self._talk(node, connection_args))
+        for address in sorted(workers - known):
+            node = RemoteNode(address, self._received, lambda: self._changed(None), self._failed)
+            self.nodes = (*self.nodes, node)
+            self._talks[address] = asyncio.ensure_future(self._talk(node))
+        self._usable_at = monotonic()  # the scheduler has answered: nodes may come
         took = {node for node in self.nodes if node.takes_runs}
         for node in self.nodes:
-            node.open = workers.get(node.address, {}).get("status") == "running"
+            node.open = node.address in running
             if node.address not in workers and not node.connected and not node.at:
-                self._forget(node)
+                self._is_gone(node, "it has left the cluster")
         takes = {node for node in self.nodes if node.takes_runs}
         self.problem = "" if takes else self._why_none()
         if takes - took:
             self._changed(None)
 
     def _why_none(self) -> str:
-        problems = [f"{node.name}: {node.problem}" for node in self.nodes if node.problem]
+        problems = [f"node {node.name}: {node.problem}" for node in self.nodes if node.problem]
         if problems:
             return f"no node takes runs: {'; '.join(problems[:3])}"
         return f"the cluster at {self._scheduler} has no node that takes runs yet"
 
-    async def _talk(self, node: RemoteNode, connection_args: dict[str, Any]) -> None:
+    async def _talk(self, node: RemoteNode) -> None:
         """Talks to a node, over one connection after another, until it is gone."""
         delay = AGAIN[0]
         while not node.gone:
             try:
-                comm = await connect(node.address, timeout=PATIENCE, **connection_args)
-                hello = await asyncio.wait_for(self._introduce(node, comm), PATIENCE)
-                if node.incarnation not in (None, hello["incarnation"]):
-                    comm.abort()
-                    node.left = True  # another one is at its address
-                    self._is_gone(node, "another node has taken its address")
-                    return
-                node.met(hello)
-                node.connected = self.reached = True
-                delay = AGAIN[0]
-                self.problem = "" if node.takes_runs else self.problem
-                self._changed(None)
-                await node.channel.serve(comm, hello["heard"])
+                if await self._converse(node):
+                    delay = AGAIN[0]
             except (OSError, TimeoutError) as error:
-                node.problem = f"cannot be reached from here at {node.address}: {described(error)}"
+                node.problem = f"cannot be reached from here: {described(error)}"
             except Exception as error:
                 node.problem = described(error)
             node.connected = False
-            if node.left or node.is_dead:
-                self._is_gone(node, "its node has left" if node.left else "its node died")
+            if node.gone:
+                return
+            if node.is_dead:
+                self._is_gone(node, "its node died")
                 return
             await asyncio.sleep(delay)
             delay = min(2 * delay, AGAIN[1])
 
-    async def _introduce(self, node: RemoteNode, comm: Any) -> dict[str, Any]:
+    async def _converse(self, node: RemoteNode) -> bool:
+        """Talks to a node over one connection; returns whether that has stood.
+
+        Raises:
+            OSError: There was none.
+            ValueError: The node does not want it.
+        """
+        comm = await connected(node.address, self._patience, self._args)
+        try:
+            hello = await asyncio.wait_for(self._introduce(node, comm), self._patience)
+            if hello.get("over"):
+                if hello["agent"] != node.agent and not hello["dead"]:
+                    raise ValueError("another node has its address")  # which says nothing of what goes on elsewhere
+                self._is_gone(node, "its lease had run out" if hello["agent"] == node.agent else "its node died")
+                return True
+            node.met(hello)
+            node.connected = self.reached = True
+            self.problem = "" if node.takes_runs else self.problem
+            self._changed(None)
+            try:
+                await node.channel.serve(comm, hello["heard"])
+            except OSError as error:
+                node.problem = f"the connection broke: {described(error)}"
+            return True
+        finally:
+            comm.abort()
+
+    async def _introduce(self, node: RemoteNode, comm: Comm) -> dict[str, Any]:
         """Tells a node who its owner is, and returns its answer."""
         await comm.write(
             {
@@ -269,45 +304,76 @@ class Link:
                 "owner": self._owner,
                 "supervisor": self._supervisor,
                 "version": VERSION,
-                "lease": self._lease,
-                "shutdown_timeout": self._shutdown_timeout,
+                "lease": self._lease.seconds,
+                "shutdown_timeout": self._lease.patience,
+                "resume": node.incarnation,
+                "process": node.process,
                 "heard": node.channel.heard_number,
             }
         )
-        hello: dict[str, Any] = await comm.read()
-        if "incarnation" not in hello:
-            raise ValueError(hello.get("problem") or f"it has said {hello!r}")
+        hello: dict[str, Any] | None = await comm.read()
+        if hello is None:
+            raise OSError("it is no node yet; if it stays so, the library is not installed there")
+        if "incarnation" not in hello and "over" not in hello:
+            raise ValueError(str(hello.get("problem") or hello))
         return hello
 
     async def _look(self) -> None:
         """Looks which of the silent nodes are gone by now."""
+        looked_at = monotonic()
         while True:
             await asyncio.sleep(LOOK)
             self.looked(self)
-            now = monotonic()
+            now, before = monotonic(), looked_at
+            looked_at = now
+            if self._orphaned():
+                self._closing.set()
+            if now - before > LOOK + STOOD_STILL:
+                continue
             for node in self.nodes:
-                silent = now - node.heard_at
-                if not node.connected and node.is_dead:
-                    self._is_gone(node, "its node died")
-                    continue
-                if node.at and silent > self._lease * DRIFT + node.ladder:
-                    self._is_gone(node, f"its node was silent for {silent:.1f} s, and its lease has run out")
+                self._look_at(node, now)
+            if any(node.takes_runs for node in self.nodes):
+                self._usable_at = now
+            elif now - self._usable_at > self._lease.seconds:
+                self._lost(f"no node could be reached for {now - self._usable_at:.1f} s: {self.problem}")
+
+    def _look_at(self, node: RemoteNode, now: float) -> None:
+        if node.connected:
+            if now - node.heard_at > self._lease.silence:
+                node.channel.drop()
+        elif node.is_dead:
+            self._is_gone(node, "its node died")
+            return
+        elif node.at and now - node.asked_at > WITNESS:
+            node.asked_at = now
+            self._ask_others(node)
+        if self._must_be_over(node, now):
+            self._is_gone(node, f"its node was silent for {now - node.heard_at:.1f} s, and its lease has run out")
+
+    def _must_be_over(self, node: RemoteNode, now: float) -> bool:
+        """Whether a node must have ended what it has, by what was agreed on."""
+        return bool(node.at) and now - node.heard_at > self._lease.over(node.ladder)
+
+    def _ask_others(self, node: RemoteNode) -> None:
+        """Asks another node on the machine of this one whether it is dead, which cannot be seen from here."""
+        for other in self.nodes:
+            if other.connected and same_machine(other.process, node.process):
+                other.channel.send("is_dead", node.address, node.process)
+                return
 
     def _is_gone(self, node: RemoteNode, why: str) -> None:
-        node.gone = True
-        node.problem = node.problem or why
-        self._forget(node)
-        self._changed(node)
-
-    def _forget(self, node: RemoteNode) -> None:
+        node.gone, node.connected = True, False
+        node.problem = why
         self.nodes = tuple(other for other in self.nodes if other is not node)
         talk = self._talks.pop(node.address, None)
         if talk is not None and talk is not asyncio.current_task():
             talk.cancel()
+        self._changed(node)
 
     def _received(self, node: RemoteNode, items: list[tuple[Any, ...]]) -> None:
         node.heard_at = monotonic()
         rest: list[tuple[Any, ...]] = []
+        over = ""
         for item in items:
             match item:
                 case ("stacks", question, stacks):
@@ -316,12 +382,21 @@ class Link:
                     answer = self._questions.get(question)
                     if answer is not None and not answer.done():
                         answer.set_result(stacks)
-                case ("leaving",):
-                    node.left = True
+                case ("is_dead", address, dead):
+                    self._testified(address, dead)
+                case ("over", reason):
+                    over = reason
                 case _:
                     rest.append(item)
         if rest:
             self._heard(node, rest)
+        if over and not self._closing.is_set():
+            self._is_gone(node, over)
+
+    def _testified(self, address: str, dead: bool) -> None:
+        for node in self.nodes:
+            if dead and node.address == address and not node.connected:
+                self._is_gone(node, "its node died")
 
 
 def _nobody(_: Link) -> None:

@@ -31,7 +31,8 @@ class RemoteNode:
         resources: What it has in all.
         others: What of that runs of other owners have taken, as it has said last.
         taken: What of that the runs of this owner have taken.
-        incarnation: Tells it from another node that comes at its address.
+        incarnation: By what it knows what it has of this owner.
+        agent: Tells it from another node that comes at its address.
         process: By what its process is known on its machine.
         open: It takes runs, as Dask has it.
         connected: A connection to it stands.
@@ -39,7 +40,8 @@ class RemoteNode:
         gone: Nothing of what this owner has given it goes on there.
         problem: Why it cannot be talked to, for people.
         heard_at: When it was heard of last, on the monotonic clock.
-        ladder: The seconds that the longest ladder takes of the runs that it was given.
+        asked_at: When another node was asked last whether it is dead.
+        ladders: The seconds that the ladder of each of its runs takes.
         calls: How many calls of this owner it has.
         at: Its runs by their numbers.
         pools: Those of which it knows what is set for them.
@@ -52,25 +54,27 @@ class RemoteNode:
     def __init__(
         self,
         address: str,
-        name: str,
         heard: Callable[[RemoteNode, list[tuple[Any, ...]]], object],
         freed: Callable[[], object],
+        failed: Callable[[Exception], object],
     ) -> None:
         self._freed = freed
         self.address = address
-        self.name = name
-        self.channel = Channel(lambda items: heard(self, items), self._news)
+        self.name = address  # until it has said it
+        self.channel = Channel(lambda items: heard(self, items), self._news, failed)
         self.threads = 1
         self.resources: Mapping[str, float] = {}
         self.others: Mapping[str, float] = {}
         self.taken: Counter[str] = Counter()
         self.incarnation: str | None = None
+        self.agent = ""
         self.process: dict[str, Any] = {}
         self.open = True
         self.connected = self.left = self.gone = False
         self.problem = ""
         self.heard_at = monotonic()
-        self.ladder = 0.0
+        self.asked_at = 0.0
+        self.ladders: dict[int, float] = {}
         self.calls = 0
         self.at: dict[int, Run] = {}
         self.pools: set[str] = set()
@@ -95,6 +99,11 @@ class RemoteNode:
     def takes_runs(self) -> bool:
         """Whether it can be given something now. Any thread."""
         return self.connected and self.open and not (self.left or self.gone)
+
+    @property
+    def ladder(self) -> float:
+        """The seconds that the longest ladder takes of the runs that it has. Any thread."""
+        return max(list(self.ladders.values()), default=0.0)
 
     def statistics(self, *, reached: bool) -> NodeStatistics:
         """What is known of it now. Any thread."""
@@ -122,12 +131,13 @@ class RemoteNode:
 
     def met(self, hello: dict[str, Any]) -> None:
         """Takes in how it has introduced itself."""
-        self.incarnation = hello["incarnation"]
+        self.incarnation, self.agent = hello["incarnation"], hello["agent"]
         self.name = str(hello["name"])
         self.threads = int(hello["threads"])
         self.resources = hello["resources"]
         self.others = hello["others"]
         self.process = hello["process"]
+        self.left = hello["leaving"]
         self.problem = ""
         self.heard_at = monotonic()
 
@@ -135,6 +145,8 @@ class RemoteNode:
         self.heard_at = monotonic()
         if "stamp" in news:
             self.channel.tell(echo=news["stamp"])
+        if "leaving" in news:
+            self.left = True
         if "others" in news:
             self.others = news["others"]
             self._freed()
