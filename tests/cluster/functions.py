@@ -25,6 +25,11 @@ def spin():
         pass
 
 
+def spin_from(began):
+    began.touch()
+    spin()
+
+
 def until_stopped(began):
     began.touch()
     current_context().stop.wait()

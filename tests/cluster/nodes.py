@@ -12,6 +12,11 @@ from pathlib import Path
 from ..programs import ROOT
 from ..waiting import LIMIT
 
+DIES_WITH_US = """
+import ctypes, signal
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: also where the tests are killed
+"""
+
 SCHEDULER = """
 import sys, asyncio
 from distributed import Scheduler
@@ -39,7 +44,7 @@ class Process:
     def __init__(self, code, folder, environment=()):
         self.errors = tempfile.TemporaryFile(dir=folder)
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", code],
+            [sys.executable, "-W", "ignore", "-c", DIES_WITH_US + code],
             cwd=folder,
             env={
                 **os.environ,

@@ -13,7 +13,6 @@ from supervisor import (
     Supervisor,
     WorkerDied,
     WorkerStopped,
-    WorkerTimeout,
 )
 
 from ..waiting import until
@@ -69,10 +68,15 @@ async def test_it_runs_where_its_resources_and_nodes_are(three, kind, tmp_path):
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_a_spin_is_ended_by_its_ladder_on_the_node(three, kind):
+async def test_a_spin_is_ended_by_its_ladder_on_the_node(three, kind, tmp_path):
     async with Supervisor(cluster=three.address) as sup:
-        with pytest.raises(WorkerTimeout) as caught:
-            await sup.run(f.spin, on="cluster", kind=kind, timeout=0.1, policy=FAST)
+        task = asyncio.ensure_future(
+            sup.run(f.spin_from, tmp_path / "began", on="cluster", kind=kind, name="spin", policy=FAST)
+        )
+        await until((tmp_path / "began").exists)
+        await sup.worker("spin").stop()
+        with pytest.raises(WorkerStopped) as caught:
+            await task
     outcome = caught.value.outcome
     assert (outcome.ended, outcome.step, outcome.kind) == ("injected", "inject", kind)
     assert outcome.node in three.nodes
