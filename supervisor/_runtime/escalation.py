@@ -139,8 +139,9 @@ class Escalation:
         before = None if run.climb is None else run.climb.state
         self.feed(run, StopAsked(cause, min(deadline, run.ends_by)))
         after = None if run.climb is None else run.climb.state
-        if run.kind.settings.on is not None and isinstance(before, Stopping) and isinstance(after, Stopping):
-            self.have_performed(run, after.step)  # its node climbs the ladder, and may have less time now
+        sooner = isinstance(before, Stopping) and isinstance(after, Stopping) and after != before
+        if sooner and not run.kind.own_threads:
+            self.have_performed(run, Ask(0.0))  # its process, or its node, hears that it has less time
 
     def publish_queued(self, run: Run) -> None:
         """Publishes that a call of an executor has come in: when the loop hears of it, or before it is stopped."""
