@@ -1198,7 +1198,7 @@ _LOADED = {
     "_kinds": (),
     "_kinds.processes": ("wire",),
     "_kinds.processes.child": ("backend", "gate", "main", "serve"),
-    "_worker": ("context", "current", "stop_event"),
+    "_worker": ("context", "current", "remote_errors", "stop_event"),
 }
 MODULES_OF_A_CHILD = {"supervisor"}.union(
     *({f"supervisor.{folder}", *(f"supervisor.{folder}.{name}" for name in names)} for folder, names in _LOADED.items())

@@ -2,9 +2,9 @@
 
 from contextlib import asynccontextmanager
 
-import pytest
+from .foreign import imported_distributed
 
-pytest.importorskip("distributed")
+imported_distributed()
 
 from supervisor._core.leases import Lease
 from supervisor._kinds.cluster import link as cluster_link

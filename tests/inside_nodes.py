@@ -1,5 +1,9 @@
 """The same as `inside` for what is said between an owner and its nodes. It imports Dask."""
 
+from .foreign import imported_distributed
+
+imported_distributed()
+
 from supervisor._kinds.cluster.channel import Channel
 from supervisor._kinds.cluster.cluster import _event, _lost_with
 from supervisor._node import relay
@@ -18,7 +22,7 @@ class RelayEnd:
 
     def __init__(self, post):
         self.steps = []
-        self._channel = Channel(lambda items: None, lambda news: None)
+        self._channel = Channel(lambda items: None, lambda news: None, lambda error: None)
         self.relay = Relay(self._channel, post, self.steps.append)
 
     def heard(self):

@@ -9,7 +9,7 @@ import pytest
 from . import inside
 
 TESTS = Path(__file__).parent
-DOORS = tuple(TESTS / f"{name}.py" for name in ("inside", "inside_child", "inside_cluster", "inside_shown"))
+DOORS = (TESTS / "inside.py", *TESTS.glob("inside_*.py"))
 FILES = [path for path in TESTS.rglob("*.py") if path not in (*DOORS, Path(__file__))]
 OTHERS = {  # private names of others, which the library has to get along with
     *("_exit", "_replace", "_set_running_loop", "_log_destroy_pending"),
@@ -18,6 +18,8 @@ OTHERS = {  # private names of others, which the library has to get along with
     *("_base", "_config", "_get_running_loop"),
     "_backends",  # of anyio, whose threads are replaced
     "_measured",  # that of the benchmarks
+    "_in_units",  # the same
+    "_cache",  # of Celery's backends
 }
 MODULE = re.compile(r"supervisor(\.\w+)*\._(?!_)\w+")
 ATTRIBUTE = re.compile(r"\b(?!self\b|cls\b)\w+(?:\(\))?\.(_[a-z]\w+)")

@@ -7,6 +7,7 @@ import os
 from collections import Counter, deque
 from contextvars import Context
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from math import inf
 from pathlib import Path
@@ -21,6 +22,7 @@ from .._core.policy import EscalationPolicy
 from .._core.verdict import raised_in
 from .._kinds.cluster.channel import Channel
 from .._kinds.cluster.proofs import is_dead
+from .._loop import aside
 from .._loop.errors import report_error
 from .._run.frames import PASSING_ON
 from .._run.limited import Limited
@@ -48,8 +50,6 @@ FOLDER = str(Path(__file__).parent.parent) + os.sep
 """Ours: an error's traceback begins after it."""
 
 _number = count(1).__next__
-
-PASSING_ON.add(CarryOut.__call__.__code__)
 
 
 class Host(Protocol):
@@ -95,7 +95,7 @@ class Session:
         self.channel = Channel(self._heard, self._news, self._failed)
         self._watch = Watch(lease, lambda moment: self.channel.tell(stamp=moment))
         self._loop = loop = asyncio.get_running_loop()
-        self._relay = Relay(self.channel, loop.call_soon_threadsafe, self._stepped)
+        self._relay = Relay(self.channel, partial(aside.call_soon_threadsafe, loop), self._stepped)
         self._supervisor = Supervisor(
             name,
             shutdown_timeout=lease.patience,

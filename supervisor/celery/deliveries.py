@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from .._loop import aside
 from .seam import get_logger
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Deliveries:
     def start_thread(self) -> None:
         """Has a thread make the calls, where the worker has no event loop that could."""
         self._thread = threading.Thread(target=self._deliver_on, name="supervisor.celery/callbacks", daemon=True)
-        self._thread.start()
+        aside.start(self._thread)
 
     def _deliver_on(self) -> None:
         while not self._over:

@@ -14,6 +14,7 @@ from .._api.supervisor import Supervisor
 from .._core.errors import SupervisorClosed
 from .._kinds.processes.kind import Processes
 from .._kinds.threads.kind import Threads
+from .._loop import aside
 from .child import SOFT_LIMIT, Work
 from .limits import TimeLimits
 from .log import CeleryLogger
@@ -70,7 +71,7 @@ class Host:
             SupervisorError: None could be set up; the message says why.
         """
         self._size = size
-        self._thread.start()
+        aside.start(self._thread)
         self._started.result()
 
     def _live(self) -> None:
@@ -138,7 +139,7 @@ class Host:
             run.taken = partial(self._taken, job)
             if run.pid is not None:
                 self._begin(job, run.pid)
-        future.add_done_callback(partial(self._ended, job))
+        aside.run(future.add_done_callback, partial(self._ended, job))
 
     def _taken(self, job: Job, run: Run) -> None:
         assert run.pid is not None
@@ -151,9 +152,9 @@ class Host:
             if not self._telling:
                 self._telling = True
                 if get_ident() == self._thread.ident:
-                    self._loop.call_later(TELL_AFTER, self._tell)
+                    aside.call_later(self._loop, TELL_AFTER, self._tell)
                 else:
-                    self._call_soon(self._loop.call_later, TELL_AFTER, self._tell)
+                    self._call_soon(aside.call_later, self._loop, TELL_AFTER, self._tell)
 
     def _tell(self) -> None:
         """Has Celery hear of the tasks that have begun."""
@@ -200,7 +201,7 @@ class Host:
 
     def _call_soon(self, function: Callable[..., object], *args: Any) -> None:
         try:
-            self._loop.call_soon_threadsafe(function, *args)
+            aside.call_soon_threadsafe(self._loop, function, *args)
         except RuntimeError:
             if not self._loop.is_closed():
                 raise

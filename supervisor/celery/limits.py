@@ -6,6 +6,8 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from .._loop import aside
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -38,7 +40,7 @@ class TimeLimits:
         if job.over:
             self._running.discard(job)
         elif job.next_limit < self._next:
-            self._loop.call_soon_threadsafe(self._look)
+            aside.call_soon_threadsafe(self._loop, self._look)
 
     def end(self, job: Job) -> None:
         """A task has ended. Any thread."""
@@ -61,4 +63,4 @@ class TimeLimits:
                 job.stop("time limit")
         self._next = min((job.next_limit for job in running), default=inf)
         if self._next < inf:
-            self._timer = self._loop.call_later(max(0.0, self._next - now), self._look)
+            self._timer = aside.call_later(self._loop, max(0.0, self._next - now), self._look)

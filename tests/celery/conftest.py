@@ -6,6 +6,16 @@ import pytest
 
 from .workers import Client, Worker, redis
 
+QUICK = {"test_example.py", "test_without_loop.py"}
+"""All else is slow: each test starts a worker of Celery's."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are slow are left out
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "tests/celery/" in str(item.path) and item.path.name not in QUICK:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="module")
 def service():

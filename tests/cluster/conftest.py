@@ -5,11 +5,17 @@ import pytest
 from .fixtures import import_dask
 from .nodes import Nodes
 
+QUICK = {"test_channel.py"}
+"""What needs no cluster. All else is slow: each of its processes takes a second to start."""
 
+
+@pytest.hookimpl(tryfirst=True)  # before those that are slow are left out
 def pytest_collection_modifyitems(items):
     for item in items:
         if "tests/cluster/" in str(item.path):
             item.add_marker(pytest.mark.xdist_group("cluster"))
+            if item.path.name not in QUICK:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

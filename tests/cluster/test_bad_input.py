@@ -9,6 +9,7 @@ import pytest
 
 from supervisor import Supervisor, SupervisorClosed, WorkerTimeout
 
+from .. import inside
 from ..waiting import until
 from . import functions as f
 
@@ -122,7 +123,7 @@ def test_without_its_extra_the_error_names_it(monkeypatch):
     import importlib.util
 
     find = importlib.util.find_spec
-    monkeypatch.setattr("supervisor._api.checks.find_spec", lambda name: None if name == "distributed" else find(name))
+    monkeypatch.setattr(inside.checks, "find_spec", lambda name: None if name == "distributed" else find(name))
     with pytest.raises(ModuleNotFoundError, match=r"install the extra stopladder\[dask\]"):
         Supervisor(cluster=NOBODY)
     Supervisor()

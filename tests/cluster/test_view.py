@@ -57,7 +57,7 @@ async def test_a_worker_has_its_node(three, kind, tmp_path, events):
         assert {node.state for node in nodes.values()} == {"up"}
         assert (nodes["b"].workers, sum(node.calls for node in nodes.values())) == (1, 1)
         pool = statistics.pools[f"cluster-{kind}"]
-        assert (pool.size, pool.capacity, pool.running, pool.alive) == (6, 6, 1, 3)
+        assert (pool.size, pool.capacity, pool.running, pool.alive) == (6, 6, 1, 2)
         assert (statistics.threads, statistics.processes) == (0, 0)
         with pytest.raises(ValueError, match="no"):
             await sup.run(f.fail, "no", name="failing", on="cluster", kind=kind)
@@ -274,7 +274,7 @@ async def test_health_says_that_the_link_has_failed(three):
         await sup.run(f.pid, on="cluster")
         assert sup.health().ready
         inside_nodes.fail_link(sup)
-        await until(lambda: any("the link to the cluster has failed" in reason for reason in sup.health().reasons))
+        await until(lambda: any("the link to its nodes has failed" in reason for reason in sup.health().reasons))
 
 
 @pytest.mark.slow

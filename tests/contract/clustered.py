@@ -2,28 +2,11 @@
 
 from supervisor import Supervisor
 
-__all__ = ["DIFFERENT", "ON_CLUSTER", "QUICK", "Clustered"]
+__all__ = ["DIFFERENT", "ON_CLUSTER", "Clustered"]
 
 ON_CLUSTER = ["cluster-thread", "cluster-process"]
 """Of which kind the workers are, on the nodes."""
 
-
-QUICK = {
-    "test_another_exit_is_a_worker_exit_and_ends_that_call_alone",
-    "test_no_base_exception_reaches_the_loop",
-    "test_where_an_error_was_raised_can_be_seen",
-    "test_max_queued_refuses_at_once_and_loses_nothing",
-    "test_a_cancelled_queued_call_never_starts",
-    "test_the_first_cause_wins",
-    "test_a_value_that_is_returned_when_injected_is_delivered",
-    "test_the_report_has_one_outcome_for_each_worker_that_had_not_ended",
-    "test_remaining_and_extend",
-    "test_on_stop_wakes_a_blocked_socket",
-    "test_every_change_of_a_worker_is_seen_in_order",
-    "test_a_silent_worker_is_stopped_by_its_ladder_and_restarted",
-    "test_an_error_stops_the_others",
-}
-"""The tests that run on a cluster in each run of the tests; the others do in the long campaigns."""
 
 DIFFERENT = {
     "test_loop_calls.py": "a worker on a node cannot call the loop of its owner",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .clustered import DIFFERENT, ON_CLUSTER, QUICK, Clustered
+from .clustered import DIFFERENT, ON_CLUSTER, Clustered
 from .functions import Board
 
 KINDS = ["thread", "process"]
@@ -19,8 +19,7 @@ def pytest_collection_modifyitems(items):
         why = DIFFERENT.get(name) or DIFFERENT.get(item.path.name)
         if why is not None:
             item.add_marker(pytest.mark.skip(reason=why))
-        if name not in QUICK:
-            item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(params=[*KINDS, *CLUSTERED])

@@ -48,7 +48,7 @@ def machine(tmp_path):
 
 
 def test_a_machine_that_has_all_is_left_alone(machine):
-    assert machine(0, has=("chromium", "tmux")) == ("", "")
+    assert machine(0, has=("chromium", "tmux", "valgrind")) == ("", "")
 
 
 def test_who_is_not_root_is_told_what_is_missing(machine):
@@ -62,7 +62,7 @@ def test_who_is_not_root_is_told_what_is_missing(machine):
 def test_root_on_debian_gets_what_is_missing_and_nothing_else(machine):
     said, asked = machine(0, has=("tmux",))
     assert asked.splitlines()[0] == "update -qq"
-    assert asked.splitlines()[1].endswith("fonts-dejavu-core chromium")
+    assert asked.splitlines()[1].endswith("fonts-dejavu-core chromium valgrind")
     assert "installing chromium" in said
 
 
@@ -70,7 +70,7 @@ def test_root_on_debian_gets_what_is_missing_and_nothing_else(machine):
 def test_an_installation_that_fails_ends_nothing(machine):
     said, _ = machine(0, apt="exit 100")
     assert "that has failed" in said
-    assert "going on without chromium tmux" in said
+    assert "going on without chromium tmux valgrind" in said
 
 
 @pytest.mark.parametrize("script", ["browser", "broker"])

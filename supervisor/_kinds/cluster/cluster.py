@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from pickle import loads
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..._core.errors import RemoteError, described
 from ..._core.leases import Lease
-from ..._loop.errors import report_error
+from ..._loop.errors import insist, report_error
 from ..._worker.remote_errors import set_cause
 from .link import Link
 from .reports import Reports
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ..._core.cluster import ClusterSettings
     from ..._core.outcome import Outcome
@@ -83,6 +84,7 @@ class Cluster:
         self._log = log
         self._reports = Reports(post, write)
         self._pools: list[Pool] = []
+        self._item: tuple[Any, ...] | None = None  # that is being taken in
         scheduler, security = settings.found()
         self._make_link = partial(
             Link,
@@ -122,7 +124,7 @@ class Cluster:
         for first in range(0, len(items), AT_ONCE):
             taken = [item for item in items[first : first + AT_ONCE] if self._takes(node, item)]
             said = [_unpacked(item, node.name) for item in taken]
-            self._post(partial(self._deliver, node, iter(said)))
+            self._post(partial(self._deliver, node, deque(said)))
 
     def _takes(self, node: RemoteNode, item: tuple[Any, ...]) -> bool:
         """Whether an item goes to the loop: an event of a log does not, where the loop is too far behind with these."""
@@ -146,16 +148,30 @@ class Cluster:
 
     # ------------------------------------------------------------------------------------ the loop's thread
 
-    def _deliver(self, node: RemoteNode, said: Iterator[tuple[Any, ...]]) -> None:
-        """Hands on what a node has said; goes on where an interrupt has struck."""
-        for what, *details in said:
-            if what == "log":
-                node.logs_written += 1
-                self._write(node, *details)
-            elif (run := node.at.get(details[0])) is not None:
-                _pool_of(run).heard(run, what, details[1:])
+    def _deliver(self, node: RemoteNode, said: deque[tuple[Any, ...]]) -> None:
+        """Hands on what a node has said. Where an interrupt strikes, it is called again, and goes on where it was."""
+        while said:
+            item = said[0]
+            if item is not self._item:  # else the inbox is drained within what this one leads to
+                outer, self._item = self._item, item
+                try:
+                    insist(self._cannot_take, self._take_in, node, *item)
+                finally:
+                    self._item = outer
+            if said and said[0] is item:
+                said.popleft()
         self._say_what_was_dropped(node)
         self._take_note(None)
+
+    def _take_in(self, node: RemoteNode, what: str, *details: Any) -> None:
+        if what == "log":
+            self._write(node, *details)
+            node.logs_written += 1
+        elif (run := node.at.get(details[0])) is not None:
+            _pool_of(run).heard(run, what, list(details[1:]))
+
+    def _cannot_take(self, error: Exception) -> None:
+        report_error(self._loop, "supervisor: what a node has said cannot be taken in", error)
 
     def _say_what_was_dropped(self, node: RemoteNode) -> None:
         dropped = node.logs_dropped - node.logs_dropped_said

@@ -96,7 +96,8 @@ class Remote:
         self.readiness = NodesReady(cluster, replace(settings, warm=0, initializer=None), services.forward)
         self._waiting: deque[Run] = deque()
         self._choosy: deque[Run] = deque()  # workers, and calls that not every node may take
-        self._there = self._own = 0  # calls that are on nodes, and workers
+        self._there: set[int] = set()  # calls that are on nodes, by their numbers
+        self._own: set[int] = set()  # workers
         kept = {name: getattr(settings, name) for name in KEPT if getattr(settings, name)}
         self._kept = packed(kept) if kept else b""
         cluster.join(self)
@@ -115,7 +116,7 @@ class Remote:
     @property
     def alive(self) -> int:
         """How many threads or processes there are, on nodes, that have a run."""
-        return self._there + self._own
+        return len(self._there) + len(self._own)
 
     @property
     def living(self) -> Iterable[int]:
@@ -182,9 +183,12 @@ class Remote:
 
     def _find_place(self, run: Run, nodes: list[RemoteNode]) -> bool:
         """Returns whether a run waits no more."""
+        if (there := _present(run)) is not None:
+            self._say_begin(run, there)  # an interrupt may have struck before it was sent
+            return True
         if run.held or run.claim.locked():
-            return True  # it was withdrawn, or sent before an interrupt
-        if not run.own and self._there >= self.settings.size:
+            return True  # it was withdrawn
+        if not run.own and len(self._there) >= self.settings.size:
             return False
         wishes = _placement_of(run)
         node = choose(wishes, nodes, call=not run.own)
@@ -195,20 +199,26 @@ class Remote:
 
     def _send(self, run: Run, node: RemoteNode, wishes: Placement) -> None:
         policy = self._services.named(run)
-        parcel = run.prepared
         if not run.claim.acquire(False):
             return
-        run.handle = run.placed = RemoteRun(node)
+        there = run.handle = run.placed = RemoteRun(node, policy)
         run.started_at = monotonic()
         node.ladders[run.number] = (policy or EscalationPolicy()).budget(self.name)
+        node.claims[run.number] = wishes.resources
         node.at[run.number] = run
-        node.taken.update(wishes.resources)
         if run.own:
-            self._own += 1
+            self._own.add(run.number)
         else:
-            node.calls += 1
-            self._there += 1
+            node.calls_at.add(run.number)
+            self._there.add(run.number)
             self._tell_of_pool(node)
+        self._say_begin(run, there)
+
+    def _say_begin(self, run: Run, there: RemoteRun) -> None:
+        """Sends a run to its node. Idempotent: an interrupt may have it done again."""
+        parcel = run.prepared
+        if parcel is None:
+            return
         limits = None if run.limited is None else run.limited.limits
         about = {
             "name": run.name,
@@ -218,10 +228,10 @@ class Remote:
             "attempt": run.attempt,
             "own": run.own,
             "watched": run.watched,
-            "resources": dict(wishes.resources),
-            "options": dumps((policy, limits)) if policy or limits else None,
+            "resources": dict(there.at.claims[run.number]),
+            "options": dumps((there.policy, limits)) if there.policy or limits else None,
         }
-        self._cluster.link.send(node, "begin", run.number, about, parcel)
+        self._cluster.link.begin(there, run.number, about, parcel)
         run.prepared = None
 
     def _tell_of_pool(self, node: RemoteNode) -> None:
@@ -374,20 +384,16 @@ class Remote:
 
     def _over(self, run: Run, there: RemoteRun) -> None:
         run.ended_at = monotonic()
+        self._services.ended(run)  # before it is forgotten: an interrupt in between has all of this done again
         there.at.ladders.pop(run.number, None)
-        if there.at.at.pop(run.number, None) is not None:
-            there.at.taken.subtract(_placement_of(run).resources)
+        there.at.claims.pop(run.number, None)
         self._make_room(run, there)
-        self._services.ended(run)
+        there.at.at.pop(run.number, None)
 
     def _make_room(self, run: Run, there: RemoteRun) -> None:
-        if not there.over:
-            there.over = True
-            if run.own:
-                self._own -= 1
-            else:
-                there.at.calls -= 1
-                self._there -= 1
+        there.over = True
+        for those in (self._own, self._there, there.at.calls_at):
+            those.discard(run.number)
 
 
 def _present(run: Run) -> RemoteRun | None:

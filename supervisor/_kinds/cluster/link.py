@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._core.errors import described
 from ..._core.leases import LOOK
+from ..._loop import aside
 from ..._loop.clock import monotonic
 from .dask import security_for
 from .node import RemoteNode
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..._core.leases import Lease
     from .channel import Comm
+    from .node import RemoteRun
 
 __all__ = ["VERSION", "Link"]
 
@@ -115,6 +117,15 @@ class Link:
         """Has something be said to a node."""
         self._call(node.channel.send, *item)
 
+    def begin(self, there: RemoteRun, number: int, about: dict[str, Any], parcel: bytes) -> None:
+        """Has a node begin a run, once, however often this is called."""
+        self._call(self._begin, there, number, about, parcel)
+
+    def _begin(self, there: RemoteRun, number: int, about: dict[str, Any], parcel: bytes) -> None:
+        if not there.begun:
+            there.begun = True
+            there.at.channel.send("begin", number, about, parcel)
+
     def stacks(self, runs: dict[RemoteNode, list[int]], seconds: float) -> dict[RemoteNode, list[str | None]]:
         """Asks nodes, at once, where runs stand, by their numbers; waits for the answers, so long at most in all.
 
@@ -157,7 +168,7 @@ class Link:
 
     def _call(self, fn: Callable[..., object], *args: Any) -> None:
         with suppress(RuntimeError):  # it has ended
-            self._loop.call_soon_threadsafe(fn, *args)
+            aside.call_soon_threadsafe(self._loop, fn, *args)
 
     # ------------------------------------------------------------------------------------ its thread
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..._core.outcome import Outcome
+    from ..._core.policy import EscalationPolicy
     from ..._run.run import Run
 
 __all__ = ["RemoteNode", "RemoteRun"]
@@ -30,7 +30,7 @@ class RemoteNode:
         threads: How many calls it takes at once.
         resources: What it has in all.
         others: What of that runs of other owners have taken, as it has said last.
-        taken: What of that the runs of this owner have taken.
+        claims: What of that each run of this owner has taken, by their numbers.
         incarnation: By what it knows what it has of this owner.
         agent: Tells it from another node that comes at its address.
         process: By what its process is known on its machine.
@@ -42,7 +42,7 @@ class RemoteNode:
         heard_at: When it was heard of last, on the monotonic clock.
         asked_at: When another node was asked last whether it is dead.
         ladders: The seconds that the ladder of each of its runs takes.
-        calls: How many calls of this owner it has.
+        calls_at: The calls of this owner that it has, by their numbers.
         at: Its runs by their numbers.
         pools: Those of which it knows what is set for them.
         logs_posted, logs_dropped: How many events of its log were handed to the loop, and how many were not. On the
@@ -65,7 +65,7 @@ class RemoteNode:
         self.threads = 1
         self.resources: Mapping[str, float] = {}
         self.others: Mapping[str, float] = {}
-        self.taken: Counter[str] = Counter()
+        self.claims: dict[int, Mapping[str, float]] = {}
         self.incarnation: str | None = None
         self.agent = ""
         self.process: dict[str, Any] = {}
@@ -75,7 +75,7 @@ class RemoteNode:
         self.heard_at = monotonic()
         self.asked_at = 0.0
         self.ladders: dict[int, float] = {}
-        self.calls = 0
+        self.calls_at: set[int] = set()
         self.at: dict[int, Run] = {}
         self.pools: set[str] = set()
         self.unanswered: int | None = None
@@ -87,13 +87,21 @@ class RemoteNode:
         return (self.name, self.address)
 
     @property
+    def calls(self) -> int:
+        return len(self.calls_at)
+
+    @property
     def runs(self) -> int:
         return len(self.at)
 
     @property
     def free(self) -> Mapping[str, float]:
         """What nobody has taken, as far as is known here."""
-        return {name: amount - self.others.get(name, 0.0) - self.taken[name] for name, amount in self.resources.items()}
+        claims = list(self.claims.values())
+        return {
+            name: amount - self.others.get(name, 0.0) - sum(claim.get(name, 0.0) for claim in claims)
+            for name, amount in self.resources.items()
+        }
 
     @property
     def takes_runs(self) -> bool:
@@ -160,6 +168,8 @@ class RemoteRun:
 
     Attributes:
         at: The node.
+        policy: The ladder that was named for it, if any.
+        begun: It has been sent. On the link's thread.
         outcome: How it has ended, as the node says it; None where the node has not, or could not.
         reason: Why the node could not say it.
         stack: Where it stood when that was asked last.
@@ -167,10 +177,12 @@ class RemoteRun:
         ident, pid: The thread, or the process, that carries it out there.
     """
 
-    __slots__ = ("at", "ident", "outcome", "over", "pid", "reason", "stack")
+    __slots__ = ("at", "begun", "ident", "outcome", "over", "pid", "policy", "reason", "stack")
 
-    def __init__(self, at: RemoteNode) -> None:
+    def __init__(self, at: RemoteNode, policy: EscalationPolicy | None) -> None:
         self.at = at
+        self.policy = policy
+        self.begun = False
         self.outcome: Outcome | None = None
         self.reason = ""
         self.stack: str | None = None
