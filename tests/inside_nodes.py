@@ -27,13 +27,13 @@ class RelayEnd:
 
     def heard(self):
         """Has the owner take all that was sent: its events, each with its level."""
-        items = [(number, item) for number, item in self._channel._unsent]
-        self._channel._acknowledged(items[-1][0] if items else 0)
-        return [{**_event(data), "level": method} for _, (_, method, data) in items]
+        sent = list(self._channel._unsent)
+        self._channel._acknowledged(sent[-1].number if sent else 0)
+        return [{**_event(each.item[3]), "level": each.item[2]} for each in sent]
 
     def lost_with_all(self):
         """How many events are lost if the owner drops all that was sent."""
-        return sum(_lost_with(method, data) for _, (_, method, data) in self._channel._unsent)
+        return sum(_lost_with(*each.item[2:]) for each in self._channel._unsent)
 
     def say_what_was_dropped(self):
         self.relay.say_what_was_dropped()
