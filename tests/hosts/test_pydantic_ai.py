@@ -13,7 +13,7 @@ pydantic_ai = pytest.importorskip("pydantic_ai", reason="pydantic_ai cannot be i
 
 from pydantic_ai.models.test import TestModel  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 @pytest.fixture
