@@ -42,8 +42,11 @@ BUILD = f"{platform.python_version()}, {platform.python_compiler()}"
 MARK = "getpriority"
 """A function of the C library that nothing else calls: at each call of it, valgrind writes what it has counted."""
 
-SEED = "0"
-"""Of the hashes of strings: dicts then fill up in the same way each time."""
+KEPT_VARIABLES = ("HOME", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH")
+"""Of the environment. The others are left out: each call in a process compares all that there are."""
+
+VARIABLES = {"PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"}
+"""With the hashes of strings as they are, dicts fill up in the same way each time."""
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -148,7 +151,7 @@ def counted() -> dict[str, float]:
             cwd=Path(__file__).parents[1],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONHASHSEED": SEED, "PYTHONMALLOC": "pymalloc"},
+            env={name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ} | VARIABLES,
             timeout=900,
         )
         if done.returncode:
