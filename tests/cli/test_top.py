@@ -183,3 +183,11 @@ def text_of(app):
     """Returns what is on the screen, as lines."""
     shown = [widget for widget in app.screen.walk_children() if widget.is_on_screen]
     return "\n".join(widget.render_line(line).text for widget in shown for line in range(widget.size.height))
+
+
+async def test_its_timer_may_ring_once_more_when_the_screen_has_been_taken_down(fake, folder):
+    fake(answers(survey(row("poller"))), "7.a.sock")
+    app = inside.live_screen()(lambda: [folder / "7.a.sock"], interval=0.1)
+    async with app.run_test(size=(140, 30)):
+        await app.query("#head").remove()
+        app.show()

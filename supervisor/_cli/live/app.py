@@ -113,7 +113,9 @@ class Live(App[None]):
     # ------------------------------------------------------------------------------------ what it looks like
 
     def show(self) -> None:
-        """Shows what was last seen."""
+        """Shows what was last seen, unless the screen has been taken down: its timer may ring once more at the end."""
+        if not all(self.query(name) for name in ("#head", "#workers", "#stack")):
+            return
         services = sorted(self.feed.services.values(), key=lambda service: (service.name, str(service.path)))
         self.query_one("#head", Static).update(_head(services))
         self._show_workers([service for service in services if not service.gone])
