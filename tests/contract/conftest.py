@@ -15,7 +15,8 @@ def pytest_collection_modifyitems(items):
         if "/contract/" not in str(item.path) or not any(where in item.name for where in ON_CLUSTER):
             continue
         name = item.originalname
-        item.fixturenames.insert(0, "three")  # set up before what looks whether a test leaves anything behind
+        # Set up before what looks whether a test leaves anything behind. The list is that of the tests elsewhere, too.
+        item.fixturenames = ["three", *item.fixturenames]
         why = DIFFERENT.get(name) or DIFFERENT.get(item.path.name)
         if why is not None:
             item.add_marker(pytest.mark.skip(reason=why))
