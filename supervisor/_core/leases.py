@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Lease"]
+__all__ = ["MARGIN", "Lease"]
+
+MARGIN = 0.5
+"""Seconds that an owner gives a ladder which is climbed on a node beyond the ladder's own: what is said there and back
+takes some."""
 
 LOOK = 0.1
 """Seconds between two looks, at either end."""

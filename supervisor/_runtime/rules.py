@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .._core.ladder import Rules
+from .._core.leases import MARGIN
 from .._core.limits import why_irreplaceable
 from .._core.policy import EscalationPolicy, Inject, Kill
 from .nodes import scope_of
@@ -28,9 +29,6 @@ DEFAULT_POLICY = EscalationPolicy()
 HASTE = 0.05
 """Seconds of grace at most, before Kill, of a run that uses more than it may, where nobody has named its ladder: what
 it takes meanwhile, others lack."""
-
-MARGIN = 0.5
-"""Seconds that a ladder which is climbed on a node has beyond its own: for what is said there and back."""
 
 KNOWN_RULES = 100
 """Ladders that are remembered as the machine wants them."""

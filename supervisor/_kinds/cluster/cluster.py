@@ -40,7 +40,7 @@ class Pool(Protocol):
         """A node has said something of a run."""
         ...
 
-    def lost(self, run: Run, reason: str) -> None:
+    def lost(self, run: Run) -> None:
         """The node of a run is gone, and the run with it."""
         ...
 
@@ -186,7 +186,7 @@ class Cluster:
         if gone is not None:
             self._reports.lost(gone)
             for run in list(gone.at.values()):
-                _pool_of(run).lost(run, gone.problem)
+                _pool_of(run).lost(run)
         for pool in self._pools:
             pool.place_waiting()
 

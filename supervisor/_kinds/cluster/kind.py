@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._core.errors import RemoteError, StopRequested, described
 from ..._core.ladder import Stopping
+from ..._core.leases import MARGIN
 from ..._core.placement import choose
 from ..._core.policy import EscalationPolicy
 from ..._core.pools import ANY_SIZE
@@ -37,11 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Remote"]
 
-MARGIN = 0.5
-"""Seconds, of those that a ladder has here, that are not for the node: what is said there and back takes some."""
-
 SHARE = 0.25
-"""The same, where there is little time: so much of it at most."""
+"""How much of the time that there is the margin takes at most, where there is little."""
 
 LEAST = 0.1
 """Seconds that a node has at least for a ladder."""
@@ -374,11 +372,10 @@ class Remote:
                 run.error = RemoteError(described(broken))
         self._over(run, there)
 
-    def lost(self, run: Run, reason: str) -> None:
+    def lost(self, run: Run) -> None:
         """The node of a run is gone, and the run with it."""
         there = run.handle
         assert isinstance(there, RemoteRun)
-        there.reason = reason
         run.died = True
         self._over(run, there)
 

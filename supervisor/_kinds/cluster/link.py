@@ -7,7 +7,6 @@ import threading
 import uuid
 from concurrent.futures import Future
 from contextlib import suppress
-from contextvars import Context
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +108,7 @@ class Link:
         self.looked: Callable[[Link], object] = _nobody
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=f"{supervisor}-cluster", daemon=True)
-        Context().run(self._thread.start)
+        aside.start(self._thread)
 
     # ------------------------------------------------------------------------------------ any thread
 

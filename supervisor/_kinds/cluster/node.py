@@ -171,20 +171,18 @@ class RemoteRun:
         policy: The ladder that was named for it, if any.
         begun: It has been sent. On the link's thread.
         outcome: How it has ended, as the node says it; None where the node has not, or could not.
-        reason: Why the node could not say it.
         stack: Where it stood when that was asked last.
         over: Its end has been said, or it was given up.
         ident, pid: The thread, or the process, that carries it out there.
     """
 
-    __slots__ = ("at", "begun", "ident", "outcome", "over", "pid", "policy", "reason", "stack")
+    __slots__ = ("at", "begun", "ident", "outcome", "over", "pid", "policy", "stack")
 
     def __init__(self, at: RemoteNode, policy: EscalationPolicy | None) -> None:
         self.at = at
         self.policy = policy
         self.begun = False
         self.outcome: Outcome | None = None
-        self.reason = ""
         self.stack: str | None = None
         self.over = False
         self.ident: int | None = None
