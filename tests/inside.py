@@ -50,19 +50,20 @@ from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, 
 from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
-from supervisor._kinds.threads.launcher import Launcher
+from supervisor._kinds.threads.launcher import Launcher, Start
 from supervisor._kinds.threads.managed import ManagedPool
 from supervisor._kinds.threads.sections import known as thread_of_ours
 from supervisor._kinds.threads.sections import left as leaving_thread
 from supervisor._kinds.threads.tracers import anybody_traces
 from supervisor._kinds.threads.wake_signal import WakeSignal
-from supervisor._loop import agenda, alarms, aside, backlog, clock, inbox, stalls
+from supervisor._loop import agenda, alarms, aside, backlog, clock, inbox, pace, stalls
 from supervisor._loop import outlast as outlasting
 from supervisor._loop.agenda import Agenda
 from supervisor._loop.alarms import Alarms
 from supervisor._loop.errors import report_error
 from supervisor._loop.inbox import TURN, Inbox
 from supervisor._loop.outlast import outlast
+from supervisor._loop.pace import Pace
 from supervisor._loop.switching import FAST, hold, release
 from supervisor._observe.notices import GroupEnded, RunSubmitted
 from supervisor._observe.publisher import Publisher
@@ -132,6 +133,7 @@ __all__ = [  # single parts
     "Gate",
     "Inbox",
     "OomKills",
+    "Pace",
     "Process",
     "Receiver",
     "RunSubmitted",
@@ -196,7 +198,7 @@ CONSTANTS = {
     "LAST_LOOK": (last_resort,),
     "SELDOM": (sampler,),
     "LAST_RESORT_SLACK": (last_resort,),
-    "TURN": (alarms, backlog, inbox, last_resort),
+    "TURN": (alarms, backlog, inbox, last_resort, pace),
 }
 """The constants that tests change, and the modules that read each."""
 
@@ -374,6 +376,7 @@ WHEN_ALARMS_RING = Struck(
     _ON_THE_LOOP,
     frozenset("_rung rung feed work _carry_out conclude concluded resolve forget stop give_climb _claim".split()),
 )
+WHEN_MANY_ARE_STARTED = Struck((pace,), frozenset({"_next_turn", "_let_go_on"}))
 WHEN_A_LIMIT_IS_EXCEEDED = Struck(
     (agenda, alarms, runtime, calls, escalation, sampler),
     frozenset("_rung rung _look_in _by_kind _judge _stop set stop give_climb feed work _carry_out".split()),
@@ -944,8 +947,9 @@ def is_closed(by_us):
 OF_A_MANAGED_THREAD = tuple(
     function.__code__ for function in vars(ManagedPool).values() if hasattr(function, "__code__")
 )
+STARTS_THE_NEXT = tuple(getattr(Launcher, name).__code__ for name in ("_next", "_first", "_head", "_drop"))
 OF_A_THREAD = (
-    (Launcher._run.__code__, Launcher._begin.__code__, Launcher._take.__code__, Launcher._next.__code__),
+    (Launcher._run.__code__, Launcher._begin.__code__, Start.take.__code__, *STARTS_THE_NEXT),
     (pool_of_threads.Pool._serve.__code__, pool_of_threads.Pool._take_calls.__code__),
     OF_A_MANAGED_THREAD,
     (ExecutorCalls.settle.__code__, ExecutorCalls._end_unseen.__code__, calls.Calls.resolve.__code__),
@@ -954,7 +958,7 @@ OF_A_THREAD = (
 
 STARTS_A_THREAD = (
     Launcher.launch.__code__,
-    Launcher._next.__code__,
+    *STARTS_THE_NEXT,
     pool_of_threads.Pool.submit.__code__,
     pool_of_threads.Pool._grow.__code__,
 )

@@ -618,6 +618,7 @@ class Supervisor:
             {'stopped': 1}
         """
         runtime = self._binding.bind()
+        await runtime.pace.turn()
         if unexpected:
             raise unexpected_keywords("start", fn, unexpected, _options())
         check_function("start", fn)
@@ -648,7 +649,7 @@ class Supervisor:
         entry = node.run.entry
         assert entry is not None
         try:
-            await asyncio.wait((entry,))
+            await entry
             while not node.started and worker.outcome is None:  # its group has its first run begin anew
                 await runtime.workers.change_of(node)
         except asyncio.CancelledError:

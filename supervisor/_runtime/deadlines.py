@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from .._core.stop_order import deadlines
@@ -32,7 +31,10 @@ class Deadlines:
 
     def of_scope(self, scope: GroupNode) -> float:
         """Returns by when shutdowns must have ended what is in a scope."""
-        return min(around.shutdown.deadline for around in scope.around)
+        at = scope.shutdown.deadline
+        for around in scope.groups:
+            at = min(at, around.shutdown.deadline)
+        return at
 
     def of_call(self, run: Run) -> float:
         """Returns the same for a call, which its pool may have end before."""
@@ -42,7 +44,8 @@ class Deadlines:
 
     def of_worker(self, node: WorkerNode) -> float:
         """Returns the same for a worker: those that it comes after still need time after it."""
-        return min(self.of_scope(node.group), self._of_workers.get(node, math.inf))
+        at = self.of_scope(node.group)
+        return min(at, self._of_workers.get(node, at)) if self._of_workers else at
 
     def reserve(self, nodes: list[WorkerNode], now: float, deadline: float) -> None:
         """Keeps the time that workers need which others come after; what is kept already is only brought nearer."""

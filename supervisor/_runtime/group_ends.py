@@ -54,7 +54,7 @@ class GroupEnds:
 
     def close(self, scope: GroupNode) -> None:
         """Something has ended in a scope: makes the reports of it, and of those around it, of which nothing is left."""
-        for group in tuple(scope.groups_around):
+        for group in scope.groups_around:
             self._close(group)
 
     def close_all(self) -> None:

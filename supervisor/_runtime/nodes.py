@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from .shutdown import Shutdown
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import ClassVar, Literal
 
     from .._core.ladder import Cause
@@ -29,13 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["NEVER", "GroupNode", "Node", "WorkerNode", "list_call", "scope_of", "unlist_call"]
 
 
-class Node(ABC):
+class Node:
     """What a group consists of: workers, and groups of their own. Changed on the loop's thread.
 
     Attributes:
         number: Nodes are started in the order of their numbers.
         name: Its name, with those of its groups before it: "feeds/reader".
         group: The group that it is a member of; None for the root.
+        groups: The groups that it is in, the innermost first.
         restart: When it is started again.
         after: What it comes after: that is ready before it begins, and is stopped after it.
         dependents: The live nodes that come after it.
@@ -52,6 +52,7 @@ class Node(ABC):
         "cause",
         "dependents",
         "group",
+        "groups",
         "name",
         "number",
         "reason",
@@ -66,6 +67,7 @@ class Node(ABC):
         self.number = 0
         self.name = ""
         self.group = group
+        self.groups: tuple[GroupNode, ...] = () if group is None else group.around
         self.restart = restart
         self.after = after
         self.dependents: set[Node] = set()  # no count: after an interrupt, the same one may be taken out twice
@@ -76,14 +78,14 @@ class Node(ABC):
         self.waiters: dict[asyncio.Future[None], None] = {}
 
     @property
-    @abstractmethod
     def ready(self) -> bool:
         """Whether its present run is ready."""
+        raise NotImplementedError
 
     @property
-    @abstractmethod
     def is_lost(self) -> bool:
         """Whether a run of it had to be abandoned: restarting it now would run it twice."""
+        raise NotImplementedError
 
     @property
     def started(self) -> bool:
@@ -111,18 +113,13 @@ class Node(ABC):
         return max(0, self.attempt - 1)
 
     @property
-    def groups(self) -> Iterator[GroupNode]:
-        """The groups that it is in, the innermost first."""
-        return iter(()) if self.group is None else self.group.around
-
-    @property
     def blocked(self) -> bool:
         """Whether others must end before it."""
         return bool(self.dependents) or any(group.dependents for group in self.groups)
 
-    @abstractmethod
     def let_go(self) -> None:
         """It has ended for good, and nothing brings it back: drops what it was made from. Idempotent."""
+        raise NotImplementedError
 
     def changed(self) -> None:
         """Wakes whoever waits for something to happen to it."""
@@ -382,20 +379,14 @@ class GroupNode(Node):
         return self.over and (self.group is None or self not in self.group.originals or self.group.gone)
 
     @property
-    def around(self) -> Iterator[GroupNode]:
+    def around(self) -> tuple[GroupNode, ...]:
         """It, and the groups that it is in, the innermost first."""
-        group: GroupNode | None = self
-        while group is not None:
-            yield group
-            group = group.group
+        return (self, *self.groups)
 
     @property
     def root(self) -> GroupNode:
         """The supervisor that it is part of, or is."""
-        group = self
-        while group.group is not None:
-            group = group.group
-        return group
+        return self.groups[-1] if self.groups else self
 
     def let_go(self) -> None:
         for member in tuple(self.originals):
@@ -461,9 +452,9 @@ class GroupNode(Node):
     # ---------------------------------------------------------------------------- calls in it
 
     @property
-    def groups_around(self) -> Iterator[GroupNode]:
+    def groups_around(self) -> tuple[GroupNode, ...]:
         """It, and the groups that it is in, without the root."""
-        return (group for group in self.around if group.group is not None)
+        return (self, *self.groups[:-1]) if self.groups else ()
 
 
 def list_call(run: Run) -> None:

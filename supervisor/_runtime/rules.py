@@ -186,4 +186,8 @@ def _hastened(step: Step) -> Step:
 
 def _policy_of(run: Run) -> EscalationPolicy | None:
     """Returns the ladder that its group, or the nearest around that, has for its workers."""
-    return next((group.policy for group in scope_of(run).around if group.policy is not None), None)
+    scope = scope_of(run)
+    for group in (scope, *scope.groups):
+        if group.policy is not None:
+            return group.policy
+    return None

@@ -18,6 +18,7 @@ from .._loop.alarms import Alarms
 from .._loop.backlog import Backlog
 from .._loop.clock import clock_of
 from .._loop.inbox import Inbox
+from .._loop.pace import Pace
 from .._loop.signals import SECOND_TIMEOUT
 from .._observe.incidents import Incidents
 from .._observe.log import Log
@@ -86,6 +87,7 @@ class Runtime:
     Attributes:
         calls: The calls of `run()`, and the owner of all calls.
         executor_calls: The calls of executors.
+        pace: Where many workers are started at once, each waits here for its turn.
         workers: The workers of `start()`.
         tree: Where workers and groups have their places.
         escalation: How runs are stopped.
@@ -150,6 +152,7 @@ class Runtime:
         self._chain = Chain()
         self._maker = Maker(settings, self._chain)
         self._backlog = Backlog(loop, self.log.refresh, self._could_not_stop)
+        self.pace = Pace(loop, self.log.refresh)
         self._wire_stops()
         self._wire_calls()
         self._wire_slowness()
@@ -330,7 +333,6 @@ class Runtime:
             loop,
             self.clock,
             self._alarms,
-            self.log,
             self.publisher,
             settings.config,
             self.names,

@@ -285,7 +285,7 @@ class Tree:
 
     def give_turn(self, node: Node) -> None:
         """Begins the next run of a node, once all that it comes after are ready."""
-        if any(not other.ready and not other.over for other in node.after):
+        if node.after and any(not other.ready and not other.over for other in node.after):
             if not self._closing:  # else nobody is started again
                 self._waiting[node] = None
             if node.group is not None:
@@ -341,7 +341,7 @@ class Tree:
         """Takes a worker into the reports that are being made; not where an interrupt has it end once more, later."""
         if node.final is None or any(around.shutdown.has_reported(node.number) for around in node.groups):
             return
-        for around in reversed([*node.groups]):  # the innermost last: once its report has it, so have the others
+        for around in reversed(node.groups):  # the innermost last: once its report has it, so have the others
             if around.ending or self._closing or (fails and around is node.group):
                 around.shutdown.note(node.number, node.final)
 

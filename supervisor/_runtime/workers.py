@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .._core.ladder import Cause
     from .._core.outcome import Outcome
     from .._loop.alarms import Alarms
-    from .._observe.log import Log
     from .._observe.publisher import Publisher
     from .._run.run import Handle
     from ..config import Config
@@ -60,7 +59,6 @@ class Workers:
         loop: asyncio.AbstractEventLoop,
         clock: Callable[[], float],
         alarms: Alarms[Run | Node],
-        log: Log,
         publisher: Publisher,
         config: Config | None,
         names: Names,
@@ -82,7 +80,6 @@ class Workers:
         self._loop = loop
         self._clock = clock
         self._alarms = alarms
-        self._log = log
         self._publisher = publisher
         self._config = config
         self._names = names
@@ -108,7 +105,6 @@ class Workers:
         `check` is called before anything starts, and may refuse it; what cannot be sent to a process is refused first.
         """
         self._refuse(node.group)
-        self._log.refresh()
         self.enlist(node)
         try:
             node.run = self._make_run(node, node.number)

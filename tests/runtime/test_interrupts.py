@@ -73,6 +73,21 @@ async def a_shutdown_asks_all(striker):
     return 2
 
 
+async def many_are_started(striker):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(inside.Pace, "LEAST", 2)
+        inside.patch(patched, TURN=0.0)
+        sup = Supervisor(policy=EscalationPolicy(Ask(LIMIT)))
+        starting = [asyncio.create_task(sup.start(lambda ctx: ctx.stop.wait())) for _ in range(7)]
+        sys.settrace(striker.trace)
+        _, pending = await asyncio.wait(starting, timeout=LIMIT)
+        sys.settrace(None)
+        assert not pending, f"struck in {striker.struck}: {len(pending)} never started"
+        report = await asyncio.wait_for(sup.shutdown(), LIMIT)
+    assert report.counts() == {"stopped": 7}, f"struck in {striker.struck}"
+    return 7
+
+
 async def set_once_it_drains(held, release):
     while not inside.drains(held):
         await asyncio.sleep(0.001)
@@ -186,3 +201,8 @@ async def ended(pool, drain):
 )
 def test_an_interrupt_at_any_line_loses_nothing(scenario, where):
     strike_everywhere(scenario, where)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_an_interrupt_keeps_no_start_waiting():
+    strike_everywhere(many_are_started, inside.WHEN_MANY_ARE_STARTED, least=8)

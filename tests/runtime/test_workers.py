@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Supervisor, WorkerStopped
+from supervisor import Ask, EscalationPolicy, Supervisor, SupervisorClosed, WorkerStopped
 
 from .. import inside
 from ..waiting import LIMIT, until
@@ -149,3 +149,59 @@ async def test_the_repr_says_where_it_is_in_its_life():
     await closing
     assert repr(sup) == "<Supervisor 'app': shut down>"
     assert repr(worker) == "<Worker 'w' on a thread: stopped>"
+
+
+async def test_many_that_are_started_at_once_hold_the_loop_for_a_turn_at_most(monkeypatch):
+    """The loop comes round in between, however long each start takes; they start in their order."""
+    turns, now = [0], [0.0]
+    monkeypatch.setattr(inside.pace, "monotonic", lambda: now[0])
+
+    def tick():
+        turns.append(0)
+        ticking.append(asyncio.get_running_loop().call_soon(tick))
+
+    enlist, ticking = inside.names.Names.name_worker, []
+
+    def slow(names, node):
+        now[0] += 0.001
+        turns[-1] += 1
+        enlist(names, node)
+
+    monkeypatch.setattr(inside.names.Names, "name_worker", slow)
+    async with Supervisor() as sup:
+        tick()
+        workers = await asyncio.gather(*(sup.start(wait_for_stop) for _ in range(200)))
+        ticking[-1].cancel()
+        assert max(turns) <= inside.Pace.LEAST
+        assert [worker.name for worker in workers] == sorted((worker.name for worker in workers), key=number_in)
+
+
+async def test_a_start_that_is_cancelled_while_it_waits_for_its_turn_starts_nothing(monkeypatch):
+    monkeypatch.setattr(inside.Pace, "LEAST", 1)
+    inside.patch(monkeypatch, TURN=0.0)
+    async with Supervisor() as sup:
+        starting = [asyncio.create_task(sup.start(wait_for_stop, name=f"w{n}")) for n in range(3)]
+        await asyncio.sleep(0)
+        assert len(sup.workers()) == 1
+        starting[1].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting[1]
+        assert [(await starting[n]).name for n in (0, 2)] == ["w0", "w2"]
+        assert len(sup.workers()) == 2
+    assert sup.report.counts() == {"stopped": 2}
+
+
+async def test_a_shutdown_refuses_those_that_wait_for_their_turn(monkeypatch):
+    monkeypatch.setattr(inside.Pace, "LEAST", 1)
+    inside.patch(monkeypatch, TURN=0.0)
+    async with Supervisor() as sup:
+        starting = [asyncio.create_task(sup.start(wait_for_stop)) for _ in range(3)]
+        await asyncio.sleep(0)
+        sup.request_shutdown()
+        await asyncio.wait(starting)
+    assert [type(task.exception()) for task in starting[1:]] == [SupervisorClosed] * 2
+    assert sup.report.counts() in ({"stopped": 1}, {"cancelled": 1})
+
+
+def number_in(name):
+    return int(name.rpartition("-")[2])

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 from ..._loop import aside
 from ..._loop.clock import monotonic
-from ..._worker.locks import ScopedLock
 from .sections import known, left
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Launcher", "Start"]
+
+
+class _UpUnawaited(threading.Event):
+    """Says that a thread is up, for which `Thread.start` does not wait."""
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+        return True
+
+
+class _Thread(threading.Thread):
+    """A thread for whose coming up its starter does not wait, which takes the interpreter from one to the other twice.
+
+    Not on Python 3.11: there, one that is not up yet bears the number of its starter, and would be struck in its place.
+    """
+
+    def __init__(self, name: str, target: Callable[..., object], start: Start) -> None:
+        super().__init__(name=name, daemon=True, target=target, args=(start,))
+        if sys.version_info >= (3, 12):
+            self._started = _UpUnawaited()
 
 
 class Start:
@@ -24,16 +43,25 @@ class Start:
         name: Its name, without that of the supervisor.
         target: What it calls.
         failed: Is called, in any thread, where it cannot be started.
-        taken_by: The thread that calls the target; or, where none could be started, the one that should have been.
     """
 
-    __slots__ = ("failed", "name", "taken_by", "target")
+    __slots__ = ("_takers", "failed", "name", "target")
 
     def __init__(self, name: str, target: Callable[[], object], failed: Callable[[RuntimeError], object]) -> None:
         self.name = name
         self.target = target
         self.failed = failed
-        self.taken_by: threading.Thread | None = None
+        self._takers: list[threading.Thread] = []
+
+    @property
+    def taken(self) -> bool:
+        """Whether a thread has taken it: it calls the target, or could not be started."""
+        return bool(self._takers)
+
+    def take(self, thread: threading.Thread) -> bool:
+        """Returns whether it is for this thread to do, or to report: for the first that has asked. Any thread."""
+        self._takers.append(thread)
+        return self._takers[0] is thread
 
 
 class Launcher:
@@ -43,7 +71,8 @@ class Launcher:
     stuck one would block that.
 
     What was asked for waits until a thread that has come up takes it. So whoever is struck in here, by a signal handler
-    or by another library, loses nothing: where one thread is started too many, it finds its work taken, and ends.
+    or by another library, loses nothing: where one thread is started too many, it finds its work taken, and ends. For
+    the same reason no lock is needed, at which the caller would wait for threads that wait for the interpreter.
 
     Args:
         supervisor: Its name, which the names of the threads begin with.
@@ -55,7 +84,6 @@ class Launcher:
     def __init__(self, supervisor: str) -> None:
         self._supervisor = supervisor
         self.living: set[threading.Thread] = set()
-        self._lock = ScopedLock()  # a signal handler may come in between
         self._waiting: deque[Start] = deque()
         self._busy = False  # a thread is about to be started, which goes on with those that wait
 
@@ -66,12 +94,9 @@ class Launcher:
     def launch(self, start: Start) -> None:
         """Does the same. Called again where it was struck, it starts what has not been started. Any thread."""
         try:
-            with self._lock:
-                self._waiting.append(start)
-                if self._busy:
-                    return
-                self._busy = True
-            self._next()
+            self._waiting.append(start)
+            if not self._busy:
+                self._next()
         except BaseException:
             self._waiting.append(start)  # twice, perhaps: one of the two is taken then
             self._next()  # whoever was to do so may have been this thread
@@ -79,34 +104,44 @@ class Launcher:
 
     def _next(self) -> None:
         """Starts a thread for the next that waits, if any does; that thread goes on with those after it."""
-        while True:
-            with self._lock:
-                while self._waiting and self._waiting[0].taken_by is not None:
-                    self._waiting.popleft()
-                self._busy = bool(self._waiting)
-                if not self._busy:
-                    return
-                start = self._waiting[0]
-            try:
-                name = f"{self._supervisor}/{start.name}"
-                thread = threading.Thread(name=name, daemon=True, target=self._run, args=(start,))
+        try:
+            while (start := self._first()) is not None:
+                thread = _Thread(f"{self._supervisor}/{start.name}", self._run, start)
                 try:
                     aside.start(thread)
                 except RuntimeError as error:  # the system has no more threads, or the interpreter is going down
-                    if self._take(start, thread):
+                    if start.take(thread):
                         start.failed(error)
                 else:
                     return
-            except BaseException:
-                self._busy = False
-                raise
+        except BaseException:
+            self._busy = False
+            raise
 
-    def _take(self, start: Start, thread: threading.Thread) -> bool:
-        """Returns whether it is for this thread to do, or to report."""
-        with self._lock:
-            if start.taken_by is None:
-                start.taken_by = thread
-            return start.taken_by is thread
+    def _first(self) -> Start | None:
+        """Returns the first that waits and that nobody has taken; where there is none, nobody is busy from then on."""
+        while True:
+            self._busy = True
+            while (start := self._head()) is not None:
+                if not start.taken:
+                    return start
+                self._drop(start)
+            self._busy = False
+            # First written, then looked: who asks for a thread writes and looks as well, so one of the two goes on.
+            if not self._waiting:
+                return None
+
+    def _head(self) -> Start | None:
+        try:
+            return self._waiting[0]
+        except IndexError:
+            return None
+
+    def _drop(self, start: Start) -> None:
+        try:
+            self._waiting.remove(start)
+        except ValueError:
+            pass  # another thread was faster
 
     def _run(self, start: Start) -> None:
         """What each thread does.
@@ -127,8 +162,9 @@ class Launcher:
 
     def _begin(self, start: Start) -> bool:
         thread = threading.current_thread()
-        mine = self._take(start, thread)
-        self._next()
+        mine = start.take(thread)
+        if mine:  # else whoever has taken it goes on
+            self._next()
         self.living.add(thread)
         known()
         return mine
