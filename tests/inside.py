@@ -68,10 +68,10 @@ from supervisor._loop.switching import FAST, hold, release
 from supervisor._observe.notices import GroupEnded, RunSubmitted
 from supervisor._observe.publisher import Publisher
 from supervisor._observe.subscribers import Subscribers
-from supervisor._run import channel, loop_call
+from supervisor._run import chained, channel, loop_call
 from supervisor._run.cgroups import folders_of_groups
 from supervisor._run.channel import Channel, Producer
-from supervisor._run.futures import FutureLock
+from supervisor._run.futures import FutureLock, WorkFuture
 from supervisor._run.run import Run
 from supervisor._runtime import (
     calls,
@@ -651,6 +651,18 @@ def threads_named(name):
 def alarms_set(sup):
     """How many alarms it has set, for things that are over included."""
     return len(sup._binding.reach()._alarms._heap)
+
+
+def ended_future(sup):
+    """A future of an executor that is about to be done, and what its thread does for that."""
+    future = WorkFuture(sup.executor())
+    future.calls = sup._binding.reach().executor_calls
+    return future, lambda: future.set_result(1)
+
+
+def know_no_callback_of_asyncio(monkeypatch):
+    """As in a Python whose asyncio takes over the results of futures in another way."""
+    monkeypatch.setattr(chained, "_code", None)
 
 
 def names_taken(sup):

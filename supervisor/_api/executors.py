@@ -13,6 +13,7 @@ from collections import deque
 from concurrent.futures import Executor, Future, wait
 from functools import partial
 from itertools import islice
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.errors import SupervisorClosed, SupervisorMisused
@@ -22,7 +23,7 @@ from .._run.futures import WorkFuture
 from .._run.names import qualname
 from .._worker.current import current, shielded
 from .._worker.locks import ScopedLock
-from .functions import check_function
+from .functions import NOT_BLOCKING, check_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -80,11 +81,20 @@ class PoolExecutor(Executor):
             TypeError: `fn` is not callable, or is a coroutine function, or cannot be sent to a process.
             RuntimeError: The supervisor has not been used yet, and this is not an event loop's thread.
         """
-        check_function("submit", fn)
+        # Most are plain functions: of these nothing is asked that their type and their flags do not tell.
+        if type(fn) is not FunctionType or fn.__closure__ is not None or fn.__code__.co_flags & NOT_BLOCKING:
+            fn, args = self._adapted(fn, args)
+        if kwargs:
+            fn = partial(fn, **kwargs)
         if current.source is not None:
             with shielded():
-                return self._submit(partial(fn, **kwargs) if kwargs else fn, args)
-        return self._submit(partial(fn, **kwargs) if kwargs else fn, args)
+                return self._submit(fn, args)
+        return self._submit(fn, args)
+
+    def _adapted(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Returns what is called for a function that is no plain one; refuses what is no blocking function."""
+        check_function("submit", fn)
+        return fn, args
 
     def _submit(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> WorkFuture:
         with self._closing:
@@ -92,8 +102,7 @@ class PoolExecutor(Executor):
                 raise SupervisorClosed(
                     f"executor of supervisor {self._supervisor!r}: cannot take new calls after its shutdown()"
                 )
-            future = WorkFuture()
-            future.executor = self
+            future = WorkFuture(self)
             runtime = self._used = self._runtime()
             kind = runtime.kinds.threads if self._pool is None else runtime.kinds.of(self._pool)
             runtime.executor_calls.submit(fn, args, future, kind, self._scope, self.no_inject_on_cancel)

@@ -16,11 +16,12 @@ from .._run.names import innermost, qualname
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["check_fit", "check_function", "misfit_of_call", "unexpected_keywords"]
+__all__ = ["NOT_BLOCKING", "check_fit", "check_function", "misfit_of_call", "unexpected_keywords"]
 
 PARTIAL: Any = functools.partial
 
 NOT_BLOCKING = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
+"""What a plain function's code has, where calling it makes something that somebody else has to run."""
 
 
 def check_function(where: str, fn: Any, *, may_yield: bool = False) -> None:

@@ -358,6 +358,7 @@ class Supervisor:
         """
         if unexpected:
             raise unexpected_keywords("run", fn, unexpected, _options())
+        del unexpected  # while it waits, there may be many of them
         binding = self._binding
         loop = binding.loop
         if loop is None or loop is not asyncio._get_running_loop():

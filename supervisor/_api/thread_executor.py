@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from .._run.names import runs_in_context
 from . import dask_seam
@@ -12,15 +12,12 @@ from .executors import PoolExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from .._runtime.nodes import GroupNode
     from .._runtime.runtime import Runtime
     from .._runtime.scopes import PoolScope
 
 __all__ = ["SupervisedThreadPoolExecutor"]
-
-T = TypeVar("T")
 
 
 class SupervisedThreadPoolExecutor(PoolExecutor, ThreadPoolExecutor):
@@ -44,10 +41,10 @@ class SupervisedThreadPoolExecutor(PoolExecutor, ThreadPoolExecutor):
         ThreadPoolExecutor.__init__(self, max_workers, supervisor)
         PoolExecutor.__init__(self, supervisor, pool, runtime, max_workers, scope)
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    def _adapted(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """As that of PoolExecutor; a call goes by the name of the function that runs in a context of contextvars."""
         if runs_in_context(fn):
-            return super().submit(partial(fn, *args, **kwargs))
+            return super()._adapted(partial(fn, *args), ())
         if getattr(fn, "__module__", None) == dask_seam.SUBMITTER:
-            return super().submit(dask_seam.Task(fn), *args, **kwargs)
-        return super().submit(fn, *args, **kwargs)
+            return super()._adapted(dask_seam.Task(fn), args)
+        return super()._adapted(fn, args)

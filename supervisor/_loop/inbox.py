@@ -55,6 +55,9 @@ class Inbox(Generic[T]):
     An item is taken out only after `handle` has returned, so that a KeyboardInterrupt in the loop loses none; `handle`
     must therefore bear to see an item twice; it sees one again where it has raised. Items that reach a closed loop are
     dropped quietly.
+
+    Attributes:
+        closed: Nobody listens any more, and what is in it is dropped. Any thread reads it.
     """
 
     SLICE = 32
@@ -65,7 +68,7 @@ class Inbox(Generic[T]):
         self._handle = handle
         self._items: deque[T] = deque()
         self._armed = False  # a wake-up is on its way, or its turn has not looked into the inbox yet
-        self._closed = False
+        self.closed = False
         self._rests_until = 0.0
         self._bell: _Bell | None = None
         if eventfd and hasattr(os, "eventfd"):
@@ -95,7 +98,7 @@ class Inbox(Generic[T]):
         if bell is not None:
             bell.ring()
             return
-        if self._closed:
+        if self.closed:
             return
         try:
             aside.call_soon_threadsafe(self._loop, self._called)
@@ -183,4 +186,4 @@ class Inbox(Generic[T]):
             if not self._loop.is_closed():
                 self._loop.remove_reader(self._bell.fd)
             self._bell = None
-        self._closed = True
+        self.closed = True

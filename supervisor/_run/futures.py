@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from .._worker.current import current, shielded
 from .._worker.locks import ScopedLock
+from .chained import copy_state, destination_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .ports import CallOwner
     from .run import Run
 
 __all__ = ["CallFuture", "WorkFuture"]
 
 DONE = frozenset((FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED))
+WITHDRAWN = frozenset((CANCELLED, CANCELLED_AND_NOTIFIED))
 
 
 class CallFuture(asyncio.Future[Any]):
@@ -47,10 +51,7 @@ class FutureLock(ScopedLock):  # type: ignore[misc]  # typeshed calls an RLock f
     waits.
     """
 
-    __slots__ = ("_condition",)
-
-    def __init__(self) -> None:
-        self._condition: Condition | None = None
+    _condition: Condition | None = None
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if current.source is not None:
@@ -94,13 +95,16 @@ class WorkFuture(concurrent.futures.Future[Any]):
     calls: CallOwner
     run: Run
 
-    def __init__(self) -> None:
+    _destination: asyncio.Future[Any] | None = None
+
+    def __init__(self, executor: concurrent.futures.Executor) -> None:
         # What Future.__init__ sets, but for the Condition: to make one takes longer than all the rest of a submit.
         self._condition: Any = FutureLock()
         self._state = PENDING
         self._result = self._exception = None
         self._waiters: list[Any] = []
         self._done_callbacks: list[Any] = []
+        self.executor = executor
 
     def cancel(self) -> bool:
         """Withdraws a call that waits, and returns True. A running one is stopped by its ladder: False."""
@@ -113,7 +117,7 @@ class WorkFuture(concurrent.futures.Future[Any]):
 
     def withdraw(self) -> bool:
         """Cancels the call if no thread has taken it, and does nothing otherwise."""
-        if not self.run.claim.acquire(False):
+        if not self.run.claim():
             return False
         self.run.future = None  # whoever concludes it leaves the future to this thread
         self.calls.withdrawn(self.run)
@@ -129,11 +133,45 @@ class WorkFuture(concurrent.futures.Future[Any]):
             exception.__cause__ = cause
         super().set_exception(exception)
 
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Any]], object]) -> None:
+        """Has `fn` called with this future once it is done, in the thread that ends it; at once where it is.
+
+        The one with which asyncio takes over the result for its own future is not called: the result goes there with
+        all the others that the loop is told of, in one wake-up of it.
+        """
+        destination = destination_of(fn)
+        if destination is None or not self.calls.serves(destination):
+            super().add_done_callback(fn)
+            return
+        with self._condition:
+            is_first = self._destination is None
+            if is_first:
+                self._destination = destination
+            done = self._state in DONE
+        if not is_first:
+            super().add_done_callback(fn)
+        elif done:
+            self.calls.hand_on(self.hand_on)
+
+    def hand_on(self) -> None:
+        """Gives the result to the future that asyncio has made for it. On the loop's thread; idempotent."""
+        destination = self._destination
+        if destination is None:
+            return
+        if not destination.done():
+            if self._state == FINISHED and self._exception is None:
+                destination.set_result(self._result)
+            else:
+                copy_state(self, destination)
+        self._destination = None
+
     def _invoke_callbacks(self) -> None:
         """Runs the done callbacks, which are for whoever registered them, not for whom this thread serves just now.
 
         Each is taken out as it is called, so that those that an error has kept from it can be called later.
         """
+        if self._destination is not None:
+            self.calls.hand_on(self.hand_on)
         callbacks = self._done_callbacks
         if not callbacks:
             return
@@ -159,8 +197,13 @@ class WorkFuture(concurrent.futures.Future[Any]):
     def done(self) -> bool:
         return self._state in DONE
 
+    def cancelled(self) -> bool:
+        return self._state in WITHDRAWN
+
     def result(self, timeout: float | None = None) -> Any:
         if self._state in DONE:
+            if self._state == FINISHED and self._exception is None:
+                return self._result
             return super().result()
         self._refuse_deadlock("result")
         with shielded():

@@ -29,6 +29,14 @@ class CallOwner(Protocol):
         """A call was cancelled before a thread had taken it."""
         ...
 
+    def serves(self, destination: asyncio.Future[Any]) -> bool:
+        """Whether a future belongs to the loop that hears of their ends."""
+        ...
+
+    def hand_on(self, hand_on: Callable[[], object]) -> None:
+        """Has the loop call what gives a future's result to that of asyncio's which waits for it; idempotent."""
+        ...
+
     def waiting(self, run: Run) -> AbstractContextManager[None]:
         """Surrounds the waiting of a call for another one, queued on the same threads; raises where none is left."""
         ...

@@ -5,9 +5,8 @@ Beside it stand the protocols that it is typed by: whose it is, how it runs, and
 
 from __future__ import annotations
 
-from _thread import allocate_lock
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .._core.ladder import EndedState, Queued, Running, Starting, State, Stopping
 from .names import qualname
@@ -83,13 +82,12 @@ class WorkerKind(Protocol):
     On the loop's thread, where nothing else is said; nothing blocks, but for `stack` and `join`. A KeyboardInterrupt
     may strike within a method, which is then called again: each one is idempotent.
 
-    What it does with a run: it drops one that is `held`. It takes `claim`, without blocking, and drops the run where
-    somebody else has it. Then it sets `handle`, `ident` or `pid`, and `started_at`, and calls the function; where the
-    run is `watched`, it calls `owner.entered` on the loop's thread. At the end it sets `ended_at`, and `value`, or
-    `error` as `converted` returns it, or `died` and what is known of the `exit_code`. It says so once, by
-    `Services.ended` on the loop's thread, or by `Services.post` with the run from any other; or, where the run has a
-    `settle`, by `Services.settle`. The same holds for one that cannot be carried out: it is claimed, gets its `error`,
-    and ends.
+    What it does with a run: it drops one that is `held`. It calls `claim`, and drops the run where somebody else has
+    it. Then it sets `handle`, `ident` or `pid`, and `started_at`, and calls the function; where the run is `watched`,
+    it calls `owner.entered` on the loop's thread. At the end it sets `ended_at`, and `value`, or `error` as `converted`
+    returns it, or `died` and what is known of the `exit_code`. It says so once, by `Services.ended` on the loop's
+    thread, or by `Services.post` with the run from any other; or, where the run has a `settle`, by `Services.settle`.
+    The same holds for one that cannot be carried out: it is claimed, gets its `error`, and ends.
 
     Besides this, a kind has its name and its steps in `_core.policy`, and a branch where the runtime makes it.
 
@@ -306,7 +304,7 @@ class Run:
             or by the loop, to which the end then comes as that of any other run. None for all others.
         entry: Done once it is ready or has ended, where somebody waits for that.
         worker: Its handle, once somebody asked for one.
-        claim: Taken once: by the thread that carries it out, or by who makes sure that none will.
+        unclaimed: It is there until `claim` takes it.
         watched: The loop wants to know when the function is entered.
         unheard: It is watched, and nothing of it has been published yet.
         reported: It is a call that goes on while a shutdown drains: its end belongs into the report.
@@ -348,7 +346,6 @@ class Run:
         "attempt",
         "beat_at",
         "before_call",
-        "claim",
         "climb",
         "context",
         "ctx",
@@ -390,6 +387,7 @@ class Run:
         "submitted_at",
         "taken",
         "trace",
+        "unclaimed",
         "unheard",
         "value",
         "warmed",
@@ -435,7 +433,7 @@ class Run:
         self.future = future
         self.given_name = name
         self.policy = policy
-        self.claim = allocate_lock()
+        self.unclaimed: Literal[True] = True
         self.settle: RLock | None = None
         self.no_inject_on_cancel = False
         self.entry: asyncio.Future[None] | None = None
@@ -459,6 +457,19 @@ class Run:
         self.climb: Climb | None = None
         self.asked: Climb | None = None
         self.over = False
+
+    def claim(self) -> bool:
+        """Takes it: to carry it out, or to make sure that nobody will. True once, whoever else tries. Any thread."""
+        try:
+            del self.unclaimed  # one step for the interpreter, and no lock for each run
+        except AttributeError:
+            return False
+        return True
+
+    @property
+    def claimed(self) -> bool:
+        """Whether somebody has claimed it. Any thread."""
+        return not hasattr(self, "unclaimed")
 
     @property
     def name(self) -> str:

@@ -44,6 +44,7 @@ class Closing:
         watchdog: What ends the process where the shutdown cannot; None: nothing does.
         log_rest: Logs what still waits to be logged.
         report_unmatched: Logs the patterns of the configuration that have matched nothing.
+        hand_all_on: Gives the results of executors' calls, which the inbox still has, to those who await them.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Closing:
         watchdog: Watchdog | None,
         log_rest: Callable[[], object],
         report_unmatched: Callable[[], object],
+        hand_all_on: Callable[[], object],
     ) -> None:
         self._loop = loop
         self._inbox = inbox
@@ -67,6 +69,7 @@ class Closing:
         self._watchdog = watchdog
         self._log_rest = log_rest
         self._report_unmatched = report_unmatched
+        self._hand_all_on = hand_all_on
         self._seconds = 0.0
         self._waits = self._over = False
 
@@ -132,3 +135,4 @@ class Closing:
         """Stops listening, once the last abandoned thread has come back: until then its late end is to be logged."""
         if not self._abandoned:
             self._inbox.close()
+            self._hand_all_on()  # first closed, then looked: a thread that comes later sees that it is closed

@@ -181,7 +181,7 @@ class Escalation:
         After an interrupt it is done again, when the claim may be this thread's own.
         """
         again, climb.claiming = climb.claiming, True
-        if run.claim.acquire(False):
+        if run.claim():
             return
         # A process is given its run on this thread: one that was claimed without it has been withdrawn by its caller.
         if run.handle is not None or (run.kind.own_threads and not again):

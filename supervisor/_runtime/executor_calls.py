@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _thread import RLock, get_ident
-from collections import Counter
+from collections import Counter, deque
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .._core.errors import SupervisorBusy, SupervisorMisused
 from .._core.ladder import Exited, StopAsked
 from .._core.outcome import Outcome
+from .._loop import aside
 from .._run.origin import origin
 from .._run.run import Run
 from .._worker.locks import ScopedLock
@@ -76,6 +77,7 @@ class ExecutorCalls:
         "_shutdown",
         "_supervisor",
         "_thread",
+        "_to_hand_on",
         "_waiting",
     )
 
@@ -120,6 +122,7 @@ class ExecutorCalls:
         self._admitting = ScopedLock()  # a signal handler may come in between
         self._waiting = Counter[str]()  # by pool: calls whose threads do nothing else meanwhile
         self._resolving: dict[str, Resolving] = {}  # by pool
+        self._to_hand_on: deque[Callable[[], object]] = deque()
 
     def resolving(self, pool: str) -> Resolving:
         """Returns the futures of calls of a pool that have ended and are being resolved, by the numbers of the calls.
@@ -146,7 +149,8 @@ class ExecutorCalls:
         context, now = copy_context(), self._clock()
         run = Run(self._calls, kind, scope, self._next_number(), fn, args, context, now, future, None, None)
         future.run, future.calls = run, self
-        run.no_inject_on_cancel = no_inject_on_cancel
+        if no_inject_on_cancel:
+            run.no_inject_on_cancel = True
         if self._origins:
             run.origin = origin()
         on_threads = kind.own_threads
@@ -184,13 +188,16 @@ class ExecutorCalls:
         if run.watched:  # published before anybody can find it, and end it
             run.unheard = True
             self._inbox.post(partial(self._escalation.publish_queued, run))
-        list_call(run)
+        if run.scope is self._root:
+            run.kind.calls[run.number] = run
+        else:
+            list_call(run)
 
     def _take_back(self, run: Run) -> bool:
         """Withdraws a call that came too late; False where the shutdown has found it, and ends it."""
         if run.settle is not None and not run.settle.acquire(False):
             return False
-        if not run.claim.acquire(False):
+        if not run.claim():
             return False
         unlist_call(run)
         self._inbox.post(partial(self._taken_back, run))  # a shutdown may have seen it, and wait for it
@@ -251,7 +258,10 @@ class ExecutorCalls:
         if not (run.watched or run.reported) and run.worker is None:
             run.over = True
             self._portal.unseen_end(run)
-            unlist_call(run)
+            if run.scope is self._root:
+                run.kind.calls.pop(run.number, None)
+            else:
+                unlist_call(run)
             # It was listed until now: a shutdown, or the end of a group, sees it, or is seen here.
             if run.scope is not self._root and not (scope := scope_of(run)).takes_work:
                 self._inbox.post(partial(self._close_groups, scope))
@@ -273,6 +283,36 @@ class ExecutorCalls:
     def stop_soon(self, run: Run) -> None:
         """Begins to stop a call that its caller has cancelled."""
         self._escalation.stop_soon(run)
+
+    def serves(self, destination: asyncio.Future[Any]) -> bool:
+        """Whether a future belongs to this loop."""
+        return destination.get_loop() is self._loop
+
+    def hand_on(self, hand_on: Callable[[], object]) -> None:
+        """Has the loop call what gives a future's result to that of asyncio's which waits for it."""
+        if get_ident() == self._thread:
+            hand_on()
+            return
+        self._to_hand_on.append(hand_on)
+        self._inbox.post(self._hand_next_on)
+        if self._inbox.closed:  # first posted, then looked: or else whoever closes it sees this one
+            try:
+                aside.call_soon_threadsafe(self._loop, self.hand_all_on)
+            except RuntimeError:
+                pass  # the loop is closed
+
+    def _hand_next_on(self) -> None:
+        waiting = self._to_hand_on
+        if waiting:
+            hand_on = waiting[0]
+            hand_on()
+            if waiting and waiting[0] is hand_on:  # only now: after an interrupt it is done again
+                waiting.popleft()
+
+    def hand_all_on(self) -> None:
+        """Does so for all that are there: nobody listens to the inbox any more. On the loop's thread."""
+        while self._to_hand_on:
+            self._hand_next_on()
 
     def refuse_blocking(self, what: str) -> None:
         """Raises where `what` would block the event loop's own thread on something that needs the loop."""

@@ -227,6 +227,7 @@ class Runtime:
             Watchdog(self.log) if settings.on_abandoned == "exit" else None,
             lambda: self.calls.log_rest(),  # noqa: PLW0108  # which are not there yet
             self.rules.report_unmatched,
+            lambda: self.executor_calls.hand_all_on(),  # noqa: PLW0108  # the same
         )
         self._last_resort = LastResort(
             loop,

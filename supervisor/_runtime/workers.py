@@ -274,7 +274,7 @@ class Workers:
             try:
                 self._prepare(run, node.run)
             except TypeError as error:  # what it was given has changed, and cannot be sent to a process any more
-                run.claim.acquire(False)
+                run.claim()
                 run.error = error
             node.run = run
         if node.run.handle is None and node.run.error is not None:

@@ -261,7 +261,7 @@ class FakeKind:
             self._enter(self._waiting.popleft())
 
     def _enter(self, run: Run) -> None:
-        if run.held or not run.claim.acquire(False):
+        if run.held or not run.claim():
             return  # it was withdrawn
         run.started_at = monotonic()
         script = self._script_of(run)

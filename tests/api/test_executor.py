@@ -557,3 +557,69 @@ async def test_calls_end_where_no_thread_can_be_started_whoever_watches_them(ex,
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True), LIMIT)
     assert [str(future.exception(0)) for future in futures] == ["can't start new thread"] * 5
+
+
+# ------------------------------------------------------------------------------------------------ results for asyncio
+
+
+async def test_results_for_the_loop_come_in_one_wake_up_and_not_by_a_call_of_the_loop_for_each(ex, monkeypatch):
+    loop = asyncio.get_running_loop()
+    called = []
+    call = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *what, **more: called.append(what) or call(*what, **more))
+    results = asyncio.gather(*(loop.run_in_executor(ex, pow, number, 2) for number in range(50)))
+    assert await asyncio.wait_for(results, LIMIT) == [number * number for number in range(50)]
+    assert not [what for what in called if "_set_state" in repr(what)]
+
+
+async def test_what_asyncio_registers_is_called_where_it_does_not_look_as_it_is_known(ex, monkeypatch):
+    inside.know_no_callback_of_asyncio(monkeypatch)
+    loop = asyncio.get_running_loop()
+    assert await asyncio.wait_for(loop.run_in_executor(ex, pow, 3, 2), LIMIT) == 9
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(loop.run_in_executor(ex, divmod, 3, 0), LIMIT)
+
+
+async def test_a_future_may_be_wrapped_several_times_before_and_after_its_end(ex, gatekeeper):
+    future = ex.submit(gatekeeper)
+    wrapped = [asyncio.wrap_future(future) for _ in range(3)]
+    gatekeeper.open.set()
+    before = await asyncio.wait_for(asyncio.gather(*wrapped), LIMIT)
+    assert [*before, await asyncio.wrap_future(future)] == [await aside(future.result)] * 4
+
+
+async def test_a_future_may_be_wrapped_in_another_loop(ex, gatekeeper):
+    future = ex.submit(gatekeeper)
+
+    async def elsewhere():
+        return await asyncio.wait_for(asyncio.wrap_future(future), LIMIT)
+
+    waiting = asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere()))
+    await gatekeeper.wait_entered()
+    gatekeeper.open.set()
+    assert await waiting == await asyncio.wrap_future(future)
+
+
+async def test_errors_reach_the_loop_as_they_were_raised(ex):
+    loop = asyncio.get_running_loop()
+    with pytest.raises(ZeroDivisionError):
+        await loop.run_in_executor(ex, divmod, 3, 0)
+    error = asyncio.InvalidStateError("once")
+
+    def fail():
+        raise error
+
+    with pytest.raises(asyncio.InvalidStateError) as caught:
+        await loop.run_in_executor(ex, fail)
+    assert caught.value is error
+
+
+async def test_a_result_that_comes_as_the_supervisor_ends_reaches_who_awaits_it(monkeypatch):
+    async with Supervisor() as sup:
+        early, late = inside.ended_future(sup), inside.ended_future(sup)
+        awaited = asyncio.wrap_future(early[0]), asyncio.wrap_future(late[0])
+        with inside.deaf_inbox(monkeypatch):
+            await aside(early[1])
+            await sup.shutdown()
+    await aside(late[1])
+    assert await asyncio.wait_for(asyncio.gather(*awaited), LIMIT) == [1, 1]

@@ -173,7 +173,7 @@ class Remote:
         for waiting in (self._waiting, self._choosy):
             while waiting:
                 run = waiting[0]
-                if not run.held and run.claim.acquire(False):
+                if not run.held and run.claim():
                     run.error = ConnectionError(problem)
                     run.started_at = run.ended_at = monotonic()
                     self._services.ended(run)
@@ -184,7 +184,7 @@ class Remote:
         if (there := _present(run)) is not None:
             self._say_begin(run, there)  # an interrupt may have struck before it was sent
             return True
-        if run.held or run.claim.locked():
+        if run.held or run.claimed:
             return True  # it was withdrawn
         if not run.own and len(self._there) >= self.settings.size:
             return False
@@ -197,7 +197,7 @@ class Remote:
 
     def _send(self, run: Run, node: RemoteNode, wishes: Placement) -> None:
         policy = self._services.named(run)
-        if not run.claim.acquire(False):
+        if not run.claim():
             return
         there = run.handle = run.placed = RemoteRun(node, policy)
         run.started_at = monotonic()

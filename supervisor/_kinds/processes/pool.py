@@ -204,7 +204,7 @@ class Pool:
             self._waiting.appendleft(run)  # what others have left in there is not to be its undoing
             self._dismiss(process)
             return
-        if run.held or not run.claim.acquire(False):  # withdrawn meanwhile
+        if run.held or not run.claim():  # withdrawn meanwhile
             self._next(process)
             return
         self._send(process, run)
@@ -290,11 +290,11 @@ class Pool:
         while self._waiting:
             run = self._waiting.popleft()
             try:
-                if not (run.over or run.held or run.claim.locked()):
+                if not (run.over or run.held or run.claimed):
                     self._give(process, run)
                     return
             except (KeyboardInterrupt, SystemExit):
-                if not run.claim.locked() and run not in self._waiting:
+                if not run.claimed and run not in self._waiting:
                     self._waiting.appendleft(run)
                 raise
         if self._retired:
@@ -416,7 +416,7 @@ class Pool:
             self._died(run)
         else:
             run.handle = run.pid = None
-            run.claim.release()  # all is as it was before: it may be stopped meanwhile
+            run.unclaimed = True  # all is as it was before: it may be stopped meanwhile
             self._start_again(run, tries + 1)
 
     def _could_not_start(self, process: Process, run: Run | None, counted: bool) -> None:
@@ -447,7 +447,7 @@ class Pool:
         self.grow()
 
     def _start_again(self, run: Run, tries: int) -> None:
-        if not run.claim.locked():  # else it was stopped meanwhile
+        if not run.claimed:  # else it was stopped meanwhile
             self.start(run, tries)
 
     def _fail_all(self, error: SupervisorError) -> None:
@@ -457,7 +457,7 @@ class Pool:
             self._fail(self._waiting.popleft(), copy_of(error))
 
     def _fail(self, run: Run, error: SupervisorError) -> None:
-        if run.claim.acquire(False):
+        if run.claim():
             run.error = error
             self._ended(run)
 

@@ -19,7 +19,7 @@ from ..._run.names import innermost, qualname
 from ..._run.readiness import Readiness
 from ..._run.unrun import UNRUN, refused
 from ..._worker.context import WorkerContext
-from ..._worker.current import entered, fire
+from ..._worker.current import current, entered, fire
 from ..._worker.stop_event import StopEvent
 from ..._worker.unused_shield import warn_of_unused_shield
 from . import copies
@@ -146,7 +146,7 @@ class Threads:
         )
 
     def _unstarted(self, run: Run, error: RuntimeError) -> None:
-        if run.claim.acquire(False):
+        if run.claim():
             run.error = error
             self._post(run)
 
@@ -275,7 +275,7 @@ class Threads:
         try:
             self._carry_out(run)
         except BaseException as error:
-            run.claim.acquire(False)
+            run.claim()
             self._lost(run, error)
 
     def _lost(self, run: Run | None, error: BaseException) -> bool:
@@ -285,7 +285,7 @@ class Threads:
         """
         self._post(partial(self._log_lost, printable(current_thread().name), printable(described(error))))
         entered(None)
-        if run is None or not run.claim.locked() or run.ident not in (None, get_ident()):
+        if run is None or not run.claimed or run.ident not in (None, get_ident()):
             return False
         if not run.over:
             run.ended_at = run.ended_at or monotonic()
@@ -304,20 +304,20 @@ class Threads:
     def _carry_out(self, run: Run) -> bool:
         """Carries out a run, unless it was withdrawn; returns whether this thread was abandoned over it."""
         context, fn, args = run.context, run.fn, run.args  # first: once it is claimed, it may be given up, and let go
-        if ((run.scope.held or self.held) and not run.own) or not run.claim.acquire(False):
+        if ((run.scope.held or self.held) and not run.own) or not run.claim():
             return False
         run.ident = get_ident()
         run.started_at = monotonic()  # before anybody can see that it runs
         gate = run.handle = Gate()
         assert context is not None
-        entered(run)
+        current.source = run
         if run.own:
             args = (self.context_of(run), *args)
         if run.watched:
             self._post(partial(run.owner.entered, run))
         value, error = gate.run(context.run, (fn, *args))
         run.ended_at = monotonic()
-        entered(None)
+        current.source = None
         if run.ctx is not None:
             run.ctx.registrations.clear()  # each holds the list that holds it
             if error is None and gate.unused > 0 and run.climb is None:  # else an injection may have come before `with`

@@ -37,6 +37,9 @@ class Pool:
         readiness: Is told how many threads there are.
         carry_out: Carries out a call in the thread that calls it; returns whether that thread was abandoned over it.
         lost: Ends the call over which an exception of somebody else's has struck a thread; returns the same.
+
+    Attributes:
+        capacity: How many calls can run at once. Any thread reads it.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Pool:
         self._seats: set[Seat] = set()
         self._heirs: set[Seat] = set()  # of threads that are to take the place of others
         self._abandoned: set[Run] = set()
+        self.capacity = self._max_size  # kept, as each call asks for it
         self._surplus = False  # there may be more threads than there are to be
         self._retired = False
         self._gone: Callable[[], object] | None = None
@@ -85,10 +89,10 @@ class Pool:
         """The threads that were abandoned and have not come back."""
         return len(self._abandoned)
 
-    @property
-    def capacity(self) -> int:
-        """How many calls can run at once: abandoned threads are replaced, up to as many as there may be."""
-        return max(0, min(self._max_size, 2 * self._max_size - len(self._abandoned))) + self._lent
+    def _fit_capacity(self) -> None:
+        """Takes account of what has changed: abandoned threads are replaced, up to as many as there may be."""
+        replaced = min(self._max_size, 2 * self._max_size - len(self._abandoned))
+        self.capacity = max(0, replaced) + self._lent
 
     # -------------------------------------------------------------------------------- calls come in
 
@@ -146,7 +150,7 @@ class Pool:
                 run = self._queue.get_nowait()  # never blocks: a thread that has come up meanwhile may be faster
             except Empty:
                 return
-            if run is not None and run.claim.acquire(False):
+            if run is not None and run.claim():
                 run.error = error()
                 (self._post if run.settle is None else self._settle)(run)
 
@@ -201,7 +205,7 @@ class Pool:
         Those that are in the queue are then there twice, which the claim bears.
         """
         for run in tuple(self._calls.values()):
-            if not run.claim.locked():
+            if not run.claimed:
                 self._queue.put(run)
         if self._retired:
             self._queue.put(None)  # which it may have had in its hands
@@ -214,6 +218,7 @@ class Pool:
         """A thread was abandoned: another one takes its place."""
         with self._counting:
             self._abandoned.add(run)
+            self._fit_capacity()
             for seat in (*self._seats, *self._heirs):
                 if seat.run is run and run.ident in (None, seat.ident):
                     self._vacate(seat)
@@ -223,19 +228,23 @@ class Pool:
 
     def regain(self, run: Run) -> None:
         """A thread that was abandoned has ended after all: there may be one more again."""
-        self._abandoned.discard(run)
+        with self._counting:
+            self._abandoned.discard(run)
+            self._fit_capacity()
         self.warm_up()
 
     def resize(self, size: int) -> None:
         """Has so many calls run at once from now on. Threads that are too many end once their present calls have."""
         with self._counting:
             self._max_size = size
+            self._fit_capacity()
         self._fit()
 
     def lend(self, more: int) -> None:
         """Has so many more calls run at once, or fewer: beside those whose threads only wait for others. Any thread."""
         with self._counting:
             self._lent += more
+            self._fit_capacity()
         self._fit()
 
     def _fit(self) -> None:
