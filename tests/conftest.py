@@ -129,6 +129,16 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
 
+def named_files() -> list[str]:
+    names = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            names.append(f"{fd}: {os.readlink(f'/proc/self/fd/{fd}')}")
+        except OSError:  # noqa: PERF203  # that of the listing itself
+            pass
+    return names
+
+
 uvloop.new_event_loop().close()  # the first one opens files that belong to the process
 
 
@@ -165,4 +175,4 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     until = time.monotonic() + LIMIT
     while open_files() > before and time.monotonic() < until:
         time.sleep(0.01)  # a thread that ends may be about to close them
-    assert open_files() <= before, "files were left open"
+    assert open_files() <= before, f"files were left open, of these: {named_files()}"

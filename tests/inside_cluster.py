@@ -21,6 +21,7 @@ __all__ = [
     "Lease",
     "Watch",
     "break_link",
+    "drop_connection",
     "link_of",
     "nodes_of",
     "proofs",
@@ -45,6 +46,11 @@ def break_link(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(cluster_link.Link, "_look_at", broken)
+
+
+def drop_connection(sup, node):
+    """Breaks the connection to a node, whose name that is."""
+    link_of(sup)._call(nodes_of(sup)[node].channel.drop)
 
 
 @asynccontextmanager

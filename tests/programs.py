@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_program(
-    *command: object, cwd: Path = ROOT, text: str | None = None, **environ: str
+    *command: object, cwd: Path = ROOT, text: str | None = None, timeout: float = 120, **environ: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs a program that finds the library as the tests do; returns how it ended, and what it printed.
 
@@ -21,6 +21,7 @@ def run_program(
         *command: The program, and its arguments.
         cwd: Its folder.
         text: What it reads from its standard input; None: that of the tests.
+        timeout: Seconds that it has.
         **environ: What its environment has besides that of the tests.
     """
     return subprocess.run(
@@ -30,7 +31,7 @@ def run_program(
         input=text,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
 

@@ -166,7 +166,7 @@ class Results(Iteration[T]):
         kind = runtime.kinds.of(options.pool)
         window = Window(
             lambda item: options.call(runtime, scope, fn, (item,)),
-            lambda: limit or kind.capacity,
+            lambda: limit or max(1, kind.capacity),  # a cluster may not have been reached yet
             ordered=self._ordered,
         )
         feeder = runtime.loop.create_task(window.feed(self._items), name=f"map({qualname(fn)})")

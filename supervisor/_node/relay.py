@@ -66,6 +66,7 @@ class Relay:
         self._post = post
         self._stepped = stepped
         self._loops_thread = get_ident()
+        self._written: deque[tuple[str, str, dict[str, Any]]] = deque()
         self._waiting: deque[tuple[int, int]] = deque()  # the numbers of the items, and their sizes
         self._bytes = 0
         self._dropped = Counter[tuple[str, str]]()
@@ -92,10 +93,16 @@ class Relay:
     def _write(self, method: str, event: str, fields: dict[str, Any]) -> None:
         if event in OWN:
             return
+        self._written.append((method, event, fields))
         if get_ident() == self._loops_thread:  # at once: the end of its run, say, is not to overtake it
-            self._relay(method, event, fields)
+            self.catch_up()
         else:
-            self._post(self._relay, method, event, fields)
+            self._post(self.catch_up)
+
+    def catch_up(self) -> None:
+        """Relays what was written up to now, by whichever thread. On the loop's thread."""
+        while self._written:
+            self._relay(*self._written.popleft())
 
     def _relay(self, method: str, event: str, fields: dict[str, Any]) -> None:
         if event in STEPS:

@@ -29,6 +29,7 @@ from .._run.limited import Limited
 from .._run.run import Run
 from .._worker.parcel import CarryOut
 from .._worker.remote_errors import provable
+from .loop_calls import LoopCalls
 from .relay import Relay
 from .watch import Watch
 
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 PASSING_ON.add(CarryOut.__call__.__code__)
-
-NO_CALLS = "it runs on a node of a cluster, where its owner's event loop is not: return what that is to do"
 
 FOLDER = str(Path(__file__).parent.parent) + os.sep
 """Ours: an error's traceback begins after it."""
@@ -104,13 +103,15 @@ class Session:
             logger=self._relay,
         )
         self._runtime = self._supervisor._binding.bind()
-        self._runtime.portal.refusal = NO_CALLS
+        self._loop_calls = LoopCalls(self.channel, lambda run: self._numbers.get(run.number))
+        self._runtime.portal.relay = self._loop_calls.relay
         self._waiting: deque[tuple[int, dict[str, Any], bytes]] = deque()
         self._runs: dict[int, Run] = {}
         self._numbers: dict[int, int] = {}  # the owner's, by those here
         self._resources: dict[int, dict[str, float]] = {}
         self._names: dict[str, int] = {}
-        self._pools: dict[str, bytes] = {}  # what is set for those of the owner
+        self._pools: dict[str, tuple[Kind, bytes]] = {}  # what is set for those of the owner
+        self._warm: dict[str, tuple[bool, Exception | None] | None] = {}  # what was said of those that keep some warm
         self.taken: Counter[str] = Counter()
         self._ladders: dict[int, float] = {}
         self._beats: dict[int, float] = {}
@@ -141,8 +142,15 @@ class Session:
             if self._watch.ran_out():
                 self.end("its owner has not been heard of, and its lease has run out")
 
-    def end(self, reason: str) -> asyncio.Task[None]:
-        """Ends all runs by their ladders, and then itself; returns what does it. The first reason counts."""
+    def end(self, reason: str, *, orphaned: bool = True) -> asyncio.Task[None]:
+        """Ends all runs by their ladders, and then itself; returns what does it. The first reason counts.
+
+        Args:
+            reason: Why.
+            orphaned: There is no owner any more, or none that wants anything of it.
+        """
+        if orphaned:
+            self._loop_calls.refuse(reason)
         if self._ending is None:
             self._ending = asyncio.ensure_future(self._end(reason))
         return self._ending
@@ -165,7 +173,7 @@ class Session:
     async def leave(self) -> None:
         """The node ends: so do all runs, and the owner hears of it."""
         self.channel.tell(leaving=True)
-        await asyncio.shield(self.end("its node ends"))
+        await asyncio.shield(self.end("its node ends", orphaned=False))
 
     def _failed(self, error: Exception) -> None:
         report_error(self._loop, f"supervisor: what owner {self._supervisor.name!r} has said has failed here", error)
@@ -181,14 +189,18 @@ class Session:
 
     def _take_in(self, item: tuple[Any, ...]) -> None:
         match item:
-            case ("pool", name, settings):
-                self._pools[name] = settings
+            case ("pool", name, kind, settings, warm):
+                self._pools[name] = kind, settings
+                if warm:
+                    self._warm_up(name)
             case ("begin", number, about, parcel):
                 if self._ending is None:
                     self._waiting.append((number, about, parcel))
                     self.begin_waiting()
             case ("stop", number, cause, reason, within):
                 self._stop(number, cause, reason, within)
+            case ("answered", *said):
+                self._loop_calls.answered(*said)
             case ("stacks", question, numbers):
                 self.channel.send("stacks", question, [self._stack(number) for number in numbers])
             case ("is_dead", address, process):
@@ -218,7 +230,7 @@ class Session:
     def _begin(self, number: int, about: dict[str, Any], parcel: bytes) -> None:
         runtime = self._runtime
         policy, limits = loads(about["options"]) if about["options"] else (None, None)
-        kind = runtime.kinds.get(self._pool(about["kind"], about["pool"]))
+        kind = runtime.kinds.get(about["kind"] if about["pool"] is None else self._made(about["pool"], about["kind"]))
         here = runtime._next_number()
         run = Run(
             self,
@@ -246,14 +258,30 @@ class Session:
         kind.calls[here] = run
         (kind.launch if run.own else kind.submit)(run)
 
-    def _pool(self, kind: Kind, pool: str | None) -> str:
-        """Returns the name of the pool that takes a run here; makes one as its owner has it."""
-        settings = None if pool is None else self._pools.get(pool)
-        if pool is None or settings is None:
-            return kind
+    def _made(self, pool: str, kind: Kind) -> str:
+        """Returns the name of the pool that takes calls of one of the owner's; makes it as the owner has it."""
+        if pool not in self._pools:
+            return kind  # nothing is set for it
         if pool not in self._runtime.settings.pools:
-            self._supervisor.pool(pool, kind=kind, size=self._agent.threads, **loads(settings))
+            settings = loads(self._pools[pool][1])
+            size = max(self._agent.threads, settings.get("warm", 0))
+            self._supervisor.pool(pool, kind=kind, size=size, **settings)
         return pool
+
+    def _warm_up(self, pool: str) -> None:
+        """Starts those of a pool that are kept warm, before there is any call."""
+        self._warm[pool] = None
+        try:
+            self._runtime.kinds.get(self._made(pool, self._pools[pool][0]))
+        except Exception as error:
+            self._say_of_pool(pool, up=False, fault=error)
+
+    def _say_of_pool(self, pool: str, *, up: bool, fault: Exception | None) -> None:
+        """Says whether those that are kept warm are up, and why not, where that is otherwise than was said last."""
+        if self._warm[pool] != (up, fault):
+            self._warm[pool] = up, fault
+            error, trace = (None, "") if fault is None else provable(fault, FOLDER)
+            self.channel.send("pool", pool, up, None if error is None else dumps(error), trace)
 
     def _refuse(self, number: int, about: dict[str, Any], error: Exception) -> None:
         outcome = Outcome(about["name"], about["kind"], about["attempt"], "failed", error=error)
@@ -306,6 +334,7 @@ class Session:
         number = self._numbers.pop(run.number, None)
         if number is None:
             return  # all of it was done before an interrupt
+        self._relay.catch_up()  # what the run has logged, in whichever thread, comes before its end
         self._runtime.calls.forget(run)
         del self._runs[number]
         self._names.pop(outcome.worker, None)
@@ -328,6 +357,10 @@ class Session:
     def _say_what_changed(self) -> None:
         """Says of which runs there was a heartbeat, which were given more time, and how many events were dropped."""
         self._relay.say_what_was_dropped()
+        for pool in self._warm:
+            if pool in self._runtime.settings.pools:
+                readiness = self._runtime.kinds.get(pool).readiness
+                self._say_of_pool(pool, up=readiness.up, fault=readiness.fault)
         now = self._runtime.clock()
         for number, run in self._runs.items():
             if run.beat_at and run.beat_at != self._beats.get(number):

@@ -70,6 +70,8 @@ class Services:
             the loop's; the worker's own must be shielded.
         begin_call: Begins a call to the loop, whose answer goes to its `reply`. May be called again. On the loop's
             thread.
+        cut_call: Cancels such a call, for whose end its worker waits. On the loop's thread.
+        leave_call: Cancels such a call, for which nobody waits any more. On the loop's thread.
         own_call: Makes the run of a call that a kind makes by itself, in no request's context, and lists it. Its end is
             said as that of any other. Any thread.
         callback_failed: Reports that a callback of `on_stop` raised; it is named by the text. Any thread.
@@ -90,6 +92,8 @@ class Services:
     call: Callable[[Run, Callable[..., Any], tuple[Any, ...], bool], Answer]
     iterate: Callable[[Run, AsyncIterable[Any], int], LoopIterator[Any]]
     begin_call: Callable[[LoopCall], None]
+    cut_call: Callable[[LoopCall], None]
+    leave_call: Callable[[LoopCall], None]
     own_call: Callable[[WorkerKind, Callable[[], object]], Run]
     callback_failed: Callable[[Run, str, BaseException], None]
     measure: Callable[[Run], None]

@@ -59,6 +59,11 @@ class Readiness:
             return printable(str(fault))
         return f"none of the {self._least} that are kept warm is up" if self._least else ""
 
+    @property
+    def up(self) -> bool:
+        """Whether as many take calls as are kept warm. Any thread."""
+        return self.ready >= self._least
+
     def note(self, under_way: int, ready: int, now: float) -> None:
         """Takes note of how many are on their way, the initializer included, and how many take calls. Idempotent."""
         came_up, self.ready = ready > self.ready, ready
@@ -70,7 +75,7 @@ class Readiness:
             self._since = now
         elif not warms and self._since is not None:
             self._seconds, self._since = self.warming(now), None
-        if ready >= self._least:
+        if self.up:
             self._answer(None)
 
     def failed(self, fault: Exception) -> None:
@@ -97,7 +102,7 @@ class Readiness:
     def when_ready(self, ready: Callable[[Exception | None], object]) -> None:
         """Calls `ready(None)` once as many are up as are to be kept warm, or with why they are not; perhaps at once."""
         self._waiting.append(ready)
-        if self.fault is not None or self.ready >= self._least:
+        if self.fault is not None or self.up:
             self._answer(self.fault)
 
     def _answer(self, fault: Exception | None) -> None:

@@ -25,7 +25,7 @@ from .nodes import scope_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterable, Callable
+    from collections.abc import AsyncIterable, Callable, Coroutine
     from types import FrameType
 
     from .._loop.alarms import Alarms
@@ -52,7 +52,8 @@ class Portal:
 
     Attributes:
         open: Those that are not over, by their runs. A shutdown waits for them.
-        refusal: Why workers cannot call this loop, for people; empty where they can.
+        relay: Has the loop of the worker's owner carry out a call, where that is another one, and waits for it. It is
+            cancelled once more where nobody waits any longer. None: this is the owner's.
 
     Args:
         deadline: Returns by when a shutdown must have ended a run, on the loop's clock.
@@ -78,7 +79,7 @@ class Portal:
         self._changed = changed
         self._thread = get_ident()
         self.open: dict[Run, set[LoopCall]] = {}
-        self.refusal = ""
+        self.relay: Callable[[LoopCall], Coroutine[Any, Any, Any]] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop itself holds them weakly; also those that were given up
 
     # ------------------------------------------------------------------------------------ in the worker's thread
@@ -136,9 +137,6 @@ class Portal:
         run = call.run
         if call.over or call.reply is None:
             return
-        if self.refusal:
-            call.answer("error", SupervisorMisused(f"worker {run.name!r}: call(fn={call.name}): {self.refusal}"))
-            return
         self.open.setdefault(run, set()).add(call)
         for group in scope_of(run).groups_around:
             group.calling[run] = None
@@ -159,7 +157,8 @@ class Portal:
 
     def _task(self, call: LoopCall) -> asyncio.Task[Any]:
         may_be_eager = self._loop.get_task_factory() is not None
-        coroutine = called(call.fn, call.args, may_be_eager)
+        fn, args = (call.fn, call.args) if self.relay is None else (self.relay, (call,))
+        coroutine = called(fn, args, may_be_eager)
         name = f"{call.run.name}/{call.name}"
         try:
             return call.context.run(partial(self._loop.create_task, coroutine, name=name))
@@ -241,6 +240,8 @@ class Portal:
             call.stopped()
             call.due_at = math.inf
             call.phase = "left"
+            if self.relay is not None and call.task is not None:
+                call.task.cancel()  # it waits for the end of the function elsewhere
             self._due(call, self._given_up_at(call))
 
     def _given_up_at(self, call: LoopCall) -> float:

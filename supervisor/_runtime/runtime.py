@@ -168,6 +168,8 @@ class Runtime:
             call=self.portal.carry_out,
             iterate=self.portal.iterate,
             begin_call=self.portal.begin,
+            cut_call=self.portal.cut,
+            leave_call=self.portal.leave,
             own_call=self.calls.own_call,
             callback_failed=self.calls.callback_failed,
             measure=Sampler(self.clock, self._alarms, self.publisher).begin,

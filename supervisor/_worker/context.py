@@ -237,7 +237,8 @@ class WorkerContext:
 
         Any thread of the worker may call it, and many at once. It is shielded: an injection is raised when it is over.
         In a thread, the context variables of the caller are visible to the function; in a process, those of whoever
-        submitted the worker. From a process, the function is sent by name, its arguments and its result are pickled.
+        submitted the worker. From a process, the function is sent by name, its arguments and its result are pickled;
+        from a node of a cluster, too, also from a thread there.
 
         Args:
             fn: A coroutine function, or any function: what it returns is awaited if it can be. Keyword arguments go
@@ -254,7 +255,7 @@ class WorkerContext:
                 asked.
             TypeError: `fn` is not callable, or is an async generator function; or it cannot be sent from a process.
             RemoteError: What came of it cannot be sent to the process.
-            SupervisorClosed: The event loop is closed.
+            SupervisorClosed: The event loop is closed; or, on a node, its lease has run out.
             RuntimeError: This is the event loop's own thread, which would wait for itself; or the worker has ended.
 
         Example:
@@ -301,7 +302,7 @@ class WorkerContext:
             Exception: From the iterator: what the async one raised, behind the items that came before it.
             TypeError, ValueError: An argument is wrong.
             SupervisorClosed: From the iterator: the event loop is closed.
-            RuntimeError: This is the event loop's own thread; or the worker runs in a process.
+            RuntimeError: This is the event loop's own thread; or the worker runs in a process, or on a node.
 
         Example:
             >>> import asyncio

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from .current import current_context
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["CarryOut", "packed"]
+__all__ = ["PROTOCOL", "CarryOut", "packed"]
 
 PROTOCOL = 5
 
@@ -41,7 +43,11 @@ class CarryOut:
         """
         from pickle import loads  # noqa: PLC0415  # lean
 
+        from .home import HomeBackend  # noqa: PLC0415  # the same
+
         *ctx, parcel = given
+        context: Any = ctx[0] if ctx else current_context()
+        context._backend = HomeBackend(context._backend)
         fn, args, before_call = loads(parcel)
         restore = None if before_call is None else before_call()
         try:

@@ -5,8 +5,8 @@ import pytest
 from .fixtures import import_dask
 from .nodes import Nodes
 
-QUICK = {"test_channel.py"}
-"""What needs no cluster. All else is slow: each of its processes takes a second to start."""
+QUICK = {"test_channel.py", "test_in_short.py"}
+"""What needs no cluster, or has one of its own. All else is slow: each of its processes takes a second to start."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that are slow are left out

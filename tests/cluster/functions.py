@@ -271,3 +271,82 @@ def alone(ctx, folder):
             (folder / "twice").touch()
         while True:
             time.sleep(0.001)
+
+
+# ------------------------------------------------------------------------------------------------ what the loop does
+
+
+async def never(path):
+    """Notes that it has begun, and, should that be so, that it was cancelled."""
+    path.touch()
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        path.with_suffix(".cancelled").touch()
+        raise
+
+
+async def doubled(number):
+    return 2 * number
+
+
+def calls_until_refused(*given):
+    """Calls the loop, and calls it once more for its clean-up; notes what was raised by both."""
+    ctx, path = current_context(), given[-1]
+    said = []
+    for call in (lambda: ctx.call(never, path), lambda: ctx.call(doubled, 1, cleanup=True)):
+        try:
+            said.append(str(call()))
+        except BaseException as error:
+            said.append(f"{type(error).__name__}: {error}")
+    path.with_suffix(".writing").write_text("\n".join(said))
+    path.with_suffix(".writing").rename(path.with_suffix(".said"))
+
+
+def doubles_when_stopped(ctx, began):
+    """Waits for its stop, and calls the loop for its clean-up."""
+    began.touch()
+    ctx.stop.wait()
+    return ctx.call(doubled, 21, cleanup=True)
+
+
+def calls_with(size):
+    return len(current_context().call(give_back, b"x" * size))
+
+
+# ------------------------------------------------------------------------------------------------ initializers, limits
+
+
+def initialize_at(folder, seconds):
+    """Notes that it has been called, after so long."""
+    time.sleep(seconds)
+    (folder / f"{os.getppid()}-{os.getpid()}-{time.monotonic_ns()}").touch()
+
+
+def fill(megabytes):
+    kept = bytearray(os.urandom(1) * (megabytes << 20))
+    time.sleep(20)
+    return len(kept)
+
+
+def burn(seconds):
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+def pauses_its_node(path, release):
+    """Has Dask pause the node, as it does when that has little memory, until it is released."""
+    from distributed.worker import Worker
+
+    (worker,) = Worker._instances
+    worker.memory_manager.memory_pause_fraction = 1e-9
+    hold(path, release)
+    worker.memory_manager.memory_pause_fraction = 0.99
+    return "went on"
+
+
+def thread_or_process(kind):
+    import threading
+
+    return threading.get_native_id() if kind == "thread" else os.getpid()

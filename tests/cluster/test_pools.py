@@ -1,11 +1,24 @@
 """Pools on a cluster, and which node takes what."""
 
 import asyncio
+import functools
 from collections import Counter
 
 import pytest
 
-from supervisor import Supervisor, SupervisorBusy, SupervisorError, WorkerTimeout
+from supervisor import (
+    Ask,
+    EscalationPolicy,
+    Kill,
+    Limits,
+    Supervisor,
+    SupervisorBusy,
+    SupervisorClosed,
+    SupervisorError,
+    WorkerOverLimit,
+    WorkerTimeout,
+)
+from supervisor.config import load
 
 from ..waiting import until
 from . import functions as f
@@ -41,6 +54,48 @@ async def test_the_initializer_runs_on_the_nodes(three, kind):
         assert await asyncio.gather(*(pool.run(f.initialized) for _ in range(6))) == [True] * 6
 
 
+async def test_it_is_ready_once_each_node_is_past_its_initializer(three, kind, tmp_path):
+    async with Supervisor(cluster=three.address) as sup:
+        initializer = functools.partial(f.initialize_at, tmp_path, 0.5)
+        pool = sup.pool("model", kind=kind, on="cluster", initializer=initializer, warm=2)
+        await asyncio.wait_for(pool.ready(), 30)
+        assert there(tmp_path) == 6  # two on each of three nodes
+        assert pool.statistics().ready
+        assert await pool.run(int, "5") == 5
+        await asyncio.wait_for(pool.ready(), 30)
+
+
+async def test_it_is_not_ready_where_an_initializer_fails_and_says_why(three, kind):
+    async with Supervisor(cluster=three.address) as sup:
+        pool = sup.pool("broken", kind=kind, on="cluster", initializer=f.refuse_to_initialize, warm=1)
+        with pytest.raises(SupervisorError, match="no model"):
+            await asyncio.wait_for(pool.ready(), 30)
+        assert not pool.statistics().ready
+        assert "no model" in pool.statistics().reason
+
+
+async def test_whoever_waits_for_a_pool_hears_that_it_ends(nodes):
+    async with Supervisor(cluster=nodes.address) as sup:
+        pool = sup.pool("model", kind="thread", on="cluster", warm=1)
+        waiting = asyncio.ensure_future(pool.ready())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        await pool.shutdown()
+        with pytest.raises(SupervisorClosed):
+            await asyncio.wait_for(waiting, 20)
+
+
+async def test_a_node_that_comes_later_keeps_some_warm_too(nodes, tmp_path):
+    nodes.add("first")
+    async with Supervisor(cluster=nodes.address) as sup:
+        initializer = functools.partial(f.initialize_at, tmp_path, 0)
+        pool = sup.pool("model", kind="process", on="cluster", initializer=initializer, warm=1)
+        await asyncio.wait_for(pool.ready(), 30)
+        assert there(tmp_path) == 1
+        nodes.add("second")
+        await until(lambda: there(tmp_path) == 2)
+
+
 async def test_an_initializer_that_fails_fails_the_calls(three, kind):
     async with Supervisor(cluster=three.address) as sup:
         pool = sup.pool("broken", kind=kind, on="cluster", initializer=f.refuse_to_initialize)
@@ -58,6 +113,69 @@ async def test_a_pool_is_shut_down_alone(three, kind, tmp_path):
         assert (await tasks[0]) == "enough"
         assert await sup.run(int, "5", on="cluster", kind=kind) == 5
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_map_as_the_first_use_waits_for_the_nodes(three, kind):
+    async with Supervisor(cluster=three.address) as sup:
+        assert [result async for result in sup.map(abs, (), kind=kind, pool=f"cluster-{kind}")] == []
+        assert [result async for result in sup.map(abs, range(-9, 0), kind=kind, pool=f"cluster-{kind}", limit=3)]
+
+
+async def test_its_threads_and_processes_are_replaced_after_their_calls(three, kind):
+    async with Supervisor(cluster=three.address) as sup:
+        pool = sup.pool("short", kind=kind, on="cluster", max_tasks=1)
+        who = [await pool.run(f.thread_or_process, kind) for _ in range(4)]
+        assert len(set(who)) == 4
+
+
+async def test_limits_hold_on_nodes(three):
+    limited = {"kind": "process", "on": "cluster", "policy": EscalationPolicy(Ask(0.1), Kill())}
+    async with Supervisor(cluster=three.address) as sup:
+        pool = sup.pool("limited", **limited, limits=Limits(cpu_seconds=0.3))
+        with pytest.raises(WorkerOverLimit) as caught:
+            await pool.run(f.burn, 20)
+        assert (caught.value.limit, caught.value.outcome.node in three.nodes) == ("cpu_seconds", True)
+        with pytest.raises(WorkerOverLimit) as caught:
+            await sup.run(f.fill, 300, **limited, limits=Limits(rss=200 << 20))
+        assert caught.value.limit == "rss"
+        assert await pool.run(int, "5") == 5
+
+
+async def test_the_configuration_sets_a_pool_there_too(three, kind, tmp_path):
+    said = {"size": 1, "max_queued": 1, "policy": {"ask": 0.1, "inject": 5}, "slow_after": 60}
+    config = load({"pools": {"lane": said}}, environ={})
+    async with Supervisor(cluster=three.address, config=config) as sup:
+        pool = sup.pool("lane", kind=kind, size=5, on="cluster")
+        assert pool.size == 1
+        calls, release = tmp_path / "calls", tmp_path / "release"
+        calls.mkdir()
+        tasks = [asyncio.ensure_future(pool.run(f.hold, calls, release)) for _ in range(2)]
+        await until(lambda: there(calls) == 1)
+        with pytest.raises(SupervisorBusy, match="'lane'"):
+            await pool.run(f.pid)
+        release.touch()
+        await asyncio.gather(*tasks)
+        with pytest.raises(WorkerTimeout) as caught:
+            await pool.run(f.spins, tmp_path / "spin", timeout=0.5)
+        assert caught.value.outcome.ended == "injected"
+
+
+@pytest.mark.parametrize("whose", ["supervisor", "pool"])
+async def test_a_drain_lets_what_runs_and_what_waits_go_on(three, kind, tmp_path, whose):
+    async with Supervisor(cluster=three.address) as sup:
+        pool = sup.pool("lane", kind=kind, on="cluster", size=1)
+        calls, release = tmp_path / "calls", tmp_path / "release"
+        calls.mkdir()
+        tasks = [asyncio.ensure_future(pool.run(f.hold, calls, release)) for _ in range(3)]
+        await until(lambda: there(calls) == 1)
+        closing = asyncio.ensure_future((pool if whose == "pool" else sup).shutdown(timeout=30, drain=20))
+        await asyncio.sleep(0.1)
+        with pytest.raises(SupervisorClosed):
+            await pool.run(f.pid)
+        release.touch()
+        report = await closing
+        assert len(await asyncio.gather(*tasks)) == 3
+        assert report.clean
 
 
 async def test_an_executor_and_a_map_of_it(three, kind):
@@ -123,13 +241,3 @@ async def test_a_node_that_comes_later_takes_what_waits(nodes):
         await asyncio.sleep(0.3)
         nodes.add("late")
         assert {nodes.name_of(pids) for pids in await asyncio.gather(*waiting)} == {"late"}
-
-
-@pytest.mark.parametrize(
-    ("kind", "fn"), [("thread", f.calls_the_loop), ("process", f.calls_the_loop), ("thread", f.iterates_in_the_loop)]
-)
-async def test_a_worker_there_cannot_call_the_loop_and_is_told_so(three, kind, fn):
-    """That of the node is Dask's, and nobody's else."""
-    async with Supervisor(cluster=three.address) as sup:
-        with pytest.raises(RuntimeError, match="on a node of a cluster"):
-            await sup.run(fn, on="cluster", kind=kind, timeout=20)

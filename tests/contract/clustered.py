@@ -9,9 +9,7 @@ ON_CLUSTER = ["cluster-thread", "cluster-process"]
 
 
 DIFFERENT = {
-    "test_loop_calls.py": "a worker on a node cannot call the loop of its owner",
     "test_iterate.py": "a cluster sends results, not items",
-    "test_context_variables": "context variables stay here",
 }
 """What does not hold on a cluster, by file or test, and why; docs/howto/cluster.md says so, too."""
 

@@ -133,12 +133,12 @@ async def test_threads_of_a_worker_call_at_once_and_each_gets_its_own(kind):
         assert await sup.run(e.call_from_helpers, list(range(50)), kind=kind) == list(range(0, 100, 2))
 
 
-async def test_context_variables(kind):
-    """In a thread those of the caller; in a process those of whoever submitted the worker."""
+async def test_context_variables(kind, where):
+    """In a thread here those of the caller; elsewhere those of whoever submitted the worker."""
     e.variable.set("submitter's")
     async with Supervisor() as sup:
         seen, left = await sup.run(e.call_with_context, "worker's", kind=kind)
-    assert seen == {"thread": "worker's", "process": "submitter's"}[kind]
+    assert seen == ("worker's" if where == "thread" else "submitter's")
     assert left == "worker's"
     assert e.variable.get() == "submitter's"
 

@@ -12,6 +12,7 @@ from ..._core.leases import Lease
 from ..._loop.errors import insist, report_error
 from ..._worker.remote_errors import set_cause
 from .link import Link
+from .loop_calls import opened
 from .reports import Reports
 
 if TYPE_CHECKING:
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
     from ..._core.cluster import ClusterSettings
     from ..._core.outcome import Outcome
+    from ..._core.pools import PoolSettings
     from ..._run.ports import Write
     from ..._run.run import Run
     from .node import RemoteNode
+    from .readiness import NodesReady
 
 __all__ = ["Cluster"]
 
@@ -35,6 +38,9 @@ MOST_LOGS = 1000
 
 class Pool(Protocol):
     """A pool on the cluster. On the loop's thread."""
+
+    settings: PoolSettings
+    readiness: NodesReady
 
     def heard(self, run: Run, what: str, details: list[Any]) -> None:
         """A node has said something of a run."""
@@ -167,6 +173,11 @@ class Cluster:
         if what == "log":
             self._write(node, *details)
             node.logs_written += 1
+        elif what == "pool":
+            name, up, fault = details
+            for pool in self._pools:
+                if pool.settings.name == name:
+                    pool.readiness.heard(node, up, fault)
         elif (run := node.at.get(details[0])) is not None:
             _pool_of(run).heard(run, what, list(details[1:]))
 
@@ -200,6 +211,10 @@ def _unpacked(item: tuple[Any, ...], node: str) -> tuple[Any, ...]:
     match item:
         case ("log", method, event):
             return ("log", method, _event(event))
+        case ("pool", name, up, fault, trace):
+            return ("pool", name, up, _unpacked_end(node, False, None, fault, trace, None)[3])
+        case ("call", number, question, name, cleanup, data):
+            return ("call", number, question, cleanup, *opened(name, data))
         case ("ended", number, returned, outcome, error, trace, value):
             return ("ended", number, *_unpacked_end(node, returned, _loaded(outcome, None), error, trace, value))
         case _:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from pickle import dumps
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,11 @@ from ..._core.values import printable
 from ..._core.verdict import converted
 from ..._loop.clock import monotonic
 from ..._run.names import qualname
-from ..._run.readiness import Readiness
 from ..._worker.parcel import packed
+from .loop_calls import LoopCalls
 from .node import RemoteRun
+from .readiness import NodesReady
+from .waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,19 +53,6 @@ KEPT = ("max_tasks", "max_lifetime", "max_rss", "idle_timeout", "initializer", "
 """What is set for a pool that each node keeps by itself."""
 
 
-class NodesReady(Readiness):
-    """Whether a pool on a cluster is ready: whether any node takes runs."""
-
-    def __init__(self, cluster: Cluster, settings: PoolSettings, log: Callable[..., None]) -> None:
-        super().__init__(settings, log)
-        self._cluster = cluster
-
-    @property
-    def reason(self) -> str:
-        link = self._cluster.link
-        return link.problem or ("" if any(node.takes_runs for node in link.nodes) else "no node takes runs")
-
-
 class Remote:
     """A pool on a cluster. A run's handle is its `RemoteRun`; as a `WorkerKind` it says which thread calls what.
 
@@ -91,14 +79,15 @@ class Remote:
         self.calls: dict[int, Run] = {}
         self.own_calls: dict[int, Run] = {}
         self.closing = self.held = False
-        self.readiness = NodesReady(cluster, replace(settings, warm=0, initializer=None), services.forward)
-        self._waiting: deque[Run] = deque()
-        self._choosy: deque[Run] = deque()  # workers, and calls that not every node may take
+        # What an initializer takes, and that it has failed, the nodes see to.
+        self.readiness = NodesReady(lambda: cluster.link, replace(settings, initializer=None), services.forward)
+        self._waiting = Waiting(self._find_place)
         self._there: set[int] = set()  # calls that are on nodes, by their numbers
         self._own: set[int] = set()  # workers
         kept = {name: getattr(settings, name) for name in KEPT if getattr(settings, name)}
         self._kept = packed(kept) if kept else b""
         cluster.join(self)
+        self._loop_calls = LoopCalls(services, cluster.link.send)
 
     @property
     def capacity(self) -> int:
@@ -148,36 +137,26 @@ class Remote:
     def submit(self, run: Run) -> None:
         """Sends a call to a node as soon as one has room."""
         wishes = _placement_of(run)
-        (self._choosy if wishes.nodes or wishes.resources else self._waiting).append(run)
+        self._waiting.add(run, choosy=bool(wishes.nodes or wishes.resources))
         self.place_waiting()
 
     def launch(self, run: Run) -> None:
         """Sends a worker to a node, whatever calls that has."""
-        self._choosy.append(run)
+        self._waiting.add(run, choosy=True)
         self.place_waiting()
 
     def place_waiting(self) -> None:
-        """Sends what waits to nodes that have room, in order; what only certain nodes may take holds nobody up."""
-        if not (self._waiting or self._choosy):
-            return
+        """Sends what waits to nodes that have room; nodes that are new start those that are kept warm."""
         nodes = [node for node in self._cluster.link.nodes if node.takes_runs]
-        while self._waiting and self._find_place(self._waiting[0], nodes):
-            self._waiting.popleft()
-        for _ in range(len(self._choosy)):
-            if not self._find_place(self._choosy[0], nodes):
-                self._choosy.append(self._choosy[0])
-            self._choosy.popleft()
+        if self.settings.warm:
+            for node in nodes:
+                self._tell_of_pool(node)
+            self.readiness.look()
+        self._waiting.place(nodes)
 
     def refuse_waiting(self, problem: str) -> None:
         """No node can be reached, and it is not known whether any will be: what waits fails."""
-        for waiting in (self._waiting, self._choosy):
-            while waiting:
-                run = waiting[0]
-                if not run.held and run.claim():
-                    run.error = ConnectionError(problem)
-                    run.started_at = run.ended_at = monotonic()
-                    self._services.ended(run)
-                waiting.popleft()
+        self._waiting.refuse(problem, self._services.ended)
 
     def _find_place(self, run: Run, nodes: list[RemoteNode]) -> bool:
         """Returns whether a run waits no more."""
@@ -236,7 +215,7 @@ class Remote:
         """Has a node know what is set for this pool, where that is anything, before the first call."""
         if self._kept and self.settings.name not in node.pools:
             node.pools.add(self.settings.name)
-            self._cluster.link.send(node, "pool", self.settings.name, self._kept)
+            self._cluster.link.send(node, "pool", self.settings.name, self.name, self._kept, self.settings.warm)
 
     def context_of(self, run: Run) -> WorkerContext:
         """Never called: the run is on a node, and so is its context."""
@@ -324,6 +303,8 @@ class Remote:
 
     def heard(self, run: Run, what: str, details: list[Any]) -> None:
         """A node has said something of a run."""
+        there = run.handle
+        assert isinstance(there, RemoteRun)
         match what, details:
             case "entered", [ident, pid]:
                 self._entered(run, ident, pid)
@@ -335,6 +316,10 @@ class Remote:
                 self._extend(run, seconds)
             case "step", [step, stack]:
                 self._services.stepped(run, step, stack)
+            case "call", [question, cleanup, fn, args]:
+                self._loop_calls.begin(run, there, question, cleanup, fn, args)
+            case "cut" | "leave", [question]:
+                self._loop_calls.end(there, question, waits=what == "cut")
             case "ended", [returned, outcome, value, error]:
                 self._ended(run, returned, outcome, value, error)
             case _:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..._core.outcome import Outcome
     from ..._core.policy import EscalationPolicy
+    from ..._run.loop_call import LoopCall
     from ..._run.run import Run
 
 __all__ = ["RemoteNode", "RemoteRun"]
@@ -174,9 +175,10 @@ class RemoteRun:
         stack: Where it stood when that was asked last.
         over: Its end has been said, or it was given up.
         ident, pid: The thread, or the process, that carries it out there.
+        loop_calls: What it has the loop call, by the number of the question, until it is answered.
     """
 
-    __slots__ = ("at", "begun", "ident", "outcome", "over", "pid", "policy", "stack")
+    __slots__ = ("at", "begun", "ident", "loop_calls", "outcome", "over", "pid", "policy", "stack")
 
     def __init__(self, at: RemoteNode, policy: EscalationPolicy | None) -> None:
         self.at = at
@@ -187,6 +189,7 @@ class RemoteRun:
         self.over = False
         self.ident: int | None = None
         self.pid: int | None = None
+        self.loop_calls: dict[int, LoopCall] = {}
 
     @property
     def node(self) -> str:

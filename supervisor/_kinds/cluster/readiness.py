@@ -1,0 +1,65 @@
+"""Whether a pool on a cluster is ready: whether nodes take runs, and have up what they are to keep warm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..._core.values import printable
+from ..._run.readiness import Readiness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..._core.pools import PoolSettings
+    from .link import Link
+    from .node import RemoteNode
+
+__all__ = ["NodesReady"]
+
+
+class NodesReady(Readiness):
+    """What the nodes say of it. On the loop's thread, but for `reason`: any.
+
+    Args:
+        link: Returns the connections to the nodes.
+        settings: What is set for the pool.
+        log: Writes an event, by the name of a log method.
+    """
+
+    def __init__(self, link: Callable[[], Link], settings: PoolSettings, log: Callable[..., None]) -> None:
+        super().__init__(settings, log)
+        self._link = link
+        self._said: dict[RemoteNode, tuple[bool, Exception | None]] = {}
+
+    @property
+    def reason(self) -> str:
+        link, fault = self._link(), self.fault
+        if problem := link.problem or ("" if any(node.takes_runs for node in link.nodes) else "no node takes runs"):
+            return problem
+        if self._closed:
+            return printable(str(fault))
+        if not self._least or any(node.takes_runs and up for node, (up, _) in list(self._said.items())):
+            return ""
+        return printable(str(fault)) if fault is not None else "no node has those up that are kept warm"
+
+    def heard(self, node: RemoteNode, up: bool, fault: Exception | None) -> None:
+        """A node has said whether those are up that it keeps warm, and why not."""
+        self._said[node] = up, fault
+        self.look()
+
+    def look(self) -> None:
+        """Looks whether all nodes that take runs have said so."""
+        if self._closed:
+            return
+        nodes = [node for node in self._link().nodes if node.takes_runs]
+        self._said = {node: said for node, said in self._said.items() if not node.gone}
+        said = [self._said.get(node, (False, None)) for node in nodes]
+        self.fault = next((fault for up, fault in said if fault is not None and not up), None)
+        self.ready = self._least if said and all(up for up, _ in said) else 0
+        if self.fault is not None or self.up:
+            self._answer(self.fault)
+
+    def when_ready(self, ready: Callable[[Exception | None], object]) -> None:
+        """Calls `ready(None)` once each node that takes runs has up what it keeps warm, or with why one has not."""
+        self.look()
+        super().when_ready(ready)
