@@ -55,6 +55,7 @@ SECTIONS = {
     "lanes": Section("A slow lane beside a quick one", "lanes", "lanes"),
     "backlogs": Section("Backlogs", "backlogs", "backlogs"),
     "workers": Section("Long-lived workers", "supervision", "workers"),
+    "burst": Section("Workers that are started at once", "supervision", "burst"),
     "crowd": Section("Short-lived workers", "supervision", "crowd"),
     "page": Section("A page that is open", "page", "page"),
     "cluster": Section("On a cluster", "cluster", "cluster"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from supervisor import WorkerContext
 
-__all__ = ["crowd", "workers"]
+__all__ = ["burst", "crowd", "workers"]
 
 T = TypeVar("T")
 
@@ -146,6 +146,68 @@ def _rounds(
             gc.collect()
             each.append(asyncio.run(measure(number)))
     return [each[1:] for each in rounds]
+
+
+def burst() -> list[Table]:
+    """Workers that are started in one turn of the loop, by `gather`."""
+    started: dict[str, list[float]] = {BARE: [], OURS: []}
+    gaps: list[float] = []
+    for turn in range(sized(6, 1) + 1):
+        gc.collect()
+        bare = _bare_burst(BESIDE)
+        gc.collect()
+        each, gap = asyncio.run(_burst(BESIDE))
+        if turn:  # the first one does not count
+            started[BARE].append(bare)
+            started[OURS].append(each)
+            gaps.append(gap)
+    together = f"{BESIDE:,} together"
+    figures: dict[str, list[float | None]] = {name: [median(took)] for name, took in started.items()}
+    return [
+        Table(
+            "Start of workers in one turn of the loop; for each",
+            "µs",
+            [together],
+            figures,
+            beside=BARE,
+            goals=[Goal(OURS, together, 1.3, BARE)],
+        ),
+        Table(
+            "Start of workers in one turn of the loop: longest gap of the loop",
+            "ms",
+            [together],
+            {OURS: [median(gaps)]},
+            goals=[Goal(OURS, together, 20)],
+            note="The tasks are there already: to make them holds the loop as well, and is asyncio's.",
+        ),
+    ]
+
+
+BARE, OURS = "floor: bare `Thread.start`, one after the other", "**`start()`**, by `gather`"
+
+
+async def _burst(number: int) -> tuple[float, float]:
+    async with Supervisor("burst", logger=SILENT) as sup:
+        await sup.start(wait)
+        tasks = [asyncio.ensure_future(sup.start(wait)) for _ in range(number)]
+        gap, began_at = Gap(), monotonic()
+        await asyncio.gather(*tasks)
+        each = (monotonic() - began_at) / number * 1e6
+        longest = gap.end()
+    return each, longest
+
+
+def _bare_burst(number: int) -> float:
+    event = threading.Event()
+    threads = [threading.Thread(target=event.wait, daemon=True) for _ in range(number)]
+    began_at = monotonic()
+    for thread in threads:
+        thread.start()
+    each = (monotonic() - began_at) / number * 1e6
+    event.set()
+    for thread in threads:
+        thread.join()
+    return each
 
 
 def crowd() -> list[Table]:

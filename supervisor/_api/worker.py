@@ -52,12 +52,12 @@ class Worker:
     """
 
     __slots__ = (
-        "_done",
         "_is_call",
         "_last_outcome",
         "_of",
         "_outcome",
         "_runtime",
+        "_waiting",
         "group",
         "kind",
         "name",
@@ -70,7 +70,7 @@ class Worker:
         self._runtime = runtime
         self._of: Run | WorkerNode | None = of  # until it has ended: other threads look at it once, and then use that
         self._is_call = not isinstance(of, WorkerNode)
-        self._done: asyncio.Future[None] | None = None  # made on the loop's thread, when somebody waits
+        self._waiting: dict[asyncio.Future[None], None] | None = None  # made when somebody waits. On the loop's thread
         self._outcome: Outcome | None = None
         self._last_outcome: Outcome | None = None
         self.name: str = of.name
@@ -210,7 +210,7 @@ class Worker:
         """
         self._check_loop("wait")
         if self._outcome is None:
-            await asyncio.wait((self._end(),))
+            await self._wait()
         return self._ended()
 
     async def stop(self, reason: str = "") -> Outcome:
@@ -235,8 +235,7 @@ class Worker:
             else:
                 self._runtime.escalation.stop(of, "stop", reason)
             del of  # it is not to be held until its end
-            if cancelled := await outlast(self._end()):
-                raise cancelled
+            await self._outlast()
         return self._ended()
 
     async def restart(self) -> None:
@@ -296,8 +295,9 @@ class Worker:
         self._last_outcome = self.last_outcome or outcome
         self._outcome = outcome
         self._of = None
-        if self._done is not None and not self._done.done():
-            self._done.set_result(None)
+        for end in tuple(self._waiting or ()):
+            if not end.done():
+                end.set_result(None)
 
     def _check_loop(self, method: str) -> None:
         if asyncio.get_running_loop() is not self._runtime.loop:
@@ -306,12 +306,32 @@ class Worker:
                 f"asyncio.run_coroutine_threadsafe(worker.{method}(), loop)"
             )
 
+    async def _wait(self) -> None:
+        """Waits until it has ended. Each has a future of its own, which its cancellation may cancel."""
+        if self._outcome is not None:
+            return
+        end = self._end()
+        try:
+            await end
+        finally:
+            if self._waiting is not None:
+                self._waiting.pop(end, None)
+
+    async def _outlast(self) -> None:
+        """Does the same, but a cancellation is raised when it has ended."""
+        try:
+            await self._wait()
+        except asyncio.CancelledError:
+            if self._outcome is None:
+                await outlast(self._end(), cancelled=True)
+            raise
+
     def _end(self) -> asyncio.Future[None]:
-        if self._done is None:
-            self._done = asyncio.get_running_loop().create_future()
-            if self._outcome is not None:
-                self._done.set_result(None)
-        return self._done
+        if self._waiting is None:
+            self._waiting = {}
+        end = self._runtime.loop.create_future()
+        self._waiting[end] = None
+        return end
 
     def _ended(self) -> Outcome:
         assert self._outcome is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,20 +22,20 @@ class Timer(Protocol):
     def cancel(self) -> None: ...
 
 
-class Clock(ABC):
+class Clock:
     """A clock that does not belong to a loop, and keeps its own timers."""
 
-    @abstractmethod
     def __call__(self) -> float:
         """Returns the seconds. Any thread."""
+        raise NotImplementedError
 
-    @abstractmethod
     def then(self, moment: float) -> float:
         """Returns the seconds that it showed at a moment of the monotonic clock. Any thread."""
+        raise NotImplementedError
 
-    @abstractmethod
     def call_at(self, loop: asyncio.AbstractEventLoop, at: float, callback: Callable[[], object]) -> Timer:
         """Has `callback()` called at this moment, or later, on the loop's thread."""
+        raise NotImplementedError
 
 
 monotonic: Callable[[], float] = (
