@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from supervisor._api.view import LoopView
 
 __all__ = [
+    "AIOMISC",
     "ANYIO",
     "EXECUTOR",
     "FLOOR",
+    "INTERPRETERS",
     "NO_EVENTFD",
     "PEBBLE",
     "RIE",
@@ -31,6 +33,7 @@ __all__ = [
     "TO_THREAD",
     "VIEW",
     "Call",
+    "InterpreterPool",
     "PebblePool",
     "noop",
     "optional",
@@ -40,15 +43,17 @@ __all__ = [
 
 
 def optional(module: str, name: str) -> Any:
-    """Returns what a peer offers; None where it is not installed."""
+    """Returns what a peer offers; None where it is not installed, or this Python does not have it."""
     try:
         return getattr(import_module(module), name)
-    except ImportError:
+    except (ImportError, AttributeError):
         return None
 
 
 sync_to_async = optional("asgiref.sync", "sync_to_async")
 PebblePool = optional("pebble", "ThreadPool")
+AiomiscPool = optional("aiomisc", "ThreadPoolExecutor")
+InterpreterPool = optional("concurrent.futures", "InterpreterPoolExecutor")
 
 Call: TypeAlias = "Callable[[], Awaitable[Any]]"
 
@@ -58,6 +63,8 @@ TO_THREAD = "`asyncio.to_thread`"
 ANYIO = "`anyio.to_thread`"
 ASGIREF = "asgiref"
 PEBBLE = "pebble"
+AIOMISC = "aiomisc"
+INTERPRETERS = "`run_in_executor(InterpreterPoolExecutor())`"
 
 RUN = "**`sup.run`**"
 TIMEOUT = "`sup.run` with a timeout"
@@ -102,27 +109,27 @@ class Floor:
 def peers(threads: int) -> Iterator[dict[str, Call]]:
     """Gives the floor and the peers by their names, with `threads` threads each; some, where they are installed."""
     loop = asyncio.get_running_loop()
-    stock = ThreadPoolExecutor(threads)
-    loop.set_default_executor(stock)
+    loop.set_default_executor(ThreadPoolExecutor(threads))
     limiter = anyio.CapacityLimiter(threads)
-    floor = Floor(loop)
-    asgiref_pool = ThreadPoolExecutor(threads)  # its own would be the loop's, which others use
-    pebble: Any = None if PebblePool is None else PebblePool(max_workers=threads)
-    calls: dict[str, Call] = {
-        FLOOR: floor.call,
-        RIE: lambda: loop.run_in_executor(None, noop),
-        TO_THREAD: lambda: asyncio.to_thread(noop),
-        ANYIO: lambda: anyio.to_thread.run_sync(noop, limiter=limiter),
-    }
-    if sync_to_async is not None:
-        calls[ASGIREF] = sync_to_async(noop, thread_sensitive=False, executor=asgiref_pool)
-    if pebble is not None:
-        calls[PEBBLE] = lambda: asyncio.wrap_future(pebble.schedule(noop))
-    try:
+    with ExitStack() as stack:
+        floor = Floor(loop)
+        stack.callback(floor.close)
+        calls: dict[str, Call] = {
+            FLOOR: floor.call,
+            RIE: lambda: loop.run_in_executor(None, noop),
+            TO_THREAD: lambda: asyncio.to_thread(noop),
+            ANYIO: lambda: anyio.to_thread.run_sync(noop, limiter=limiter),
+        }
+        if sync_to_async is not None:
+            pool = stack.enter_context(ThreadPoolExecutor(threads))  # its own would be the loop's, which others use
+            calls[ASGIREF] = sync_to_async(noop, thread_sensitive=False, executor=pool)
+        if PebblePool is not None:
+            pebble = stack.enter_context(PebblePool(max_workers=threads))
+            calls[PEBBLE] = lambda: asyncio.wrap_future(pebble.schedule(noop))
+        if AiomiscPool is not None:
+            aiomisc = stack.enter_context(AiomiscPool(threads))
+            calls[AIOMISC] = lambda: loop.run_in_executor(aiomisc, noop)
+        if InterpreterPool is not None:
+            interpreters = stack.enter_context(InterpreterPool(threads))
+            calls[INTERPRETERS] = lambda: loop.run_in_executor(interpreters, noop)
         yield calls
-    finally:
-        floor.close()
-        asgiref_pool.shutdown()
-        if pebble is not None:
-            pebble.close()
-            pebble.join()

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,16 +22,17 @@ from supervisor import Supervisor
 from supervisor._kinds.processes.process import Process
 
 from .measure import SILENT, Goal, Table, in_turns, pinned, several, sized
-from .peers import noop, optional
+from .peers import InterpreterPool, noop, optional
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from multiprocessing.connection import Connection
 
 __all__ = ["calls", "deaths", "starts"]
 
 LokyPool = optional("loky", "ProcessPoolExecutor")
 PebblePool = optional("pebble", "ProcessPool")
+AiomiscPool = optional("aiomisc", "WorkerPool")
 
 Call: TypeAlias = "Callable[..., Awaitable[Any]]"
 """Calls a function with arguments in a process."""
@@ -81,49 +83,72 @@ def serve(pipe: Connection[Any, Any]) -> None:
         pipe.send(fn(*args))
 
 
-@contextmanager
-def stock_pools(processes: int) -> Iterator[dict[str, Call]]:
-    """Gives the peers by their names, with so many processes each; some, where they are installed."""
-    loop = asyncio.get_running_loop()
-    limiter = anyio.CapacityLimiter(processes)
-    spawn = multiprocessing.get_context("spawn")
-    pools: list[Any] = [ProcessPoolExecutor(processes, spawn)]
-    calls: dict[str, Call] = {
-        STDLIB: lambda fn, *args: loop.run_in_executor(pools[0], fn, *args),
-        ANYIO: lambda fn, *args: anyio.to_process.run_sync(fn, *args, limiter=limiter),
-    }
-    if LokyPool is not None:
-        loky = LokyPool(processes)
-        pools.append(loky)
-        calls["loky"] = lambda fn, *args: loop.run_in_executor(loky, fn, *args)
-    pebble: Any = None if PebblePool is None else PebblePool(max_workers=processes, context=spawn)
-    if pebble is not None:
-        calls["pebble"] = lambda fn, *args: asyncio.wrap_future(pebble.schedule(fn, args=args))
-    try:
-        yield calls
-    finally:
-        for pool in pools:
-            pool.shutdown()
-        if pebble is not None:
-            pebble.close()
-            pebble.join()
+@asynccontextmanager
+async def _stdlib(processes: int) -> AsyncIterator[Call]:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        yield partial(asyncio.get_running_loop().run_in_executor, pool)
+
+
+@asynccontextmanager
+async def _interpreters(interpreters: int) -> AsyncIterator[Call]:
+    with InterpreterPool(interpreters) as pool:
+        yield partial(asyncio.get_running_loop().run_in_executor, pool)
+
+
+@asynccontextmanager
+async def _anyio(processes: int) -> AsyncIterator[Call]:
+    yield partial(anyio.to_process.run_sync, limiter=anyio.CapacityLimiter(processes))
+
+
+@asynccontextmanager
+async def _loky(processes: int) -> AsyncIterator[Call]:
+    with LokyPool(processes) as pool:
+        yield partial(asyncio.get_running_loop().run_in_executor, pool)
+
+
+@asynccontextmanager
+async def _pebble(processes: int) -> AsyncIterator[Call]:
+    with PebblePool(max_workers=processes, context=multiprocessing.get_context("spawn")) as pool:
+        yield lambda fn, *args: asyncio.wrap_future(pool.schedule(fn, args=args))
+
+
+@asynccontextmanager
+async def _aiomisc(processes: int) -> AsyncIterator[Call]:
+    async with AiomiscPool(processes) as pool:
+        yield pool.create_task
+
+
+INTERPRETERS = "`InterpreterPoolExecutor`, no process"
+
+POOLS: dict[str, Callable[[int], AbstractAsyncContextManager[Call]]] = {
+    name: pool
+    for name, pool, there in (
+        (STDLIB, _stdlib, True),
+        (ANYIO, _anyio, True),
+        ("loky", _loky, LokyPool),
+        ("pebble", _pebble, PebblePool),
+        ("aiomisc", _aiomisc, AiomiscPool),
+        (INTERPRETERS, _interpreters, InterpreterPool),
+    )
+    if there
+}
+"""The peers by their names, each to be made with so many processes; some, where they are installed."""
 
 
 @asynccontextmanager
 async def contenders(processes: int) -> AsyncIterator[dict[str, Call]]:
     """Gives the library, the peers and the floor, all of them warm."""
-    floor = Floor()
-    try:
-        with stock_pools(processes) as peers:
-            async with Supervisor("ours", logger=SILENT, max_processes=processes) as sup:
-                calls: dict[str, Call] = {FLOOR: floor.call, **peers}
-                calls[RUN] = lambda fn, *args: sup.run(fn, *args, kind="process")
-                for call in calls.values():
-                    for _ in range(sized(5, 1)):
-                        await asyncio.gather(*(call(noop) for _ in range(processes * sized(10, 2))))
-                yield calls
-    finally:
-        floor.close()
+    async with AsyncExitStack() as stack:
+        floor = Floor()
+        stack.callback(floor.close)
+        peers = {name: await stack.enter_async_context(pool(processes)) for name, pool in POOLS.items()}
+        sup = await stack.enter_async_context(Supervisor("ours", logger=SILENT, max_processes=processes))
+        calls: dict[str, Call] = {FLOOR: floor.call, **peers}
+        calls[RUN] = lambda fn, *args: sup.run(fn, *args, kind="process")
+        for call in calls.values():
+            for _ in range(sized(5, 1)):
+                await asyncio.gather(*(call(noop) for _ in range(processes * sized(10, 2))))
+        yield calls
 
 
 async def _in_turns(one: Callable[[Call], Callable[[], Awaitable[float]]], rounds: int) -> dict[str, float]:
@@ -232,16 +257,15 @@ async def _deaths() -> dict[str, float]:
             PIDFD: several(lambda: _killed_bare(SLEEP), times),
             "a bare pidfd, of a process with two threads": several(lambda: _killed_bare(SLEEP_WITH_THREAD), times),
         }
-        with stock_pools(1) as calls:
-            measures |= {name: _killed_in_new_pool(name) for name in calls}
+        measures |= {name: _killed_in_new_pool(pool) for name, pool in POOLS.items() if name != INTERPRETERS}
         measures[RUN] = several(lambda: _killed(lambda fn, *args: sup.run(fn, *args, kind="process")), times)
         return await in_turns(measures, sized(5, 1))
 
 
-def _killed_in_new_pool(name: str) -> Callable[[], Awaitable[float]]:
+def _killed_in_new_pool(pool: Callable[[int], AbstractAsyncContextManager[Call]]) -> Callable[[], Awaitable[float]]:
     async def measure() -> float:
-        with stock_pools(1) as calls:
-            return await _killed(calls[name])
+        async with pool(1) as call:
+            return await _killed(call)
 
     return measure
 
@@ -300,8 +324,7 @@ READY = "a worker process"
 
 
 async def _starts() -> dict[str, float]:
-    with stock_pools(1) as calls:
-        first = {name: _first_call(name) for name in calls if name != ANYIO}  # it keeps its processes for the next
+    first = {name: _first_call(pool) for name, pool in POOLS.items() if name != ANYIO}  # it keeps its processes
     measures = {BARE: _bare_interpreter, READY: _ready, **first, RUN: _first_call_of_ours}
     return await in_turns(measures, sized(9, 1))
 
@@ -346,11 +369,11 @@ async def _first_call_of_ours() -> float:
     return took * 1e3
 
 
-def _first_call(name: str) -> Callable[[], Awaitable[float]]:
+def _first_call(pool: Callable[[int], AbstractAsyncContextManager[Call]]) -> Callable[[], Awaitable[float]]:
     async def measure() -> float:
         began_at = perf_counter()
-        with stock_pools(1) as calls:
-            await calls[name](int)
+        async with pool(1) as call:
+            await call(int)
             took = perf_counter() - began_at
         return took * 1e3
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["machine", "missed", "page", "tables_of"]
 
-PACKAGES = ("anyio", "structlog", "uvloop", "asgiref", "pebble", "loky", "distributed")
+PACKAGES = ("anyio", "structlog", "uvloop", "asgiref", "pebble", "loky", "aiomisc", "distributed")
 
 Data = dict[str, Any]
 
@@ -40,7 +40,8 @@ repeated by itself. A ratio stands in brackets, to the contender that is named a
 process of its own. Where a table says that it is pinned, all threads were kept on one core: unpinned, the same code can
 take twice as long, depending on where its threads happen to be. The first row of a table is the floor, where there is
 one: the least that can be done, by hand, without a way to stop it, to wait for it in time, or to know what became of
-it. Less is better everywhere.
+it. Less is better everywhere. A peer that is not installed, or that this Python does not have, has no row:
+`InterpreterPoolExecutor` comes with Python 3.14.
 """
 
 QUICK = """
