@@ -31,8 +31,8 @@ from supervisor._control import protocol as control_protocol
 from supervisor._control import server as control_server
 from supervisor._control.client import Connection, sockets
 from supervisor._control.protocol import ControlError
-from supervisor._core import ladder
-from supervisor._core.blocked import blocked
+from supervisor._core import ladder, verdict
+from supervisor._core.blocked import blocked, blocked_at_the_end
 from supervisor._core.outcome import Ended
 from supervisor._core.policy import StepName
 from supervisor._kinds.processes import kind, launch, probe, process, recycling, spare, tending
@@ -147,6 +147,7 @@ __all__ = [  # single parts
     "anybody_traces",
     "anyio_proof",
     "blocked",
+    "blocked_at_the_end",
     "cells",
     "command_line",
     "control_protocol",
@@ -411,6 +412,9 @@ WHEN_PROCESSES_COME_AND_GO = Struck(
         "_ended free up gone grow rest make take keep died judge by _next _find_use find_use_again _replace _dismiss"
         " _keep _refill _begin _join _is_short _note _could_not_start _tend _ring replace_idle _dismiss_idle".split()
     ),
+)
+WHEN_A_PROCESS_HAS_SAID_ITS_END = Struck(
+    (kind, verdict), frozenset({"_ended", "converted", "converted_from_elsewhere"})
 )
 WHEN_WORKERS_CALL = Struck(
     (portal, loop_call),

@@ -7,15 +7,21 @@ from .foreign import imported_distributed
 imported_distributed()
 
 from supervisor._core.leases import Lease
+from supervisor._kinds.cluster import cluster, kind, node, placing, proofs, reports
 from supervisor._kinds.cluster import link as cluster_link
-from supervisor._kinds.cluster import proofs
 from supervisor._kinds.cluster.channel import MUCH as PIECE
 from supervisor._kinds.cluster.channel import WINDOW, Channel
 from supervisor._kinds.cluster.scheduler import connected
 from supervisor._node.watch import Watch
 
+from .inside import Struck, verdict
+
 __all__ = [
     "PIECE",
+    "WHEN_A_NODE_IS_LOST",
+    "WHEN_RUNS_ON_NODES_ARE_STOPPED",
+    "WHEN_RUNS_ON_NODES_END",
+    "WHEN_WHAT_WAITS_IS_REFUSED",
     "WINDOW",
     "Channel",
     "Lease",
@@ -23,10 +29,48 @@ __all__ = [
     "break_link",
     "drop_connection",
     "link_of",
+    "lose_nodes",
     "nodes_of",
     "proofs",
     "raw_connection",
+    "refuse",
 ]
+
+
+_OF_THE_OWNER = (cluster, cluster_link, kind, node, placing, reports, verdict)
+
+WHEN_RUNS_ON_NODES_END = Struck(
+    _OF_THE_OWNER,
+    frozenset(
+        "_deliver _take_in _take_note place_waiting place add _find_place _claim _is_withdrawn put _say_begin"
+        " tell_of_pool heard _entered _ended _over make_room begin send _call amend takes_runs free converted".split()
+    ),
+)
+WHEN_RUNS_ON_NODES_ARE_STOPPED = Struck(
+    _OF_THE_OWNER,
+    frozenset(
+        "_deliver _take_in _take_note heard _entered _extend _ended _over make_room send _call amend perform abandon"
+        " stack stacks _stack _ask _may_answer _given_up retire _say_when_it_ends join leave close".split()
+    ),
+)
+WHEN_A_NODE_IS_LOST = Struck(
+    _OF_THE_OWNER,
+    frozenset("_deliver _take_note lost _over make_room amend place_waiting place _find_place _is_withdrawn".split()),
+)
+WHEN_WHAT_WAITS_IS_REFUSED = Struck(_OF_THE_OWNER, frozenset("refuse_waiting refuse _is_withdrawn _claim".split()))
+
+
+def lose_nodes(sup):
+    """Has all nodes be lost, as far as their owner is concerned, who finds them again."""
+    link = link_of(sup)
+    for lost in link.nodes:
+        link._call(link._is_gone, lost, "it was lost")
+
+
+def refuse(sup):
+    """Has what waits fail, as where no node can be reached."""
+    link = link_of(sup)
+    link._call(link._lost, "nobody there")
 
 
 def link_of(sup):

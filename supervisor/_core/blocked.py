@@ -67,6 +67,8 @@ _KNOWN: Final = (
 )
 """Of the innermost frame: its file, its function, its source; what that is, and what would free it."""
 
+_FRAME: Final = '  File "'
+
 _INNERMOST: Final = re.compile(r'  File "(.*)", line (\d+), in (.*)\n((?:    .*\n?)*)\Z')
 
 _UNKNOWN: Final = "an on_stop callback that has it return; a process can always be ended"
@@ -80,7 +82,7 @@ def blocked(stack: str) -> Blocked:
         'waiting for a lock at jobs.py:7'
     """
     lines = stack.splitlines(keepends=True)
-    begins = max((number for number, line in enumerate(lines) if line.startswith('  File "')), default=0)
+    begins = max((number for number, line in enumerate(lines) if line.startswith(_FRAME)), default=0)
     innermost = _INNERMOST.match("".join(lines[begins:]))
     if innermost is None:
         return Blocked("in C code", _UNKNOWN)
@@ -97,4 +99,6 @@ def blocked(stack: str) -> Blocked:
 def blocked_at_the_end(outcome: Outcome) -> Blocked | None:
     """Tells in what a thread is blocked that was given up; None for all others, and where nobody knows."""
     given_up = outcome.ended == "abandoned" and outcome.kind == "thread"
-    return blocked(outcome.stack) if given_up and outcome.stack else None
+    stack = outcome.stack or ""
+    unknown = outcome.node is not None and _FRAME not in stack  # that does not answer
+    return blocked(stack) if given_up and stack and not unknown else None

@@ -64,6 +64,10 @@ class Lease:
         """Returns the seconds that the end of all runs takes at most, of which the longest ladder takes so many."""
         return min(ladder, self.patience) + SLACK
 
+    def alone(self, ladder: float) -> float:
+        """Returns the seconds for which processes of a node go on that do not hear of it: it may stand still."""
+        return self.seconds + self.grace + LOOK + min(ladder, self.patience)
+
     def over(self, ladder: float) -> float:
         """Returns the seconds of silence from which on an owner knows that all is over on a node."""
         return (self.seconds + self.grace + LOOK + self.end(ladder)) * DRIFT

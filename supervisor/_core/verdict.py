@@ -9,14 +9,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from .errors import RestartLimitExceeded, StopRequested, SupervisorError, WorkerExit, WorkerFailed, is_a
+from .errors import (
+    RemoteError,
+    RestartLimitExceeded,
+    StopRequested,
+    SupervisorError,
+    WorkerExit,
+    WorkerFailed,
+    described,
+    is_a,
+)
 from .failures import WorkerDied, WorkerOverLimit, WorkerStopped, WorkerTimeout
 
 if TYPE_CHECKING:
     from .ladder import Cause
     from .outcome import Outcome
 
-__all__ = ["converted", "error_of_call", "error_of_start", "error_of_wait", "is_one_of", "raised_in"]
+__all__ = [
+    "converted",
+    "converted_from_elsewhere",
+    "error_of_call",
+    "error_of_start",
+    "error_of_wait",
+    "is_one_of",
+    "raised_in",
+]
 
 
 class Named(Protocol):
@@ -52,6 +69,19 @@ def converted(worker: Named, error: BaseException, *, stopping: bool) -> BaseExc
             converted = WorkerFailed(worker.name, error)
     converted.__cause__ = error
     return converted
+
+
+def converted_from_elsewhere(worker: Named, error: BaseException, *, stopping: bool) -> BaseException | None:
+    """Returns the same for an error that has come from another process.
+
+    Its own code may fail, which is an error of this run alone. A KeyboardInterrupt is none: it has struck the loop.
+    """
+    try:
+        return converted(worker, error, stopping=stopping)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:
+        return RemoteError(described(broken))
 
 
 def raised_in(error: BaseException) -> BaseException:

@@ -22,6 +22,7 @@ from .._core.policy import EscalationPolicy
 from .._core.verdict import raised_in
 from .._kinds.cluster.channel import Channel
 from .._kinds.cluster.proofs import is_dead
+from .._kinds.processes.kind import Processes
 from .._loop import aside
 from .._loop.errors import report_error
 from .._run.frames import PASSING_ON
@@ -130,6 +131,14 @@ class Session:
     def _news(self, news: dict[str, Any]) -> None:
         if "echo" in news:
             self._watch.renew(news["echo"])
+            self._let_processes_go_on()
+
+    def _let_processes_go_on(self) -> None:
+        """They end by themselves where this process stands still for longer than its lease, and cannot end them."""
+        until = self._watch.alone_until(max(self._ladders.values(), default=0.0))
+        for kind in self._runtime.kinds:
+            if isinstance(kind, Processes):
+                kind.let_go_on(until)
 
     async def _keep_watch(self) -> None:
         """Asks the owner whether it is there, and ends all of its runs where it is not."""
@@ -256,6 +265,8 @@ class Session:
         self._resources[number] = about["resources"]
         self._names[run.name] = number
         kind.calls[here] = run
+        if isinstance(kind, Processes) and kind.goes_on_until is None:
+            self._let_processes_go_on()
         (kind.launch if run.own else kind.submit)(run)
 
     def _made(self, pool: str, kind: Kind) -> str:

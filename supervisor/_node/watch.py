@@ -44,6 +44,10 @@ class Watch:
         """The owner has heard what was said at a moment."""
         self._renewed_at = max(self._renewed_at, min(moment, self._clock()))
 
+    def alone_until(self, ladder: float) -> float:
+        """Returns until when processes go on, on the clock, should this one stand still from now on."""
+        return self._renewed_at + self._lease.alone(ladder)
+
     def ran_out(self) -> bool:
         """Returns whether the lease has run out; to be called again and again.
 

@@ -132,7 +132,10 @@ class Closing:
             self._watchdog.disarm()
 
     def close_inbox(self) -> None:
-        """Stops listening, once the last abandoned thread has come back: until then its late end is to be logged."""
-        if not self._abandoned:
+        """Stops listening, once the last abandoned thread has come back: until then its late end is to be logged.
+
+        Of what was given up on a node nothing is heard any more.
+        """
+        if all(run.place is not None for run in self._abandoned.values()):
             self._inbox.close()
             self._hand_all_on()  # first closed, then looked: a thread that comes later sees that it is closed

@@ -21,7 +21,7 @@ SCHEDULER = """
 import sys, asyncio
 from distributed import Scheduler
 async def main():
-    async with Scheduler(host="127.0.0.1", port={port}, dashboard=False) as scheduler:
+    async with Scheduler(host={host!r}, port={port}, dashboard=False) as scheduler:
         print(scheduler.address, flush=True)
         await scheduler.finished()
 asyncio.run(main())
@@ -31,20 +31,31 @@ NODE = """
 import sys, asyncio, json
 from distributed import Worker
 async def main():
-    async with Worker({address!r}, host="127.0.0.1", dashboard=False, **{options!r}) as worker:
+    async with Worker({address!r}, dashboard=False, **{options!r}) as worker:
         print(worker.address, flush=True)
         await worker.finished()
 asyncio.run(main())
 """
 
+NURSED = """
+import sys, asyncio
+from distributed import Nanny
+async def main():
+    async with Nanny({address!r}, **{options!r}) as nanny:
+        print(nanny.worker_address, flush=True)
+        await nanny.finished()
+asyncio.run(main())
+"""
+"""A node whose process Dask starts again where it has ended."""
+
 
 class Process:
     """A process of the cluster, which says its address."""
 
-    def __init__(self, code, folder, environment=()):
+    def __init__(self, code, folder, environment=(), within=()):
         self.errors = tempfile.TemporaryFile(dir=folder)
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", DIES_WITH_US + code],
+            [*within, sys.executable, "-W", "ignore", "-c", DIES_WITH_US + code],
             cwd=folder,
             env={
                 **os.environ,
@@ -100,12 +111,18 @@ class Process:
 
 
 class Nodes:
-    """A cluster: `nodes.address` is the scheduler's; `nodes.add("a", resources={"GPU": 1})` adds a node."""
+    """A cluster: `nodes.address` is the scheduler's; `nodes.add("a", resources={"GPU": 1})` adds a node.
 
-    def __init__(self, environment=()):
+    Args:
+        environment: Variables of all of its processes.
+        host: Where the scheduler listens.
+    """
+
+    def __init__(self, environment=(), host="127.0.0.1"):
         self._folder = tempfile.TemporaryDirectory(prefix="sl-nodes-")
         self._environment = environment
-        self.scheduler = Process(SCHEDULER.format(port=0), self._folder.name, environment)
+        self._host = host
+        self.scheduler = self._new_scheduler(0)
         self.nodes = {}
         self.left_behind = []
 
@@ -119,15 +136,16 @@ class Nodes:
         self.scheduler.abandon()
         self.left_behind += self.nodes.values()
         self.nodes = {}
-        self.scheduler = Process(SCHEDULER.format(port=port), self._folder.name, self._environment)
+        self.scheduler = self._new_scheduler(port)
 
-    def add(self, name, nthreads=2, **options):
-        """Starts a node; does not wait for it."""
-        code = NODE.format(
-            address=self.address,
-            options={"name": name, "nthreads": nthreads, "local_directory": self._folder.name, **options},
-        )
-        node = self.nodes[name] = Process(code, self._folder.name, self._environment)
+    def _new_scheduler(self, port):
+        return Process(SCHEDULER.format(host=self._host, port=port), self._folder.name, self._environment)
+
+    def add(self, name, nthreads=2, within=(), code=NODE, **options):
+        """Starts a node, as an argument of the command `within`; does not wait for it."""
+        own = {"name": name, "nthreads": nthreads, "host": "127.0.0.1", "local_directory": self._folder.name}
+        code = code.format(address=self.address, options={**own, **options})
+        node = self.nodes[name] = Process(code, self._folder.name, self._environment, within)
         return node
 
     def name_of(self, pids):

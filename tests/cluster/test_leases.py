@@ -306,3 +306,4 @@ def test_an_owner_waits_for_longer_than_a_node_with_a_slower_clock_takes(seconds
     lease = Lease(seconds, 20)
     node_takes = seconds + lease.grace + 0.1 + lease.end(ladder)
     assert lease.over(ladder) >= node_takes * 1.049
+    assert lease.alone(ladder) + 0.5 <= lease.over(ladder) / 1.049  # a process that does not hear of its node

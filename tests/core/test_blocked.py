@@ -1,8 +1,12 @@
 """What the stack of an abandoned thread says of what it is blocked in."""
 
+from dataclasses import replace
+
 import pytest
 
-from ..inside import blocked
+from supervisor import Outcome
+
+from ..inside import blocked, blocked_at_the_end
 
 
 def stack(source, file="/app/jobs.py", function="work"):
@@ -58,3 +62,11 @@ def test_of_the_rest_the_place_is_named(source):
 @pytest.mark.parametrize("text", ["", "  in sleep(), which is no Python code\n", "nonsense", '  File "'])
 def test_where_there_are_no_frames_it_is_c_code(text):
     assert blocked(text).what == "in C code"
+
+
+def test_of_one_on_a_node_that_does_not_answer_nobody_knows():
+    outcome = Outcome(
+        "call-1", "thread", 1, "abandoned", stack="  in work(), on node a, which does not answer\n", node="a"
+    )
+    assert blocked_at_the_end(outcome) is None
+    assert blocked_at_the_end(replace(outcome, stack=stack("lock.acquire()"))) is not None

@@ -119,10 +119,10 @@ class Cluster:
 
     def leave(self, pool: Pool, seconds: float) -> None:
         """A pool has ended; with the last one the link does."""
+        if self._pools == [pool]:
+            self.link.close(seconds)  # first: after an interrupt it is done again
         if pool in self._pools:
             self._pools.remove(pool)
-            if not self._pools:
-                self.link.close(seconds)
 
     # ------------------------------------------------------------------------------------ the link's thread
 

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pickle import dumps
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from ..._core.errors import RemoteError, StopRequested, described
+from ..._core.errors import StopRequested, described
 from ..._core.ladder import Stopping
 from ..._core.leases import MARGIN
-from ..._core.placement import choose
-from ..._core.policy import EscalationPolicy
 from ..._core.pools import ANY_SIZE
 from ..._core.values import printable
-from ..._core.verdict import converted
+from ..._core.verdict import converted_from_elsewhere
 from ..._loop.clock import monotonic
 from ..._run.names import qualname
 from ..._worker.parcel import packed
 from .loop_calls import LoopCalls
 from .node import RemoteRun
+from .placing import Placing, present
 from .readiness import NodesReady
-from .waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..._core.outcome import Outcome
-    from ..._core.placement import Placement
     from ..._core.policy import Kind, Step
     from ..._core.pools import PoolSettings
     from ..._core.report import NodeStatistics
@@ -47,10 +44,6 @@ LEAST = 0.1
 
 STACK_WAIT = 1.0
 """Seconds at most that whoever asks where a run stands waits for its node."""
-
-
-KEPT = ("max_tasks", "max_lifetime", "max_rss", "idle_timeout", "initializer", "warm")
-"""What is set for a pool that each node keeps by itself."""
 
 
 class Remote:
@@ -81,11 +74,7 @@ class Remote:
         self.closing = self.held = False
         # What an initializer takes, and that it has failed, the nodes see to.
         self.readiness = NodesReady(lambda: cluster.link, replace(settings, initializer=None), services.forward)
-        self._waiting = Waiting(self._find_place)
-        self._there: set[int] = set()  # calls that are on nodes, by their numbers
-        self._own: set[int] = set()  # workers
-        kept = {name: getattr(settings, name) for name in KEPT if getattr(settings, name)}
-        self._kept = packed(kept) if kept else b""
+        self._placing = Placing(settings, cluster, services)
         cluster.join(self)
         self._loop_calls = LoopCalls(services, cluster.link.send)
 
@@ -103,7 +92,7 @@ class Remote:
     @property
     def alive(self) -> int:
         """How many threads or processes there are, on nodes, that have a run."""
-        return len(self._there) + len(self._own)
+        return self._placing.placed
 
     @property
     def living(self) -> Iterable[int]:
@@ -118,6 +107,7 @@ class Remote:
     def resize(self, size: int) -> None:
         """Has so many calls run at once from now on; those that there are too many of go on."""
         self.settings = replace(self.settings, size=size)
+        self._placing.size = size
         self.place_waiting()
 
     # -------------------------------------------------------------------------------- starting a run
@@ -136,13 +126,12 @@ class Remote:
 
     def submit(self, run: Run) -> None:
         """Sends a call to a node as soon as one has room."""
-        wishes = _placement_of(run)
-        self._waiting.add(run, choosy=bool(wishes.nodes or wishes.resources))
+        self._placing.add(run)
         self.place_waiting()
 
     def launch(self, run: Run) -> None:
         """Sends a worker to a node, whatever calls that has."""
-        self._waiting.add(run, choosy=True)
+        self._placing.add(run)
         self.place_waiting()
 
     def place_waiting(self) -> None:
@@ -150,72 +139,13 @@ class Remote:
         nodes = [node for node in self._cluster.link.nodes if node.takes_runs]
         if self.settings.warm:
             for node in nodes:
-                self._tell_of_pool(node)
+                self._placing.tell_of_pool(node)
             self.readiness.look()
-        self._waiting.place(nodes)
+        self._placing.place(nodes)
 
     def refuse_waiting(self, problem: str) -> None:
         """No node can be reached, and it is not known whether any will be: what waits fails."""
-        self._waiting.refuse(problem, self._services.ended)
-
-    def _find_place(self, run: Run, nodes: list[RemoteNode]) -> bool:
-        """Returns whether a run waits no more."""
-        if (there := _present(run)) is not None:
-            self._say_begin(run, there)  # an interrupt may have struck before it was sent
-            return True
-        if run.held or run.claimed:
-            return True  # it was withdrawn
-        if not run.own and len(self._there) >= self.settings.size:
-            return False
-        wishes = _placement_of(run)
-        node = choose(wishes, nodes, call=not run.own)
-        if node is None:
-            return False
-        self._send(run, node, wishes)
-        return True
-
-    def _send(self, run: Run, node: RemoteNode, wishes: Placement) -> None:
-        policy = self._services.named(run)
-        if not run.claim():
-            return
-        there = run.handle = run.placed = RemoteRun(node, policy)
-        run.started_at = monotonic()
-        node.ladders[run.number] = (policy or EscalationPolicy()).budget(self.name)
-        node.claims[run.number] = wishes.resources
-        node.at[run.number] = run
-        if run.own:
-            self._own.add(run.number)
-        else:
-            node.calls_at.add(run.number)
-            self._there.add(run.number)
-            self._tell_of_pool(node)
-        self._say_begin(run, there)
-
-    def _say_begin(self, run: Run, there: RemoteRun) -> None:
-        """Sends a run to its node. Idempotent: an interrupt may have it done again."""
-        parcel = run.prepared
-        if parcel is None:
-            return
-        limits = None if run.limited is None else run.limited.limits
-        about = {
-            "name": run.name,
-            "fn": qualname(run.fn),
-            "kind": self.name,
-            "pool": None if run.own else self.settings.name,
-            "attempt": run.attempt,
-            "own": run.own,
-            "watched": run.watched,
-            "resources": dict(there.at.claims[run.number]),
-            "options": dumps((there.policy, limits)) if there.policy or limits else None,
-        }
-        self._cluster.link.begin(there, run.number, about, parcel)
-        run.prepared = None
-
-    def _tell_of_pool(self, node: RemoteNode) -> None:
-        """Has a node know what is set for this pool, where that is anything, before the first call."""
-        if self._kept and self.settings.name not in node.pools:
-            node.pools.add(self.settings.name)
-            self._cluster.link.send(node, "pool", self.settings.name, self.name, self._kept, self.settings.warm)
+        self._placing.refuse(problem)
 
     def context_of(self, run: Run) -> WorkerContext:
         """Never called: the run is on a node, and so is its context."""
@@ -232,6 +162,8 @@ class Remote:
         there = run.handle
         if climb is None or not isinstance(there, RemoteRun):
             return None
+        if run.prepared is not None and not there.over:
+            self._placing.put(run, there)  # an interrupt has struck before it was sent
         deadline = climb.state.deadline if isinstance(climb.state, Stopping) else 0.0
         left = max(0.0, deadline - self._services.clock())
         within = max(LEAST, left - min(MARGIN, left * SHARE))
@@ -242,10 +174,13 @@ class Remote:
         return self.stacks([run])[0]
 
     def stacks(self, runs: list[Run]) -> list[str | None]:
-        """Returns where they stand, as their nodes say it; where one does not answer in a second, as it said last."""
+        """Returns where they stand, as their nodes say it; where one does not answer in a second, as it said last.
+
+        Nor is one waited for that should have said the end of the run by now: a shutdown is to be over in its time.
+        """
         wanted: dict[RemoteNode, list[int]] = {}
         for run in runs:
-            if (there := _present(run)) is not None:
+            if (there := present(run)) is not None and not _given_up(run):
                 wanted.setdefault(there.at, []).append(run.number)
         answers = self._cluster.link.stacks(wanted, STACK_WAIT)
         said = {
@@ -256,7 +191,7 @@ class Remote:
         return [self._stack(run, said) for run in runs]
 
     def _stack(self, run: Run, said: dict[int, str | None]) -> str | None:
-        there = _present(run)
+        there = present(run)
         if there is None:
             return None
         if run.number not in said:
@@ -271,9 +206,10 @@ class Remote:
 
     def abandon(self, run: Run) -> bool:
         there = run.handle
-        if not isinstance(there, RemoteRun) or there.over:
+        if not isinstance(there, RemoteRun) or (there.over and not there.given_up):
             return False
-        self._make_room(run, there)
+        there.given_up = True
+        self._placing.make_room(run, there)
         return True
 
     def came_back(self, run: Run) -> None:
@@ -351,10 +287,7 @@ class Remote:
             error = StopRequested()
         run.value = value
         if error is not None:
-            try:
-                run.error = converted(run, error, stopping=run.climb is not None)
-            except BaseException as broken:  # an error whose own code fails is still an error of this run alone
-                run.error = RemoteError(described(broken))
+            run.error = converted_from_elsewhere(run, error, stopping=run.climb is not None)
         self._over(run, there)
 
     def lost(self, run: Run) -> None:
@@ -369,20 +302,10 @@ class Remote:
         self._services.ended(run)  # before it is forgotten: an interrupt in between has all of this done again
         there.at.ladders.pop(run.number, None)
         there.at.claims.pop(run.number, None)
-        self._make_room(run, there)
+        self._placing.make_room(run, there)
         there.at.at.pop(run.number, None)
 
-    def _make_room(self, run: Run, there: RemoteRun) -> None:
-        there.over = True
-        for those in (self._own, self._there, there.at.calls_at):
-            those.discard(run.number)
 
-
-def _present(run: Run) -> RemoteRun | None:
-    """Returns what is kept of a run that is on a node; None where it is not."""
-    there = run.handle
-    return there if isinstance(there, RemoteRun) and not there.over else None
-
-
-def _placement_of(run: Run) -> Placement:
-    return getattr(run, "placement", run.kind.settings.placement)
+def _given_up(run: Run) -> bool:
+    """Whether its ladder's time is over, with the margin, and its node has not said its end."""
+    return run.climb is not None and isinstance(run.climb.state, Stopping) and run.climb.state.ends_at == inf

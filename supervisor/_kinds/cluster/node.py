@@ -174,11 +174,23 @@ class RemoteRun:
         outcome: How it has ended, as the node says it; None where the node has not, or could not.
         stack: Where it stood when that was asked last.
         over: Its end has been said, or it was given up.
+        given_up: It was given up.
         ident, pid: The thread, or the process, that carries it out there.
         loop_calls: What it has the loop call, by the number of the question, until it is answered.
     """
 
-    __slots__ = ("at", "begun", "ident", "loop_calls", "outcome", "over", "pid", "policy", "stack")
+    __slots__ = (
+        "at",
+        "begun",
+        "given_up",
+        "ident",
+        "loop_calls",
+        "outcome",
+        "over",
+        "pid",
+        "policy",
+        "stack",
+    )
 
     def __init__(self, at: RemoteNode, policy: EscalationPolicy | None) -> None:
         self.at = at
@@ -186,7 +198,7 @@ class RemoteRun:
         self.begun = False
         self.outcome: Outcome | None = None
         self.stack: str | None = None
-        self.over = False
+        self.over = self.given_up = False
         self.ident: int | None = None
         self.pid: int | None = None
         self.loop_calls: dict[int, LoopCall] = {}

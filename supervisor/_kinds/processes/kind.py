@@ -12,7 +12,7 @@ from ..._core.errors import RemoteError, SupervisorError, described
 from ..._core.ladder import Stopping
 from ..._core.policy import Ask, Inject, Kill, ProcessStep, Terminate
 from ..._core.values import printable
-from ..._core.verdict import converted
+from ..._core.verdict import converted_from_elsewhere
 from ..._loop import aside
 from ..._loop.clock import monotonic
 from ..._loop.errors import insist, report_error
@@ -67,6 +67,7 @@ class Processes:
         closing, held: It is shut down alone: it takes no calls, and begins none.
         readiness: How many take calls, and why the pool is not ready.
         pool: All processes, and which one takes which run.
+        goes_on_until: When they end by themselves, on `CLOCK_BOOTTIME`, if nothing else is said; None: never.
     """
 
     name: Kind = "process"
@@ -90,6 +91,7 @@ class Processes:
         self.calls: dict[int, Run] = {}
         self.own_calls: dict[int, Run] = {}
         self.closing = self.held = False
+        self.goes_on_until: float | None = None
         self.readiness = Readiness(settings, services.forward)
         self._main_is_nowhere = is_nowhere()
         self._initializer: bytes | None = None
@@ -155,11 +157,20 @@ class Processes:
     def _launch(self, initialize: bool) -> Process:
         try:
             initializer = self._initializer if initialize else None
-            return Process(self._services.loop, self, self._start_timeout, initializer, self._unheeded)
+            process = Process(self._services.loop, self, self._start_timeout, initializer, self._unheeded)
         except Exception as error:
             raise SupervisorError(
                 f"supervisor {self._supervisor!r}: a worker process cannot be launched: {described(error)}"
             ) from error
+        if self.goes_on_until is not None:
+            process.control.send(message("until", self.goes_on_until))
+        return process
+
+    def let_go_on(self, until: float) -> None:
+        """Has all processes end by themselves at a moment, unless a later one is said before: we may stand still."""
+        self.goes_on_until = until
+        for process in tuple(self.pool.every):
+            process.control.send(message("until", until))
 
     def context_of(self, run: Run) -> WorkerContext:
         """Never called: the run is in a process of its own, and so is its context."""
@@ -335,10 +346,7 @@ class Processes:
         else:
             if trace is not None:
                 set_cause(value, RemoteError(f"in process {process.pid}:\n{trace}"))
-            try:
-                run.error = converted(run, value, stopping=run.climb is not None)
-            except BaseException as broken:  # an error whose own code fails is still an error of this run alone
-                run.error = RemoteError(described(broken))
+            run.error = converted_from_elsewhere(run, value, stopping=run.climb is not None)
         self.pool.lost.discard(process)
         self._services.ended(run)  # before the process forgets it: an interrupt in between has all of this done again
         if run.own:

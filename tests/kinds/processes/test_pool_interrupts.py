@@ -10,7 +10,7 @@ import pytest
 from supervisor import Supervisor
 
 from ... import inside
-from ...runtime.striking import strike_everywhere
+from ...runtime.striking import run_struck, strike_everywhere
 from .light import naps
 
 LIMIT = 40
@@ -47,3 +47,24 @@ async def processes_come_and_go(striker):
 @pytest.mark.timeout(600)
 def test_an_interrupt_at_any_line_leaves_no_call_waiting():
     strike_everywhere(processes_come_and_go, inside.WHEN_PROCESSES_COME_AND_GO, often=2)
+
+
+async def a_call_fails(striker):
+    async with Supervisor() as sup:
+        call = asyncio.ensure_future(sup.run(int, "meant", kind="process"))
+        await asyncio.sleep(0)
+        sys.settrace(striker.trace)
+        await asyncio.wait([call], timeout=LIMIT)
+        sys.settrace(None)
+        return call.exception()
+
+
+@pytest.mark.slow
+def test_an_interrupt_as_an_error_arrives_is_not_taken_for_an_error_of_the_call():
+    struck, strike_at = set(), 0
+    while None not in struck:
+        strike_at += 1
+        striker, error = run_struck(strike_at, inside.WHEN_A_PROCESS_HAS_SAID_ITS_END, a_call_fails)
+        assert isinstance(error, ValueError), striker.struck
+        struck.add(striker.struck)
+    assert len(struck) > 5

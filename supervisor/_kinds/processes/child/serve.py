@@ -71,6 +71,7 @@ class Child:
         self.owners_main: dict[str, Any] = {}
         self.logs: Forwarder | None = None
         self.forked = False
+        self._until: float | None = None  # when its owner must be taken for dead if it has said nothing new
         self._misfit: OSError | None = None  # why it is not in the folder in which its owner is
         self.rename: Callable[[str], object] | None = None
         sys.meta_path.insert(0, _ImportHook(self))
@@ -217,7 +218,7 @@ class Child:
 
     def listen(self) -> None:
         """Hears what the owner has to say, for as long as there is one."""
-        receiver = Receiver(lambda view: _read(self._control, view))
+        receiver = Receiver(self._hear)
         while True:
             while (frame := receiver.take()) is None:
                 if receiver.feed() == 0:
@@ -231,6 +232,17 @@ class Child:
                 self._answered(*rest)
             elif what == "taken" and (backend := self.backend) is not None:
                 backend.taken(*rest)
+            elif what == "until":
+                (self._until,) = rest
+
+    def _hear(self, view: memoryview) -> int:
+        """Reads what the owner says; kills this process and its group where it may not go on without that."""
+        if self._until is not None:
+            from .alone import hears_in_time  # noqa: PLC0415  # lean: on the nodes of a cluster only
+
+            if not hears_in_time(self._control, self._until):
+                return 0
+        return _read(self._control, view)
 
     def _stop(self, number: int, reason: str, ends_at: float) -> None:
         with self.lock:
