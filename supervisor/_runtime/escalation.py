@@ -107,6 +107,7 @@ class Escalation:
         self._asks_many = asks_many
         self._run_ended = run_ended
         self._injection_missing = False  # and the log says so
+        self._reminds = False  # those that were abandoned are about to be injected into once more
         self.abandoned: dict[int, Run] = {}
 
     # ------------------------------------------------------------------------------------ stopping
@@ -374,10 +375,23 @@ class Escalation:
             self.feed(run, Exited(run.returned, run.died))
 
     def _remind_abandoned(self) -> None:
-        """Before Python 3.13 one exception that is delivered keeps the others from being noticed: set them again."""
-        for run in self.abandoned.values():
-            if run.climb is not None and run.climb.injected is not None:
-                self.have_performed(run, run.climb.injected)
+        """Before Python 3.13 one exception that is delivered keeps the others from being noticed: set them again.
+
+        Once for all that end in this turn of the loop.
+        """
+        if self.abandoned and not self._reminds:
+            self._call_soon(self._remind)
+            self._reminds = True
+
+    def _remind(self) -> None:
+        try:
+            self._reminds = False
+            for run in tuple(self.abandoned.values()):
+                if run.climb is not None and run.climb.injected is not None:
+                    self.have_performed(run, run.climb.injected)
+        except (KeyboardInterrupt, SystemExit):
+            self._call_soon(self._remind)
+            raise
 
     def _note_late_end(self, run: Run) -> None:
         if self.abandoned.pop(run.number, None) is None:

@@ -115,7 +115,8 @@ class Groups:
             if not isinstance(command, Start):
                 group.standing.pop(command.number, None)  # the next failure need not bring it down once more
         self._work_for(group)
-        if isinstance(before, Restarting) and isinstance(group.phase, Steady) and group.group is not None:
+        goes_up = isinstance(before, Restarting) or isinstance(event, Begun)
+        if goes_up and isinstance(group.phase, Steady) and group.group is not None:
             self._members.readied(group)
 
     def _work_for(self, group: GroupNode) -> None:

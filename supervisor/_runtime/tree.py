@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, assert_never
 
 from .._core.errors import RestartLimitExceeded, is_a
@@ -171,7 +172,7 @@ class Tree:
         node.changed()
         if node.group is not None:
             self._hear(node.group, Ready(node.number))
-        self._release_waiting()
+        self._release_waiting(node)
         if isinstance(node, WorkerNode):
             node.readied = attempt  # only now: an interrupt before that has all of it done again
 
@@ -294,10 +295,15 @@ class Tree:
         self._waiting.pop(node, None)
         self.feed(node, TurnCame())
 
-    def _release_waiting(self) -> None:
-        for node in tuple(self._waiting):
-            if not any(halted(group) for group in node.groups):  # else it is about to be stopped
-                self.give_turn(node)
+    def _release_waiting(self, node: Node) -> None:
+        """A node has become ready, or has ended: others may have waited for it, or for a group that it is in."""
+        if not self._waiting:
+            return
+        for around in (node, *node.groups):
+            waiting = around.dependents & self._waiting.keys()
+            for other in sorted(waiting, key=attrgetter("number")):
+                if not any(halted(group) for group in other.groups):  # else it is about to be stopped
+                    self.give_turn(other)
 
     # ------------------------------------------------------------------------------------ the end of a node
 
@@ -325,7 +331,7 @@ class Tree:
             assert error is not None
             self._groups.fail(group, node, error)
         self._hear(group, Gone(node.number))
-        self._release_waiting()
+        self._release_waiting(node)
         if self._closing:
             for around in node.groups:
                 if around.after and not around.dependents and around.empty:

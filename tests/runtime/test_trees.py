@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from supervisor import Ask, EscalationPolicy, Inject, Restart, Supervisor, SupervisorError
 
 from .. import inside
+from ..waiting import until
 
 LIMIT = 20
 POLICY = EscalationPolicy(Ask(0.02), Inject(5))
@@ -245,3 +246,38 @@ def test_a_worker_is_started_again_as_often_as_it_may_and_no_more(strategy, limi
 
     asyncio.run(story())
     assert runs == list(range(1, limit + 2))
+
+
+async def test_who_waits_for_another_is_looked_at_as_that_one_changes_and_not_at_each_event(monkeypatch):
+    """Else each of many ends, or starts, would cost as much as there are that wait."""
+    looked_at, give_turn, many = [], inside.tree.Tree.give_turn, 30
+
+    def look(tree, node):
+        looked_at.append(node.name)
+        give_turn(tree, node)
+
+    monkeypatch.setattr(inside.tree.Tree, "give_turn", look)
+    up = threading.Event()
+    up.set()
+
+    def base(ctx):
+        assert up.wait(LIMIT)
+        ctx.ready()
+        ctx.stop.wait()
+
+    async with Supervisor() as sup:
+        group = sup.group("g", strategy="one_for_all", restart=Restart("always"))
+        first = await group.start(base, name="base", ready_timeout=LIMIT)
+        for n in range(many):
+            await group.start(lambda ctx: ctx.stop.wait(), name=f"w{n}", after=("base",))
+        up.clear()
+        restarting = asyncio.create_task(first.restart())
+        await until(lambda: first.attempt == 2)
+        looked_at.clear()
+        for _ in range(many):
+            await (await sup.start(lambda ctx: None)).wait()
+        assert not looked_at
+        up.set()
+        await restarting
+        await until(lambda: all(worker.state == "running" for worker in sup.workers()))
+        assert len(looked_at) <= 3 * many
