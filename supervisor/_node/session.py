@@ -112,7 +112,7 @@ class Session:
         self._resources: dict[int, dict[str, float]] = {}
         self._names: dict[str, int] = {}
         self._pools: dict[str, tuple[Kind, bytes]] = {}  # what is set for those of the owner
-        self._warm: dict[str, tuple[bool, Exception | None] | None] = {}  # what was said of those that keep some warm
+        self._set_up: dict[str, tuple[bool, Exception | None, float]] = {}  # what was said of how these come up
         self.taken: Counter[str] = Counter()
         self._ladders: dict[int, float] = {}
         self._beats: dict[int, float] = {}
@@ -201,7 +201,7 @@ class Session:
             case ("pool", name, kind, settings, warm):
                 self._pools[name] = kind, settings
                 if warm:
-                    self._warm_up(name)
+                    self._warm_up(name, kind)
             case ("begin", number, about, parcel):
                 if self._ending is None:
                     self._waiting.append((number, about, parcel))
@@ -279,20 +279,19 @@ class Session:
             self._supervisor.pool(pool, kind=kind, size=size, **settings)
         return pool
 
-    def _warm_up(self, pool: str) -> None:
+    def _warm_up(self, pool: str, kind: Kind) -> None:
         """Starts those of a pool that are kept warm, before there is any call."""
-        self._warm[pool] = None
         try:
-            self._runtime.kinds.get(self._made(pool, self._pools[pool][0]))
+            self._runtime.kinds.get(self._made(pool, kind))
         except Exception as error:
-            self._say_of_pool(pool, up=False, fault=error)
+            self._say_of_pool(pool, False, error, 0.0)
 
-    def _say_of_pool(self, pool: str, *, up: bool, fault: Exception | None) -> None:
-        """Says whether those that are kept warm are up, and why not, where that is otherwise than was said last."""
-        if self._warm[pool] != (up, fault):
-            self._warm[pool] = up, fault
+    def _say_of_pool(self, pool: str, up: bool, fault: Exception | None, seconds: float) -> None:
+        """Says how a pool comes up, where that is otherwise than was said last."""
+        if self._set_up.get(pool) != (up, fault, seconds):
+            self._set_up[pool] = up, fault, seconds
             error, trace = (None, "") if fault is None else provable(fault, FOLDER)
-            self.channel.send("pool", pool, up, None if error is None else dumps(error), trace)
+            self.channel.send("pool", pool, up, None if error is None else dumps(error), trace, seconds)
 
     def _refuse(self, number: int, about: dict[str, Any], error: Exception) -> None:
         outcome = Outcome(about["name"], about["kind"], about["attempt"], "failed", error=error)
@@ -368,11 +367,11 @@ class Session:
     def _say_what_changed(self) -> None:
         """Says of which runs there was a heartbeat, which were given more time, and how many events were dropped."""
         self._relay.say_what_was_dropped()
-        for pool in self._warm:
+        now = self._runtime.clock()
+        for pool in self._pools:
             if pool in self._runtime.settings.pools:
                 readiness = self._runtime.kinds.get(pool).readiness
-                self._say_of_pool(pool, up=readiness.up, fault=readiness.fault)
-        now = self._runtime.clock()
+                self._say_of_pool(pool, readiness.up, readiness.fault, readiness.warming(now))
         for number, run in self._runs.items():
             if run.beat_at and run.beat_at != self._beats.get(number):
                 self._beats[number] = run.beat_at

@@ -13,6 +13,7 @@ FEW = [
     "test_runs.py::test_a_spin_is_ended_by_its_ladder_on_the_node",
     "test_runs.py::test_a_process_that_dies_there_is_said_to_have_died",
     "test_loop_calls.py::test_a_stop_by_the_owner_lets_clean_up_call",
+    "test_pools.py::test_it_is_not_ready_where_an_initializer_fails_and_says_why",
     "test_pools.py::test_its_size_holds_over_all_nodes_and_can_be_changed",
 ]
 
@@ -25,4 +26,4 @@ def test_a_few_on_a_real_cluster():
     options = ["-q", "-o", "addopts=", "--import-mode=importlib", "-p", "no:cacheprovider"]
     done = run_program(sys.executable, "-m", "pytest", *options, *few, timeout=280, PYTEST_ADDOPTS="")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "11 passed" in done.stdout
+    assert "13 passed" in done.stdout

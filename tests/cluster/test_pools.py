@@ -65,8 +65,18 @@ async def test_it_is_ready_once_each_node_is_past_its_initializer(three, kind, t
         await asyncio.wait_for(pool.ready(), 30)
 
 
+async def test_what_an_initializer_takes_there_counts_towards_no_timeout(three, kind, tmp_path):
+    async with Supervisor(cluster=three.address) as sup:
+        pool = sup.pool("model", kind=kind, on="cluster", initializer=functools.partial(f.initialize_at, tmp_path, 4))
+        await sup.run(int, "5", on="cluster", kind=kind)  # so that the nodes are reached
+        assert await pool.run(int, "5", timeout=2) == 5
+        with pytest.raises(WorkerTimeout):
+            await pool.run(f.sleeps, tmp_path / "sleeps", timeout=0.5, policy=EscalationPolicy(Ask(0.1)))
+
+
 async def test_it_is_not_ready_where_an_initializer_fails_and_says_why(three, kind):
     async with Supervisor(cluster=three.address) as sup:
+        await sup.run(int, "5", on="cluster", kind=kind)  # so that the nodes are reached, and nothing is heard of them
         pool = sup.pool("broken", kind=kind, on="cluster", initializer=f.refuse_to_initialize, warm=1)
         with pytest.raises(SupervisorError, match="no model"):
             await asyncio.wait_for(pool.ready(), 30)

@@ -174,10 +174,10 @@ class Cluster:
             self._write(node, *details)
             node.logs_written += 1
         elif what == "pool":
-            name, up, fault = details
+            name, *said = details
             for pool in self._pools:
                 if pool.settings.name == name:
-                    pool.readiness.heard(node, up, fault)
+                    pool.readiness.heard(node, *said)
         elif (run := node.at.get(details[0])) is not None:
             _pool_of(run).heard(run, what, list(details[1:]))
 
@@ -211,8 +211,8 @@ def _unpacked(item: tuple[Any, ...], node: str) -> tuple[Any, ...]:
     match item:
         case ("log", method, event):
             return ("log", method, _event(event))
-        case ("pool", name, up, fault, trace):
-            return ("pool", name, up, _unpacked_end(node, False, None, fault, trace, None)[3])
+        case ("pool", name, up, fault, trace, seconds):
+            return ("pool", name, up, _unpacked_end(node, False, None, fault, trace, None)[3], seconds)
         case ("call", number, question, name, cleanup, data):
             return ("call", number, question, cleanup, *opened(name, data))
         case ("ended", number, returned, outcome, error, trace, value):

@@ -77,6 +77,8 @@ class Remote:
         self._placing = Placing(settings, cluster, services)
         cluster.join(self)
         self._loop_calls = LoopCalls(services, cluster.link.send)
+        if settings.warm:
+            services.post(self.place_waiting)  # the nodes may be there already
 
     @property
     def capacity(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..._core.values import printable
+from ..._loop.clock import monotonic
 from ..._run.readiness import Readiness
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from .node import RemoteNode
 
 __all__ = ["NodesReady"]
+
+UNSAID: tuple[bool, Exception | None, float] = (False, None, 0.0)
+"""Of a node that has said nothing yet."""
 
 
 class NodesReady(Readiness):
@@ -29,22 +33,34 @@ class NodesReady(Readiness):
     def __init__(self, link: Callable[[], Link], settings: PoolSettings, log: Callable[..., None]) -> None:
         super().__init__(settings, log)
         self._link = link
-        self._said: dict[RemoteNode, tuple[bool, Exception | None]] = {}
+        self._said: dict[RemoteNode, tuple[bool, Exception | None, float]] = {}
+        self._counted_at = monotonic()
 
     @property
     def reason(self) -> str:
         link, fault = self._link(), self.fault
-        if problem := link.problem or ("" if any(node.takes_runs for node in link.nodes) else "no node takes runs"):
-            return problem
-        if self._closed:
-            return printable(str(fault))
-        if not self._least or any(node.takes_runs and up for node, (up, _) in list(self._said.items())):
+        nodes = [node for node in link.nodes if node.takes_runs]
+        if link.problem or not nodes:
+            return link.problem or "no node takes runs"
+        if not self._closed and any(self._serves(node) for node in nodes):
             return ""
         return printable(str(fault)) if fault is not None else "no node has those up that are kept warm"
 
-    def heard(self, node: RemoteNode, up: bool, fault: Exception | None) -> None:
-        """A node has said whether those are up that it keeps warm, and why not."""
-        self._said[node] = up, fault
+    def _serves(self, node: RemoteNode) -> bool:
+        up, fault, _ = self._said.get(node, UNSAID)
+        return up if self._least else fault is None
+
+    def heard(self, node: RemoteNode, up: bool, fault: Exception | None, seconds: float) -> None:
+        """A node has said whether those are up that it keeps warm, and why not; and how long its first ones have taken.
+
+        Of several nodes at once, that counts once: no call has waited for longer.
+        """
+        before = self._said.get(node, UNSAID)[2]
+        if seconds > before:
+            now = monotonic()
+            self._seconds += min(seconds - before, now - self._counted_at)
+            self._counted_at = now
+        self._said[node] = up, fault, seconds
         self.look()
 
     def look(self) -> None:
@@ -53,9 +69,9 @@ class NodesReady(Readiness):
             return
         nodes = [node for node in self._link().nodes if node.takes_runs]
         self._said = {node: said for node, said in self._said.items() if not node.gone}
-        said = [self._said.get(node, (False, None)) for node in nodes]
-        self.fault = next((fault for up, fault in said if fault is not None and not up), None)
-        self.ready = self._least if said and all(up for up, _ in said) else 0
+        said = [self._said.get(node, UNSAID) for node in nodes]
+        self.fault = next((fault for _, fault, _ in said if fault is not None), None)
+        self.ready = self._least if said and all(up for up, *_ in said) else 0
         if self.fault is not None or self.up:
             self._answer(self.fault)
 
