@@ -11,6 +11,7 @@ from supervisor._kinds.cluster import cluster, kind, node, placing, proofs, repo
 from supervisor._kinds.cluster import link as cluster_link
 from supervisor._kinds.cluster.channel import MUCH as PIECE
 from supervisor._kinds.cluster.channel import WINDOW, Channel
+from supervisor._kinds.cluster.link import VERSION
 from supervisor._kinds.cluster.scheduler import connected
 from supervisor._node.watch import Watch
 
@@ -18,6 +19,7 @@ from .inside import Struck, verdict
 
 __all__ = [
     "PIECE",
+    "VERSION",
     "WHEN_A_NODE_IS_LOST",
     "WHEN_RUNS_ON_NODES_ARE_STOPPED",
     "WHEN_RUNS_ON_NODES_END",
@@ -27,6 +29,7 @@ __all__ = [
     "Lease",
     "Watch",
     "break_link",
+    "cluster_link",
     "drop_connection",
     "link_of",
     "lose_nodes",

@@ -12,6 +12,7 @@ from distributed.core import Status
 
 from .._core.leases import Lease
 from .._kinds.cluster.link import VERSION
+from .._kinds.cluster.plugin import OPERATION
 from .._kinds.cluster.proofs import is_dead, this_process
 from .session import Session
 
@@ -33,7 +34,7 @@ class Agent:
         self._incarnation = uuid.uuid4().hex
         self._sessions: dict[str, Session] = {}
         self._closing = False
-        worker.handlers["supervisor"] = self._attach
+        worker.handlers[OPERATION] = self._attach
 
     @property
     def threads(self) -> int:
@@ -86,7 +87,7 @@ class Agent:
     ) -> Any:
         """An owner connects, for the first time or again. Lasts as long as the connection."""
         if version != VERSION:
-            return self._refused(f"it speaks version {VERSION}, and its owner {version}")
+            return self._refused(f"it speaks version {VERSION}, and its owner version {version}: have the same at both")
         try:
             heard, lease = _checked(about)
             session = self._found(owner, resume) or self._begun(owner, str(about.get("supervisor", "")), lease, resume)

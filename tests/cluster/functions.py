@@ -63,6 +63,35 @@ def log_some(ctx, began, number):
         time.sleep(0.01)
 
 
+class SlowToLoad:
+    """What takes so many seconds to unpickle, as what imports a large package does."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def __reduce__(self):
+        return slept, (self.seconds,)
+
+
+class Raising:
+    """What raises an error as it is unpickled."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        return fail_with, (self.error,)
+
+
+def fail_with(error):
+    raise error("unpickled")
+
+
+def slept(seconds):
+    time.sleep(seconds)
+    return "slept"
+
+
 class Odd:
     """What cannot be pickled, and is shown as a text."""
 
@@ -212,6 +241,12 @@ def spin_with_a_child(path):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     path.with_suffix(".child").write_text(str(child.pid))
     spin_at(path)
+
+
+def wait_at_ease(seconds):
+    """Waits for so long, or until it is asked to stop; returns why it was."""
+    current_context().stop.wait(seconds)
+    return current_context().reason
 
 
 def wait_at(path, seconds):

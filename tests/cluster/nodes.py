@@ -141,11 +141,12 @@ class Nodes:
     def _new_scheduler(self, port):
         return Process(SCHEDULER.format(host=self._host, port=port), self._folder.name, self._environment)
 
-    def add(self, name, nthreads=2, within=(), code=NODE, **options):
+    def add(self, name, nthreads=2, within=(), code=NODE, environment=(), **options):
         """Starts a node, as an argument of the command `within`; does not wait for it."""
         own = {"name": name, "nthreads": nthreads, "host": "127.0.0.1", "local_directory": self._folder.name}
         code = code.format(address=self.address, options={**own, **options})
-        node = self.nodes[name] = Process(code, self._folder.name, self._environment, within)
+        environment = {**dict(self._environment), **dict(environment)}
+        node = self.nodes[name] = Process(code, self._folder.name, environment, within)
         return node
 
     def name_of(self, pids):

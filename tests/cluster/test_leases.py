@@ -13,7 +13,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerDied, WorkerStopped
 
-from ..inside_cluster import Lease, Watch, break_link, raw_connection
+from ..inside_cluster import VERSION, Lease, Watch, break_link, raw_connection
 from ..programs import ROOT
 from ..waiting import until
 from . import functions as f
@@ -183,7 +183,7 @@ HELLO = {
     "op": "supervisor",
     "owner": "me",
     "supervisor": "garbage",
-    "version": 1,
+    "version": VERSION,
     "lease": 1,
     "shutdown_timeout": 1,
     "heard": 0,
@@ -194,6 +194,7 @@ HELLO = {
     "wrong",
     [
         {"version": 99},
+        {"version": "1 on Python 2.7"},
         {"lease": float("nan")},
         {"lease": -1},
         {"lease": None},

@@ -42,6 +42,7 @@ async def test_a_worker_has_its_node(three, kind, tmp_path, events):
     async with Supervisor("app", cluster=three.address) as sup:
         seen = sup.transitions()
         worker = await sup.start(f.tick, tmp_path / "t", name="ticker", kind=kind, on="cluster", nodes="b")
+        await until(lambda: [node.state for node in sup.statistics().nodes] == ["up"] * 3)
         assert (worker.node, sup.worker("ticker").node) == ("b", "b")
         await until(lambda: (tmp_path / "t").exists() and (tmp_path / "t").read_text().split())
         pid = int((tmp_path / "t").read_text().split()[0])

@@ -124,7 +124,7 @@ class Cluster:
         if pool in self._pools:
             self._pools.remove(pool)
 
-    # ------------------------------------------------------------------------------------ the link's thread
+    # ------------------------------------------------------------------------------------ the link's threads
 
     def _received(self, node: RemoteNode, items: list[tuple[Any, ...]]) -> None:
         for first in range(0, len(items), AT_ONCE):

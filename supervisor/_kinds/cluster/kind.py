@@ -103,8 +103,7 @@ class Remote:
 
     @property
     def nodes(self) -> tuple[NodeStatistics, ...]:
-        link = self._cluster.link
-        return tuple(node.statistics(reached=link.reaches(node)) for node in link.nodes)
+        return tuple(node.statistics() for node in self._cluster.link.nodes)
 
     def resize(self, size: int) -> None:
         """Has so many calls run at once from now on; those that there are too many of go on."""

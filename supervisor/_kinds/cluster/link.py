@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import uuid
-from concurrent.futures import Future
 from contextlib import suppress
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ..._core.errors import described
@@ -15,9 +14,12 @@ from ..._core.leases import LOOK
 from ..._loop import aside
 from ..._loop.clock import monotonic
 from .dask import security_for
+from .intake import Intake
 from .node import RemoteNode
+from .plugin import OPERATION
 from .proofs import same_machine
-from .scheduler import connected, follow
+from .questions import Questions
+from .scheduler import NoNode, connected, follow, have_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +30,17 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Link"]
 
-VERSION = 1
-"""Of what owners and nodes say to each other."""
+VERSION = "1 on Python " + ".".join(map(str, sys.version_info[:2]))
+"""Of what owners and nodes say to each other: lambdas and closures travel as bytecode, which crashes another Python."""
 
 PATIENCE = 3.0
 """Seconds at most for which a node, or the scheduler, may not answer before it is tried again."""
 
 AGAIN = (0.05, 0.5)
 """Seconds between two tries: at first, and at most; they double."""
+
+SELDOM = 30.0
+"""Seconds at most between two tries with what cannot be a node: it logs each."""
 
 STOOD_STILL = 0.5
 """Seconds late from which on this process has stood still: what has come meanwhile is read first."""
@@ -58,8 +63,9 @@ class Link:
         scheduler: The scheduler's address.
         security: Dask's, for TLS; None: none.
         lease: What is agreed on with the nodes.
-        heard: Is given, on this thread, what a node says of runs.
-        changed: Is called, on this thread, when there may be room for runs that there was none for, or a node is gone.
+        heard: Is given, on a thread for that alone, what a node says of runs.
+        changed: Is called, on that thread, once a node is gone, after all that it had said; and without one, on this
+            thread, when there may be room for runs that there was none for.
         failed: Is called, on this thread, with what has failed here, that should not.
         lost: Is called, on this thread, again and again, once no node could be reached for the lease; is given why.
         orphaned: Whether nobody is left who could hear of runs. Any thread.
@@ -101,12 +107,12 @@ class Link:
         self.problem = f"the scheduler at {scheduler} has not answered yet"
         self.reached = self.closed = False
         self._talks: dict[str, asyncio.Task[None]] = {}
-        self._questions: dict[int, Future[list[str | None]]] = {}
-        self._question = count(1)
+        self._questions = Questions(self.send, self._may_answer)
         self._closing = asyncio.Event()
         self._closed = threading.Event()
         self.looked: Callable[[Link], object] = _nobody
         self._loop = asyncio.new_event_loop()
+        self._intake = Intake(f"{supervisor}-cluster-intake", failed)
         self._thread = threading.Thread(target=self._run, name=f"{supervisor}-cluster", daemon=True)
         aside.start(self._thread)
 
@@ -126,44 +132,20 @@ class Link:
             there.at.channel.send("begin", number, about, parcel)
 
     def stacks(self, runs: dict[RemoteNode, list[int]], seconds: float) -> dict[RemoteNode, list[str | None]]:
-        """Asks nodes, at once, where runs stand, by their numbers; waits for the answers, so long at most in all.
-
-        A node that does not answer is left out, and not waited for again until it does.
-        """
-        until = monotonic() + seconds
-        asked = {node: self._ask(node, numbers) for node, numbers in runs.items() if self._may_answer(node)}
-        answers: dict[RemoteNode, list[str | None]] = {}
-        for node, (question, answer) in asked.items():
-            try:
-                answers[node] = answer.result(max(0.0, until - monotonic()))
-            except TimeoutError:
-                node.unanswered = question
-                if answer.done():  # just now
-                    node.unanswered = None
-            finally:
-                self._questions.pop(question, None)
-        return answers
-
-    def reaches(self, node: RemoteNode) -> bool:
-        """Whether a connection stands, and the node was heard of lately. Any thread."""
-        return node.connected and monotonic() - node.heard_at <= self._lease.seconds * SILENT
+        """Asks nodes where runs stand: see `Questions.stacks`."""
+        return self._questions.stacks(runs, seconds)
 
     def _may_answer(self, node: RemoteNode) -> bool:
-        here = threading.current_thread() is self._thread
-        return self.reaches(node) and node.unanswered is None and not here
-
-    def _ask(self, node: RemoteNode, numbers: list[int]) -> tuple[int, Future[list[str | None]]]:
-        question, answer = next(self._question), Future[list[str | None]]()
-        self._questions[question] = answer
-        self.send(node, "stacks", question, numbers)
-        return question, answer
+        return node.is_reached and threading.current_thread() is not self._thread
 
     def close(self, seconds: float) -> None:
         """Says good-bye to the nodes, and ends; waits for that, so long at most."""
         self.closed = True
         self._closed.set()
         self._call(self._closing.set)
+        until = monotonic() + seconds
         self._thread.join(seconds)
+        self._intake.join(max(0.0, until - monotonic()))
 
     def _call(self, fn: Callable[..., object], *args: Any) -> None:
         with suppress(RuntimeError):  # it has ended
@@ -178,6 +160,8 @@ class Link:
         except BaseException as error:
             self._failed(error)
             self._wait_for_ends()
+        finally:
+            self._intake.end()
 
     async def _main(self) -> None:
         tasks: list[asyncio.Task[Any]] = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._look())]
@@ -213,7 +197,7 @@ class Link:
                 if self._must_be_over(node, monotonic()):
                     self.nodes = tuple(other for other in self.nodes if other is not node)
                     node.gone = True
-                    self._changed(node)
+                    self._intake.put(self._changed, node)
 
     async def _follow(self) -> None:
         """Follows which nodes there are; begins anew where the scheduler is lost."""
@@ -239,7 +223,8 @@ class Link:
     def _update(self, workers: set[str], running: set[str]) -> None:
         known = {node.address for node in self.nodes}
         for address in sorted(workers - known):
-            node = RemoteNode(address, self._received, lambda: self._changed(None), self._failed)
+            patience = self._lease.seconds * SILENT
+            node = RemoteNode(address, patience, self._received, lambda: self._changed(None), self._failed)
             self.nodes = (*self.nodes, node)
             self._talks[address] = asyncio.ensure_future(self._talk(node))
         self._usable_at = monotonic()  # the scheduler has answered: nodes may come
@@ -254,20 +239,24 @@ class Link:
             self._changed(None)
 
     def _why_none(self) -> str:
-        problems = [f"node {node.name}: {node.problem}" for node in self.nodes if node.problem]
+        silent = [node for node in self.nodes if node.problem or (node.connected and not node.is_reached)]
+        problems = [f"node {node.name}: {node.why_out_of_reach}" for node in silent[:3]]
         if problems:
-            return f"no node takes runs: {'; '.join(problems[:3])}"
+            return f"no node takes runs: {'; '.join(problems)}"
         return f"the cluster at {self._scheduler} has no node that takes runs yet"
 
     async def _talk(self, node: RemoteNode) -> None:
         """Talks to a node, over one connection after another, until it is gone."""
         delay = AGAIN[0]
         while not node.gone:
+            most = AGAIN[1]
             try:
                 if await self._converse(node):
                     delay = AGAIN[0]
             except (OSError, TimeoutError) as error:
                 node.problem = f"cannot be reached from here: {described(error)}"
+            except NoNode as error:
+                node.problem, most = str(error), SELDOM
             except Exception as error:
                 node.problem = described(error)
             node.connected = False
@@ -277,7 +266,7 @@ class Link:
                 self._is_gone(node, "its node died")
                 return
             await asyncio.sleep(delay)
-            delay = min(2 * delay, AGAIN[1])
+            delay = min(2 * delay, most)
 
     async def _converse(self, node: RemoteNode) -> bool:
         """Talks to a node over one connection; returns whether that has stood.
@@ -288,6 +277,7 @@ class Link:
         """
         comm = await connected(node.address, self._patience, self._args)
         try:
+            await have_node(comm, self._patience)
             hello = await asyncio.wait_for(self._introduce(node, comm), self._patience)
             if hello.get("over"):
                 if hello["agent"] != node.agent and not hello["dead"]:
@@ -310,7 +300,7 @@ class Link:
         """Tells a node who its owner is, and returns its answer."""
         await comm.write(
             {
-                "op": "supervisor",
+                "op": OPERATION,
                 "owner": self._owner,
                 "supervisor": self._supervisor,
                 "version": VERSION,
@@ -321,9 +311,7 @@ class Link:
                 "heard": node.channel.heard_number,
             }
         )
-        hello: dict[str, Any] | None = await comm.read()
-        if hello is None:
-            raise OSError("it is no node yet; if it stays so, the library is not installed there")
+        hello: dict[str, Any] = await comm.read()
         if "incarnation" not in hello and "over" not in hello:
             raise ValueError(str(hello.get("problem") or hello))
         return hello
@@ -378,20 +366,16 @@ class Link:
         talk = self._talks.pop(node.address, None)
         if talk is not None and talk is not asyncio.current_task():
             talk.cancel()
-        self._changed(node)
+        self._intake.put(self._changed, node)
 
     def _received(self, node: RemoteNode, items: list[tuple[Any, ...]]) -> None:
-        node.heard_at = monotonic()
+        node.is_heard()
         rest: list[tuple[Any, ...]] = []
         over = ""
         for item in items:
             match item:
                 case ("stacks", question, stacks):
-                    if node.unanswered == question:
-                        node.unanswered = None
-                    answer = self._questions.get(question)
-                    if answer is not None and not answer.done():
-                        answer.set_result(stacks)
+                    self._questions.answered(node, question, stacks)
                 case ("is_dead", address, dead):
                     self._testified(address, dead)
                 case ("over", reason):
@@ -399,7 +383,7 @@ class Link:
                 case _:
                     rest.append(item)
         if rest:
-            self._heard(node, rest)
+            self._intake.put(self._heard, node, rest)
         if over and not self._closing.is_set():
             self._is_gone(node, over)
 

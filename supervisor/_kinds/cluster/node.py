@@ -25,6 +25,13 @@ __all__ = ["RemoteNode", "RemoteRun"]
 class RemoteNode:
     """A node. What it says is taken in on the link's thread; what it has been given is counted on the loop's.
 
+    Args:
+        address: Of the Dask worker.
+        patience: Seconds of silence after which it is out of reach.
+        heard: Is given what it says of runs.
+        freed: Is called when there may be room for runs that there was none for.
+        failed: Is given what one of these has raised.
+
     Attributes:
         address: Of the Dask worker.
         name: Of the same.
@@ -46,8 +53,8 @@ class RemoteNode:
         calls_at: The calls of this owner that it has, by their numbers.
         at: Its runs by their numbers.
         pools: Those of which it knows what is set for them.
-        logs_posted, logs_dropped: How many events of its log were handed to the loop, and how many were not. On the
-            link's thread.
+        logs_posted, logs_dropped: How many events of its log were handed to the loop, and how many were not. By the
+            intake.
         logs_written, logs_dropped_said: How many of these were written, and how many of those said. On the loop's.
         unanswered: The question that it did not answer in time, and has not answered since; None: there is none.
     """
@@ -55,10 +62,12 @@ class RemoteNode:
     def __init__(
         self,
         address: str,
+        patience: float,
         heard: Callable[[RemoteNode, list[tuple[Any, ...]]], object],
         freed: Callable[[], object],
         failed: Callable[[Exception], object],
     ) -> None:
+        self._patience = patience
         self._freed = freed
         self.address = address
         self.name = address  # until it has said it
@@ -105,17 +114,23 @@ class RemoteNode:
         }
 
     @property
+    def is_reached(self) -> bool:
+        """Whether a connection stands, and it was heard of lately. Any thread."""
+        return self.connected and monotonic() - self.heard_at <= self._patience
+
+    @property
     def takes_runs(self) -> bool:
         """Whether it can be given something now. Any thread."""
-        return self.connected and self.open and not (self.left or self.gone)
+        return self.is_reached and self.open and not (self.left or self.gone)
 
     @property
     def ladder(self) -> float:
         """The seconds that the longest ladder takes of the runs that it has. Any thread."""
         return max(list(self.ladders.values()), default=0.0)
 
-    def statistics(self, *, reached: bool) -> NodeStatistics:
+    def statistics(self) -> NodeStatistics:
         """What is known of it now. Any thread."""
+        reached = self.is_reached
         return NodeStatistics(
             self.name,
             self.address,
@@ -150,8 +165,15 @@ class RemoteNode:
         self.problem = ""
         self.heard_at = monotonic()
 
-    def _news(self, news: dict[str, Any]) -> None:
+    def is_heard(self) -> None:
+        """It has said something. One that was out of reach takes runs again."""
+        returns = self.connected and not self.is_reached
         self.heard_at = monotonic()
+        if returns:
+            self._freed()
+
+    def _news(self, news: dict[str, Any]) -> None:
+        self.is_heard()
         if "stamp" in news:
             self.channel.tell(echo=news["stamp"])
         if "leaving" in news:

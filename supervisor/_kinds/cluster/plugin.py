@@ -1,4 +1,4 @@
-"""What Dask installs on each of its workers, so that it becomes a node."""
+"""What is installed on a Dask worker, so that it becomes a node."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
-__all__ = ["NodePlugin"]
+__all__ = ["OPERATION", "NodePlugin", "make_node"]
+
+OPERATION = "supervisor"
+"""What owners ask a node for, and the name of the plugin."""
 
 
 class NodePlugin(WorkerPlugin):
     """Makes a Dask worker a node: it takes runs from then on, beside its tasks."""
 
-    name = "supervisor"
-    idempotent = True
+    name = OPERATION
 
     def __init__(self) -> None:
         self._agent: Any = None
@@ -27,3 +29,13 @@ class NodePlugin(WorkerPlugin):
         """Ends all runs there, by their ladders."""
         if self._agent is not None:
             await self._agent.close()
+
+
+async def make_node(dask_worker: Any) -> None:
+    """Makes a Dask worker a node, if it is none. On its loop.
+
+    Raises:
+        Exception: It cannot be one.
+    """
+    if OPERATION not in dask_worker.handlers:
+        await dask_worker.plugin_add(NodePlugin(), catch_errors=False)

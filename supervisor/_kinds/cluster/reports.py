@@ -58,7 +58,7 @@ class Reports:
         self._look_at_cluster(link.problem, now)
         for known in (self._joined, self._logged):
             known.intersection_update(nodes)
-        self._away = {node: self._away.get(node, now) for node in nodes if not link.reaches(node)}
+        self._away = {node: self._away.get(node, now) for node in nodes if not node.is_reached}
         self._say(logging.INFO, "supervisor.node_joined", self._newly_joined(link))
         late = [node for node, since in self._away.items() if now - since >= OUT_OF_REACH and node not in self._logged]
         self._logged.update(late)
@@ -66,7 +66,7 @@ class Reports:
         self._say(logging.WARNING, "supervisor.node_unreachable", late)
 
     def _newly_joined(self, link: Link) -> list[RemoteNode]:
-        found = [node for node in link.nodes if link.reaches(node) and node not in self._joined]
+        found = [node for node in link.nodes if node.is_reached and node not in self._joined]
         self._joined.update(found)
         self._logged.difference_update(found)
         return found

@@ -1,22 +1,27 @@
-"""What an owner asks the scheduler: to make nodes of all workers, and which there are."""
+"""What an owner asks Dask: of the scheduler, which workers there are; of a worker, to become a node."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ..._core.errors import described
 from .dask import connect, dumps, send_recv
-from .plugin import NodePlugin
+from .plugin import make_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .channel import Comm
 
-__all__ = ["connected", "follow"]
+__all__ = ["NoNode", "connected", "follow", "have_node"]
 
 POLL = 0.5
 """Seconds between two looks at which nodes there are."""
+
+
+class NoNode(Exception):
+    """A Dask worker cannot be a node."""
 
 
 async def connected(address: str, seconds: float, args: dict[str, Any]) -> Comm:
@@ -37,12 +42,9 @@ async def follow(
 
     Raises:
         OSError: The scheduler is lost: it has not answered within so many seconds.
-        Exception: It cannot make nodes of its workers.
     """
     comm = await connected(address, seconds, args)
     try:
-        plugin = {"plugin": dumps(NodePlugin()), "name": NodePlugin.name, "idempotent": True}
-        await _answer(comm, seconds, op="register_worker_plugin", **plugin)
         while True:
             workers = await _answer(comm, seconds, op="ncores")
             running = await _answer(comm, seconds, op="ncores_running")
@@ -50,6 +52,25 @@ async def follow(
             await asyncio.sleep(POLL)
     finally:
         comm.abort()
+
+
+async def have_node(comm: Comm, seconds: float) -> None:
+    """Has a Dask worker be a node, over a connection to it.
+
+    The scheduler is not asked to see to that: a worker without the library would not even start, then.
+
+    Raises:
+        OSError: It has not answered within so many seconds; a TimeoutError is one.
+        NoNode: It cannot be one: the library is not installed there, say.
+    """
+    try:
+        answer = await _answer(comm, seconds, op="run", function=dumps(make_node))
+        if answer["status"] != "OK":
+            raise answer["exception"]
+    except OSError:
+        raise
+    except Exception as error:
+        raise NoNode(f"it cannot be a node, which needs this library: {described(error)}") from error
 
 
 async def _answer(comm: Comm, seconds: float, **question: Any) -> Any:
