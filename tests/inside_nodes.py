@@ -27,13 +27,16 @@ class RelayEnd:
 
     def heard(self):
         """Has the owner take all that was sent: its events, each with its level."""
-        sent = list(self._channel._unsent)
-        self._channel._acknowledged(sent[-1].number if sent else 0)
+        sent = []
+        while items := self._channel._taken():
+            sent += items
+            self._channel._unacknowledged.extend(items)
+            self._channel._acknowledged(items[-1].number)
         return [{**_event(each.item[3]), "level": each.item[2]} for each in sent]
 
     def lost_with_all(self):
         """How many events are lost if the owner drops all that was sent."""
-        return sum(_lost_with(*each.item[2:]) for each in self._channel._unsent)
+        return sum(_lost_with(*waiting.item[1:]) for waiting in (*self._channel._small, *self._channel._large))
 
     def say_what_was_dropped(self):
         self.relay.say_what_was_dropped()

@@ -78,7 +78,7 @@ def connect(one, other):
     return pipe
 
 
-async def test_over_connections_that_break_each_item_comes_once_and_in_order():
+async def test_over_connections_that_break_each_item_comes_once_and_what_is_about_the_same_in_order():
     dice = random.Random(7)
     one, other = Talker(), Talker()
     said = 0
@@ -86,7 +86,7 @@ async def test_over_connections_that_break_each_item_comes_once_and_in_order():
         pipe = connect(one, other)
         for _ in range(dice.randrange(30)):
             said += 1
-            one.channel.send("item", said, bytes(dice.choice((0, 10, 3 * PIECE))))
+            one.channel.send("item", said % 3, bytes(dice.choice((0, 10, 3 * PIECE))), said)
             other.channel.send("item", said)
             await asyncio.sleep(0)
         for _ in range(dice.randrange(5)):
@@ -94,7 +94,10 @@ async def test_over_connections_that_break_each_item_comes_once_and_in_order():
         pipe.ends[dice.randrange(2)].abort()  # the other one does not know
     connect(one, other)
     await until(lambda: len(other.items) == len(one.items) == said)
-    assert [item[1] for item in other.items] == [item[1] for item in one.items] == list(range(1, said + 1))
+    assert [item[1] for item in one.items] == list(range(1, said + 1))
+    for about in range(3):
+        came = [item[3] for item in other.items if item[1] == about]
+        assert came == [number for number in range(1, said + 1) if number % 3 == about]
     assert {len(item[2]) for item in other.items} == {0, 10, 3 * PIECE}
     assert not one.errors
     await one.channel.flushed(5)
@@ -150,6 +153,45 @@ async def test_no_more_is_on_its_way_than_a_window_and_what_counts_now_comes_soo
     await until(lambda: other.items)
     assert len(other.items[0][1]) == 20 * WINDOW
     assert pipe.ends[0].largest <= PIECE
+    await one.end()
+    await other.end()
+
+
+async def test_what_is_small_overtakes_what_is_large_unless_both_are_about_the_same():
+    one, other = Talker(), Talker()
+    one.channel.send("begin", 1, bytes(3 * WINDOW))
+    one.channel.send("begin", 2, bytes(WINDOW))
+    one.channel.send("stop", 2)
+    one.channel.send("stop", 3)
+    connect(one, other)
+    await until(lambda: len(other.items) == 4)
+    assert [item[:2] for item in other.items] == [("stop", 3), ("begin", 1), ("begin", 2), ("stop", 2)]
+    one.channel.send("log", "info")
+    one.channel.send("ended", 1, bytes(2 * PIECE))
+    one.channel.send("over", "the end")
+    one.channel.send("last", 5)
+    await until(lambda: len(other.items) == 8)
+    assert [item[0] for item in other.items[4:]] == ["log", "ended", "over", "last"]
+    one.channel.send("pool", "name", bytes(2 * PIECE))
+    one.channel.send("begin", 6)  # which needs what is set for its pool
+    await until(lambda: len(other.items) == 10)
+    assert [item[0] for item in other.items[8:]] == ["pool", "begin"]
+    await one.end()
+    await other.end()
+
+
+async def test_a_flood_of_what_is_small_does_not_hold_up_what_is_large():
+    one, other = Talker(), Talker()
+    connect(one, other)
+    one.channel.send("ended", 0, bytes(8 * PIECE))
+    for number in range(1, 2000):
+        for _ in range(500):
+            one.channel.send("log", "info", number)
+        await asyncio.sleep(0)
+        if any(item[0] == "ended" for item in other.items):
+            break
+    else:
+        pytest.fail("it does not come")
     await one.end()
     await other.end()
 

@@ -90,11 +90,10 @@ async def test_a_process_that_dies_there_is_said_to_have_died(three):
     assert caught.value.outcome.exit_code == -signal.SIGKILL
 
 
-async def test_a_shutdown_stops_what_runs_there(three, kind):
+async def test_a_shutdown_stops_what_runs_there(three, kind, tmp_path):
     async with Supervisor(cluster=three.address) as sup:
-        task = asyncio.ensure_future(sup.run(f.spin, on="cluster", kind=kind, policy=FAST))
-        await until(lambda: [w.state for w in sup.workers()] == ["running"])
-        await asyncio.sleep(0.1)
+        task = asyncio.ensure_future(sup.run(f.spin_from, tmp_path / "began", on="cluster", kind=kind, policy=FAST))
+        await until((tmp_path / "began").exists)
         report = await sup.shutdown(timeout=5)
         with pytest.raises(WorkerStopped):
             await task

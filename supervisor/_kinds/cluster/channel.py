@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     Item: TypeAlias = tuple[Any, ...]
     Items: TypeAlias = list[Item]
@@ -24,11 +24,20 @@ MUCH = 1 << 20
 WINDOW = 8 * MUCH
 """Bytes that may be on their way: what is said meanwhile waits for these alone, and no buffer grows beyond them."""
 
+SMALL = 1 << 18
+"""Bytes of an item that waits for none that has more, so that a stop comes soon whatever is being sent."""
+
 MANY = 200
 """Items after which what has come is acknowledged at once."""
 
 PIECE = ""
 """The name of an item that is a piece of a later one's detail."""
+
+LAST = "over"
+"""The name of an item that comes after all that was sent before it."""
+
+EVERYTHING = -1
+"""What an item is about that is about no run."""
 
 
 class Comm(Protocol):
@@ -45,20 +54,29 @@ class Comm(Protocol):
     def closed(self) -> bool: ...
 
 
+class Waiting(NamedTuple):
+    """An item that has not been sent: which one it is, and the number of the run that it is about."""
+
+    order: int
+    about: int
+    item: Item
+
+
 class Sent(NamedTuple):
-    """What is said by one number: an item, or a piece of it."""
+    """What is said by one number: an item, or a piece of it; and its order, where it was a small one."""
 
     number: int
     size: int
     item: list[Any]
+    order: int | None = None
 
 
 class Channel:
     """One end of it. On its event loop's thread.
 
     Each item has a number and is kept until the other end has acknowledged it. A new connection goes on where the last
-    one broke: nothing is lost, and nothing comes twice. What is large travels in pieces, so that what counts only now
-    does not wait for long, and no frame is too large.
+    one broke: nothing is lost, and nothing comes twice. What is large travels in pieces, one after another, and what is
+    small overtakes it, unless both are about the same. Else all come in the order in which they were sent.
 
     Args:
         heard: Is given the items that have come in one frame.
@@ -78,8 +96,14 @@ class Channel:
         self._heard = heard
         self._news_came = news
         self._failed = failed
-        self._unsent: deque[Sent] = deque()
+        self._small: deque[Waiting] = deque()
+        self._large: deque[Waiting] = deque()  # and what has to wait for such ones
+        self._large_about = Counter[int]()
+        self._rest: deque[tuple[int, list[Any]]] = deque()  # of the first of them, once its first piece was taken
+        self._again: deque[Sent] = deque()  # of the last connection
         self._unacknowledged: deque[Sent] = deque()
+        self._small_orders: deque[int] = deque()  # of those that have not been acknowledged
+        self._order = 0
         self._on_its_way = 0
         self._next = 1
         self._wake = asyncio.Event()
@@ -93,25 +117,20 @@ class Channel:
         self.heard_number = 0
 
     def send(self, *item: Any) -> int:
-        """Has an item be sent: a name and its details, of plain types. Returns its number."""
-        cut: list[tuple[int, int]] = []
-        details = list(item)
-        for index, detail in enumerate(item):
-            if isinstance(detail, bytes) and len(detail) > MUCH:
-                pieces = list(_pieces(detail))
-                cut.append((index, len(pieces)))
-                details[index] = None
-                for piece in pieces:
-                    self._add(piece.nbytes, [(), PIECE, piece])
-        number = self._add(_size(details), [cut, *details])
+        """Has an item be sent: a name, mostly the number of a run, and details, of plain types. Returns its order."""
+        about = item[1] if len(item) > 1 and isinstance(item[1], int) else EVERYTHING
+        order = self._order
+        self._order += 1
+        held = self._large_about
+        has_to_wait = held[about] or held[EVERYTHING] or (item[0] == LAST and self._large)
+        if has_to_wait or _size(item) > SMALL:
+            self._large.append(Waiting(order, about, item))
+            held[about] += 1
+        else:
+            self._small.append(Waiting(order, about, item))
+            self._small_orders.append(order)
         self._wake.set()
-        return number
-
-    def _add(self, size: int, item: list[Any]) -> int:
-        number = self._next
-        self._unsent.append(Sent(number, size, item))
-        self._next += 1
-        return number
+        return order
 
     def tell(self, **news: Any) -> None:
         """Has something be said with the next frame, which counts only now."""
@@ -121,15 +140,12 @@ class Channel:
     @property
     def waiting(self) -> int:
         """How many items have not been acknowledged."""
-        return len(self._unsent) + len(self._unacknowledged)
+        return len(self._small) + len(self._large) + len(self._again) + len(self._unacknowledged)
 
     @property
     def oldest(self) -> int:
-        """The number of the oldest item that has not been acknowledged; of the next one, where all have."""
-        for waiting in (self._unacknowledged, self._unsent):
-            if waiting:
-                return waiting[0].number
-        return self._next
+        """The order of the oldest small item that has not been acknowledged; of the next one, where all have."""
+        return self._small_orders[0] if self._small_orders else self._order
 
     async def flushed(self, seconds: float) -> None:
         """Waits until all has been acknowledged, so long at most."""
@@ -164,7 +180,7 @@ class Channel:
             comm.abort()
             raise ConnectionAbortedError("another connection has taken its place")
         self._acknowledged(other_heard)
-        self._unsent.extendleft(reversed(self._unacknowledged))
+        self._again.extendleft(reversed(self._unacknowledged))
         self._unacknowledged.clear()
         self._on_its_way = 0
         self._wake.set()
@@ -187,19 +203,58 @@ class Channel:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            items: list[Sent] = []
-            size = 0
-            while self._unsent and len(items) < BATCH and size < MUCH and self._on_its_way < WINDOW:
-                items.append(sent := self._unsent.popleft())
-                size += sent.size
-                self._on_its_way += sent.size
+            items = self._taken()
             self._unacknowledged.extend(items)
-            if self._unsent and self._on_its_way < WINDOW:
-                self._wake.set()
+            self._go_on()
             self._said_number, self._bytes = self.heard_number, 0
             news, self._news = self._news, {}
             said = [[sent.number, *sent.item] for sent in items]
             await comm.write({"heard": self.heard_number, "items": said, **news})
+
+    def _taken(self) -> list[Sent]:
+        """Takes what the next frame has. Small items do not keep a large one from going on."""
+        items: list[Sent] = []
+        free = MUCH
+        while (self._again or self._small) and len(items) < BATCH and free > 0 and self._on_its_way < WINDOW:
+            if self._again:
+                sent = self._again.popleft()
+            else:
+                order, _, item = self._small.popleft()
+                sent = self._numbered(_size(item), [(), *item], order)
+            free -= self._add(items, sent)
+        free = MUCH
+        while not self._again and free > 0 and self._on_its_way < WINDOW and (piece := self._next_piece()) is not None:
+            free -= self._add(items, self._numbered(*piece))
+        return items
+
+    def _add(self, items: list[Sent], sent: Sent) -> int:
+        items.append(sent)
+        self._on_its_way += sent.size
+        return sent.size
+
+    def _numbered(self, size: int, item: list[Any], order: int | None = None) -> Sent:
+        number = self._next
+        self._next += 1
+        return Sent(number, size, item, order)
+
+    def _next_piece(self) -> tuple[int, list[Any]] | None:
+        """Takes the next piece of what is large, or what it is a piece of, if that overtakes nothing."""
+        if not self._large:
+            return None
+        order, about, item = self._large[0]
+        if not self._rest:
+            self._rest.extend(_cut(item))
+        if len(self._rest) == 1:
+            if self._small and self._small[0].order < order:
+                return None
+            self._large.popleft()
+            self._large_about[about] -= 1
+        return self._rest.popleft()
+
+    def _go_on(self) -> None:
+        """Has more be written, where there is more that may be."""
+        if (self._again or self._small or self._large) and self._on_its_way < WINDOW:
+            self._wake.set()
 
     async def _read(self, comm: Comm) -> None:
         while True:
@@ -240,13 +295,31 @@ class Channel:
 
     def _acknowledged(self, number: int) -> None:
         while self._unacknowledged and self._unacknowledged[0].number <= number:
-            self._on_its_way -= self._unacknowledged.popleft().size
-        while self._unsent and self._unsent[0].number <= number:
-            self._unsent.popleft()
-        if self._unsent and self._on_its_way < WINDOW:
-            self._wake.set()
+            self._on_its_way -= self._unacknowledged[0].size
+            self._forget(self._unacknowledged.popleft())
+        while self._again and self._again[0].number <= number:
+            self._forget(self._again.popleft())
+        self._go_on()
         if not self.waiting:
             self._flushed.set()
+
+    def _forget(self, sent: Sent) -> None:
+        if sent.order is not None:
+            self._small_orders.popleft()
+
+
+def _cut(item: Item) -> Iterator[tuple[int, list[Any]]]:
+    """Returns what an item is sent as, each with its size: the pieces of its details, and then itself."""
+    cut: list[tuple[int, int]] = []
+    details = list(item)
+    for index, detail in enumerate(item):
+        if isinstance(detail, bytes) and len(detail) > MUCH:
+            pieces = list(_pieces(detail))
+            cut.append((index, len(pieces)))
+            details[index] = None
+            for piece in pieces:
+                yield piece.nbytes, [(), PIECE, piece]
+    yield _size(details), [cut, *details]
 
 
 def _pieces(detail: bytes) -> Iterator[memoryview[int]]:
@@ -254,5 +327,5 @@ def _pieces(detail: bytes) -> Iterator[memoryview[int]]:
     return (view[begin : begin + MUCH] for begin in range(0, len(detail), MUCH))
 
 
-def _size(item: list[Any]) -> int:
+def _size(item: Sequence[Any]) -> int:
     return sum(len(detail) for detail in item if isinstance(detail, bytes))
