@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ._core.policy import Terminate as Terminate
     from ._core.pools import Limits as Limits
     from ._core.report import Health as Health
+    from ._core.report import NodeStatistics as NodeStatistics
     from ._core.report import PoolStatistics as PoolStatistics
     from ._core.report import ShutdownReport as ShutdownReport
     from ._core.report import Statistics as Statistics
@@ -60,6 +61,7 @@ _HOMES = {
     "Iteration": "_api.iteration",
     "Kill": "_core.policy",
     "Limits": "_core.pools",
+    "NodeStatistics": "_core.report",
     "Outcome": "_core.outcome",
     "PolicyError": "_core.errors",
     "Pool": "_api.pool",

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
@@ -231,6 +232,8 @@ def checked_cluster(cluster: object, lease: object) -> ClusterSettings | None:
     return ClusterSettings(cluster, seconds)
 
 
+MOST_OF_A_RESOURCE = sys.float_info.max
+
 MIN_LEASE, MAX_LEASE = 1.0, 3600.0
 
 ADDRESS = re.compile(r"(?!https?:)[a-z]+://\S+:\d+")
@@ -246,16 +249,26 @@ def checked_placement(resources: object, nodes: object) -> Placement | None:
         if not isinstance(resources, Mapping):
             raise TypeError(f'resources={resources!r}: must be a mapping, such as {{"GPU": 1}}')
         given = resources  # pyright: ignore[reportUnknownVariableType]
-    amounts: dict[str, float] = {}
-    for name, amount in given.items():
-        if not isinstance(name, str):
-            raise TypeError(f"resources={resources!r}: {name!r} must be a string")
-        amounts[name] = checked_seconds(f"resources[{name!r}]={{!r}}", amount)
-        if not 0 < amounts[name] < math.inf:
-            raise ValueError(f"resources[{name!r}]={amount!r}: must be more than 0, and finite")
+    amounts = {_resource(resources, name): _amount(name, amount) for name, amount in given.items()}
     named = (nodes,) if isinstance(nodes, str) else () if nodes is None else nodes
     if not isinstance(named, list | tuple) or not all(isinstance(node, str) and node for node in named):  # pyright: ignore[reportUnknownVariableType]
         raise TypeError(f"nodes={nodes!r}: must be the name or address of a node, or a sequence of those")
     if nodes is not None and not named:
         raise ValueError(f"nodes={nodes!r}: must name at least one")
     return Placement(amounts, tuple(cast("Sequence[str]", named)))
+
+
+def _resource(resources: object, name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"resources={resources!r}: {name!r} must be a string")
+    if not name:
+        raise ValueError(f"resources={resources!r}: a name must not be empty")
+    return name
+
+
+def _amount(name: str, amount: object) -> float:
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        raise TypeError(f"resources[{name!r}]={amount!r}: must be a number")
+    if not 0 < amount <= MOST_OF_A_RESOURCE:
+        raise ValueError(f"resources[{name!r}]={amount!r}: must be more than 0, and finite")
+    return float(amount)

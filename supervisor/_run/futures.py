@@ -233,7 +233,8 @@ class WorkFuture(concurrent.futures.Future[Any]):
     def _refuse_deadlock(self, method: str) -> None:
         run = self.run
         if run.climb is not None or run.settle is None:  # the loop must end it
-            what = "is being stopped" if run.settle is not None else "runs in a process"
+            there = "in a process" if run.kind.settings.on is None else "on a cluster"
+            what = "is being stopped" if run.settle is not None else f"runs {there}"
             self.calls.refuse_blocking(f"{method}() of the call {run.name!r}, which {what},")
 
     def __repr__(self) -> str:

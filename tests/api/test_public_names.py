@@ -21,6 +21,7 @@ NAMES = {
     "Iteration",
     "Kill",
     "Limits",
+    "NodeStatistics",
     "Outcome",
     "PolicyError",
     "Pool",

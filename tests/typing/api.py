@@ -14,6 +14,7 @@ from supervisor import (
     Inject,
     Iteration,
     Limits,
+    NodeStatistics,
     Outcome,
     Pool,
     PoolStatistics,
@@ -154,6 +155,7 @@ async def main() -> None:
         assert_type(lane.resize(3), None)
         assert_type(lane.statistics(), PoolStatistics)
         assert_type(sup.statistics().pools, Mapping[str, PoolStatistics])
+        assert_type(sup.statistics().nodes, tuple[NodeStatistics, ...])
         assert_type(config.pool("lane"), PoolLayer)
         assert_type(worker.pool, str | None)
         assert_type(sup.health(max_abandoned=2, max_exhausted=1), Health)
