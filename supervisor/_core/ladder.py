@@ -341,6 +341,8 @@ def _begin(
 
 def _fit(state: Stopping, now: float) -> Stopping:
     """Shrinks all remaining graces where they would not end by the deadline; an infinite one counts as what is left."""
+    if state.deadline == math.inf:
+        return state
     left = max(0.0, state.deadline - now)
     graces = [max(0.0, state.ends_at - now), *(step.grace for step in state.later)]
     if math.fsum(graces) <= left:

@@ -19,6 +19,12 @@ __all__ = ["TURN", "Inbox"]
 TURN = 0.005
 """Seconds for which work that can wait may go on in one turn of the loop: what else is due is not to notice."""
 
+PAUSE = 0.002
+"""Seconds for which what has arrived is put off, where others need the interpreter."""
+
+LONGEST_PAUSE = 0.05
+"""Seconds for which that is done again and again, at most."""
+
 T = TypeVar("T")
 
 
@@ -63,9 +69,18 @@ class Inbox(Generic[T]):
     SLICE = 32
     """Items that are handled in one turn of the loop in any case; further ones only while the turn lasts."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, handle: Callable[[T], None], *, eventfd: bool = True) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handle: Callable[[T], None],
+        *,
+        rests: Callable[[], bool] = lambda: False,
+        eventfd: bool = True,
+    ) -> None:
         self._loop = loop
         self._handle = handle
+        self._rests = rests
+        self._puts_off_until = 0.0
         self._items: deque[T] = deque()
         self._armed = False  # a wake-up is on its way, or its turn has not looked into the inbox yet
         self.closed = False
@@ -112,6 +127,10 @@ class Inbox(Generic[T]):
         if bell is None:
             return
         try:
+            if self._rests() and self._puts_off():
+                bell.hush()  # it stays armed: nobody else rings
+                aside.call_later(self._loop, PAUSE, bell.ring)
+                return
             self._take_turn()
             if not self._items:
                 self._armed = False
@@ -122,6 +141,13 @@ class Inbox(Generic[T]):
         except (KeyboardInterrupt, SystemExit):
             bell.ring()
             raise
+
+    def _puts_off(self) -> bool:
+        """Whether what has arrived is to wait once more, in the same pause or in a new one."""
+        now = monotonic()
+        if now >= self._puts_off_until + LONGEST_PAUSE:  # the last pause was long ago
+            self._puts_off_until = now + LONGEST_PAUSE
+        return now < self._puts_off_until
 
     def _called(self) -> None:
         """The same for a loop that was called, which happens once for each time that the inbox was armed."""

@@ -185,7 +185,8 @@ class Escalation:
         if run.claim():
             return
         # A process is given its run on this thread: one that was claimed without it has been withdrawn by its caller.
-        if run.handle is not None or (run.kind.own_threads and not again):
+        entered = run.handle is not None or (run.kind.own_threads and not again)
+        if entered and isinstance(climb.state, Queued | Starting):
             with climb.lock:  # the worker may ask for more time
                 climb.state, _ = decide(climb.state, Entered(), climb.began_at, climb.rules)
 

@@ -141,7 +141,8 @@ class Runtime:
         self.incidents = Incidents(self.clock, settings.incidents)
         self.publisher = Publisher(settings.name, self.clock, self.log, subscribers, self.incidents)
         self.rules = RuleBook(settings, default_policy, self.log)
-        self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived)
+        self._chain = Chain()
+        self._inbox: Inbox[Run | Callable[[], object]] = Inbox(loop, self._arrived, rests=lambda: bool(self._chain))
         self._alarms: Alarms[Run | Node | LoopCall | Sampler | Slowness] = Alarms(loop, self.clock, self._rung)
         self._next_number = count(1).__next__
         self.kinds = Kinds(settings.name, self._make_kind, settings.pools)
@@ -149,7 +150,6 @@ class Runtime:
         self.names = Names(
             settings.name, self._next_number, lambda: self.tree.workers, self.kinds, self.losses, self.rules.unmatched
         )
-        self._chain = Chain()
         self._maker = Maker(settings, self._chain)
         self._backlog = Backlog(loop, self.log.refresh, self._could_not_stop)
         self.pace = Pace(loop, self.log.refresh)

@@ -13,7 +13,7 @@ import pytest
 from .. import inside
 from ..inside import TURN, Inbox
 from ..stepper import Stepper
-from ..waiting import turns
+from ..waiting import turns, until
 
 
 @pytest.fixture(params=[True, False], ids=["eventfd", "call_soon_threadsafe"])
@@ -158,3 +158,60 @@ async def test_whatever_several_post_while_the_loop_takes_its_turn_is_heard_of(i
     for seed in range(200):
         seen, posted = raced(items, armed, 3, random.Random(seed).choice)
         assert sorted(map(str, seen)) == posted, f"with the seed {seed}"
+
+
+async def test_what_arrives_waits_while_many_need_the_interpreter(monkeypatch):
+    seen, rests = [], [True]
+    inbox = Inbox(asyncio.get_running_loop(), seen.append, rests=lambda: rests[0])
+    monkeypatch.setattr(inside.inbox, "LONGEST_PAUSE", 30)
+    inbox.post(1)
+    await asyncio.sleep(0.02)
+    inbox.post(2)
+    await turns()
+    assert seen == []
+    rests[0] = False
+    await until(lambda: seen == [1, 2])
+    inbox.close()
+
+
+async def test_what_arrives_is_handled_though_others_need_the_interpreter_for_long():
+    seen = []
+    inbox = Inbox(asyncio.get_running_loop(), seen.append, rests=lambda: True)
+    for number in range(3):
+        inbox.post(number)
+        await until(lambda number=number: seen == [*range(number + 1)])
+    inbox.close()
+
+
+async def test_whoever_judges_hears_what_waits(monkeypatch):
+    seen = []
+    inbox = Inbox(asyncio.get_running_loop(), seen.append, rests=lambda: True)
+    monkeypatch.setattr(inside.inbox, "LONGEST_PAUSE", 30)
+    inbox.post(1)
+    await asyncio.sleep(0.01)
+    assert seen == []
+    inbox.catch_up()
+    assert seen == [1]
+    inbox.close()
+
+
+async def test_nothing_is_lost_where_what_arrives_waits_and_is_more_than_fits_into_a_turn(monkeypatch):
+    seen = []
+    inbox = Inbox(asyncio.get_running_loop(), seen.append, rests=lambda: random.random() < 0.7)
+    inside.patch(monkeypatch, TURN=0.0)
+    monkeypatch.setattr(inside.inbox, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(inside.inbox, "PAUSE", 0.0005)
+
+    def post(name):
+        for n in range(300):
+            inbox.post((name, n))
+            if not n % 50:
+                time.sleep(0.001)
+
+    threads = [threading.Thread(target=post, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    await until(lambda: len(seen) == 8 * 300)
+    for thread in threads:
+        thread.join()
+    inbox.close()
