@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor import Supervisor
 from supervisor._kinds.processes.child.serve import Child
 from supervisor._kinds.processes.pickling import pickled_call
-from supervisor._kinds.processes.wire import HEAD, Frame
+from supervisor._kinds.processes.wire import HEAD
 from supervisor._kinds.threads import Threads
 from supervisor._kinds.threads.gate import Gate
 from supervisor._run.futures import CallFuture
@@ -245,7 +245,7 @@ async def _parts() -> dict[str, float]:
         assert isinstance(threads, Threads)
         nowhere = os.open(os.devnull, os.O_WRONLY)
         child = Child(nowhere, nowhere, nowhere)
-        packed = Frame(pickled_call(1, "noop-1", 1, None, noop, ())[0][HEAD:], [])
+        packed = pickled_call(1, "noop-1", 1, None, noop, ())[0][HEAD:]
         parts: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
             "make the future": (lambda: None, lambda _: CallFuture(loop=loop)),
             "make the record": (
@@ -257,7 +257,10 @@ async def _parts() -> dict[str, float]:
             "carry a call out, all of it, in the worker's thread": (made, threads._carry_out),
             "take its end in, in the loop's thread": (given, runtime._arrived),
             "of a call in a process: pack it": (lambda: None, lambda _: pickled_call(1, "noop-1", 1, None, noop, ())),
-            "... carry it out there, and send what came of it nowhere": (lambda: packed, child._carry_out),
+            "... carry it out there, and send what came of it nowhere": (
+                lambda: packed,
+                lambda pickle: child._carry_out(pickle, ()),
+            ),
         }
         took = {name: median(_timed(*part, number) for _ in range(sized(9, 1))) for name, part in parts.items()}
         os.close(nowhere)

@@ -163,8 +163,9 @@ def calls() -> list[Table]:
     """Calls in warm processes: one at a time, many at once, and large data."""
     # When anyio kills its processes, `Popen.kill` may reap them before asyncio's watcher does, which warns on 3.12.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    with pinned():  # to wake another core takes longer than all the rest, and as long for everybody
+    with pinned():
         one = asyncio.run(_in_turns(_in_sequence, sized(31, 1)))
+    apart = asyncio.run(_in_turns(_in_sequence, sized(31, 1)))
     many = asyncio.run(_in_turns(_at_once, sized(11, 1)))
     large = asyncio.run(_in_turns(_there_and_back, sized(11, 1)))
     each, processes = "each", f"{WARM} processes"
@@ -175,8 +176,16 @@ def calls() -> list[Table]:
             [each],
             _column(one),
             beside=STDLIB,
-            goals=[Goal(RUN, each, 0.4, STDLIB), Goal(RUN, each, 0.7, ANYIO)],
+            goals=[Goal(RUN, each, 0.25, STDLIB), Goal(RUN, each, 0.7, ANYIO)],
             pinned=True,
+        ),
+        Table(
+            "One call in a process at a time, on all cores",
+            "µs",
+            [each],
+            _column(apart),
+            beside=STDLIB,
+            goals=[Goal(RUN, each, 0.25, STDLIB), Goal(RUN, each, 0.7, ANYIO)],
         ),
         Table(
             f"{AT_ONCE:,} calls in processes at once; for each",
@@ -184,7 +193,7 @@ def calls() -> list[Table]:
             [processes],
             _column(many),
             beside=STDLIB,
-            goals=[Goal(RUN, processes, 0.5, STDLIB)],
+            goals=[Goal(RUN, processes, 0.35, STDLIB)],
         ),
         Table(
             f"{len(LARGE) / 1e6:g} MB there and back",
@@ -192,7 +201,7 @@ def calls() -> list[Table]:
             [each],
             _column(large),
             beside=STDLIB,
-            goals=[Goal(RUN, each, 0.8, STDLIB)],
+            goals=[Goal(RUN, each, 0.55, STDLIB)],
         ),
     ]
 
@@ -337,6 +346,8 @@ class Waiter:
 
     def up(self, _: Process) -> None:
         self.ready.set()
+
+    def ended(self, *_: object) -> None: ...
 
     def heard(self, _: Process, __: str, ___: tuple[Any, ...]) -> None: ...
 

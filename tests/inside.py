@@ -35,17 +35,20 @@ from supervisor._core import ladder, verdict
 from supervisor._core.blocked import blocked, blocked_at_the_end
 from supervisor._core.outcome import Ended
 from supervisor._core.policy import StepName
-from supervisor._kinds.processes import kind, launch, probe, process, recycling, spare, tending
+from supervisor._kinds.processes import kind, launch, probe, process, recycling, spare, tending, wire
 from supervisor._kinds.processes import pool as pool_of_processes
 from supervisor._kinds.processes.child.forward import Forwarder
+from supervisor._kinds.processes.child.lookout import Lookout, Wakeful
 from supervisor._kinds.processes.child.produce import Outlet
 from supervisor._kinds.processes.oom import OomKills
+from supervisor._kinds.processes.pickling import pickled_call
 from supervisor._kinds.processes.pool import Pool
 from supervisor._kinds.processes.probe import Probe
 from supervisor._kinds.processes.process import Process
 from supervisor._kinds.processes.reaping import is_dead
 from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
 from supervisor._kinds.processes.usage import Census, rss, share, usage
+from supervisor._kinds.processes.vigil import Vigil
 from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
 from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads import pool as pool_of_threads
@@ -132,6 +135,7 @@ __all__ = [  # single parts
     "FutureLock",
     "Gate",
     "Inbox",
+    "Lookout",
     "OomKills",
     "Pace",
     "Process",
@@ -142,7 +146,9 @@ __all__ = [  # single parts
     "StepName",
     "Subscribers",
     "Terminal",
+    "Vigil",
     "WakeSignal",
+    "Wakeful",
     "age",
     "anybody_traces",
     "anyio_proof",
@@ -163,6 +169,7 @@ __all__ = [  # single parts
     "leaving_thread",
     "message",
     "outlast",
+    "pickled_call",
     "release",
     "report_error",
     "rss",
@@ -409,7 +416,7 @@ WHEN_A_SCOPE_IS_SHUT_DOWN = Struck(
 WHEN_PROCESSES_COME_AND_GO = Struck(
     (kind, pool_of_processes, recycling, spare, tending),
     frozenset(
-        "_ended free up gone grow rest make take keep died judge by _next _find_use find_use_again _replace _dismiss"
+        "ended free up gone grow rest make take keep died judge by _next _find_use find_use_again _replace _dismiss"
         " _keep _refill _begin _join _is_short _note _could_not_start _tend _ring replace_idle _dismiss_idle".split()
     ),
 )
@@ -1217,13 +1224,32 @@ _LOADED = {
     "_core": ("errors", "values"),
     "_kinds": (),
     "_kinds.processes": ("wire",),
-    "_kinds.processes.child": ("backend", "gate", "main", "serve"),
+    "_kinds.processes.child": ("backend", "gate", "lookout", "main", "serve"),
     "_worker": ("context", "current", "remote_errors", "stop_event"),
 }
 MODULES_OF_A_CHILD = {"supervisor"}.union(
     *({f"supervisor.{folder}", *(f"supervisor.{folder}.{name}" for name in names)} for folder, names in _LOADED.items())
 )
 """What of the library a process has loaded when it is up."""
+
+
+def make_room_at_once(monkeypatch, size):
+    """Has receivers make room for no more than so many bytes because a frame says that they will come."""
+    monkeypatch.setattr(wire, "AT_ONCE", size)
+
+
+def let_look(lookout, poll):
+    """Has a lookout ask this in place of its socket."""
+    lookout._poll = poll
+
+
+def is_awake(vigil):
+    """Whether the loop takes a turn for it."""
+    return vigil._awake
+
+
+def turn_of(vigil):
+    return vigil._turn
 
 
 def stream_that_receives(receive, sock, hear):

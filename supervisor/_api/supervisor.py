@@ -376,7 +376,11 @@ class Supervisor:
             and resources is None
             and nodes is None
         ):
-            view = ((kind is None or kind == "thread") and self._view) or self._view_of(kind)
+            view = (
+                ((kind is None or kind == "thread") and self._view)
+                or (kind == "process" and self._process_view)
+                or self._view_of(kind)
+            )
         else:
             runtime = binding.bind()
             lane = self._pool_of(runtime, kind, pool, on)
@@ -675,8 +679,7 @@ class Supervisor:
         if kind != "process":
             self._view = LoopView(runtime.calls, scope=self._scope)
             return self._view
-        if self._process_view is None:
-            self._process_view = LoopView(runtime.calls, kind=runtime.kinds.get(kind), scope=self._scope)
+        self._process_view = LoopView(runtime.calls, kind=runtime.kinds.get(kind), scope=self._scope)
         return self._process_view
 
     def _pool_of(self, runtime: Runtime, kind: Kind | None, pool: str | Pool | None, on: On) -> WorkerKind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from contextvars import Context
-from types import BuiltinMethodType, MethodType
+from types import BuiltinMethodType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from .._core.errors import type_name
@@ -18,6 +18,8 @@ __all__ = ["innermost", "qualname", "runs_in_context"]
 
 def qualname(fn: Callable[..., Any]) -> str:
     """Returns how a function is called in names and messages: through partials, and for callable objects too."""
+    if isinstance(fn, FunctionType) and fn.__qualname__.isidentifier() and fn.__qualname__.isascii():
+        return fn.__qualname__  # as nearly all are
     fn = innermost(fn)
     try:
         name = fn.__qualname__

@@ -277,15 +277,9 @@ class Processes:
     def heard(self, process: Process, what: str, details: tuple[Any, ...]) -> None:
         run = process.run
         match what:
-            case "ended":
-                number, *rest = details
-                if run is None:  # an interrupt has come after it was forgotten
-                    self.pool.find_use_again(process)
-                elif number in (None, run.number):
-                    self._ended(process, run, *rest)
             case "unloadable":
                 if run is not None:
-                    self._ended(process, run, False, _unloadable(run, *details), None)
+                    self.ended(process, None, False, _unloadable(run, *details), None)
             case "entered":
                 if run is not None and run.number == details[0]:
                     run.started_at = monotonic()
@@ -336,11 +330,18 @@ class Processes:
             case _:
                 raise AssertionError(f"{process!r} said {what!r}")
 
-    def _ended(self, process: Process, run: Run, ok: bool, value: Any, trace: str | None) -> None:
+    def ended(self, process: Process, number: int | None, ok: bool, value: Any, trace: str | None) -> None:
         """A call has ended; its process is free, or has been stopped too hard to be used again."""
+        run = process.run
+        if run is None:  # an interrupt has come after it was forgotten
+            self.pool.find_use_again(process)
+            return
+        if number is not None and number != run.number:
+            return
         if run.own and not run.ready:
             process.control.read()  # by another way: that it was ready before
         run.ended_at = monotonic()
+        self.pool.vigil.answered(run.ended_at - run.started_at)
         if ok:
             run.value = value
         else:

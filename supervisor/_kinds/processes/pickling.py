@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..._run.names import qualname
 from .culprit import culprit
 from .main_module import whereabouts
-from .wire import framed
+from .wire import framed, laid_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,10 +54,11 @@ def pickled_call(
     Raises:
         TypeError: The function or its arguments cannot be sent.
     """
-    call = (number, name, attempt, own, fn, args, before_call)
+    sent = tuple(map(laid_aside, args)) if args else args
+    call = (number, name, attempt, own, fn, sent, before_call)
     buffers: list[pickle.PickleBuffer] = []
     data = _with_function(call, "fn", fn, args, buffers, nowhere)
-    return framed(data, [buffer.raw() for buffer in buffers])
+    return framed(data, [buffer.raw() for buffer in buffers] if buffers else ())
 
 
 def pickled_initializer(initializer: Callable[[], object], *, nowhere: bool) -> bytes:

@@ -18,6 +18,7 @@ from .spare import Spare
 from .starts import copy_of, failed_for_good, why_not_started
 from .tending import Tending
 from .usage import rss
+from .vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +79,7 @@ class Pool:
         self._initializes = settings.initializer is not None
         self._recycling = Recycling(settings)
         self._recycles = bool(self._recycling)
+        self.vigil = Vigil(services.loop)  # each answer takes this way
         self.every: set[Process] = set()
         self.lost: set[Process] = set()
         self._counted: set[Process] = set()  # those that are for calls: idle, busy, or being started
@@ -226,6 +228,7 @@ class Pool:
         owners, parts = run.prepared
         process.surround(owners)
         process.data.send(parts)
+        self.vigil.sent(run.started_at)
         if len(parts) > 1 and sum(memoryview(part).nbytes for part in parts) > KEPT and not process.data.unread:
             run.prepared = None
         if run.taken is not None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..._run.loop_call import LoopCall
     from ..._run.run import Run
     from .surroundings import Surroundings
-    from .wire import Part
+    from .wire import Buffers, Part
 
 __all__ = ["Keeper", "Process"]
 
@@ -54,8 +54,12 @@ class Keeper(Protocol):
         """It takes calls from now on."""
         ...
 
+    def ended(self, process: Process, number: int | None, ok: bool, value: Any, trace: str | None) -> None:
+        """A call has ended there; without a number, it was never understood what was to be called."""
+        ...
+
     def heard(self, process: Process, what: str, details: tuple[Any, ...]) -> None:
-        """It has said something."""
+        """It has said something else."""
         ...
 
     def gone(self, process: Process) -> None:
@@ -146,9 +150,9 @@ class Process:
 
     # -------------------------------------------------------------------------------- what it says
 
-    def _hear_data(self, pickle: Part, buffers: list[memoryview]) -> None:
+    def _hear_data(self, pickle: Part, buffers: Buffers) -> None:
         try:
-            message = loads(pickle, buffers=buffers)
+            message = loads(pickle, buffers=buffers) if buffers else loads(pickle)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -162,9 +166,12 @@ class Process:
             else:
                 self._keeper.heard(self, "unloadable", (error,))
         else:
-            self._heard(*message)
+            if message[0] == "ended":  # nearly all are
+                self._keeper.ended(self, *message[1:])
+            else:
+                self._heard(*message)
 
-    def _hear(self, pickle: Part, _: list[memoryview]) -> None:
+    def _hear(self, pickle: Part, _: Buffers) -> None:
         self._heard(*loads(pickle))
 
     def _heard(self, what: str, *details: Any) -> None:

@@ -114,7 +114,7 @@ class Stream:
 
     def read(self, *, to_the_end: bool = False) -> None:
         """Takes in what has arrived: a part of it in each turn of the loop, or all there is."""
-        if self._over or self._sock.fileno() == -1:
+        if self._over:
             return
         receiver = self._receiver
         assert receiver is not None  # a stream that has not ended has one
@@ -122,24 +122,23 @@ class Stream:
         left, frames = (math.inf, math.inf) if to_the_end else (BYTES_A_TURN, FRAMES_A_TURN)
         try:
             while True:
-                if self._frame is None:
+                if self._frame is None and receiver.holds:
                     self._frame = receiver.take()
                 if self._frame is not None:
                     if frames <= 0:
                         aside.call_soon(self._loop, self.read)  # the socket may be empty, and then nobody else would
                         return
                     frames -= 1
-                    self._hear(self._frame.pickle, self._frame.buffers)
+                    self._hear(*self._frame)
                     self._frame = None  # only now: an interrupt that struck before has it heard again
                     continue
                 if drained or left <= 0:
                     return  # a short read has taken all; the loop says when there is more
-                room = receiver.room
                 got = receiver.feed()
                 if got == 0:
                     self._end(None)
                     return
-                drained = got < room
+                drained = not receiver.full
                 left -= got
         except BlockingIOError:
             return
@@ -183,6 +182,7 @@ class Stream:
 
     def close_fd(self) -> None:
         """Closes this process's copy alone, after a fork."""
+        self._over = True
         self._sock.close()
 
 

@@ -3,8 +3,9 @@
 Light: the child imports it before anything else.
 
 A frame is a pickle with the large buffers that it refers to, out of band: a mark, its length, the number of buffers,
-their lengths, the pickle, the buffers. The mark stands where a frame begins and nowhere else: a stream into which a
-function has written anything of its own is found out, and nothing that comes after it is believed.
+their lengths, the pickle, the buffers. A buffer that is a `bytes` arrives as such, without a copy; the highest bit of
+its length says so. The mark stands where a frame begins and nowhere else: a stream into which a function has written
+anything of its own is found out, and nothing that comes after it is believed.
 
 Two sockets carry frames. The *data* socket takes calls to the child and brings back what came of them, one at a time.
 The *control* socket takes stops to the child, whose own thread always listens, and brings back what cannot wait for the
@@ -23,6 +24,7 @@ A message names itself first. `Processes.heard` takes those of the child, `Child
 from __future__ import annotations
 
 import os
+from _io import BytesIO
 from _struct import Struct, unpack_from
 
 TYPE_CHECKING = False
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     Part: TypeAlias = bytes | bytearray | memoryview
+    Buffers: TypeAlias = Sequence[memoryview | bytes]
+    Frame: TypeAlias = tuple[Part, Buffers]
 else:
     import _signal  # the module of C
 
@@ -41,9 +45,9 @@ __all__ = [
     "STACK_IN_C",
     "TERMINATE",
     "BrokenFrame",
-    "Frame",
     "Receiver",
     "framed",
+    "laid_aside",
     "message",
     "write",
 ]
@@ -65,8 +69,10 @@ STACK_IN_C: int = _signal.SIGXFSZ if _FIRST is None else _FIRST + 13
 MARK = 0x53F1A2E5
 MARK_BYTES = MARK.to_bytes(4, "little")
 _HEADER = Struct("<IQI")
+_pack, _unpack_from = _HEADER.pack, _HEADER.unpack_from
 HEAD = _HEADER.size
 LENGTH = 8
+AS_BYTES = 1 << 63
 CAPACITY = 1 << 16
 
 AT_ONCE = 1 << 26
@@ -77,23 +83,17 @@ class BrokenFrame(Exception):
     """What has arrived is no frame."""
 
 
-class Frame:
-    """One frame that has arrived: a pickle and its buffers."""
-
-    __slots__ = ("buffers", "pickle")
-
-    def __init__(self, pickle: Part, buffers: list[memoryview]) -> None:
-        self.pickle = pickle
-        self.buffers = buffers
-
-
 def framed(pickle: bytes, buffers: Sequence[memoryview] = ()) -> list[Part]:
     """Returns the parts of a frame, in order; small ones in one piece."""
-    head = _HEADER.pack(MARK, len(pickle), len(buffers))
+    head = _pack(MARK, len(pickle), len(buffers))
     if not buffers and len(pickle) < CAPACITY:
         return [head + pickle]
-    lengths = b"".join(buffer.nbytes.to_bytes(LENGTH, "little") for buffer in buffers)
+    lengths = b"".join(_length(buffer).to_bytes(LENGTH, "little") for buffer in buffers)
     return [head + lengths, pickle, *buffers]
+
+
+def _length(buffer: memoryview) -> int:
+    return buffer.nbytes | AS_BYTES if type(buffer.obj) is bytes else buffer.nbytes
 
 
 def write(fd: int, parts: list[Part]) -> None:
@@ -110,35 +110,71 @@ def write(fd: int, parts: list[Part]) -> None:
             rest = rest[os.write(fd, rest) :]
 
 
+class _Bytes:
+    """Room for what arrives as `bytes`: it becomes one without a copy, which no other object does."""
+
+    __slots__ = ("_size", "_stream")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._stream = BytesIO()
+        self._stream.seek(size - 1)
+        self._stream.write(b"\0")
+
+    def __len__(self) -> int:
+        return self._size
+
+    def view(self) -> memoryview:
+        return self._stream.getbuffer()
+
+    def value(self) -> bytes:
+        return self._stream.getvalue()
+
+
 class Receiver:
     """Puts frames together from a stream: small ones in a buffer that is reused, each part of large ones by itself.
 
-    So each buffer of a frame can live on without the others. What is stored after a copy is stored at once: an
-    interrupt finds the copy made and counted, or makes it again.
+    A frame is a pickle and its buffers, of which each can live on without the others. What is stored after a copy is
+    stored at once: an interrupt finds the copy made and counted, or makes it again.
 
     Args:
         read: Reads into a buffer and returns how many bytes, 0 at the end of the stream.
+
+    Attributes:
+        holds: Something that was read has not been taken: `take` is to be asked before `feed`.
+        full: The last read has filled all the room that it had, so that there may be more to read.
     """
 
-    __slots__ = ("_at", "_buffer", "_end", "_filled", "_parts", "_read", "_sizes", "_start")
+    __slots__ = ("_at", "_buffer", "_end", "_filled", "_parts", "_read", "_sizes", "_start", "_whole", "full", "holds")
 
     def __init__(self, read: Callable[[memoryview], int]) -> None:
         self._read = read
         self._buffer = bytearray(CAPACITY)
+        self._whole = memoryview(self._buffer)
         self._start: int = 0
         self._end: int = 0
         self._sizes: tuple[int, ...] = ()  # of the parts of a large frame; empty between such frames
-        self._parts: list[bytearray] = []  # those of them that have begun; the last one may be shorter than it will be
+        # Those of them that have begun; the last one may be shorter than it will be.
+        self._parts: list[bytearray | _Bytes] = []
         self._at = self._filled = 0  # which of them arrives, and how much of it has
+        self.holds = self.full = False
 
     def feed(self) -> int:
         """Reads once; returns how many bytes, 0 at the end of the stream."""
-        if self._reads_on:
-            got = self._read(memoryview(self._parts[-1])[self._filled :])
+        self.holds = True  # first: what an interrupt finds read is taken
+        end = self._end
+        if not end and not self._parts:  # nearly always
+            got = self._end = self._read(self._whole)
+            self.full = got == CAPACITY
+        elif self._reads_on:
+            room = self.room
+            got = self._read(_view(self._parts[-1])[self._filled :])
             self._filled += got
+            self.full = got == room
         else:
-            got = self._read(memoryview(self._buffer)[self._end :])
-            self._end += got
+            got = self._read(self._whole[end:])
+            self._end = end + got
+            self.full = end + got == len(self._whole)
         return got
 
     @property
@@ -160,25 +196,30 @@ class Receiver:
         """
         if self._sizes:
             return self._collected()
-        have = self._end - self._start
+        at, end = self._start, self._end
+        have = end - at
         if have == 0:
             self._start = self._end = 0
+            self.holds = False
             return None
-        at = self._start
         if have < HEAD:
-            begins = bytes(self._buffer[at : min(self._end, at + len(MARK_BYTES))])
+            begins = bytes(self._buffer[at : min(end, at + len(MARK_BYTES))])
             if not MARK_BYTES.startswith(begins):
                 raise BrokenFrame("what has arrived is no frame")
             self._make_room(HEAD)
             return None
-        header: tuple[int, int, int] = _HEADER.unpack_from(self._buffer, at)
+        header: tuple[int, int, int] = _unpack_from(self._buffer, at)
         mark, size, count = header
         if mark != MARK:
             raise BrokenFrame("what has arrived is no frame")
         if not count and HEAD + size <= have:  # nearly all are like this
             at += HEAD
-            self._start = at + size
-            return Frame(self._buffer[at : at + size], [])
+            pickle = self._buffer[at : at + size]
+            if at + size < end:
+                self._start = at + size
+            else:
+                self._start, self._end, self.holds = 0, 0, False
+            return pickle, []
         head = HEAD + count * LENGTH
         if have < head:
             self._make_room(head)
@@ -195,14 +236,16 @@ class Receiver:
         sizes, parts = self._sizes, self._parts
         while True:
             at, filled = self._at, self._filled
-            size = sizes[at]
+            size = sizes[at] & ~AS_BYTES
             if len(parts) == at:
-                parts.append(bytearray(min(size, AT_ONCE)))
+                at_once = min(size, AT_ONCE)
+                parts.append(_Bytes(size) if sizes[at] & AS_BYTES and 0 < size == at_once else bytearray(at_once))
             part = parts[at]
             if filled == len(part) < size:
+                assert isinstance(part, bytearray)
                 part.extend(bytes(min(size, 2 * filled) - filled))
             if got := min(self._end - self._start, len(part) - filled):
-                part[filled : filled + got] = memoryview(self._buffer)[self._start : self._start + got]
+                _view(part)[filled : filled + got] = self._whole[self._start : self._start + got]
                 self._filled, self._start = filled + got, self._start + got
             elif filled < size:
                 self._start = self._end = 0
@@ -211,7 +254,8 @@ class Receiver:
                 self._at, self._filled = at + 1, 0
             else:
                 break
-        frame = Frame(parts[0], [memoryview(part) for part in parts[1:]])
+        assert isinstance(parts[0], bytearray)
+        frame = parts[0], [_buffer(part, size) for part, size in zip(parts[1:], sizes[1:], strict=True)]
         self._sizes, self._parts = (), []
         return frame
 
@@ -221,16 +265,39 @@ class Receiver:
             return
         old, have = bytes(memoryview(self._buffer)[self._start : self._end]), self._end - self._start
         if total > len(self._buffer) and have >= len(self._buffer) // 2:
-            self._buffer = bytearray(min(total, 2 * len(self._buffer)))
+            self._use(bytearray(min(total, 2 * len(self._buffer))))
         self._buffer[:have] = old
         self._start, self._end = 0, have
 
     def _renew(self) -> None:
         """The head of many buffers has been read: what came after it moves on into a small buffer again."""
         rest = self._buffer[self._start : self._end]
-        self._buffer = bytearray(max(CAPACITY, len(rest)))
+        self._use(bytearray(max(CAPACITY, len(rest))))
         self._buffer[: len(rest)] = rest
         self._start, self._end = 0, len(rest)
+
+    def _use(self, buffer: bytearray) -> None:
+        whole = memoryview(buffer)
+        self._buffer, self._whole = buffer, whole
+
+
+def _view(part: bytearray | _Bytes) -> memoryview:
+    return part.view() if isinstance(part, _Bytes) else memoryview(part)
+
+
+def _buffer(part: bytearray | _Bytes, size: int) -> memoryview | bytes:
+    if isinstance(part, _Bytes):
+        return part.value()
+    return bytes(part) if size & AS_BYTES else memoryview(part)
+
+
+def laid_aside(value: Any) -> Any:
+    """Returns what is pickled in the place of a value: of `bytes` that are large, no copy is made."""
+    if type(value) is bytes and len(value) >= CAPACITY:
+        from _pickle import PickleBuffer  # noqa: PLC0415  # lean
+
+        return PickleBuffer(value)
+    return value
 
 
 def message(*parts: Any) -> list[Part]:

@@ -487,3 +487,7 @@ class Unlike(Exception):
 
 def fails_unlike():
     raise Unlike
+
+
+def types_and_first(*args):
+    return [type(arg) for arg in args], args[0]

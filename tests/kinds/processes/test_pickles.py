@@ -198,3 +198,20 @@ async def test_an_error_that_does_not_take_its_own_arguments_arrives_as_it_was()
         assert caught.value.__notes__ == ["once"]
         with pytest.raises(tasks.Unlike, match="made 2 times"):  # as its class has it
             await sup.run(tasks.fails_unlike, kind="process")
+
+
+@pytest.mark.parametrize("size", [0, 1, inside.CAPACITY - 1, inside.CAPACITY, 3_000_000])
+async def test_bytes_of_any_size_arrive_as_bytes(run, size):
+    data = bytes(index % 251 for index in range(size))
+    kinds, value = await run(tasks.types_and_first, data, bytearray(data), [data], data)
+    assert kinds == [bytes, bytearray, list, bytes]
+    assert type(value) is bytes
+    assert value == data
+
+
+async def test_large_bytes_that_a_function_keeps_stay_as_they_are(run):
+    data = b"a" * 1_000_000
+    kept = await run(f.same, data)
+    for other in (b"b" * 1_000_000, b"c" * 1_000_001):
+        assert await run(f.same, other) == other
+    assert kept == data

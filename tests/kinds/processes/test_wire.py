@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ... import inside
 from ...inside import CAPACITY, HEAD, Receiver, framed, message, write
 
 
@@ -34,7 +35,7 @@ def taken(data, sizes=()):
         while (frame := receiver.take()) is not None:
             frames.append(frame)  # kept: what comes later must not change it
         if receiver.feed() == 0:
-            return [(bytes(frame.pickle), [bytes(buffer) for buffer in frame.buffers]) for frame in frames]
+            return [(bytes(frame[0]), [bytes(buffer) for buffer in frame[1]]) for frame in frames]
 
 
 def stream(*frames):
@@ -87,13 +88,35 @@ def test_an_unfinished_frame_is_none():
 
 
 def test_what_was_taken_may_be_written_to_and_is_not_overwritten():
-    receiver = Receiver(Reader(stream((b"first", [b"buffer"]), (b"other", [b"reffub"]))))
+    receiver = Receiver(Reader(stream((b"first", [bytearray(b"buffer")]), (b"other", [bytearray(b"reffub")]))))
     receiver.feed()
     first = receiver.take()
-    first.buffers[0][0] = ord("B")
+    first[1][0][0] = ord("B")
     second = receiver.take()
-    assert (bytes(first.buffers[0]), bytes(second.buffers[0])) == (b"Buffer", b"reffub")
+    assert (bytes(first[1][0]), bytes(second[1][0])) == (b"Buffer", b"reffub")
     assert receiver.take() is None
+
+
+@pytest.mark.parametrize("size", [0, 1, CAPACITY, 3 * CAPACITY])
+def test_bytes_arrive_as_such_and_what_may_be_written_to_does_not(size):
+    sent = [b"x" * size, bytearray(b"y" * size), b"z" * size]
+    receiver = Receiver(Reader(stream((b"text", sent))))
+    while (frame := receiver.take()) is None:
+        receiver.feed()
+    first, second, third = frame[1]
+    assert (type(first), type(second), type(third)) == (bytes, memoryview, bytes)
+    assert [first, bytes(second), third] == sent
+    assert not second.readonly
+
+
+def test_bytes_that_are_too_large_for_the_room_that_is_made_at_once(monkeypatch):
+    inside.make_room_at_once(monkeypatch, CAPACITY)
+    large = bytes(range(256)) * (5 * CAPACITY // 256)
+    receiver = Receiver(Reader(stream((b"text", [large]))))
+    while (frame := receiver.take()) is None:
+        receiver.feed()
+    assert type(frame[1][0]) is bytes
+    assert frame[1][0] == large
 
 
 def test_what_was_taken_from_a_large_buffer_is_its_own():
@@ -105,7 +128,7 @@ def test_what_was_taken_from_a_large_buffer_is_its_own():
             frames.append(frame)
         else:
             assert receiver.feed() > 0
-    assert [bytes(frame.pickle) for frame in frames] == [large, b"next", large]
+    assert [bytes(frame[0]) for frame in frames] == [large, b"next", large]
 
 
 def test_there_is_always_room_for_the_next_read():
@@ -143,7 +166,7 @@ def test_write_writes_it_all_into_a_pipe_that_holds_less(size):
     while (frame := receiver.take()) is None:
         assert receiver.feed() > 0
     writing.join(10)
-    assert (bytes(frame.pickle), [bytes(buffer) for buffer in frame.buffers]) == (text, [text, b""])
+    assert (bytes(frame[0]), [bytes(buffer) for buffer in frame[1]]) == (text, [text, b""])
     os.close(ours)
     os.close(theirs)
 
@@ -168,8 +191,15 @@ def test_a_message_is_a_frame_of_plain_data():
 def test_a_small_part_of_a_large_frame_keeps_no_more_than_itself_alive():
     """Each part is memory of its own."""
     for size in (300, 3 * CAPACITY):
-        receiver = Receiver(Reader(stream((b"text", [b"s" * 10, b"L" * size]))))
+        receiver = Receiver(Reader(stream((b"text", [bytearray(b"s" * 10), bytearray(b"L" * size)]))))
         while (frame := receiver.take()) is None:
             receiver.feed()
-        small, large = frame.buffers
+        small, large = frame[1]
         assert (len(small.obj), len(large.obj)) == (10, size)
+
+
+def test_large_bytes_of_a_call_are_sent_from_where_they_are():
+    data, small = b"x" * CAPACITY, b"y" * 100
+    parts = inside.pickled_call(1, "name", 1, None, len, (data, small, [data]))
+    assert [part.obj for part in parts if isinstance(part, memoryview)] == [data]
+    assert parts[-1].obj is data

@@ -170,4 +170,4 @@ def _first_frame(data: int) -> dict[str, Any]:
     while (frame := receiver.take()) is None:
         if receiver.feed() == 0:
             os._exit(1)
-    return loads(frame.pickle)[0]  # type: ignore[no-any-return]
+    return loads(frame[0])[0]  # type: ignore[no-any-return]

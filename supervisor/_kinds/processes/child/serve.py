@@ -11,10 +11,11 @@ from _pickle import dumps, loads
 from ...._core.errors import RemoteError, SupervisorMisused, described
 from ...._worker.current import entered, fire, shielded
 from ...._worker.remote_errors import provable, set_cause, traced
-from ..wire import Receiver, framed, message, write
+from ..wire import Receiver, framed, laid_aside, message, write
 from . import FOLDER
 from .backend import ChildBackend, name_of
 from .gate import Gate
+from .lookout import Lookout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from ...._worker.backend import Answer
-    from ..wire import Frame
+    from ..wire import Buffers, Part
     from .forward import Forwarder
 else:
     import _signal  # the module of C
@@ -80,19 +81,19 @@ class Child:
 
     def serve(self) -> None:
         """Carries out calls until the owner sends no more."""
-        receiver = Receiver(lambda view: _read(self._data, view))
+        receiver = Receiver(Lookout(self._data).read)
         while True:
-            while (frame := receiver.take()) is None:
+            while not receiver.holds or (frame := receiver.take()) is None:
                 if receiver.feed() == 0:
                     if self.logs is not None:
                         self.logs.flush(FLUSH_TIMEOUT)
                     return
-            self._carry_out(frame)
+            self._carry_out(*frame)
             del frame
 
-    def _carry_out(self, frame: Frame) -> None:
+    def _carry_out(self, pickle: Part, buffers: Buffers) -> None:
         try:
-            call = self.unpickled(frame.pickle, frame.buffers)
+            call = self.unpickled(pickle, buffers)
             if call[0] == "surroundings":
                 from .surroundings import take_over  # noqa: PLC0415  # lean
 
@@ -136,8 +137,9 @@ class Child:
             raised = warn_of_unused_shield(name, fn)
         if self.gate.struck:  # faster than the message that says so
             self._report_blocked(backend)
-        backend.let_go()
-        del frame, fn, args
+        if backend.ctx is not None or backend.outlet is not None:
+            backend.let_go()
+        del pickle, buffers, fn, args
         if raised is None:
             self._answer(number, True, value, None)
         else:
@@ -157,7 +159,7 @@ class Child:
     def unpickled(self, data: Any, buffers: Any = ()) -> Any:
         """Unpickles what the owner sent; imports its main module first where that is needed."""
         try:
-            return loads(data, buffers=buffers)
+            return loads(data, buffers=buffers) if buffers else loads(data)
         except (AttributeError, ModuleNotFoundError) as error:
             # The other name is that of the main module in an owner that is a worker itself.
             elsewhere = isinstance(error, ModuleNotFoundError) and error.name != "__mp_main__"
@@ -169,7 +171,7 @@ class Child:
             return loads(data, buffers=buffers)
 
     def _answer(self, number: int | None, ok: bool, value: Any, trace: str | None) -> None:
-        said = ("ended", number, ok, value, trace)
+        said = ("ended", number, ok, laid_aside(value), trace)
         buffers: list[Any] = []
         try:
             try:
@@ -179,7 +181,7 @@ class Child:
                     raise
                 buffers.clear()  # its function may have come by value, and so may go classes of its module
                 data = sys.modules["cloudpickle"].dumps(said, 5, buffer_callback=buffers.append)
-            parts = framed(data, [item.raw() for item in buffers])
+            parts = framed(data, [item.raw() for item in buffers] if buffers else ())
         except BaseException as error:
             text = f"the result cannot be pickled: {described(error)}"
             parts = message("ended", number, False, RemoteError(text), traced(error, FOLDER))
@@ -223,7 +225,7 @@ class Child:
             while (frame := receiver.take()) is None:
                 if receiver.feed() == 0:
                     os.killpg(0, _signal.SIGKILL)  # where there is no lifeline, this is one
-            what, *rest = loads(frame.pickle)
+            what, *rest = loads(frame[0])
             if what == "stop":
                 self._stop(*rest)
             elif what == "step":
