@@ -164,7 +164,7 @@ class Pool:
     async def ready(self) -> None:
         """Waits until as many threads or processes as are kept `warm` are up, and past their initializer.
 
-        Cancelling it stops only the waiting.
+        On a cluster: on each node that takes runs, and there is one. Cancelling it stops only the waiting.
 
         Raises:
             SupervisorError: The initializer has failed; its error is the `__cause__`. It is tried again for the next

@@ -104,3 +104,15 @@ async def test_steps_are_said_at_once_and_other_threads_have_the_loop_say_it(end
     for fn, args in posted:
         fn(*args)
     assert [event["event"] for event in end.heard()] == ["from elsewhere"]
+
+
+async def test_what_a_thread_has_written_comes_before_what_the_loops_thread_says_next(end, posted):
+    """The end of its run, say: nothing of it is left on its way when that is said."""
+    thread = threading.Thread(target=lambda: end.relay.warning("first"))
+    thread.start()
+    thread.join()
+    end.relay.catch_up()
+    end.relay.warning("second")
+    for fn, args in posted:
+        fn(*args)
+    assert [event["event"] for event in end.heard()] == ["first", "second"]
