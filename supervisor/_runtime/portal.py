@@ -229,6 +229,7 @@ class Portal:
     def cut(self, call: LoopCall) -> None:
         """The worker wants no more of it, and waits for its end."""
         if call.phase == "running":
+            call.due_at = math.inf  # that was for its cancellation
             self._cancel(call)
             self.fit(call.run)
 
