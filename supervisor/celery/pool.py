@@ -177,14 +177,10 @@ class Pool(BasePool):
         if host is None:
             return
         self._state = self.CLOSE
-        if worker_state.should_terminate in (None, False):
+        if not _is_cold():
             host.drain()
-            self._wait(host, lambda: host.idle, monotonic() + settings.drain)
-            _give_back(self)
-            seconds = settings.rest
-        else:
-            seconds = settings.ladder
-        self._end(seconds)
+            self._wait(host, lambda: host.idle or _is_cold(), monotonic() + settings.drain)
+        self._end(settings.ladder if _is_cold() else settings.rest)
 
     def on_terminate(self) -> None:
         """Ends the pool within the time of a ladder."""
@@ -196,6 +192,7 @@ class Pool(BasePool):
         if host is None:
             return
         self._state = self.CLOSE
+        _give_back(self)
         host.shut_down(seconds)
         self._wait(host, lambda: False, inf)
         host.join()
@@ -214,8 +211,16 @@ class Pool(BasePool):
         self._deliveries.deliver()
 
 
+def _is_cold() -> bool:
+    """Whether the worker is to end at once; before 5.5 a signal that comes late says it by this alone."""
+    return worker_state.should_terminate not in (None, False)
+
+
 def _give_back(pool: Pool) -> None:
-    """Has the messages of tasks that still run, and that are acknowledged late, given out again, as a cold shutdown."""
+    """Has the messages of tasks that still run, and that are acknowledged late, given out again.
+
+    From 5.5 on, Celery does so itself in a cold shutdown.
+    """
     for request in tuple(worker_state.active_requests):
         if not request.task.acks_late or request.acknowledged or request.id in worker_state.successful_requests:
             continue  # who is not given back is lost with its worker
