@@ -204,6 +204,7 @@ def logging() -> list[Table]:
             [column],
             {name: [value] for name, value in took.items()},
             beside="off",
+            goals=[Goal("on", column, 2.5, "off"), Goal(HEARD, column, 1.5, "off")],
             note="On: three debug events, rendered as JSON and thrown away. A listener is one of `transitions()`.",
             pinned=True,
         ),
@@ -226,6 +227,7 @@ async def _looks() -> dict[str, float]:
         return {LOOKS: took[LOOKS] - took[""]}
 
 
+HEARD = "off, one listener"
 LOOKS = "off: whether a log, or a listener, wants a call's three events"
 
 
@@ -256,18 +258,26 @@ async def _logging() -> dict[str, float]:
     json: Any = structlog.wrap_logger(
         Nowhere(), processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()]
     )
-    quiet, listened = Supervisor("quiet", logger=SILENT), Supervisor("listened", logger=SILENT)
+    quiet, listened, read = (Supervisor(name, logger=SILENT) for name in ("quiet", "listened", "read"))
     logged, both = Supervisor("logged", logger=json), Supervisor("both", logger=json)
     with peers(1) as calls:
-        async with quiet, listened, logged, both:
+        async with quiet, listened, read, logged, both:
             listeners = [sup.transitions(buffer=10) for sup in (listened, both)]
+            reading = asyncio.create_task(_read(read))
             measures = {
                 FLOOR: calls[FLOOR],
                 "off": lambda: quiet.run(noop),
-                "off, one listener": lambda: listened.run(noop),
+                HEARD: lambda: listened.run(noop),
+                f"{HEARD}, which a task reads": lambda: read.run(noop),
                 "on": lambda: logged.run(noop),
                 "on, one listener": lambda: both.run(noop),
             }
             took = await in_turns({name: _in_sequence(call) for name, call in measures.items()}, sized(9, 1))
+            reading.cancel()
             del listeners
     return took
+
+
+async def _read(sup: Supervisor) -> None:
+    async for _ in sup.transitions():
+        pass

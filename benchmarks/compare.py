@@ -29,7 +29,9 @@ from statistics import median, quantiles
 from subprocess import CalledProcessError, TimeoutExpired
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import structlog
 
 import supervisor
 from benchmarks.measure import SILENT, pinned, several, sized
@@ -93,6 +95,49 @@ async def _at_once(call_of: Callable[[Supervisor], Call]) -> float:
             return (now() - began_at) / AT_ONCE * 1e6
 
         return await several(measure, sized(5, 1))()
+
+
+async def _mapped() -> float:
+    async with Supervisor("ours", logger=SILENT, max_threads=8) as sup:
+
+        async def measure() -> float:
+            gc.collect()
+            began_at = now()
+            async for _ in sup.map(abs, range(AT_ONCE)):
+                pass
+            return (now() - began_at) / AT_ONCE * 1e6
+
+        return await several(measure, sized(5, 1))()
+
+
+async def _watched(logger: Any, listeners: int) -> float:
+    """Returns what a call takes of which a log, or a listener, wants to know."""
+    async with Supervisor("ours", logger=logger, max_threads=1) as sup:
+        transitions = [sup.transitions(buffer=10) for _ in range(listeners)]
+
+        async def measure() -> float:
+            gc.collect()
+            began_at = now()
+            for _ in range(CALLS):
+                await sup.run(int)
+            return (now() - began_at) / CALLS * 1e6
+
+        took = await several(measure, sized(7, 1))()
+        del transitions
+    return took
+
+
+class _Nowhere:
+    """Takes what is logged, and drops it."""
+
+    def debug(self, _: str) -> None: ...
+
+    info = warning = error = debug
+
+
+def _json() -> Any:
+    processors: list[Any] = [structlog.processors.add_log_level, structlog.processors.JSONRenderer()]
+    return structlog.wrap_logger(_Nowhere(), processors)
 
 
 async def _memory() -> float:
@@ -203,6 +248,9 @@ PATHS = {
     "executor": MainPath(f"executor, {ONE}", "µs", lambda: _one_at_a_time(_execute, CALLS)),
     "executors": MainPath(f"executor, {MANY}", "µs", lambda: _at_once(_execute)),
     "process": MainPath(f"call in a process, {ONE}", "µs", lambda: _one_at_a_time(_run_in_process, sized(300, 5))),
+    "map": MainPath(f"map, {AT_ONCE:,} items, each", "µs", _mapped),
+    "logged": MainPath("sup.run, with its debug events as JSON", "µs", lambda: _watched(_json(), 0)),
+    "heard": MainPath("sup.run, with a listener", "µs", lambda: _watched(SILENT, 1)),
     "child": MainPath("start of a process, to ready", "ms", several(_child, sized(7, 1))),
     "start": MainPath(f"start of {WORKERS} workers", "ms", several(_start, sized(7, 1))),
     "stop": MainPath(f"stop of {WAITERS:,} waiting workers", "ms", several(_stop, sized(3, 1))),
@@ -275,7 +323,7 @@ def _compare(name: str, homes: dict[str, Path], options: argparse.Namespace) -> 
 
 
 def _row(title: str, *cells: str) -> str:
-    return f"{title:<36} {cells[0]:>12} {cells[1]:>12} {cells[2]:>10}   {cells[3]}"
+    return f"{title:<38} {cells[0]:>12} {cells[1]:>12} {cells[2]:>10}   {cells[3]}"
 
 
 def _measured(name: str, home: Path, *, quick: bool, cpu: bool) -> float:

@@ -76,6 +76,20 @@ async def _start_and_stop(sup: Supervisor, number: int) -> None:
         await worker.stop()
 
 
+async def _map(sup: Supervisor, number: int) -> None:
+    async with sup.map(abs, range(number)) as results:
+        async for _ in results:
+            pass
+
+
+class _Nowhere:
+    """Takes what is logged, and drops it."""
+
+    def debug(self, _: str) -> None: ...
+
+    info = warning = error = debug
+
+
 async def _shutdown(number: int) -> None:
     async with Supervisor() as sup:
         await asyncio.gather(*(sup.start(_wait) for _ in range(number)))
@@ -89,6 +103,11 @@ async def _measure() -> None:
     loop = asyncio.get_running_loop()
     sup = Supervisor(max_threads=4)
     executor = sup.executor()
+    json: Any = structlog.wrap_logger(
+        _Nowhere(), [structlog.processors.JSONRenderer()], structlog.make_filtering_bound_logger(10)
+    )
+    logged, heard = Supervisor("logged", logger=json), Supervisor("heard")
+    transitions = heard.transitions(buffer=10)
     paths: list[tuple[Callable[[int], Awaitable[None]], int]] = [
         (partial(_one_at_a_time, lambda: loop.run_in_executor(None, monotonic)), 300),
         (partial(_one_at_a_time, lambda: sup.run(monotonic)), 300),
@@ -96,6 +115,9 @@ async def _measure() -> None:
         (partial(_one_at_a_time, lambda: loop.run_in_executor(executor, monotonic)), 300),
         (partial(_one_at_a_time, lambda: sup.run(monotonic, kind="process")), 100),
         (partial(_start_and_stop, sup), 50),
+        (partial(_map, sup), 300),
+        (partial(_one_at_a_time, lambda: heard.run(monotonic)), 100),
+        (partial(_one_at_a_time, lambda: logged.run(monotonic)), 100),
     ]
     for path, number in paths:
         await path(20)
@@ -103,7 +125,8 @@ async def _measure() -> None:
         _mark()
         await path(number)
         _mark()
-    await sup.shutdown()
+    del transitions
+    await asyncio.gather(*(each.shutdown() for each in (sup, logged, heard)))
     gc.collect()
     await _shutdown(200)
 
@@ -131,6 +154,9 @@ PATHS = (
     Counted("one call of run_in_executor(sup.executor())", 300),
     Counted("one call of sup.run(kind='process'), in the owner", 100),
     Counted("a worker, from start to stopped", 50, 1.1),
+    Counted("an item of sup.map", 300),
+    Counted("one call of sup.run, with a listener", 100, 1.1),
+    Counted("one call of sup.run, with its debug events as JSON", 100, 1.1),
     Counted("the shutdown of 200 waiting workers, each", 200, 1.15),
 )
 

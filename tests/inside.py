@@ -33,7 +33,7 @@ from supervisor._control.client import Connection, sockets
 from supervisor._control.protocol import ControlError
 from supervisor._core import ladder, verdict
 from supervisor._core.blocked import blocked, blocked_at_the_end
-from supervisor._core.outcome import Ended
+from supervisor._core.outcome import Ended, make_outcome, make_transition
 from supervisor._core.policy import StepName
 from supervisor._kinds.processes import kind, launch, probe, process, recycling, spare, tending, wire
 from supervisor._kinds.processes import pool as pool_of_processes
@@ -167,6 +167,8 @@ __all__ = [  # single parts
     "integration_of",
     "is_dead",
     "leaving_thread",
+    "make_outcome",
+    "make_transition",
     "message",
     "outlast",
     "pickled_call",
@@ -207,6 +209,7 @@ CONSTANTS = {
     "SELDOM": (sampler,),
     "LAST_RESORT_SLACK": (last_resort,),
     "TURN": (alarms, backlog, inbox, last_resort, pace),
+    "NOTICE": (inbox,),
 }
 """The constants that tests change, and the modules that read each."""
 
@@ -1348,3 +1351,12 @@ def sign_of_life(service):
 def notices_unsent(service):
     """What the service manager has not taken yet."""
     return service._waiting
+
+
+def break_end_of_watched_calls(monkeypatch):
+    """Has the short way by which a watched call ends fail, as where memory is short."""
+
+    def outcome_of(*_):
+        raise MemoryError("on purpose")
+
+    monkeypatch.setattr(calls, "outcome_of", outcome_of)

@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .errors import RemoteError, RestartLimitExceeded, described, is_a, shown
 from .policy import StepEnd
-from .records import fields_of
+from .records import fields_of, maker
 from .values import printable
 
 if TYPE_CHECKING:
     from .policy import Kind, StepName
     from .usage import LimitName
 
-__all__ = ["Ended", "Outcome", "Transition", "WorkerState", "cut", "text_to_keep", "without_objects"]
+__all__ = [
+    "Ended",
+    "Outcome",
+    "Transition",
+    "WorkerState",
+    "cut",
+    "make_outcome",
+    "make_transition",
+    "text_to_keep",
+    "without_objects",
+]
 
 WorkerState: TypeAlias = Literal["queued", "starting", "running", "stopping", "backing_off", "ended"]
 Ended: TypeAlias = Literal["returned", "failed", StepEnd, "abandoned", "died", "cancelled"]
@@ -23,7 +33,7 @@ Ended: TypeAlias = Literal["returned", "failed", StepEnd, "abandoned", "died", "
 CLEAN: frozenset[Ended] = frozenset({"returned", "stopped", "cancelled"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one run of a worker ended. Immutable; survives pickling.
 
@@ -153,6 +163,10 @@ class Transition:
         if self.new == "backing_off":
             return "worker.restarting"
         return "worker.escalated" if self.old == self.new == "stopping" else f"worker.{self.new}"
+
+
+make_outcome = maker(Outcome)
+make_transition = maker(Transition)
 
 
 def without_objects(outcome: Outcome) -> Outcome:

@@ -25,6 +25,9 @@ PAUSE = 0.002
 LONGEST_PAUSE = 0.05
 """Seconds for which that is done again and again, at most."""
 
+NOTICE = 0.001
+"""Seconds for which an item may wait that is only to be published, where the loop has just handled another."""
+
 T = TypeVar("T")
 
 
@@ -85,6 +88,7 @@ class Inbox(Generic[T]):
         self._armed = False  # a wake-up is on its way, or its turn has not looked into the inbox yet
         self.closed = False
         self._rests_until = 0.0
+        self._looks_at = 0.0  # when it looks into the inbox by itself, on the monotonic clock
         self._bell: _Bell | None = None
         if eventfd and hasattr(os, "eventfd"):
             try:
@@ -107,6 +111,38 @@ class Inbox(Generic[T]):
             except (KeyboardInterrupt, SystemExit):
                 self._wake()  # or nobody would ring any more
                 raise
+
+    def post_notice(self, item: T, now: float) -> None:
+        """The same for an item that may wait for what comes next, as long as the loop looks by itself before long.
+
+        A call that is over at once then wakes the loop once. `now`: on the monotonic clock.
+        """
+        self._items.append(item)  # first, and then look: so the loop, which does the opposite, finds it
+        if now >= self._looks_at and not self._armed:
+            try:
+                self._armed = True
+                self._wake()
+            except (KeyboardInterrupt, SystemExit):
+                self._wake()
+                raise
+
+    def look_soon(self) -> None:
+        """Has the loop look by itself before long: a notice has been handled, and more may follow."""
+        now = monotonic()
+        if now >= self._looks_at:
+            aside.call_later(self._loop, NOTICE, self._look)
+            self._looks_at = now + NOTICE  # only now: where a test has stopped the loop's clock, it passes all the same
+
+    def _look(self) -> None:
+        if self.closed:
+            return
+        try:
+            self._looks_at = 0.0  # before looking: what is posted from here on wakes the loop
+            self._take_turn()
+        finally:
+            if self._items:
+                self._armed = True
+                self._wake()
 
     def _wake(self) -> None:
         bell = self._bell

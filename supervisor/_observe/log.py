@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
@@ -85,34 +85,17 @@ class Log:
         error: BaseException | None = None,
     ) -> None:
         """Writes one change of a worker's state."""
-        fields: dict[str, Any] = {
-            "worker": transition.worker,
-            "kind": transition.kind,
-            "pool": None if transition.pool == transition.kind else transition.pool,
-            "attempt": transition.attempt,
-            "old": transition.old,
-            "new": transition.new,
-            "step": transition.step,
-            "reason": transition.reason,
-            "ended": transition.ended,
-            "elapsed": round(transition.elapsed, 6),
-            "stop_seconds": None if stop_seconds is None else round(stop_seconds, 6),
-            "ident": transition.ident,
-            "pid": transition.pid,
-            "node": transition.node,
-            "exit_code": exit_code,
-            "signal": signal_of(exit_code),
-            "oom_killed": oom_killed or None,
-            "limit": transition.limit,
-            "used": transition.used,
-            "blocked_in": None if blocked is None else blocked.what,
-            "freed_by": None if blocked is None else blocked.freed_by,
-            "stack": stack,
-        }
-        present = {key: value for key, value in fields.items() if value is not None}
-        if error is not None:
-            present["exc_info"] = error
-        self.write(level, transition.event, **present)
+        try:
+            write = self.debug if level <= logging.DEBUG else self._writer(level)
+            if write is not None:
+                write(
+                    transition.event,
+                    supervisor=self._supervisor,
+                    **_fields(transition),
+                    **_end_fields(exit_code, oom_killed, stop_seconds, stack, blocked, error),
+                )
+        except BaseException as failure:
+            self._failed(failure)
 
     def stopping(self, reason: str, timeout: float, drain: float, workers: int, queued: int) -> None:
         self.write(
@@ -168,14 +151,9 @@ class Log:
             for name, value in fields.items():
                 if isinstance(value, str):
                     fields[name] = printable(value, lines=name == "stack")
-            if level <= logging.DEBUG:
-                if self.debug is not None:
-                    self.debug(event, supervisor=self._supervisor, **fields)
-                return
-            if level < logging.WARNING and not self._configured():
-                return
-            method = logging.getLevelName(level).lower()
-            getattr(self._bound(), method)(event, supervisor=self._supervisor, **fields)
+            write = self.debug if level <= logging.DEBUG else self._writer(level)
+            if write is not None:
+                write(event, supervisor=self._supervisor, **fields)
         except BaseException as error:
             self._failed(error)
 
@@ -187,6 +165,12 @@ class Log:
             getattr(logger, method, logger.info)(name, **{"supervisor": self._supervisor, **fields, **event})
         except BaseException as error:
             self._failed(error)
+
+    def _writer(self, level: int) -> Callable[..., Any] | None:
+        """Returns what writes an event of this level; None where it is not to be seen."""
+        if level < logging.WARNING and not self._configured():
+            return None
+        return cast("Callable[..., Any]", getattr(self._bound(), logging.getLevelName(level).lower()))
 
     def _configured(self) -> bool:
         return self._logger is not None or structlog.is_configured()
@@ -202,6 +186,63 @@ class Log:
             self._broken = True
             message = f"supervisor {self._supervisor!r}: its logger raised; later failures are not reported"
             report_error(self._loop, message, error)
+
+
+def _fields(transition: Transition) -> dict[str, Any]:
+    """Returns what an event says of a transition. Each debug event comes here: what is not there costs one look."""
+    fields: dict[str, Any] = {"worker": printable(transition.worker), "kind": transition.kind}
+    if transition.pool is not None and transition.pool != transition.kind:
+        fields["pool"] = printable(transition.pool)
+    fields["attempt"] = transition.attempt
+    if transition.old is not None:
+        fields["old"] = transition.old
+    fields["new"] = transition.new
+    if transition.step is not None:
+        fields["step"] = transition.step
+    if transition.reason is not None:
+        fields["reason"] = printable(transition.reason)
+    if transition.ended is not None:
+        fields["ended"] = transition.ended
+    fields["elapsed"] = round(transition.elapsed, 6)
+    if transition.ident is not None:
+        fields["ident"] = transition.ident
+    if transition.pid is not None:
+        fields["pid"] = transition.pid
+    if transition.node is not None:
+        fields["node"] = printable(transition.node)
+    if transition.limit is not None:
+        fields["limit"] = transition.limit
+        fields["used"] = transition.used
+    return fields
+
+
+def _end_fields(
+    exit_code: int | None,
+    oom_killed: bool,
+    stop_seconds: float | None,
+    stack: str | None,
+    blocked: Blocked | None,
+    error: BaseException | None,
+) -> dict[str, Any]:
+    """Returns what an event says of a stop, and of an end."""
+    fields: dict[str, Any] = {}
+    if stop_seconds is not None:
+        fields["stop_seconds"] = round(stop_seconds, 6)
+    if exit_code is not None:
+        fields["exit_code"] = exit_code
+        if (signal := signal_of(exit_code)) is not None:
+            fields["signal"] = signal
+    if oom_killed:
+        fields["oom_killed"] = True
+    if blocked is not None:
+        fields["blocked_in"] = printable(blocked.what)
+        if blocked.freed_by is not None:
+            fields["freed_by"] = printable(blocked.freed_by)
+    if stack is not None:
+        fields["stack"] = printable(stack, lines=True)
+    if error is not None:
+        fields["exc_info"] = error
+    return fields
 
 
 def _drain(seconds: float) -> dict[str, float]:

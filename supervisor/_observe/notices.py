@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: there are some for each call that is watched
 class RunSubmitted:
     """A run is about to be prepared, and has neither thread nor process. Any thread: that of its caller.
 
@@ -46,7 +46,7 @@ class Refused:
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StateChanged:
     """A run's state has changed, or a further step of its ladder begins; with the outcome, where it has ended."""
 

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from .._core.blocked import blocked_at_the_end
-from .._core.outcome import Outcome, Transition, WorkerState
+from .._core.outcome import Outcome, WorkerState, make_transition
 from .._core.policy import STEPS
 from .._run.names import qualname
 from .._worker.locks import ScopedLock
@@ -96,7 +96,8 @@ class Publisher:
         reason: str | None = None,
     ) -> None:
         """Publishes a change of a run's state, or a further step; `ran`: its own outcome, not the worker's."""
-        self._count(Counters.transition, run, old, new, step, ran or outcome)
+        if self.subscribers.counters:
+            self._count(Counters.transition, run, old, new, step, ran or outcome)
         level = _level(run, step, outcome)
         logged = self.log.wants(level)
         if not logged and not self.subscribers.anybody:
@@ -104,24 +105,24 @@ class Publisher:
         now = self._clock()
         excess = _excess(run, outcome)
         node, ident, pid = run.carrier
-        transition = Transition(
+        transition = make_transition(
             self._supervisor,
             run.name,
             run.kind.name,
             run.attempt,
             old,
             new,
-            step=step if outcome is None else outcome.step,
-            reason=reason or (None if run.climb is None else run.climb.reason),
-            ended=None if outcome is None else outcome.ended,
-            at=now,
-            elapsed=now - run.submitted_at,
-            ident=None if new == "queued" else ident,  # a thread may have taken it before this is published
-            pid=None if new == "queued" else pid,
-            limit=None if excess is None else excess.limit,
-            used=None if excess is None else excess.used,
-            pool=None if run.own else run.kind.settings.name,
-            node=node,
+            step if outcome is None else outcome.step,
+            reason or (None if run.climb is None else run.climb.reason),
+            None if outcome is None else outcome.ended,
+            now,
+            now - run.submitted_at,
+            None if new == "queued" else ident,  # a thread may have taken it before this is published
+            None if new == "queued" else pid,
+            None if excess is None else excess.limit,
+            None if excess is None else excess.used,
+            None if run.own else run.kind.settings.name,
+            node,
         )
         if self.subscribers.anybody:
             self.publish(StateChanged(run, transition, ran or outcome))

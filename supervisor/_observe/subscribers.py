@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from .counters import Counters
     from .notices import Subscriber
@@ -90,7 +90,7 @@ class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
         if self.changed is not None:
             self.changed()
 
-    def each(self) -> Iterator[Subscriber]:
+    def each(self) -> list[Subscriber]:
         """The subscribers, those that have calls watched first."""
-        yield from (subscriber for reference in tuple(self) if (subscriber := reference()) is not None)
-        yield from tuple(self.unwatching)
+        watching = [subscriber for reference in tuple(self) if (subscriber := reference()) is not None]
+        return watching + self.unwatching

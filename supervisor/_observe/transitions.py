@@ -50,7 +50,7 @@ class Transitions:
         self._waiting: deque[Transition] = deque(maxlen=buffer)
         self._bind = bind
         self._ended = False
-        self._more: asyncio.Future[None] | None = None
+        self._readers: list[asyncio.Future[None]] = []  # each waits for more
 
     def _receive(self, notice: Notice) -> None:
         """Takes in a notice. On the loop's thread."""
@@ -94,9 +94,14 @@ class Transitions:
         while not self._waiting:
             if self._ended:
                 raise StopAsyncIteration
-            if self._more is None:
-                self._more = asyncio.get_running_loop().create_future()
-            await asyncio.wait((self._more,))
+            more = asyncio.get_running_loop().create_future()
+            self._readers.append(more)
+            try:
+                await more
+            except asyncio.CancelledError:
+                if more in self._readers:
+                    self._readers.remove(more)
+                raise
         return self._waiting.popleft()
 
     async def __aenter__(self) -> Self:
@@ -108,9 +113,11 @@ class Transitions:
         await self.aclose()
 
     def _wake(self) -> None:
-        if self._more is not None and not self._more.done():
-            self._more.set_result(None)
-        self._more = None  # only now: where that has failed, the next one wakes the reader
+        while self._readers:
+            more = self._readers[0]
+            if not more.done():
+                more.set_result(None)
+            self._readers.pop(0)  # only now: where that has failed, the next one wakes the reader
 
     def __repr__(self) -> str:
         how = "ended" if self._ended else "open"

@@ -60,6 +60,8 @@ class Services:
         loop: The event loop.
         clock: The loop's clock. Any thread.
         post: Has the loop take note that a run has ended, or call a function. Any thread; never blocks, never raises.
+        post_notice: The same for what is only to be published, and may wait for about a millisecond; with the moment,
+            on the monotonic clock.
         ended: Takes note that a run has ended. On the loop's thread.
         settle: Takes note that an executor's call has ended: resolves it here, or has the loop do so. Any thread.
         extend: Grants a run more time on the present step; returns the seconds. Any thread.
@@ -85,6 +87,7 @@ class Services:
     loop: asyncio.AbstractEventLoop
     clock: Callable[[], float]
     post: Callable[[Run | Callable[[], object]], None]
+    post_notice: Callable[[Callable[[], object], float], None]
     ended: Callable[[Run], None]
     settle: Callable[[Run], None]
     extend: Callable[[Run, float], float]

@@ -28,6 +28,7 @@ from .._run.origin import origin
 from .._run.run import Run
 from .names import full_name
 from .nodes import list_call, scope_of, unlist_call
+from .outcomes import outcome_of
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -273,15 +274,11 @@ class Calls:
 
     def ended(self, run: Run) -> None:
         """A run has ended. The path of a call that nobody stopped, and that nobody watches, is this function."""
-        if (
-            run.climb is not None
-            or run.worker is not None
-            or run.watched
-            or run.reported
-            or run.died
-            or self._publisher.watching
-        ):
+        if run.climb is not None or run.worker is not None or run.reported or run.died:
             self._escalation.feed(run, Exited(run.returned, run.died))
+            return
+        if run.watched or self._publisher.watching:
+            self._watched_ended(run)
             return
         ended: Ended = "returned"
         if not run.returned:
@@ -297,6 +294,20 @@ class Calls:
         elif self._publisher.subscribers.counters:
             self._publisher.call_ended(run, ended)
         run.let_go()
+
+    def _watched_ended(self, run: Run) -> None:
+        """The same for a call that somebody watches: its end is published. Idempotent in each part."""
+        if run.future is None:  # a call that its kind has made by itself
+            self._escalation.feed(run, Exited(run.returned, run.died))
+            return
+        try:
+            if run.given_name is None:
+                run.given_name = run.name  # it outlives the function
+            self.concluded(run, outcome_of(run, "returned" if run.returned else "failed", None, self._clock()))
+            run.let_go()
+        except Exception as error:  # for want of memory, say: the machine has it done again, or more simply
+            self._publisher.fault("ended", run.name, error)
+            self._escalation.feed(run, Exited(run.returned, run.died))
 
     def resolve(
         self, run: Run, future: AnyFuture, value: Any, error: BaseException | None, *, again: bool = False
@@ -341,6 +352,8 @@ class Calls:
 
     def entered(self, run: Run) -> None:
         """The function is about to be entered."""
+        if run.kind.own_threads:
+            self._inbox.look_soon()  # the next ones that are entered need not wake the loop
         if not run.over and run.asked is None:
             self._publisher.transition(run, "queued", "running")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.errors import StopRequested, is_a
-from .._core.outcome import Outcome
+from .._core.outcome import make_outcome
 from .._loop.clock import monotonic
 
 if TYPE_CHECKING:
-    from .._core.outcome import Ended
+    from .._core.outcome import Ended, Outcome
     from .._core.policy import StepName
     from .._core.usage import Excess
     from .._run.run import Run
@@ -23,22 +23,22 @@ def outcome_of(run: Run, ended: Ended, step: StepName | None, now: float) -> Out
     finished = ended not in ("abandoned", "cancelled")
     excess = _excess(run)
     ended_at = run.ended_at if finished else monotonic()
-    outcome = Outcome(
+    outcome = make_outcome(
         run.name,
         run.kind.name,
         run.attempt,
         ended,
         step,
-        value=run.value if finished else None,
-        error=run.error if finished and not is_a(run.error, StopRequested) else None,
-        exit_code=run.exit_code,
-        oom_killed=run.oom_killed,
-        seconds=ended_at - run.started_at if run.started_at else 0.0,
-        stop_seconds=0.0 if climb is None else now - climb.began_at,
-        stack=None if climb is None else climb.stack,
-        limit=None if excess is None else excess.limit,
-        allowed=None if excess is None else excess.allowed,
-        used=None if excess is None else excess.used,
+        run.value if finished else None,
+        run.error if finished and not is_a(run.error, StopRequested) else None,
+        run.exit_code,
+        ended_at - run.started_at if run.started_at else 0.0,
+        0.0 if climb is None else now - climb.began_at,
+        None if climb is None else climb.stack,
+        None if excess is None else excess.limit,
+        None if excess is None else excess.allowed,
+        None if excess is None else excess.used,
+        run.oom_killed,
     )
     place = run.place
     return outcome if place is None else place.amend(run, outcome)

@@ -161,6 +161,7 @@ class Runtime:
             loop,
             self.clock,
             post=self._inbox.post,
+            post_notice=self._inbox.post_notice,
             ended=self.calls.ended,
             settle=self.executor_calls.settle,
             extend=self.escalation.extend,

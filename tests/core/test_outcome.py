@@ -1,5 +1,6 @@
 """Outcomes, transitions and reports: values that survive pickling, JSON and a terminal."""
 
+import dataclasses
 import json
 import pickle
 import threading
@@ -18,6 +19,8 @@ from supervisor import (
     WorkerStopped,
     WorkerTimeout,
 )
+
+from .. import inside
 
 
 class Unprintable(Exception):
@@ -133,3 +136,19 @@ def test_a_transition_names_its_event() -> None:
     assert Transition("s", "w", "thread", old="running", new="stopping").event == "worker.stopping"
     assert Transition("s", "w", "thread", old="stopping", new="stopping").event == "worker.escalated"
     assert Transition("s", "w", "thread", old="stopping", new="ended").event == "worker.ended"
+
+
+@pytest.mark.parametrize(("record", "make"), [(Outcome, inside.make_outcome), (Transition, inside.make_transition)])
+def test_a_record_that_is_made_quickly_is_like_any_other(record, make):
+    quick, usual = make("poller", "thread", 3), record("poller", "thread", 3)
+    assert type(quick) is record
+    assert quick == usual
+    assert repr(quick) == repr(usual)
+    assert pickle.loads(pickle.dumps(quick)) == usual
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        quick.worker = "other"
+
+
+def test_a_record_that_is_made_quickly_has_each_value_in_its_place():
+    values = tuple(range(len(dataclasses.fields(Transition))))
+    assert dataclasses.astuple(inside.make_transition(*values)) == values

@@ -103,6 +103,87 @@ async def test_what_reaches_a_closed_inbox_is_dropped(eventfd):
     assert seen == []
 
 
+# ------------------------------------------------------------------------------------------------ notices
+
+
+async def test_a_notice_wakes_the_loop_where_it_does_not_look_by_itself(eventfd):
+    done = asyncio.Event()
+    inbox = Inbox(asyncio.get_running_loop(), lambda _: done.set())
+    await asyncio.to_thread(inbox.post_notice, "notice", time.monotonic())
+    await asyncio.wait_for(done.wait(), 20)
+    inbox.close()
+
+
+async def test_a_notice_waits_for_the_look_that_is_due_or_for_what_comes_next(eventfd, monkeypatch):
+    inside.patch(monkeypatch, NOTICE=600)
+    seen, done = [], asyncio.Event()
+    inbox = Inbox(asyncio.get_running_loop(), lambda item: (seen.append(item), item == "end" and done.set()))
+    inbox.look_soon()
+    await asyncio.to_thread(inbox.post_notice, "notice", time.monotonic())
+    await turns()
+    assert seen == []  # nobody has woken the loop
+    await asyncio.to_thread(inbox.post, "end")
+    await asyncio.wait_for(done.wait(), 20)
+    assert seen == ["notice", "end"]
+    inbox.close()
+
+
+async def test_the_loop_looks_by_itself_once_for_all_notices(eventfd):
+    done = asyncio.Event()
+    inbox = Inbox(asyncio.get_running_loop(), lambda _: done.set())
+    inbox.look_soon()
+    await asyncio.to_thread(inbox.post_notice, "notice", 0.0)
+    await asyncio.wait_for(done.wait(), 20)
+    inbox.close()
+
+
+async def test_a_notice_wakes_a_loop_whose_look_is_overdue(eventfd, monkeypatch):
+    """A test has stopped the loop's clock, say: its timers do not ring."""
+    done = asyncio.Event()
+    inbox = Inbox(asyncio.get_running_loop(), lambda _: done.set())
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio.get_running_loop(), "call_later", lambda *args, **kwargs: None)
+        inbox.look_soon()
+    await asyncio.to_thread(inbox.post_notice, "notice", time.monotonic() + 1)
+    await asyncio.wait_for(done.wait(), 20)
+    inbox.close()
+
+
+async def test_of_notices_and_items_from_many_threads_none_is_lost(eventfd):
+    seen, done = [], asyncio.Event()
+
+    def handle(item):
+        seen.append(item)
+        inbox.look_soon()
+        if len(seen) == 4000:
+            done.set()
+
+    def post(name):
+        for n in range(500):
+            inbox.post_notice((name, n), time.monotonic())
+
+    inbox = Inbox(asyncio.get_running_loop(), handle)
+    threads = [threading.Thread(target=post, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    await asyncio.wait_for(done.wait(), 60)
+    for thread in threads:
+        thread.join()
+    for name in range(8):
+        assert [n for who, n in seen if who == name] == list(range(500))
+    inbox.close()
+
+
+async def test_a_look_at_a_closed_inbox_does_nothing(eventfd):
+    seen = []
+    inbox = Inbox(asyncio.get_running_loop(), seen.append)
+    inbox.look_soon()
+    inbox.post_notice("notice", 0.0)
+    inbox.close()
+    await asyncio.sleep(0.05)
+    assert seen == []
+
+
 # ------------------------------------------------------------------------------------------------ the bell
 
 

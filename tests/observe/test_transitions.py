@@ -13,6 +13,10 @@ from supervisor import Ask, EscalationPolicy, Statistics, Supervisor
 from .. import inside
 
 
+def failing():
+    raise ValueError("no number")
+
+
 def short(transition):
     return (transition.worker, transition.old, transition.new, transition.step, transition.ended)
 
@@ -27,6 +31,32 @@ async def test_calls_are_seen_too_whether_they_are_logged_or_not():
         *(("call", new) for new in ("queued", "running", "ended")),
         *(("int-2", new) for new in ("queued", "running", "ended")),
     ]
+
+
+async def test_a_call_that_goes_on_is_seen_to_run_also_after_quick_ones():
+    seen_running = threading.Event()
+    async with Supervisor(max_threads=1) as sup:
+        seen = sup.transitions()
+        for _ in range(20):
+            await sup.run(int)
+        going_on = asyncio.ensure_future(sup.run(seen_running.wait, 20, name="going on"))
+        async for transition in seen:
+            if (transition.worker, transition.new) == ("going on", "running"):
+                seen_running.set()
+                break
+        assert await going_on
+
+
+async def test_a_watched_call_whose_end_fails_is_answered_and_seen_to_end(monkeypatch, events):
+    inside.break_end_of_watched_calls(monkeypatch)
+    async with Supervisor() as sup:
+        seen = sup.transitions()
+        assert await sup.run(int) == 0
+        with pytest.raises(ValueError, match="no number"):
+            await sup.run(failing)
+    assert [transition.ended async for transition in seen if transition.ended] == ["returned", "failed"]
+    assert [entry["doing"] for entry in events if entry["event"] == "supervisor.fault"] == ["ended", "ended"]
+    events.clear()  # their errors hold the supervisor
 
 
 async def test_it_ends_with_the_supervisor_for_whoever_waits_in_it():

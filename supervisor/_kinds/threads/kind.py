@@ -313,8 +313,10 @@ class Threads:
         current.source = run
         if run.own:
             args = (self.context_of(run), *args)
-        if run.watched:
+        if run.own:
             self._post(partial(run.owner.entered, run))
+        elif run.watched:
+            self.services.post_notice(partial(run.owner.entered, run), run.started_at)
         value, error = gate.run(context.run, (fn, *args))
         run.ended_at = monotonic()
         current.source = None
