@@ -25,14 +25,15 @@ class _UpUnawaited(threading.Event):
 
 
 class _Thread(threading.Thread):
-    """A thread for whose coming up its starter does not wait, which takes the interpreter from one to the other twice.
+    """A thread for whose coming up one that has just come up itself does not wait: each wait costs two switches.
 
-    Not on Python 3.11: there, one that is not up yet bears the number of its starter, and would be struck in its place.
+    It does on Python 3.11: there, one that is not up yet bears the number of its starter, and would be struck in its
+    place. Who asks for a thread waits: else what it is for may be over before it is up, where the machine is busy.
     """
 
-    def __init__(self, name: str, target: Callable[..., object], start: Start) -> None:
+    def __init__(self, name: str, target: Callable[..., object], start: Start, *, awaited: bool) -> None:
         super().__init__(name=name, daemon=True, target=target, args=(start,))
-        if sys.version_info >= (3, 12):
+        if not awaited and sys.version_info >= (3, 12):
             self._started = _UpUnawaited()
 
 
@@ -102,11 +103,11 @@ class Launcher:
             self._next()  # whoever was to do so may have been this thread
             raise
 
-    def _next(self) -> None:
+    def _next(self, *, awaited: bool = True) -> None:
         """Starts a thread for the next that waits, if any does; that thread goes on with those after it."""
         try:
             while (start := self._first()) is not None:
-                thread = _Thread(f"{self._supervisor}/{start.name}", self._run, start)
+                thread = _Thread(f"{self._supervisor}/{start.name}", self._run, start, awaited=awaited)
                 try:
                     aside.start(thread)
                 except RuntimeError as error:  # the system has no more threads, or the interpreter is going down
@@ -164,7 +165,7 @@ class Launcher:
         thread = threading.current_thread()
         mine = start.take(thread)
         if mine:  # else whoever has taken it goes on
-            self._next()
+            self._next(awaited=False)
         self.living.add(thread)
         known()
         return mine
