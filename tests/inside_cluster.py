@@ -12,6 +12,7 @@ from supervisor._kinds.cluster import link as cluster_link
 from supervisor._kinds.cluster.channel import MUCH as PIECE
 from supervisor._kinds.cluster.channel import WINDOW, Channel
 from supervisor._kinds.cluster.link import VERSION
+from supervisor._kinds.cluster.node import RemoteNode
 from supervisor._kinds.cluster.scheduler import connected
 from supervisor._node.watch import Watch
 
@@ -21,22 +22,23 @@ __all__ = [
     "PIECE",
     "VERSION",
     "WHEN_A_NODE_IS_LOST",
+    "WHEN_RUNS_ON_NODES_ARE_GIVEN_UP",
     "WHEN_RUNS_ON_NODES_ARE_STOPPED",
     "WHEN_RUNS_ON_NODES_END",
     "WHEN_WHAT_WAITS_IS_REFUSED",
     "WINDOW",
     "Channel",
     "Lease",
+    "RemoteNode",
     "Watch",
     "break_link",
     "cluster_link",
     "drop_connection",
     "link_of",
-    "lose_nodes",
+    "link_with",
     "nodes_of",
     "proofs",
     "raw_connection",
-    "refuse",
 ]
 
 
@@ -52,9 +54,12 @@ WHEN_RUNS_ON_NODES_END = Struck(
 WHEN_RUNS_ON_NODES_ARE_STOPPED = Struck(
     _OF_THE_OWNER,
     frozenset(
-        "_deliver _take_in _take_note heard _entered _extend _ended _over make_room send _call amend perform abandon"
-        " stack stacks _stack _ask _may_answer _given_up retire _say_when_it_ends join leave close".split()
+        "_deliver _take_in _take_note heard _entered _extend _ended _over make_room send _call amend is_reached"
+        " perform abandon stack stacks _stack _given_up retire _say_when_it_ends join leave close".split()
     ),
+)
+WHEN_RUNS_ON_NODES_ARE_GIVEN_UP = Struck(
+    _OF_THE_OWNER, frozenset("abandon make_room stack stacks _stack _given_up join leave".split())
 )
 WHEN_A_NODE_IS_LOST = Struck(
     _OF_THE_OWNER,
@@ -63,17 +68,9 @@ WHEN_A_NODE_IS_LOST = Struck(
 WHEN_WHAT_WAITS_IS_REFUSED = Struck(_OF_THE_OWNER, frozenset("refuse_waiting refuse _is_withdrawn _claim".split()))
 
 
-def lose_nodes(sup):
-    """Has all nodes be lost, as far as their owner is concerned, who finds them again."""
-    link = link_of(sup)
-    for lost in link.nodes:
-        link._call(link._is_gone, lost, "it was lost")
-
-
-def refuse(sup):
-    """Has what waits fail, as where no node can be reached."""
-    link = link_of(sup)
-    link._call(link._lost, "nobody there")
+def link_with(monkeypatch, fake):
+    """Has supervisors use a link of the test's."""
+    monkeypatch.setattr(cluster, "Link", fake)
 
 
 def link_of(sup):
