@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -308,3 +309,21 @@ def test_an_owner_waits_for_longer_than_a_node_with_a_slower_clock_takes(seconds
     node_takes = seconds + lease.grace + 0.1 + lease.end(ladder)
     assert lease.over(ladder) >= node_takes * 1.049
     assert lease.alone(ladder) + 0.5 <= lease.over(ladder) / 1.049  # a process that does not hear of its node
+
+
+async def test_who_ends_while_it_connects_leaves_no_socket_open(three):
+    def files():
+        return len(os.listdir("/proc/self/fd"))
+
+    async with Supervisor(cluster=three.address) as sup:
+        await sup.run(int, on="cluster")
+    before = files()
+    gc.disable()  # which would close them, some time
+    try:
+        for moment in range(40):
+            async with Supervisor(cluster=three.address) as sup:
+                sup.executor(pool="cluster-thread").submit(int).cancel()
+                await asyncio.sleep(moment * 0.0015)
+            await until(lambda: files() <= before)
+    finally:
+        gc.enable()

@@ -20,6 +20,10 @@ POLL = 0.5
 """Seconds between two looks at which nodes there are."""
 
 
+GIVEN_UP = 0.25
+"""Seconds at most that a connection still has which nobody wants any more; most are there at once."""
+
+
 class NoNode(Exception):
     """A Dask worker cannot be a node."""
 
@@ -30,9 +34,18 @@ async def connected(address: str, seconds: float, args: dict[str, Any]) -> Comm:
     Raises:
         OSError: There is none within so many seconds; a TimeoutError is one.
     """
-    # Dask does not limit for how long the other end may say nothing.
-    comm: Comm = await asyncio.wait_for(connect(address, timeout=seconds, **args), seconds)
-    return comm
+    connecting: asyncio.Future[Comm] = asyncio.ensure_future(connect(address, timeout=seconds, **args))
+    try:
+        # Dask does not limit for how long the other end may say nothing.
+        return await asyncio.wait_for(asyncio.shield(connecting), seconds)
+    except BaseException:
+        # One that is cancelled in between would leave its socket open: it is closed once it is there.
+        await asyncio.wait({connecting}, timeout=GIVEN_UP)
+        if not connecting.done():
+            connecting.cancel()
+        elif not connecting.cancelled() and connecting.exception() is None:
+            connecting.result().abort()
+        raise
 
 
 async def follow(
