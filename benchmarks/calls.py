@@ -105,7 +105,7 @@ def _in_sequence(call: Call) -> Callable[[], Awaitable[float]]:
 
 def throughput() -> list[Table]:
     """Many calls at once, garbage collection included, on all cores."""
-    return [_throughput_on(loop) for loop in LOOPS]
+    return [*(_throughput_on(loop) for loop in LOOPS), asyncio.run(_mapped())]
 
 
 def _throughput_on(loop: Loop) -> Table:
@@ -135,6 +135,47 @@ def _at_once(call: Call, number: int) -> Callable[[], Awaitable[float]]:
     async def measure() -> float:
         began_at = perf_counter()
         await asyncio.gather(*(call() for _ in range(number)))
+        return (perf_counter() - began_at) / number * 1e6
+
+    return measure
+
+
+MAP, UNORDERED = "**`sup.map`**", "**`sup.map(..., ordered=False)`**"
+
+
+async def _mapped() -> Table:
+    """Measures one call for each item, without a task for each: as many at once as there are threads, and 1,000."""
+    threads, number = sized(32, 2), sized(10_000, 100)
+    bounds = {"as many as threads": None, "1,000 at once": 1_000}
+    async with contenders(threads) as calls, Supervisor("maps", logger=SILENT, max_threads=threads) as sup:
+        each = {name: _at_once(calls[name], number) for name in (FLOOR, RIE, VIEW)}
+        for column, limit in bounds.items():
+            each[MAP + column] = _taken(sup, number, limit, ordered=True)
+            each[UNORDERED + column] = _taken(sup, number, limit, ordered=False)
+        took = await in_turns(each, sized(5, 1))
+    figures: dict[str, list[float | None]] = {name: [took[name]] * len(bounds) for name in (FLOOR, RIE, VIEW)}
+    figures |= {name: [took[name + column] for column in bounds] for name in (MAP, UNORDERED)}
+    return Table(
+        f"A call for each of {number:,} items, {threads} threads; for each",
+        "µs",
+        [*bounds],
+        figures,
+        beside=VIEW,
+        goals=[Goal(name, column, 1.3, VIEW) for name in (MAP, UNORDERED) for column in bounds],
+        note=f"The columns say how many results of `map` may be under way, or wait to be taken; the others have all "
+        f"{number:,} at once.",
+    )
+
+
+def _taken(sup: Supervisor, number: int, limit: int | None, *, ordered: bool) -> Callable[[], Awaitable[float]]:
+    def same(item: int) -> int:
+        return item
+
+    async def measure() -> float:
+        began_at, seen = perf_counter(), 0
+        async for _ in sup.map(same, range(number), limit=limit, ordered=ordered):
+            seen += 1
+        assert seen == number
         return (perf_counter() - began_at) / number * 1e6
 
     return measure

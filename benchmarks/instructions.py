@@ -66,6 +66,11 @@ async def _at_once(call: Callable[[], Awaitable[object]], number: int) -> None:
     await asyncio.gather(*(call() for _ in range(number)))
 
 
+async def _mapped(sup: Supervisor, number: int) -> None:
+    async for _ in sup.map(abs, range(number)):
+        pass
+
+
 def _wait(ctx: WorkerContext) -> None:
     ctx.stop.wait()
 
@@ -112,7 +117,9 @@ async def _measure() -> None:
         (partial(_one_at_a_time, lambda: loop.run_in_executor(None, monotonic)), 300),
         (partial(_one_at_a_time, lambda: sup.run(monotonic)), 300),
         (partial(_at_once, lambda: sup.run(monotonic)), 1000),
+        (partial(_mapped, sup), 1000),
         (partial(_one_at_a_time, lambda: loop.run_in_executor(executor, monotonic)), 300),
+        (partial(_at_once, lambda: loop.run_in_executor(executor, monotonic)), 1000),
         (partial(_one_at_a_time, lambda: sup.run(monotonic, kind="process")), 100),
         (partial(_start_and_stop, sup), 50),
         (partial(_map, sup), 300),
@@ -151,7 +158,9 @@ PATHS = (
     Counted("one call of run_in_executor(None)", 300),
     Counted("one call of sup.run", 300),
     Counted("sup.run, 1,000 at once, each", 1000),
+    Counted("sup.map, each of 1,000", 1000, 1.15),
     Counted("one call of run_in_executor(sup.executor())", 300),
+    Counted("run_in_executor(sup.executor()), 1,000 at once, each", 1000),
     Counted("one call of sup.run(kind='process'), in the owner", 100),
     Counted("a worker, from start to stopped", 50, 1.1),
     Counted("an item of sup.map", 300),

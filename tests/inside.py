@@ -55,6 +55,7 @@ from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
 from supervisor._kinds.threads.launcher import Launcher, Start
 from supervisor._kinds.threads.managed import ManagedPool
+from supervisor._kinds.threads.queue import RunQueue
 from supervisor._kinds.threads.sections import known as thread_of_ours
 from supervisor._kinds.threads.sections import left as leaving_thread
 from supervisor._kinds.threads.tracers import anybody_traces
@@ -446,7 +447,8 @@ WHEN_ITEMS_COME = Struck(
     (iteration, mapping, channel),
     frozenset(
         "__anext__ _begin _next _take _ended _give_way _end _drop _leave leave refill _tell make_room wait wake done"
-        " __aenter__ aclose feed add take change _result".split()
+        " __aenter__ aclose feed add take change _result _fill _read _note_end _add_some _list _make_room next ended"
+        " set_result set_exception cancel _ends".split()
     ),
 )
 WHEN_ITEMS_COME_FROM_A_PROCESS = Struck(
@@ -677,6 +679,36 @@ def ended_future(sup):
 def know_no_callback_of_asyncio(monkeypatch):
     """As in a Python whose asyncio takes over the results of futures in another way."""
     monkeypatch.setattr(chained, "_code", None)
+
+
+def run_queue():
+    return RunQueue()
+
+
+def calls_for_threads(queue):
+    """How many threads are called that have not heard it."""
+    return queue._calls.qsize()
+
+
+def wake_and_end(queue):
+    """A thread hears that it is called, and ends before it has looked."""
+    queue._calls.get()
+
+
+@contextlib.contextmanager
+def interrupted_once_as_it_wakes(queue):
+    """Whoever wakes a thread meanwhile is interrupted, the first time."""
+    calls, struck = queue._calls, []
+
+    def put(nothing):
+        if not struck:
+            struck.append(True)
+            raise KeyboardInterrupt
+        calls.put(nothing)
+
+    queue._calls = SimpleNamespace(put=put)
+    yield
+    queue._calls = calls
 
 
 def names_taken(sup):

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._core.errors import SupervisorError
-from .._loop import aside
 from .._loop.clock import monotonic
 from .._loop.inbox import TURN
 from .._run import unrun
+from .._run.futures import CallFuture
 from .._run.names import qualname
 from .functions import misfit_of_call
 from .iteration import Iteration, when_done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from .._run.futures import CallFuture
     from .._runtime.nodes import GroupNode
     from .._runtime.runtime import Runtime
     from .binding import Binding
@@ -29,14 +30,59 @@ __all__ = ["Results"]
 
 T = TypeVar("T")
 
+SOME = 16
+"""Calls that are submitted, at most, as one result is taken: there may be more room than before."""
 
-class Window:
+
+class ResultFuture(CallFuture):
+    """The future of a call for an item. Its window hears of its end at once, and not by a callback of the loop.
+
+    Attributes:
+        window: Where it waits to be taken; None once it has been.
+        noted: Its window, where that wants to know in which order they end, has noted it.
+        has_value: It has a value, of which nothing is to be said.
+    """
+
+    __slots__ = ("has_value", "noted", "window")
+
+    window: Window | None
+    noted: bool
+    has_value: bool
+
+    @property
+    def is_submitted(self) -> bool:
+        return hasattr(self, "run")
+
+    def set_result(self, value: Any, /) -> None:
+        self.has_value = type(value) not in unrun.UNRUN
+        self._ends()
+        super().set_result(value)
+
+    def set_exception(self, error: type[BaseException] | BaseException, /) -> None:
+        self._ends()
+        super().set_exception(error)
+
+    def cancel(self, msg: Any = None) -> bool:
+        self._ends()
+        return super().cancel(msg)
+
+    def _ends(self) -> None:
+        """Says so before it has ended: an interrupt in between has it end again, and those look then who wait."""
+        window = self.window
+        if window is not None:
+            window.ended(self)
+
+
+class Window(ABC):
     """The calls that have been submitted, and whose results have not been taken. On the loop's thread.
 
+    A task reads the items. Of an iterable it submits the first ones, so that many do not hold up the loop; all others
+    are read as results are taken, in the same context.
+
     Args:
-        submit: Submits the call for an item.
+        loop: The event loop.
+        submit: Submits the call for an item, with the future that it is to have.
         limit: Returns how many there may be.
-        ordered: They are taken in the order of the items; else, as they end.
 
     Attributes:
         calls: They, the oldest first.
@@ -44,88 +90,194 @@ class Window:
         failure: What the items, or the submission of a call, have raised: why no more will come.
     """
 
-    def __init__(self, submit: Callable[[Any], CallFuture], limit: Callable[[], int], *, ordered: bool) -> None:
+    calls: Collection[ResultFuture]
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, submit: Callable[[Any, CallFuture], object], limit: Callable[[], int]
+    ) -> None:
+        self._loop = loop
         self._submit = submit
         self._limit = limit
-        self._ordered = ordered
-        self.calls: dict[CallFuture, None] = {}
-        self._ended: deque[CallFuture] = deque()
+        self._context = copy_context()
+        self._rest: Iterator[Any] | None = None  # what is read as results are taken
         self.complete = False
         self.failure: Exception | None = None
-        self._changed: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
 
-    @property
-    def full(self) -> bool:
-        return len(self.calls) >= self._limit()
+    # ------------------------------------------------------------------------------------ calls are submitted
 
-    async def feed(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
-        """Submits a call for each item, as there is room. The task that reads the items."""
+    def feed(self, items: Iterable[Any] | AsyncIterable[Any], name: str) -> asyncio.Task[None]:
+        """Submits a call for each item, as there is room. Returns the task, which goes by this name."""
+        read = self._read if isinstance(items, AsyncIterable) else self._fill
+        return self._loop.create_task(read(items), name=name, context=self._context)
+
+    async def _read(self, items: Any) -> None:
         try:
-            each = aiter(items) if isinstance(items, AsyncIterable) else Each(items)
+            each = aiter(items)
             while True:
-                while self.full:
+                while len(self.calls) >= self._limit():
                     await self.change()
                 self.add(await anext(each))
-        except StopAsyncIteration:
-            pass
-        except Exception as error:
-            self.failure = error
-        except BaseException as error:  # also a cancellation that is not ours: it must not look like their end
+        except BaseException as error:
+            self._note_end(error)
+
+    async def _fill(self, items: Any) -> None:
+        try:
+            each = iter(items)
+            until = 0.0
+            while len(self.calls) < self._limit():
+                if monotonic() >= until:
+                    await asyncio.sleep(0)
+                    until = monotonic() + TURN
+                self.add(next(each))
+            self._rest = each
+        except BaseException as error:
+            self._note_end(error)
+
+    def refill(self) -> bool:
+        """Submits some of the calls that there is room for, once the first have been; returns whether it did."""
+        if self._rest is None or len(self.calls) >= self._limit():
+            return False
+        self._context.run(self._add_some, self._rest)
+        return True
+
+    def _add_some(self, items: Iterator[Any]) -> None:
+        try:
+            for _ in range(SOME):
+                self.add(next(items))
+                if len(self.calls) >= self._limit():
+                    break
+        except BaseException as error:
+            self._note_end(error)
+
+    def _note_end(self, error: BaseException) -> None:
+        """Takes note of why no more items will come."""
+        self._rest = None
+        if not isinstance(error, Exception):  # also a cancellation that is not ours: it must not look like their end
             self.failure = SupervisorError(f"map(): its items were not read to their end: {type(error).__name__}")
-            raise
-        finally:
-            self.complete = True
+        elif not isinstance(error, StopIteration | StopAsyncIteration):
+            self.failure = error
+        self.complete = True
+        if not isinstance(error, Exception):
+            raise error
 
     def add(self, item: Any) -> None:
-        future = self._submit(item)
-        if not self._ordered:
-            aside.when_done(future, self._ended.append)
-        when_done(future, self.wake)
-        self.calls[future] = None  # only now: nobody would hear of its end, if an interrupt came in between
+        future = ResultFuture(loop=self._loop)
+        future.window, future.noted, future.has_value = self, False, False
+        self._list(future)  # first: whatever comes in between, whoever leaves finds the call
+        try:
+            self._submit(item, future)
+        except Exception:  # it was refused
+            self._unlist(future)
+            raise
+        except BaseException:
+            if not future.is_submitted:
+                self._unlist(future)
+            raise
+
+    # ------------------------------------------------------------------------------------ results are taken
 
     @property
-    def next(self) -> CallFuture | None:
+    @abstractmethod
+    def next(self) -> ResultFuture | None:
         """The call that is to be taken next; None where that has not ended."""
-        if not self._ordered:
-            return self._ended[0] if self._ended else None
-        first = next(iter(self.calls), None)
-        return first if first is not None and first.done() else None
 
-    def take(self, future: CallFuture) -> None:
+    @abstractmethod
+    def take(self, future: ResultFuture) -> None:
         """Takes that one: there is room for another."""
-        if not self._ordered:
-            self._ended.popleft()
-        self.calls.pop(future, None)
-        self.wake()
+
+    @abstractmethod
+    def ended(self, future: ResultFuture) -> None:
+        """A call is about to be done. Idempotent."""
+
+    @abstractmethod
+    def _list(self, future: ResultFuture) -> None: ...
+
+    @abstractmethod
+    def _unlist(self, future: ResultFuture) -> None: ...
+
+    def _make_room(self, future: ResultFuture) -> None:
+        future.window = None
+        if self._waiters:
+            self.wake()
+        self.refill()
 
     async def change(self) -> None:
         """Waits until something is otherwise than now, or may be."""
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._changed)  # others may wait for it
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def wake(self) -> None:
         """Has those look again who wait for a change. Idempotent."""
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
-        self._changed = None  # only now: after an interrupt it is done again
+        while self._waiters:
+            waiter = self._waiters[-1]
+            if not waiter.done():
+                waiter.set_result(None)
+            self._waiters.pop()  # only now: after an interrupt it is done again
 
 
-class Each:
-    """The items of an iterable, one after the other; now and then the loop's other users have a turn in between."""
+class InOrder(Window):
+    """They are taken in the order of the items."""
 
-    def __init__(self, items: Iterable[Any]) -> None:
-        self._items = iter(items)
-        self._until = 0.0
+    calls: deque[ResultFuture]
 
-    async def __anext__(self) -> Any:
-        if monotonic() >= self._until:
-            await asyncio.sleep(0)
-            self._until = monotonic() + TURN
-        try:
-            return next(self._items)
-        except StopIteration:
-            raise StopAsyncIteration from None
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.calls = deque()
+
+    def _list(self, future: ResultFuture) -> None:
+        self.calls.append(future)
+
+    def _unlist(self, future: ResultFuture) -> None:
+        self.calls.remove(future)
+
+    @property
+    def next(self) -> ResultFuture | None:
+        return self.calls[0] if self.calls and self.calls[0].done() else None
+
+    def ended(self, future: ResultFuture) -> None:
+        if self._waiters and self.calls and self.calls[0] is future:
+            self.wake()
+
+    def take(self, future: ResultFuture) -> None:
+        self.calls.popleft()
+        self._make_room(future)
+
+
+class AsTheyCome(Window):
+    """They are taken as they end."""
+
+    calls: dict[ResultFuture, None]
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.calls = {}
+        self._ended: deque[ResultFuture] = deque()
+
+    def _list(self, future: ResultFuture) -> None:
+        self.calls[future] = None
+
+    def _unlist(self, future: ResultFuture) -> None:
+        del self.calls[future]
+
+    @property
+    def next(self) -> ResultFuture | None:
+        while self._ended and self._ended[0].window is None:
+            self._ended.popleft()  # it has been taken: an interrupt has had it noted twice
+        return self._ended[0] if self._ended and self._ended[0].done() else None
+
+    def ended(self, future: ResultFuture) -> None:
+        if not future.noted:
+            self._ended.append(future)
+            future.noted = True
+        if self._waiters:
+            self.wake()
+
+    def take(self, future: ResultFuture) -> None:
+        self._ended.popleft()
+        self.calls.pop(future, None)
+        self._make_room(future)
 
 
 class Results(Iteration[T]):
@@ -156,7 +308,7 @@ class Results(Iteration[T]):
         self._options = options
         self._ordered = ordered
         self._limit = limit
-        self._window: Window | None = None
+        self._window: InOrder | AsTheyCome | None = None
         self._feeder: asyncio.Task[None] | None = None
 
     def _begin(self, runtime: Runtime) -> None:
@@ -164,12 +316,12 @@ class Results(Iteration[T]):
             return
         fn, options, scope, limit = self._fn, self._options, self._scope, self._limit
         kind = runtime.kinds.of(options.pool)
-        window = Window(
-            lambda item: options.call(runtime, scope, fn, (item,)),
-            lambda: limit or max(1, kind.capacity),  # a cluster may not have been reached yet
-            ordered=self._ordered,
+        window = (InOrder if self._ordered else AsTheyCome)(
+            runtime.loop,
+            lambda item, future: options.call(runtime, scope, fn, (item,), future),
+            (lambda: max(1, kind.capacity)) if limit is None else (lambda: limit),  # no cluster may be reached yet
         )
-        feeder = runtime.loop.create_task(window.feed(self._items), name=f"map({qualname(fn)})")
+        feeder = window.feed(self._items, f"map({qualname(fn)})")
         self._feeder, self._window, self._items = feeder, window, ()
         when_done(feeder, window.wake)
 
@@ -178,8 +330,23 @@ class Results(Iteration[T]):
         self._window = self._feeder = None
         left: list[asyncio.Future[Any]] = [] if feeder is None else [feeder]
         if window is not None:
-            left += window.calls
+            left += [future for future in window.calls if future.is_submitted]
         return left
+
+    async def __anext__(self) -> T:
+        window = self._window
+        # The way of most results where many have come: nothing is awaited.
+        here = asyncio._get_running_loop() is self._binding.loop
+        if window is not None and here and monotonic() < self._until:
+            future = window.next
+            if future is not None and future.has_value:
+                try:
+                    window.take(future)
+                    return self._result(future)
+                except BaseException:
+                    self._drop()
+                    raise
+        return await super().__anext__()
 
     async def _next(self, runtime: Runtime) -> T:
         while (window := self._window) is not None:
@@ -191,7 +358,7 @@ class Results(Iteration[T]):
                 await self._give_way()
             elif window.complete and not window.calls:
                 raise window.failure or StopAsyncIteration
-            else:
+            elif not window.refill():  # where an interrupt has kept it from that
                 await window.change()
                 self._until = monotonic() + TURN
         raise StopAsyncIteration

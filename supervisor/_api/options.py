@@ -54,8 +54,15 @@ class Options:
         self.name: str | None = checked_name(name, optional=True)
         self.submitted_from = submitted_from
 
-    def call(self, runtime: Runtime, scope: GroupNode, fn: Callable[..., Any], args: tuple[Any, ...]) -> CallFuture:
-        """Submits a call with these options."""
+    def call(
+        self,
+        runtime: Runtime,
+        scope: GroupNode,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        future: CallFuture | None = None,
+    ) -> CallFuture:
+        """Submits a call with these options; returns its future, which is the given one, if any."""
         kind = runtime.kinds.of(self.pool)
         return runtime.calls.call(
             scope,
@@ -69,4 +76,5 @@ class Options:
             self.limits,
             self.slow_after,
             self.submitted_from,
+            future,
         )

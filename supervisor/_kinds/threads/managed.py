@@ -6,7 +6,6 @@ import math
 import random
 from _thread import get_ident
 from functools import partial
-from queue import Empty
 from typing import TYPE_CHECKING
 
 from ..._core.errors import SupervisorError, described
@@ -16,6 +15,7 @@ from ..._loop import aside
 from ..._loop.clock import monotonic
 from .initialization import Initialization
 from .pool import Pool
+from .queue import Empty
 from .seat import Seat
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class ManagedPool(Pool):
         get, carry_out = self._queue.get, self._carry_out
         while True:
             try:
-                run = seat.run = get(True, self._patience(seat))
+                run = seat.run = get(self._patience(seat))
             except Empty:
                 if self._makes_way(seat) or self._idles_out(seat):
                     return

@@ -5,11 +5,11 @@ from __future__ import annotations
 from _thread import get_ident
 from functools import partial
 from itertools import count
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from ..._worker.locks import ScopedLock
 from .launcher import Start
+from .queue import Empty, RunQueue
 from .seat import Seat
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Pool:
         self._readiness = readiness
         self._carry_out = carry_out
         self._lost = lost
-        self._queue: SimpleQueue[Run | None] = SimpleQueue()  # None: whoever gets it looks whether he is to end
+        self._queue = RunQueue()
         self._numbers = count(1)  # of threads, for their names
         # Executors grow the pool from any thread, and a signal handler may come in between.
         self._counting = ScopedLock()
@@ -165,6 +165,7 @@ class Pool:
             if self._begin(seat):
                 self._take_calls(seat)
         except BaseException as error:  # from outside: nothing here raises by itself
+            self._queue.rouse()  # this thread may have been woken, and not have looked
             if not self._lost(seat.run, error):
                 self._post(partial(self._replace_lost, seat))
 
