@@ -88,7 +88,8 @@ class Inbox(Generic[T]):
         self._armed = False  # a wake-up is on its way, or its turn has not looked into the inbox yet
         self.closed = False
         self._rests_until = 0.0
-        self._looks_at = 0.0  # when it looks into the inbox by itself, on the monotonic clock
+        self._looks = False  # whether it is to look into the inbox by itself
+        self._looks_at = 0.0  # when, on the monotonic clock
         self._bell: _Bell | None = None
         if eventfd and hasattr(os, "eventfd"):
             try:
@@ -127,17 +128,21 @@ class Inbox(Generic[T]):
                 raise
 
     def look_soon(self) -> None:
-        """Has the loop look by itself before long: a notice has been handled, and more may follow."""
-        now = monotonic()
-        if now >= self._looks_at:
+        """Has the loop look by itself before long: a notice has been handled, and more may follow.
+
+        Once at a time: a turn that is full of notices takes longer than until the next look.
+        """
+        if not self._looks:
             aside.call_later(self._loop, NOTICE, self._look)
-            self._looks_at = now + NOTICE  # only now: where a test has stopped the loop's clock, it passes all the same
+            self._looks_at = monotonic() + NOTICE  # only now; it passes also where a test has stopped the loop's clock
+            self._looks = True
 
     def _look(self) -> None:
-        if self.closed:
-            return
+        self._looks = False
+        self._looks_at = 0.0  # before looking: what is posted from here on wakes the loop
+        if self.closed or self._armed:
+            return  # whoever has rung is heard in this turn, or in the next one: it takes no longer than another
         try:
-            self._looks_at = 0.0  # before looking: what is posted from here on wakes the loop
             self._take_turn()
         finally:
             if self._items:

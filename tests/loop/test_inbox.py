@@ -149,6 +149,24 @@ async def test_a_notice_wakes_a_loop_whose_look_is_overdue(eventfd, monkeypatch)
     inbox.close()
 
 
+async def test_it_looks_once_at_a_time_however_long_a_turn_takes(eventfd, monkeypatch):
+    """Else each look that lasts has several others follow, and each of those several again."""
+    inside.patch(monkeypatch, NOTICE=1e-9)
+    loop, looks = asyncio.get_running_loop(), []
+    inbox = Inbox(loop, lambda _: inbox.look_soon())
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "call_later", lambda _, look, *args, **kwargs: looks.append(look))
+        inbox.look_soon()
+        for n in range(10):
+            inbox.post_notice(n, 0.0)
+        inbox.drain()
+        assert len(looks) == 1
+        looks.pop()()
+        inbox.look_soon()
+        assert len(looks) == 1
+    inbox.close()
+
+
 async def test_of_notices_and_items_from_many_threads_none_is_lost(eventfd):
     seen, done = [], asyncio.Event()
 
