@@ -37,8 +37,8 @@ GROWTH = 1.5
 class PipeInbox(Inbox[Any]):
     """Wakes the loop as it is done where there is no eventfd."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, handle: Callable[[Any], None]) -> None:
-        super().__init__(loop, handle, eventfd=False)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options, eventfd=False)
 
 
 @asynccontextmanager

@@ -424,9 +424,7 @@ WHEN_PROCESSES_COME_AND_GO = Struck(
         " _keep _refill _begin _join _is_short _note _could_not_start _tend _ring replace_idle _dismiss_idle".split()
     ),
 )
-WHEN_A_PROCESS_HAS_SAID_ITS_END = Struck(
-    (kind, verdict), frozenset({"_ended", "converted", "converted_from_elsewhere"})
-)
+WHEN_A_PROCESS_HAS_SAID_ITS_END = Struck((kind, verdict), frozenset({"ended", "converted", "converted_from_elsewhere"}))
 WHEN_WORKERS_CALL = Struck(
     (portal, loop_call),
     frozenset("begin fit rung _ended _close _cancel answer reply stopped end leave".split()),

@@ -249,7 +249,7 @@ def checked_placement(resources: object, nodes: object) -> Placement | None:
         if not isinstance(resources, Mapping):
             raise TypeError(f'resources={resources!r}: must be a mapping, such as {{"GPU": 1}}')
         given = resources  # pyright: ignore[reportUnknownVariableType]
-    amounts = {_resource(resources, name): _amount(name, amount) for name, amount in given.items()}
+    amounts = {_resource(given, name): _amount(name, amount) for name, amount in given.items()}
     named = (nodes,) if isinstance(nodes, str) else () if nodes is None else nodes
     if not isinstance(named, list | tuple) or not all(isinstance(node, str) and node for node in named):  # pyright: ignore[reportUnknownVariableType]
         raise TypeError(f"nodes={nodes!r}: must be the name or address of a node, or a sequence of those")

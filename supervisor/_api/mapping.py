@@ -220,11 +220,9 @@ class Window(ABC):
 class InOrder(Window):
     """They are taken in the order of the items."""
 
-    calls: deque[ResultFuture]
-
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.calls = deque()
+        self.calls: deque[ResultFuture] = deque()  # pyright: ignore[reportIncompatibleVariableOverride]  # only read
 
     def _list(self, future: ResultFuture) -> None:
         self.calls.append(future)
@@ -248,11 +246,9 @@ class InOrder(Window):
 class AsTheyCome(Window):
     """They are taken as they end."""
 
-    calls: dict[ResultFuture, None]
-
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.calls = {}
+        self.calls: dict[ResultFuture, None] = {}  # pyright: ignore[reportIncompatibleVariableOverride]  # only read
         self._ended: deque[ResultFuture] = deque()
 
     def _list(self, future: ResultFuture) -> None:
@@ -316,9 +312,13 @@ class Results(Iteration[T]):
             return
         fn, options, scope, limit = self._fn, self._options, self._scope, self._limit
         kind = runtime.kinds.of(options.pool)
+
+        def submit(item: Any, future: CallFuture) -> object:
+            return options.call(runtime, scope, fn, (item,), future)
+
         window = (InOrder if self._ordered else AsTheyCome)(
             runtime.loop,
-            lambda item, future: options.call(runtime, scope, fn, (item,), future),
+            submit,
             (lambda: max(1, kind.capacity)) if limit is None else (lambda: limit),  # no cluster may be reached yet
         )
         feeder = window.feed(self._items, f"map({qualname(fn)})")

@@ -236,8 +236,7 @@ def _end_fields(
         fields["oom_killed"] = True
     if blocked is not None:
         fields["blocked_in"] = printable(blocked.what)
-        if blocked.freed_by is not None:
-            fields["freed_by"] = printable(blocked.freed_by)
+        fields["freed_by"] = printable(blocked.freed_by)
     if stack is not None:
         fields["stack"] = printable(stack, lines=True)
     if error is not None:

@@ -122,7 +122,7 @@ class Channel:
         order = self._order
         self._order += 1
         held = self._large_about
-        has_to_wait = held[about] or held[EVERYTHING] or (item[0] == LAST and self._large)
+        has_to_wait = held[about] or held[EVERYTHING] or (item[:1] == (LAST,) and self._large)
         if has_to_wait or _size(item) > SMALL:
             self._large.append(Waiting(order, about, item))
             held[about] += 1
