@@ -81,12 +81,6 @@ async def _start_and_stop(sup: Supervisor, number: int) -> None:
         await worker.stop()
 
 
-async def _map(sup: Supervisor, number: int) -> None:
-    async with sup.map(abs, range(number)) as results:
-        async for _ in results:
-            pass
-
-
 class _Nowhere:
     """Takes what is logged, and drops it."""
 
@@ -122,7 +116,6 @@ async def _measure() -> None:
         (partial(_at_once, lambda: loop.run_in_executor(executor, monotonic)), 1000),
         (partial(_one_at_a_time, lambda: sup.run(monotonic, kind="process")), 100),
         (partial(_start_and_stop, sup), 50),
-        (partial(_map, sup), 300),
         (partial(_one_at_a_time, lambda: heard.run(monotonic)), 100),
         (partial(_one_at_a_time, lambda: logged.run(monotonic)), 100),
     ]
@@ -161,9 +154,8 @@ PATHS = (
     Counted("sup.map, each of 1,000", 1000, 1.15),
     Counted("one call of run_in_executor(sup.executor())", 300),
     Counted("run_in_executor(sup.executor()), 1,000 at once, each", 1000),
-    Counted("one call of sup.run(kind='process'), in the owner", 100),
+    Counted("one call of sup.run(kind='process'), in the owner", 100, 1.15),  # it may look whether the end is there
     Counted("a worker, from start to stopped", 50, 1.1),
-    Counted("an item of sup.map", 300),
     Counted("one call of sup.run, with a listener", 100, 1.1),
     Counted("one call of sup.run, with its debug events as JSON", 100, 1.1),
     Counted("the shutdown of 200 waiting workers, each", 200, 1.15),

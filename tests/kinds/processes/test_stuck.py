@@ -267,6 +267,8 @@ def test_of_what_a_process_has_written_the_last_stack_counts():
 
 @pytest.mark.parametrize("fn", [tasks.spins, tasks.sums, tasks.sleeps, tasks.joins])
 async def test_only_a_process_in_c_code_is_asked_in_the_way_that_could_crash_it(board, fn, monkeypatch):
+    if fn in (tasks.spins, tasks.sleeps):
+        inside.patch(monkeypatch, ASKING_TIME=60)  # they answer, however slow the machine
     signals = inside.signals_sent(monkeypatch)
     async with sound() as calls, Supervisor(policy=QUICK) as sup:
         calls.append(call(sup, fn, board))
