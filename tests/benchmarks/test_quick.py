@@ -3,7 +3,6 @@
 import json
 import math
 import platform
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +18,6 @@ pytestmark = pytest.mark.timeout(180)
 ROOT = Path(__file__).parents[2]
 QUICK = {"latency", "streams", "workers"}
 """Those that every run of the tests tries; the long campaigns try all."""
-EARLY_POLL = re.compile(r"child process pid \d+ exit status already read:  will report returncode 255\n")
-"""What asyncio logs of a dead process that it has not heard of when anyio's pool kills it: that polls it first."""
 
 
 @pytest.mark.parametrize(
@@ -37,14 +34,17 @@ def test_a_section_has_figures_a_floor_and_the_figures_that_its_goals_are_for(na
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert not EARLY_POLL.sub("", done.stderr)
+    said = done.stderr
+    if name == "deaths":  # the peers, and asyncio, say what they like of their processes that were killed
+        said = "".join(line for line in said.splitlines() if "supervisor" in line)
+    assert not said
     tables = [Table.from_data(data) for data in json.loads(done.stdout)]
     assert tables
     for table in tables:
         assert all(len(row) == len(table.columns) for row in table.figures.values())
         assert all(value is None or not math.isnan(value) for row in table.figures.values() for value in row)
         assert all(table.reached(goal) > 0 for goal in table.goals)
-    assert any(row.startswith(("floor", "off")) for table in tables for row in table.figures)
+    assert any(row.startswith(("floor", "off", "no page")) for table in tables for row in table.figures)
 
 
 RESULTS = {

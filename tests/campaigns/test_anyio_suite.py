@@ -66,5 +66,5 @@ def test_anyio_is_content_with_our_threads(suite):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 300
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 250  # 279 on Python 3.11
     assert int(re.search(r"for (\d+) calls", done.stdout)[1]) > 200
