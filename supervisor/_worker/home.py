@@ -11,15 +11,15 @@ from io import BytesIO
 from pickle import loads
 from types import FunctionType
 
-from .._core.errors import RemoteError, SupervisorMisused, described, type_name
-from .remote_errors import set_cause
+from .._core.errors import SupervisorMisused, type_name
+from .remote_errors import opened, unsendable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    from .backend import Answer, ContextBackend, How
+    from .backend import Answer, ContextBackend
 
 __all__ = ["HomeBackend", "Sealed"]
 
@@ -62,7 +62,10 @@ class HomeBackend:
         """Has the owner's loop call a function; returns what came of it."""
         sealed = _sealed(fn, args)
         how, what = self._backend.call(sealed, (), cleanup)
-        return _opened(sealed.__qualname__, *what) if how == "value" else (how, what)
+        if how != "value":
+            return how, what
+        how, data, trace = what
+        return opened(sealed.__qualname__, how, partial(loads, data), trace, "the supervisor's process")
 
     def iterate(self, items: object, buffer: int) -> NoReturn:
         raise SupervisorMisused(
@@ -104,20 +107,5 @@ def _sealed(fn: Callable[..., Any], args: tuple[Any, ...]) -> Sealed:
             raise TypeError("no module has it by this name")
         ByName(stream := BytesIO(), PROTOCOL).dump((fn, args))
     except Exception as error:
-        raise TypeError(
-            f"call(fn={name}): cannot be sent to the supervisor's process: {error}. Give a function of a module, and "
-            "arguments that can be pickled"
-        ) from error
+        raise unsendable(name, error) from error
     return Sealed(name, stream.getvalue())
-
-
-def _opened(name: str, how: How, data: bytes, trace: str | None) -> Answer:
-    """Returns what came of a call."""
-    try:
-        what = loads(data)
-    except BaseException as error:
-        text = f"what came of {name}() cannot be unpickled in the worker's process: {described(error)}"
-        return "error", RemoteError(text)
-    if trace is not None:
-        set_cause(what, RemoteError(f"in the supervisor's process:\n{trace}"))
-    return how, what

@@ -12,10 +12,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["provable", "set_cause", "traced"]
+    from .backend import Answer, How
+
+__all__ = ["opened", "provable", "set_cause", "traced", "unsendable"]
 
 set_cause: Callable[[BaseException, BaseException], None] = BaseException.__dict__["__cause__"].__set__
 """Past the error's own class, which may refuse."""
+
+
+def unsendable(name: str, error: Exception) -> TypeError:
+    """Returns the error of a worker whose call of the loop cannot be sent to its supervisor."""
+    return TypeError(
+        f"call(fn={name}): cannot be sent to the supervisor's process: {error}. Give a function of a module, and "
+        "arguments that can be pickled"
+    )
+
+
+def opened(name: str, how: How, load: Callable[[], Any], trace: str | None, where: str) -> Answer:
+    """Returns what came of a call of the loop, for the worker that made it; `where` it was carried out."""
+    try:
+        what = load()
+    except BaseException as error:
+        text = f"what came of {name}() cannot be unpickled in the worker's process: {described(error)}"
+        return "error", RemoteError(text)
+    if trace is not None:
+        set_cause(what, RemoteError(f"in {where}:\n{trace}"))
+    return how, what
 
 
 def provable(error: BaseException, below: str) -> tuple[BaseException | Plain | Rebuilt, str]:

@@ -55,10 +55,8 @@ async def calls_wait_begin_and_end(striker):
     return len(done)
 
 
-async def a_shutdown_stops_them(striker):
-    sup, link = await linked()
-    link.holds = link.stubborn = True
-    calls = [asyncio.ensure_future(sup.run(f.pid, on="cluster")) for _ in range(3)]
+async def shut_down(sup, link, calls, striker):
+    """Returns those that were resolved, which are all, and the report."""
     await turns(lambda: len(link.begun) == 2)
     await asyncio.sleep(0)
     sys.settrace(striker.trace)
@@ -67,6 +65,14 @@ async def a_shutdown_stops_them(striker):
     report = await asyncio.wait_for(sup.wait_closed(), LIMIT)
     sys.settrace(None)
     assert not pending, f"struck in {striker.struck}: {len(pending)} never resolved"
+    return done, report
+
+
+async def a_shutdown_stops_them(striker):
+    sup, link = await linked()
+    link.holds = link.stubborn = True
+    calls = [asyncio.ensure_future(sup.run(f.pid, on="cluster")) for _ in range(3)]
+    done, report = await shut_down(sup, link, calls, striker)
     assert len(link.begun) == 2
     assert report.counts() == {"injected": 2, "cancelled": 1}, f"struck in {striker.struck}"
     assert [type(call.exception()) for call in calls] == [WorkerStopped] * 3, striker.struck
@@ -78,14 +84,7 @@ async def what_says_nothing_is_given_up(striker):
     sup, link = await linked(shutdown_timeout=0.1)
     link.holds = link.silent = True
     calls = [asyncio.ensure_future(sup.run(f.pid, on="cluster")) for _ in range(2)]
-    await turns(lambda: len(link.begun) == 2)
-    await asyncio.sleep(0)
-    sys.settrace(striker.trace)
-    asyncio.get_running_loop().call_soon(sup.request_shutdown)
-    done, pending = await asyncio.wait(calls, timeout=LIMIT)
-    report = await asyncio.wait_for(sup.wait_closed(), LIMIT)
-    sys.settrace(None)
-    assert not pending, f"struck in {striker.struck}: {len(pending)} never resolved"
+    done, report = await shut_down(sup, link, calls, striker)
     assert report.counts() == {"abandoned": 2}, f"struck in {striker.struck}"
     assert link.closed, f"struck in {striker.struck}"
     return len(done)

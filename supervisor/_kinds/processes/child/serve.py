@@ -10,7 +10,7 @@ from _pickle import dumps, loads
 
 from ...._core.errors import RemoteError, SupervisorMisused, described
 from ...._worker.current import entered, fire, shielded
-from ...._worker.remote_errors import provable, set_cause, traced
+from ...._worker.remote_errors import opened, provable, traced, unsendable
 from ..wire import Receiver, framed, laid_aside, message, write
 from . import FOLDER
 from .backend import ChildBackend, name_of
@@ -339,22 +339,12 @@ class Child:
         try:
             data = dumps((fn, args), 5)
         except Exception as error:
-            raise TypeError(
-                f"call(fn={name_of(fn)}): cannot be sent to the supervisor's process: {error}. Give a function of a "
-                "module, and arguments that can be pickled"
-            ) from error
+            raise unsendable(name_of(fn), error) from error
         question, answer = self._question()
         self.say("call", backend.number, question, name_of(fn), cleanup, data)
         answer[0].acquire()
         _, how, data, trace = answer
-        try:
-            what = self.unpickled(data)
-        except BaseException as error:
-            text = f"what came of {name_of(fn)}() cannot be unpickled in the worker's process: {described(error)}"
-            return "error", RemoteError(text)
-        if trace is not None:
-            set_cause(what, RemoteError(f"in process {os.getppid()}:\n{trace}"))
-        return how, what
+        return opened(name_of(fn), how, lambda: self.unpickled(data), trace, f"process {os.getppid()}")
 
     def _question(self, *default: Any) -> tuple[int, list[Any]]:
         """Returns the number of a new question, and where its answer will stand, behind a lock that it releases."""
