@@ -49,7 +49,17 @@ from supervisor._kinds.processes.reaping import is_dead
 from supervisor._kinds.processes.stream import BYTES_A_TURN, Stream
 from supervisor._kinds.processes.usage import Census, rss, share, usage
 from supervisor._kinds.processes.vigil import Vigil
-from supervisor._kinds.processes.wire import CAPACITY, HEAD, STACK, STACK_IN_C, Receiver, framed, message, write
+from supervisor._kinds.processes.wire import (
+    CAPACITY,
+    HEAD,
+    STACK,
+    STACK_IN_C,
+    BrokenFrame,
+    Receiver,
+    framed,
+    message,
+    write,
+)
 from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
@@ -125,6 +135,7 @@ __all__ = [  # single parts
     "TURN",
     "Agenda",
     "Alarms",
+    "BrokenFrame",
     "Cell",
     "Census",
     "Chain",

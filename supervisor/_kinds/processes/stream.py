@@ -118,28 +118,19 @@ class Stream:
             return
         receiver = self._receiver
         assert receiver is not None  # a stream that has not ended has one
-        drained = False
-        left, frames = (math.inf, math.inf) if to_the_end else (BYTES_A_TURN, FRAMES_A_TURN)
         try:
-            while True:
-                if self._frame is None and receiver.holds:
-                    self._frame = receiver.take()
+            drained = False
+            if self._frame is None and not receiver.holds and not to_the_end:  # nearly always
+                self._frame = receiver.read_one()
                 if self._frame is not None:
-                    if frames <= 0:
-                        aside.call_soon(self._loop, self.read)  # the socket may be empty, and then nobody else would
-                        return
-                    frames -= 1
                     self._hear(*self._frame)
                     self._frame = None  # only now: an interrupt that struck before has it heard again
-                    continue
-                if drained or left <= 0:
-                    return  # a short read has taken all; the loop says when there is more
-                got = receiver.feed()
-                if got == 0:
+                    return
+                if not receiver.holds:
                     self._end(None)
                     return
                 drained = not receiver.full
-                left -= got
+            self._read_more(receiver, drained, math.inf if to_the_end else 1)
         except BlockingIOError:
             return
         except (KeyboardInterrupt, SystemExit):
@@ -148,6 +139,29 @@ class Stream:
         except BaseException as error:
             self.unread = self.unread or isinstance(error, GONE)
             self._end(error)
+
+    def _read_more(self, receiver: Receiver, drained: bool, turns: float) -> None:
+        """Hears all frames that are there, as far as so many turns of the loop allow; reads on unless it is drained."""
+        left, frames = turns * BYTES_A_TURN, turns * FRAMES_A_TURN
+        while True:
+            if self._frame is None and receiver.holds:
+                self._frame = receiver.take()
+            if self._frame is not None:
+                if frames <= 0:
+                    aside.call_soon(self._loop, self.read)  # the socket may be empty, and then nobody else would
+                    return
+                frames -= 1
+                self._hear(*self._frame)
+                self._frame = None  # only now, as above
+                continue
+            if drained or left <= 0:
+                return  # a short read has taken all; the loop says when there is more
+            got = receiver.feed()
+            if got == 0:
+                self._end(None)
+                return
+            drained = not receiver.full
+            left -= got
 
     def _end(self, error: BaseException | None) -> None:
         """Neither reads nor sends any more."""

@@ -159,6 +159,24 @@ class Receiver:
         self._at = self._filled = 0  # which of them arrives, and how much of it has
         self.holds = self.full = False
 
+    def read_one(self) -> Frame | None:
+        """Reads once, where nothing is held; returns the frame that has come, where it is small and all that has.
+
+        None where it is otherwise: then `take` is asked. Nothing is held where this is the end of the stream.
+        """
+        self.holds = True  # first: what an interrupt finds read is taken
+        got = self._end = self._read(self._whole)
+        if got >= HEAD:
+            header: tuple[int, int, int] = _unpack_from(self._buffer)
+            mark, size, count = header
+            if mark == MARK and got == HEAD + size and not count:
+                pickle = self._buffer[HEAD:got]
+                self._end, self.holds = 0, False
+                return pickle, ()
+        self.full = got == CAPACITY
+        self.holds = got > 0
+        return None
+
     def feed(self) -> int:
         """Reads once; returns how many bytes, 0 at the end of the stream."""
         self.holds = True  # first: what an interrupt finds read is taken

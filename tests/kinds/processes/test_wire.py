@@ -28,14 +28,34 @@ class Reader:
 
 
 def taken(data, sizes=()):
-    """All frames in a stream, as plain data."""
-    receiver = Receiver(Reader(data, sizes))
+    """All frames in a stream, as plain data: the same in both ways in which they are taken."""
+    frames = [_plain(frame) for frame in _taken(Receiver(Reader(data, sizes)))]
+    assert [_plain(frame) for frame in list(_taken_at_once(Receiver(Reader(data, sizes))))] == frames
+    return frames
+
+
+def _taken(receiver):
     frames = []
     while True:
         while (frame := receiver.take()) is not None:
             frames.append(frame)  # kept: what comes later must not change it
         if receiver.feed() == 0:
-            return [(bytes(frame[0]), [bytes(buffer) for buffer in frame[1]]) for frame in frames]
+            return frames
+
+
+def _taken_at_once(receiver):
+    """Where nothing is held, what has come is nearly always one frame."""
+    while True:
+        frame = None if receiver.holds else receiver.read_one()
+        while frame is None:
+            frame = receiver.take()
+            if frame is None and receiver.feed() == 0:
+                return
+        yield frame
+
+
+def _plain(frame):
+    return bytes(frame[0]), [bytes(buffer) for buffer in frame[1]]
 
 
 def stream(*frames):
@@ -79,6 +99,31 @@ def test_a_frame_that_stretches_over_the_end_of_the_buffer():
 def test_more_buffers_than_the_buffer_has_room_for():
     frames = [(b"p", [b"x"] * (CAPACITY // 4)), (b"q", [])]
     assert taken(stream(*frames)) == frames
+
+
+def test_one_read_for_a_small_frame_that_comes_alone():
+    frame = stream((b"text", []))
+    receiver = Receiver(Reader(frame * 2 + frame, [len(frame)] * 2))
+    assert [bytes(receiver.read_one()[0]) for _ in range(3)] == [b"text"] * 3
+    assert not receiver.holds
+    assert receiver.read_one() is None  # the end
+    assert not receiver.holds
+
+
+@pytest.mark.parametrize("sent", [stream((b"a", []), (b"b", [])), stream((b"a", [b"buffer"])), stream((b"a", []))[:-1]])
+def test_what_is_more_or_less_than_that_is_held(sent):
+    receiver = Receiver(Reader(sent))
+    assert receiver.read_one() is None
+    assert receiver.holds
+
+
+def test_what_is_no_frame_is_found_out_though_it_comes_alone():
+    frame = bytearray(stream((b"text", [])))
+    frame[0] ^= 1
+    receiver = Receiver(Reader(frame))
+    assert receiver.read_one() is None
+    with pytest.raises(inside.BrokenFrame):
+        receiver.take()
 
 
 def test_an_unfinished_frame_is_none():

@@ -68,17 +68,19 @@ class ChildBackend:
 
     kind = "process"
 
+    # Of the class, as most calls need none of them.
+    asked: str | None = None
+    ends_at = INFINITY
+    beat_at = 0.0
+    ctx: WorkerContext | None = None
+    blocked: tuple[Registration, ...] = ()
+    outlet: Outlet | None = None
+
     def __init__(self, owner: Owner, number: int, name: str, attempt: int) -> None:
         self._owner = owner
         self.number = number
         self.name = name
         self.attempt = attempt
-        self.asked: str | None = None
-        self.ends_at = INFINITY
-        self.beat_at = 0.0
-        self.ctx: WorkerContext | None = None
-        self.blocked: list[Registration] = []
-        self.outlet: Outlet | None = None
 
     def worker_context(self) -> WorkerContext:
         """Returns the call's context, made when it is first asked for."""
@@ -96,7 +98,7 @@ class ChildBackend:
             ctx, self.ctx = self.ctx, None
         if ctx is not None:
             ctx.registrations.clear()
-        self.blocked = []
+        self.blocked = ()
         if self.outlet is not None:
             self.outlet.close()
             self.outlet = None

@@ -83,8 +83,10 @@ class Child:
         """Carries out calls until the owner sends no more."""
         receiver = Receiver(Lookout(self._data).read)
         while True:
-            while not receiver.holds or (frame := receiver.take()) is None:
-                if receiver.feed() == 0:
+            frame = None if receiver.holds else receiver.read_one()
+            while frame is None:  # it is large, or more than one has come, or none
+                frame = receiver.take()
+                if frame is None and receiver.feed() == 0:
                     if self.logs is not None:
                         self.logs.flush(FLUSH_TIMEOUT)
                     return
@@ -277,7 +279,7 @@ class Child:
             return
         with self.lock:
             blocked = [each for each in ctx.registrations if each.running and each not in backend.blocked]
-            backend.blocked += blocked
+            backend.blocked += tuple(blocked)
         for registration in blocked:
             self.say("callback_blocked", backend.name, backend.attempt, name_of(registration.callback))
 
