@@ -7,12 +7,13 @@ from .foreign import imported_distributed
 imported_distributed()
 
 from supervisor._core.leases import Lease
-from supervisor._kinds.cluster import cluster, kind, node, placing, proofs, reports
+from supervisor._kinds.cluster import cluster, kind, node, placing, proofs, reports, scheduler
 from supervisor._kinds.cluster import link as cluster_link
 from supervisor._kinds.cluster.channel import MUCH as PIECE
 from supervisor._kinds.cluster.channel import WINDOW, Channel
 from supervisor._kinds.cluster.link import VERSION
 from supervisor._kinds.cluster.node import RemoteNode
+from supervisor._kinds.cluster.questions import Questions
 from supervisor._kinds.cluster.scheduler import connected
 from supervisor._node.watch import Watch
 
@@ -29,16 +30,20 @@ __all__ = [
     "WINDOW",
     "Channel",
     "Lease",
+    "Questions",
     "RemoteNode",
     "Watch",
+    "answer_of",
     "break_link",
     "cluster_link",
     "drop_connection",
+    "have_all_acknowledged",
     "link_of",
     "link_with",
     "nodes_of",
     "proofs",
     "raw_connection",
+    "scheduler",
 ]
 
 
@@ -90,6 +95,18 @@ def break_link(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(cluster_link.Link, "_look_at", broken)
+
+
+def answer_of(comm, seconds, **question):
+    """Asks Dask something over a connection."""
+    return scheduler._answer(comm, seconds, **question)
+
+
+def have_all_acknowledged(channel):
+    """Has the other end of a conversation have heard all that was said."""
+    while items := channel._taken():
+        channel._unacknowledged.extend(items)
+        channel._acknowledged(items[-1].number)
 
 
 def drop_connection(sup, node):

@@ -4,10 +4,16 @@ from .foreign import imported_distributed
 
 imported_distributed()
 
+from types import SimpleNamespace
+
+from supervisor._core.leases import Lease
 from supervisor._kinds.cluster.channel import Channel
 from supervisor._kinds.cluster.cluster import _event, _lost_with
 from supervisor._node import relay
+from supervisor._node.agent import Agent
 from supervisor._node.relay import Relay
+from supervisor._node.watch import Watch
+from supervisor._worker.parcel import packed
 
 
 class RelayEnd:
@@ -40,6 +46,62 @@ class RelayEnd:
 
     def say_what_was_dropped(self):
         self.relay.say_what_was_dropped()
+
+
+class Node:
+    """A node of two threads, within the test's process: no Dask is there. On an event loop's thread."""
+
+    def __init__(self, resources):
+        state = SimpleNamespace(nthreads=2, total_resources=resources)
+        self._agent = Agent(SimpleNamespace(handlers={}, name="n", state=state))
+
+    def owner(self, name, lease=10.0):
+        return OwnerOfNode(self._agent._begun(name, name, Lease(lease, 5.0), None))
+
+    async def close(self):
+        await self._agent.close()
+
+
+class OwnerOfNode:
+    """What an owner says to a node, and what it hears.
+
+    Attributes:
+        now: What time the node has, as far as its lease is concerned.
+    """
+
+    def __init__(self, session):
+        self._session = session
+        self.now = 1000.0
+        session._watch = Watch(session._lease, session._watch._say, lambda: self.now)
+
+    def begin(self, number, fn, *args, resources=None, options=None):
+        about = {
+            "name": f"run-{number}",
+            "fn": "fn",
+            "kind": "thread",
+            "pool": None,
+            "attempt": 1,
+            "own": False,
+            "resources": resources or {},
+            "options": options,
+        }
+        self._session._heard([("begin", number, about, packed((fn, args, None)))])
+
+    def say(self, *item):
+        self._session._heard([item])
+
+    def echo(self, moment):
+        self._session._news({"echo": moment})
+
+    def ended(self):
+        """The numbers of the runs of which it was said that they have ended."""
+        small = self._session.channel._small
+        return [waiting.item[1] for waiting in small if waiting.item[0] == "ended"]
+
+    @property
+    def taken(self):
+        """What the others have taken, as the node says it."""
+        return self._session._agent.taken_by_others(self._session)
 
 
 def fail_link(sup):

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["ANYWHERE", "Offer", "Placement", "choose"]
+__all__ = ["ANYWHERE", "Offer", "Placement", "choose", "may_take", "suffices", "total"]
+
+ROUNDING = 1e-9
+"""By how much sums of fractions may be off, of what is wanted: ten times a tenth is a little less than one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,36 @@ def may_take(placement: Placement, offer: Offer) -> bool:
     """Whether a node could take a run, once it has room for it."""
     if placement.nodes and not set(placement.nodes) & set(offer.names):
         return False
-    return all(offer.resources.get(name, 0.0) >= amount for name, amount in placement.resources.items())
+    return suffices(offer.resources, placement.resources)
 
 
 def _has_room(placement: Placement, offer: Offer, *, call: bool) -> bool:
     if call and offer.calls >= offer.threads:
         return False
-    return all(offer.free.get(name, 0.0) >= amount for name, amount in placement.resources.items())
+    return suffices(offer.free, placement.resources)
+
+
+def suffices(there: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
+    """Whether there is as much of each resource as is wanted.
+
+    Example:
+        >>> suffices({"GPU": 0.3 - 0.1 - 0.1}, {"GPU": 0.1}), suffices({"GPU": 1}, {"GPU": 1.5})
+        (True, False)
+    """
+    return all(there.get(name, 0.0) >= amount * (1 - ROUNDING) for name, amount in wanted.items())
+
+
+def total(claims: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Returns how much of each resource is claimed in all.
+
+    It is summed up anew each time: were what ends subtracted, a little more would be off with each run.
+
+    Example:
+        >>> total([{"GPU": 1}, {"GPU": 2, "disk": 1}])
+        {'GPU': 3, 'disk': 1}
+    """
+    taken: dict[str, float] = {}
+    for claim in claims:
+        for name, amount in claim.items():
+            taken[name] = taken.get(name, 0) + amount
+    return taken

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import Counter
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 
 from .._core.leases import Lease
+from .._core.placement import suffices, total
 from .._kinds.cluster.link import VERSION
 from .._kinds.cluster.plugin import OPERATION
 from .._kinds.cluster.proofs import is_dead, this_process
@@ -50,37 +50,35 @@ class Agent:
         """What it has in all."""
         return dict(self._worker.state.total_resources)
 
-    def take(self, session: Session, resources: dict[str, float]) -> bool:
+    def take(self, session: Session, number: int, resources: dict[str, float]) -> bool:
         """Takes what a run needs; False where that is not there now."""
-        if any(self._free(name) < amount for name, amount in resources.items()):
+        if not resources:
+            return True
+        taken = total(claim for other in self._sessions.values() for claim in other.claims.values())
+        free = {name: amount - taken.get(name, 0.0) for name, amount in self.resources.items()}
+        if not suffices(free, resources):
             return False
-        session.taken.update(resources)
-        self._say_what_is_taken(session, resources)
+        session.claims[number] = resources
+        self._say_what_is_taken(session)
         return True
 
-    def _free(self, name: str) -> float:
-        taken = sum(session.taken[name] for session in self._sessions.values())
-        return self.resources.get(name, 0.0) - taken
-
-    def give_back(self, session: Session, resources: dict[str, float]) -> None:
+    def give_back(self, session: Session, number: int) -> None:
         """A run has ended: others may have waited for what it had."""
-        session.taken.subtract(resources)
-        self._say_what_is_taken(session, resources)
-        if resources:
+        if session.claims.pop(number, None):
+            self._say_what_is_taken(session)
             for other in list(self._sessions.values()):
                 other.begin_waiting()
 
-    def _say_what_is_taken(self, by: Session, resources: dict[str, float]) -> None:
+    def _say_what_is_taken(self, by: Session) -> None:
         """Has the other owners know."""
-        if resources:
-            for session in self._sessions.values():
-                if session is not by:
-                    session.channel.tell(others=self.taken_by_others(session))
+        for session in self._sessions.values():
+            if session is not by:
+                session.channel.tell(others=self.taken_by_others(session))
 
     def taken_by_others(self, session: Session) -> dict[str, float]:
         """Returns what the runs of other owners have taken."""
-        others = [other.taken for other in self._sessions.values() if other is not session]
-        return dict(sum(others, Counter[str]()))
+        others = [other for other in self._sessions.values() if other is not session]
+        return total(claim for other in others for claim in other.claims.values())
 
     async def _attach(
         self, comm: Comm, *, owner: str = "", version: Any = None, resume: str | None = None, **about: Any

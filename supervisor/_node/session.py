@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter, deque
+from collections import deque
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
@@ -60,11 +60,11 @@ class Host(Protocol):
         """How many calls it takes at once."""
         ...
 
-    def take(self, session: Session, resources: dict[str, float]) -> bool:
+    def take(self, session: Session, number: int, resources: dict[str, float]) -> bool:
         """Takes what a run needs; False where that is not there now."""
         ...
 
-    def give_back(self, session: Session, resources: dict[str, float]) -> None:
+    def give_back(self, session: Session, number: int) -> None:
         """A run has ended: others may have waited for what it had."""
         ...
 
@@ -82,7 +82,7 @@ class Session:
     Attributes:
         number: Tells it from an earlier one of the same owner.
         channel: To the owner.
-        taken: What of the node's resources its runs have taken.
+        claims: What of the node's resources its runs have taken, by their numbers; without those that have taken none.
         over: It has ended.
     """
 
@@ -109,11 +109,10 @@ class Session:
         self._waiting: deque[tuple[int, dict[str, Any], bytes]] = deque()
         self._runs: dict[int, Run] = {}
         self._numbers: dict[int, int] = {}  # the owner's, by those here
-        self._resources: dict[int, dict[str, float]] = {}
         self._names: dict[str, int] = {}
         self._pools: dict[str, tuple[Kind, bytes]] = {}  # what is set for those of the owner
         self._set_up: dict[str, tuple[bool, Exception | None, float]] = {}  # what was said of how these come up
-        self.taken: Counter[str] = Counter()
+        self.claims: dict[int, dict[str, float]] = {}
         self._ladders: dict[int, float] = {}
         self._beats: dict[int, float] = {}
         self._ends: dict[int, float] = {}
@@ -132,6 +131,7 @@ class Session:
         if "echo" in news:
             self._watch.renew(news["echo"])
             self._let_processes_go_on()
+            self.begin_waiting()
 
     def _let_processes_go_on(self) -> None:
         """They end by themselves where this process stands still for longer than its lease, and cannot end them."""
@@ -224,17 +224,23 @@ class Session:
         return None if run is None else run.kind.stack(run)
 
     def begin_waiting(self) -> None:
-        """Begins the runs for which there are the resources by now."""
+        """Begins the runs for which there are the resources by now.
+
+        Where this process has stood still, what has come meanwhile is read before it is noticed that the lease has run
+        out: the owner may have given it up, and started it elsewhere. So it begins only once the owner was heard of.
+        """
         for _ in range(len(self._waiting)):
-            waiting = self._waiting.popleft()
-            if not self._agent.take(self, waiting[1]["resources"]):
+            if not self._waiting or not self._watch.holds:  # the end of one has begun others
+                return
+            waiting = number, about, _ = self._waiting.popleft()
+            if not self._agent.take(self, number, about["resources"]):
                 self._waiting.append(waiting)
                 continue
             try:
                 self._begin(*waiting)
             except Exception as error:
-                self._refuse(waiting[0], waiting[1], error)
-                self._agent.give_back(self, waiting[1]["resources"])
+                self._refuse(number, about, error)
+                self._agent.give_back(self, number)
 
     def _begin(self, number: int, about: dict[str, Any], parcel: bytes) -> None:
         runtime = self._runtime
@@ -262,7 +268,6 @@ class Session:
         kind.prepare(run)
         self._numbers[here] = number
         self._runs[number] = run
-        self._resources[number] = about["resources"]
         self._names[run.name] = number
         kind.calls[here] = run
         if isinstance(kind, Processes) and kind.goes_on_until is None:
@@ -352,7 +357,7 @@ class Session:
             known.pop(number, None)
         value = run.value if run.returned else None
         self.channel.send("ended", number, run.returned, *_sent(outcome), value)
-        self._agent.give_back(self, self._resources.pop(number))
+        self._agent.give_back(self, number)
 
     def _say(self, what: str, run: Run, *details: Any) -> None:
         number = self._numbers.get(run.number)

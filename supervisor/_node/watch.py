@@ -44,6 +44,11 @@ class Watch:
         """The owner has heard what was said at a moment."""
         self._renewed_at = max(self._renewed_at, min(moment, self._clock()))
 
+    @property
+    def holds(self) -> bool:
+        """Whether the lease has not run out, whoever else has noticed that by now."""
+        return self._clock() - self._renewed_at <= self._lease.seconds
+
     def alone_until(self, ladder: float) -> float:
         """Returns until when processes go on, on the clock, should this one stand still from now on."""
         return self._renewed_at + self._lease.alone(ladder)

@@ -5,7 +5,15 @@ import pytest
 from .fixtures import import_dask
 from .nodes import Nodes
 
-QUICK = {"test_channel.py", "test_in_short.py", "test_struck_owners.py"}
+QUICK = {
+    "test_cancelled.py",
+    "test_channel.py",
+    "test_in_short.py",
+    "test_placing.py",
+    "test_questions.py",
+    "test_sessions.py",
+    "test_struck_owners.py",
+}
 """What needs no cluster, or has one of its own. All else is slow: each of its processes takes a second to start."""
 
 

@@ -180,6 +180,20 @@ async def test_what_is_small_overtakes_what_is_large_unless_both_are_about_the_s
     await other.end()
 
 
+async def test_a_question_has_the_number_of_no_run():
+    one, other = Talker(), Talker()
+    one.channel.send("begin", 1, bytes(2 * PIECE))
+    one.channel.send("answered", 2, bytes(2 * PIECE))
+    one.channel.send("stacks", 1, [1])
+    one.channel.send("stop", 2)
+    one.channel.send("stop", 1)
+    connect(one, other)
+    await until(lambda: len(other.items) == 5)
+    assert [item[0] for item in other.items] == ["stacks", "stop", "begin", "answered", "stop"]
+    await one.end()
+    await other.end()
+
+
 async def test_a_flood_of_what_is_small_does_not_hold_up_what_is_large():
     one, other = Talker(), Talker()
     connect(one, other)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     Item: TypeAlias = tuple[Any, ...]
     Items: TypeAlias = list[Item]
@@ -39,6 +39,9 @@ LAST = "over"
 EVERYTHING = -1
 """What an item is about that is about no run."""
 
+QUESTIONS = frozenset({"stacks", "answered"})
+"""The names of items that are about a question, whose number is that of no run."""
+
 
 class Comm(Protocol):
     """A connection, as Dask has it."""
@@ -55,10 +58,10 @@ class Comm(Protocol):
 
 
 class Waiting(NamedTuple):
-    """An item that has not been sent: which one it is, and the number of the run that it is about."""
+    """An item that has not been sent: which one it is, and what it is about."""
 
     order: int
-    about: int
+    about: Hashable
     item: Item
 
 
@@ -98,7 +101,7 @@ class Channel:
         self._failed = failed
         self._small: deque[Waiting] = deque()
         self._large: deque[Waiting] = deque()  # and what has to wait for such ones
-        self._large_about = Counter[int]()
+        self._large_about = Counter[object]()
         self._rest: deque[tuple[int, list[Any]]] = deque()  # of the first of them, once its first piece was taken
         self._again: deque[Sent] = deque()  # of the last connection
         self._unacknowledged: deque[Sent] = deque()
@@ -118,7 +121,7 @@ class Channel:
 
     def send(self, *item: Any) -> int:
         """Has an item be sent: a name, mostly the number of a run, and details, of plain types. Returns its order."""
-        about = item[1] if len(item) > 1 and isinstance(item[1], int) else EVERYTHING
+        about = _about(item)
         order = self._order
         self._order += 1
         held = self._large_about
@@ -153,7 +156,8 @@ class Channel:
         if self.waiting and seconds > 0:
             self.tell(acknowledge=True)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._flushed.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._flushed.wait()
 
     def drop(self) -> None:
         """Breaks the connection, if there is one."""
@@ -249,6 +253,8 @@ class Channel:
                 return None
             self._large.popleft()
             self._large_about[about] -= 1
+            if not self._large_about[about]:
+                del self._large_about[about]
         return self._rest.popleft()
 
     def _go_on(self) -> None:
@@ -306,6 +312,13 @@ class Channel:
     def _forget(self, sent: Sent) -> None:
         if sent.order is not None:
             self._small_orders.popleft()
+
+
+def _about(item: Item) -> Hashable:
+    """Returns what an item is about: a run, by its number, a question, or everything."""
+    if len(item) < 2 or not isinstance(item[1], int):
+        return EVERYTHING
+    return item[:2] if item[0] in QUESTIONS else item[1]
 
 
 def _cut(item: Item) -> Iterator[tuple[int, list[Any]]]:

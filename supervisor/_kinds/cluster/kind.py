@@ -146,7 +146,8 @@ class Remote:
 
     def refuse_waiting(self, problem: str) -> None:
         """No node can be reached, and it is not known whether any will be: what waits fails."""
-        self._placing.refuse(problem)
+        if not any(node.takes_runs for node in self._cluster.link.nodes):  # none has come since that was said
+            self._placing.refuse(problem)
 
     def context_of(self, run: Run) -> WorkerContext:
         """Never called: the run is on a node, and so is its context."""

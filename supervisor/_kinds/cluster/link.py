@@ -278,7 +278,8 @@ class Link:
         comm = await connected(node.address, self._patience, self._args)
         try:
             await have_node(comm, self._patience)
-            hello = await asyncio.wait_for(self._introduce(node, comm), self._patience)
+            async with asyncio.timeout(self._patience):
+                hello = await self._introduce(node, comm)
             if hello.get("over"):
                 if hello["agent"] != node.agent and not hello["dead"]:
                     raise ValueError("another node has its address")  # which says nothing of what goes on elsewhere

@@ -75,9 +75,11 @@ class Placing:
             self._choosy.popleft()
 
     def refuse(self, problem: str) -> None:
-        """Has all of them fail."""
+        """Has all fail that wait now. Who hears of one may submit another, and what waits is looked at meanwhile."""
         for waiting in (self._waiting, self._choosy):
-            while waiting:
+            for _ in range(len(waiting)):
+                if not waiting:
+                    break
                 run = waiting[0]
                 if (there := present(run)) is not None:
                     self.put(run, there)
@@ -86,7 +88,8 @@ class Placing:
                     run.started_at = run.ended_at = monotonic()
                     self._services.ended(run)
                 self._claims.pop(run.number, None)
-                waiting.popleft()
+                if waiting and waiting[0] is run:
+                    waiting.popleft()
 
     def _find_place(self, run: Run, nodes: list[RemoteNode]) -> bool:
         """Returns whether a run waits no more."""
@@ -95,6 +98,8 @@ class Placing:
         if there is not None or self._is_withdrawn(run):
             self._claims.pop(run.number, None)
             return True
+        if run.error is not None:
+            return False  # it is being refused
         if not run.own and len(self._there) >= self.size:
             return False
         wishes = _placement_of(run)

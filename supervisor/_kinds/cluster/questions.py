@@ -62,8 +62,8 @@ class Questions:
 
     def answered(self, node: RemoteNode, question: int, stacks: Stacks) -> None:
         """A node has answered."""
-        if node.unanswered == question:
-            node.unanswered = None
         answer = self._answers.get(question)
         if answer is not None and not answer.done():
             answer.set_result(stacks)
+        if node.unanswered == question:  # last: whoever gives up just now notes it first, and looks for the answer then
+            node.unanswered = None

@@ -37,7 +37,8 @@ async def connected(address: str, seconds: float, args: dict[str, Any]) -> Comm:
     connecting: asyncio.Future[Comm] = asyncio.ensure_future(connect(address, timeout=seconds, **args))
     try:
         # Dask does not limit for how long the other end may say nothing.
-        return await asyncio.wait_for(asyncio.shield(connecting), seconds)
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(connecting)
     except BaseException:
         # One that is cancelled in between would leave its socket open: it is closed once it is there.
         await asyncio.wait({connecting}, timeout=GIVEN_UP)
@@ -87,4 +88,5 @@ async def have_node(comm: Comm, seconds: float) -> None:
 
 
 async def _answer(comm: Comm, seconds: float, **question: Any) -> Any:
-    return await asyncio.wait_for(send_recv(comm, **question), seconds)
+    async with asyncio.timeout(seconds):
+        return await send_recv(comm, **question)

@@ -1,0 +1,54 @@
+"""What waits for a node, whose nodes are fakes: who is refused, and who goes on waiting."""
+
+import asyncio
+from concurrent.futures import Future
+
+import pytest
+
+from supervisor import Supervisor
+
+from ..inside_cluster import link_of, link_with
+from ..waiting import until
+from . import functions as f
+from .fake_link import FakeLink
+
+
+@pytest.fixture
+async def linked(monkeypatch):
+    """A supervisor that has used its cluster, and its link, which has no node any more."""
+    link_with(monkeypatch, FakeLink)
+    async with Supervisor(cluster="tcp://fake:1") as sup:
+        await sup.run(f.pid, on="cluster")
+        link = link_of(sup)
+        link.nodes = ()
+        link.begun.clear()
+        yield sup, link
+
+
+async def test_what_is_submitted_as_another_is_refused_waits_and_nothing_that_was_refused_begins(linked):
+    sup, link = linked
+    executor, again = sup.executor(pool="cluster-thread"), []
+
+    def submit_again(future: Future):
+        if not link.nodes:
+            link.add("c")
+        again.append(executor.submit(int))
+
+    refused = [executor.submit(int) for _ in range(3)]
+    for future in refused:
+        future.add_done_callback(submit_again)
+    link.lost("nobody is there")
+    await until(lambda: len(again) == 3)
+    await asyncio.wait_for(asyncio.gather(*map(asyncio.wrap_future, again)), 20)
+    assert [type(future.exception()) for future in refused] == [ConnectionError] * 3
+    assert len(link.begun) == 3
+
+
+async def test_nothing_is_refused_where_a_node_has_come_since_that_was_said(linked):
+    sup, link = linked
+    call = asyncio.ensure_future(sup.run(f.pid, on="cluster"))
+    await until(lambda: sup.workers())
+    link.lost("nobody is there")
+    link.add("c")
+    await asyncio.wait_for(call, 20)
+    assert len(link.begun) == 1
