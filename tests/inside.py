@@ -1083,6 +1083,14 @@ def note_when_taken(future, seen):
     future.run.taken = lambda run: seen.append(run.pid)
 
 
+def asked_for_spares(sup, pool, monkeypatch):
+    """Returns a list that grows each time that a pool looks whether it is to start its spare process."""
+    spare, asked = _pool(sup, pool)._spare, []
+    make = spare.make
+    monkeypatch.setattr(spare, "make", lambda: asked.append(1) or make())
+    return asked
+
+
 def spare_process(sup, pool="process"):
     """The one that is kept warm; None where there is none."""
     return _pool(sup, pool)._spare.process

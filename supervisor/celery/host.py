@@ -8,6 +8,7 @@ import threading
 from _thread import get_ident
 from concurrent.futures import Future
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .._api.supervisor import Supervisor
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Host"]
 
 TELL_AFTER = 0.005
-"""Seconds within which Celery hears that a task has begun. Of one that takes less, it hears together with its end: to
-wake the worker's event loop costs as much as all else that the pool does for a task."""
+"""Seconds within which Celery hears that a task has begun, while tasks take less than that. Of such it hears together
+with their ends: to wake the worker's event loop costs as much as all else that the pool does for a task. While tasks
+take longer, it hears at once."""
 
 JOIN_TIMEOUT = 5.0
 """Seconds that the thread of the event loop has for its own end, once the supervisor has shut down."""
@@ -60,6 +62,7 @@ class Host:
         self._started: Future[None] = Future()
         self._thread = threading.Thread(target=self._live, name="supervisor.celery", daemon=True)
         self._draining = self._telling = False
+        self._brief = False  # the last task that has ended had not taken long
         self.ended = False
 
     # ------------------------------------------------------------------------------------ the thread of the loop
@@ -149,7 +152,9 @@ class Host:
         """A task is about to begin. Any thread."""
         if job.accept(pid):
             self._limits.begin(job)
-            if not self._telling:
+            if not self._brief:
+                self._deliveries.wake_if_waiting()
+            elif not self._telling:
                 self._telling = True
                 if get_ident() == self._thread.ident:
                     aside.call_later(self._loop, TELL_AFTER, self._tell)
@@ -164,6 +169,7 @@ class Host:
     def _ended(self, job: Job, future: Future[Any]) -> None:
         """The call of a task has ended. Any thread."""
         work: WorkFuture = future  # type: ignore[assignment]  # as it is one of ours
+        self._brief = monotonic() - job.accepted_at < TELL_AFTER
         job.ended(work)
         self._limits.end(job)
         self._jobs.discard(job)  # last: who waits for this makes the calls that wait, and goes on

@@ -192,13 +192,21 @@ class Pool(BasePool):
         if host is None:
             return
         self._state = self.CLOSE
+        host.withdraw()
+        self._deliveries.take_over()
+        self._deliveries.deliver()  # what has begun, and Celery has not heard of yet, is given back, too
         _give_back(self)
         host.shut_down(seconds)
-        self._wait(host, lambda: False, inf)
+        self._wait(host, self._goes_on, inf)
         host.join()
         self._deliveries.deliver()
         _look_after(get_event_loop())
         self._host = None
+
+    def _goes_on(self) -> bool:
+        """Gives back what had been taken just before, and is only heard of now; nothing but the end is enough."""
+        _give_back(self)
+        return False
 
     def _wait(self, host: Host, enough: Callable[[], bool], until: float) -> None:
         """Makes Celery's calls here until the host has ended, or that is enough, or that time has come."""

@@ -14,11 +14,14 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu.transport import redis
 
 from supervisor import current_context
+from tests.inside_celery import tell_celery_after
 
 app = Celery("tasks", broker=os.environ.get("BROKER", "memory://"), backend=os.environ.get("BACKEND"))
 if "WITHOUT_LOOP" in os.environ:  # as if its transport knew of no event loop
     redis.Transport.implements = redis.Transport.implements.extend(asynchronous=False)
 app.conf.update(json.loads(os.environ.get("CONF", "{}")))
+if "TELL_AFTER" in os.environ:
+    tell_celery_after(float(os.environ["TELL_AFTER"]))
 seen = []
 
 

@@ -107,10 +107,24 @@ def test_sigterm_mapped_to_a_cold_shutdown_which_gives_late_tasks_back(worker, c
         assert client.ended(task) == ("SUCCESS", "released")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_late_task_is_given_back_though_celery_has_not_heard_that_it_has_begun(worker, client, kind, number):
+    mine = worker(kind=kind, TELL_AFTER="60")
+    client.call("noop")  # of tasks that take as little, it need not hear at once
+    task = begun(mine, client, "late", "mark", mine.mark("never"))
+    mine.signal(number)
+    mine.gone()
+    assert client.state(task) in ("PENDING", "STARTED")
+    Path(mine.mark("never")).touch()
+    worker(kind=kind)
+    assert client.ended(task) == ("SUCCESS", "released")
+
+
 def test_a_soft_shutdown_gives_back_the_one_task_of_two_that_has_not_ended(worker, client, kind):
     mine = worker(kind=kind, conf={"worker_soft_shutdown_timeout": 2.0})
     long = begun(mine, client, "late", "long", mine.mark("never"))
     short = begun(mine, client, "late", "short", mine.mark("soon"))
+    client.knows(long, short)
     mine.signal(signal.SIGQUIT)
     mine.wait_for("Initiating Soft Shutdown")
     Path(mine.mark("soon")).touch()
@@ -126,6 +140,7 @@ def test_a_soft_shutdown_gives_back_the_one_task_of_two_that_has_not_ended(worke
 def test_a_soft_shutdown_gives_back_both_tasks_of_two(worker, client, kind):
     mine = worker(kind=kind, conf={"worker_soft_shutdown_timeout": 0.5})
     tasks = [begun(mine, client, "late", mark, mine.mark("never")) for mark in ("one", "two")]
+    client.knows(*tasks)
     mine.signal(signal.SIGQUIT)
     mine.gone()
     assert "Restoring 2 unacknowledged message(s)" in mine.text()
@@ -136,7 +151,7 @@ def test_a_soft_shutdown_gives_back_both_tasks_of_two(worker, client, kind):
 
 def test_a_soft_shutdown_is_cut_short_by_another_signal(worker, client, kind):
     mine = worker(kind=kind, conf={"worker_soft_shutdown_timeout": 60})
-    begun(mine, client, "spin", "mark")
+    client.knows(begun(mine, client, "spin", "mark"))
     mine.signal(signal.SIGQUIT)
     mine.wait_for("Initiating Soft Shutdown")
     mine.signal(signal.SIGQUIT)

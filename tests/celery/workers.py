@@ -1,6 +1,7 @@
 """Real workers, with a real broker: what starts them, and what is asked of them."""
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -114,6 +115,10 @@ class Client:
                 return next(iter(answers[0].values()))
         raise AssertionError(f"nobody answers to {command}")
 
+    def knows(self, *tasks):
+        """Waits until the one worker knows of tasks that they have begun: Celery's own part of an end goes by that."""
+        wait_until(lambda: {each["id"] for each in self.ask("active")} >= set(tasks), "the tasks are not active")
+
     def stats(self):
         return self.ask("stats")["pool"]
 
@@ -121,6 +126,7 @@ class Client:
         self.app.control.purge()
 
     def close(self):
+        gc.collect()  # results unsubscribe from the broker, which is there for now
         self.app.close()
         pools.reset()
 

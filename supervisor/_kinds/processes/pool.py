@@ -256,7 +256,7 @@ class Pool:
         """A process has carried out its run."""
         process.service.tasks += 1
         self._next(process)
-        if self._spare.process is None and not self._retired:
+        if self._spare.process is None and self._wants_spare():
             # In the next turn: what has come of the run need not live for as long as that takes.
             aside.call_soon(self._loop, self._spare.make)
 

@@ -337,3 +337,14 @@ async def test_so_many_are_started_before_there_is_any_call(board):
             os.kill(pid, signal.SIGKILL)
             await until(lambda: not alive(pid))
             await until(lambda: inside.ready_for_calls(sup, "gpu") == 2)  # without any call
+
+
+async def test_a_call_costs_no_turn_of_the_loop_for_a_spare_process_that_is_not_wanted(monkeypatch):
+    async with Supervisor("app") as sup:
+        pool = sup.pool("gpu", kind="process", size=1, initializer=int)
+        await pool.run(os.getpid)
+        asked = inside.asked_for_spares(sup, "gpu", monkeypatch)
+        for _ in range(3):
+            await pool.run(os.getpid)
+        await asyncio.sleep(0)
+        assert not asked
