@@ -212,6 +212,11 @@ class Inbox(Generic[T]):
         """Whether something has arrived that has not been handled."""
         return bool(self._items)
 
+    @property
+    def left(self) -> tuple[T, ...]:
+        """What has arrived and has not been handled."""
+        return tuple(self._items)
+
     def catch_up(self) -> None:
         """Handles what has arrived, for whomever it is, before something is judged: as much as fits into a turn.
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from _thread import RLock, get_ident
-from collections import Counter, deque
+from collections import Counter
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._core.errors import SupervisorBusy, SupervisorMisused
 from .._core.ladder import Exited, StopAsked
 from .._core.outcome import Outcome
 from .._loop import aside
+from .._run.futures import WorkFuture
 from .._run.origin import origin
 from .._run.run import Run
 from .._worker.locks import ScopedLock
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from .._core.outcome import Ended
     from .._loop.inbox import Inbox
     from .._observe.publisher import Publisher
-    from .._run.futures import WorkFuture
     from .._run.run import WorkerKind
     from .calls import AnyFuture, Calls
     from .escalation import Escalation
@@ -77,7 +78,6 @@ class ExecutorCalls:
         "_shutdown",
         "_supervisor",
         "_thread",
-        "_to_hand_on",
         "_waiting",
     )
 
@@ -122,7 +122,6 @@ class ExecutorCalls:
         self._admitting = ScopedLock()  # a signal handler may come in between
         self._waiting = Counter[str]()  # by pool: calls whose threads do nothing else meanwhile
         self._resolving: dict[str, Resolving] = {}  # by pool
-        self._to_hand_on: deque[Callable[[], object]] = deque()
 
     def resolving(self, pool: str) -> Resolving:
         """Returns the futures of calls of a pool that have ended and are being resolved, by the numbers of the calls.
@@ -293,26 +292,18 @@ class ExecutorCalls:
         if get_ident() == self._thread:
             hand_on()
             return
-        self._to_hand_on.append(hand_on)
-        self._inbox.post(self._hand_next_on)
+        self._inbox.post(hand_on)
         if self._inbox.closed:  # first posted, then looked: or else whoever closes it sees this one
             try:
-                aside.call_soon_threadsafe(self._loop, self.hand_all_on)
+                aside.call_soon_threadsafe(self._loop, hand_on)
             except RuntimeError:
                 pass  # the loop is closed
 
-    def _hand_next_on(self) -> None:
-        waiting = self._to_hand_on
-        if waiting:
-            hand_on = waiting[0]
-            hand_on()
-            if waiting and waiting[0] is hand_on:  # only now: after an interrupt it is done again
-                waiting.popleft()
-
     def hand_all_on(self) -> None:
-        """Does so for all that are there: nobody listens to the inbox any more. On the loop's thread."""
-        while self._to_hand_on:
-            self._hand_next_on()
+        """Does so for all that the inbox still has: nobody listens to it any more. On the loop's thread."""
+        for item in self._inbox.left:
+            if isinstance(item, MethodType) and item.__func__ is WorkFuture.hand_on:
+                item()
 
     def refuse_blocking(self, what: str) -> None:
         """Raises where `what` would block the event loop's own thread on something that needs the loop."""
