@@ -234,7 +234,7 @@ def _give_back(pool: Pool) -> None:
             continue  # who is not given back is lost with its worker
         try:
             request.cancel(pool, emit_retry=False)
-        except TypeError:  # before 5.5
+        except TypeError:  # before 5.6
             request.cancel(pool)
 
 

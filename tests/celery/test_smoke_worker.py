@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .workers import LADDER, alive, redis_server, wait_until
+from .workers import LADDER, SOFT_SHUTDOWNS, alive, redis_server, wait_until
 
 pytest.importorskip("celery")
 pytestmark = [
@@ -18,6 +18,9 @@ pytestmark = [
 
 SLACK = 5.0
 """Seconds beyond what is promised, for Celery's own end on a machine that has much to do."""
+
+GIVEN_BACK = {"PENDING", "STARTED", "RETRY"}
+"""What Celery says of a task that it has given back; the last one before 5.6."""
 
 PATIENT = """
 shutdown_timeout = 600
@@ -100,7 +103,7 @@ def test_sigterm_mapped_to_a_cold_shutdown_which_gives_late_tasks_back(worker, c
     _, seconds = mine.gone()
     assert seconds < LADDER + SLACK
     assert "Cold shutdown" in mine.text()
-    assert client.state(task) in ("PENDING", "STARTED")
+    assert client.state(task) in GIVEN_BACK
     if not more:  # else Celery itself leaves at once
         Path(mine.mark("never")).touch()
         worker(kind=kind)
@@ -114,12 +117,13 @@ def test_a_late_task_is_given_back_though_celery_has_not_heard_that_it_has_begun
     task = begun(mine, client, "late", "mark", mine.mark("never"))
     mine.signal(number)
     mine.gone()
-    assert client.state(task) in ("PENDING", "STARTED")
+    assert client.state(task) in GIVEN_BACK
     Path(mine.mark("never")).touch()
     worker(kind=kind)
     assert client.ended(task) == ("SUCCESS", "released")
 
 
+@pytest.mark.skipif(not SOFT_SHUTDOWNS, reason="Celery has soft shutdowns from 5.5 on")
 def test_a_soft_shutdown_gives_back_the_one_task_of_two_that_has_not_ended(worker, client, kind):
     mine = worker(kind=kind, conf={"worker_soft_shutdown_timeout": 2.0})
     long = begun(mine, client, "late", "long", mine.mark("never"))
@@ -137,6 +141,7 @@ def test_a_soft_shutdown_gives_back_the_one_task_of_two_that_has_not_ended(worke
     assert len(Path(mine.mark("short")).read_text().split()) == 1
 
 
+@pytest.mark.skipif(not SOFT_SHUTDOWNS, reason="Celery has soft shutdowns from 5.5 on")
 def test_a_soft_shutdown_gives_back_both_tasks_of_two(worker, client, kind):
     mine = worker(kind=kind, conf={"worker_soft_shutdown_timeout": 0.5})
     tasks = [begun(mine, client, "late", mark, mine.mark("never")) for mark in ("one", "two")]
@@ -149,6 +154,7 @@ def test_a_soft_shutdown_gives_back_both_tasks_of_two(worker, client, kind):
     assert [client.ended(task) for task in tasks] == [("SUCCESS", "released")] * 2
 
 
+@pytest.mark.skipif(not SOFT_SHUTDOWNS, reason="Celery has soft shutdowns from 5.5 on")
 def test_a_soft_shutdown_is_cut_short_by_another_signal(worker, client, kind):
     mine = worker(kind=kind, conf={"worker_soft_shutdown_timeout": 60})
     client.knows(begun(mine, client, "spin", "mark"))

@@ -1,7 +1,6 @@
 """Real workers, with a real broker: what starts them, and what is asked of them."""
 
 import contextlib
-import gc
 import json
 import os
 import shutil
@@ -12,10 +11,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import celery
 from celery import Celery
 from kombu import pools
 
 ROOT = Path(__file__).parents[2]
+SOFT_SHUTDOWNS = celery.VERSION >= (5, 5)
+"""Whether this Celery has soft shutdowns."""
+
 LIMIT = 60
 """Seconds after which whoever waits gives up."""
 
@@ -126,7 +129,9 @@ class Client:
         self.app.control.purge()
 
     def close(self):
-        gc.collect()  # results unsubscribe from the broker, which is there for now
+        results = self.app.backend.result_consumer
+        results.stop()
+        results._pubsub = None  # a result that is collected later would unsubscribe there, where nobody is any more
         self.app.close()
         pools.reset()
 
