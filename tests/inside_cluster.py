@@ -7,7 +7,7 @@ from .foreign import imported_distributed
 imported_distributed()
 
 from supervisor._core.leases import Lease
-from supervisor._kinds.cluster import cluster, kind, node, placing, proofs, reports, scheduler
+from supervisor._kinds.cluster import cluster, kind, node, placing, proofs, reports, scheduler, unplaced
 from supervisor._kinds.cluster import link as cluster_link
 from supervisor._kinds.cluster.channel import MUCH as PIECE
 from supervisor._kinds.cluster.channel import WINDOW, Channel
@@ -44,6 +44,7 @@ __all__ = [
     "proofs",
     "raw_connection",
     "scheduler",
+    "shorten_patience",
 ]
 
 
@@ -107,6 +108,11 @@ def have_all_acknowledged(channel):
     while items := channel._taken():
         channel._unacknowledged.extend(items)
         channel._acknowledged(items[-1].number)
+
+
+def shorten_patience(monkeypatch, seconds):
+    """Has it be said sooner that no node may take a run."""
+    monkeypatch.setattr(unplaced, "PATIENCE", seconds)
 
 
 def drop_connection(sup, node):

@@ -7,7 +7,7 @@ import pytest
 
 from supervisor import Supervisor
 
-from ..inside_cluster import link_of, link_with
+from ..inside_cluster import link_of, link_with, shorten_patience
 from ..waiting import until
 from . import functions as f
 from .fake_link import FakeLink
@@ -52,3 +52,46 @@ async def test_nothing_is_refused_where_a_node_has_come_since_that_was_said(link
     link.add("c")
     await asyncio.wait_for(call, 20)
     assert len(link.begun) == 1
+
+
+async def test_it_is_said_once_of_a_run_that_no_node_may_take(linked, monkeypatch, events):
+    def unplaced():
+        return [event for event in events if event["event"] == "worker.unplaced"]
+
+    shorten_patience(monkeypatch, 0.05)
+    sup, link = linked
+    calls = [asyncio.ensure_future(sup.run(f.pid, on="cluster", nodes="c", name=f"call-{n}")) for n in range(12)]
+    await asyncio.sleep(0.2)
+    assert not unplaced()  # there is no node at all, which is said of the cluster
+    link.add("a")
+    await until(unplaced)
+    await asyncio.sleep(0.2)
+    assert [event["worker"] for event in unplaced()] == [f"call-{n}" for n in range(10)]
+    assert [event.get("left_out") for event in unplaced()] == [None] * 9 + [2]
+    assert unplaced()[0] == {
+        "event": "worker.unplaced",
+        "level": "warning",
+        "supervisor": "supervisor",
+        "worker": "call-0",
+        "kind": "thread",
+        "pool": "cluster-thread",
+        "reason": "no node may take it: nodes=['c']",
+    }
+    worker = asyncio.ensure_future(sup.start(f.silent, on="cluster", resources={"GPU": 2}, name="w"))
+    await until(lambda: len(unplaced()) == 11)
+    assert unplaced()[-1]["reason"] == "no node may take it: resources={'GPU': 2.0}"
+    worker.cancel()
+    link.add("c")
+    await asyncio.wait_for(asyncio.gather(*calls), 20)
+
+
+async def test_a_pool_whose_calls_no_node_may_take_is_not_ready(linked):
+    sup, link = linked
+    link.add("a")
+    lane = sup.pool("lane", kind="thread", on="cluster", nodes="c")
+    call = asyncio.ensure_future(lane.run(f.pid))
+    await until(lambda: sup.workers())
+    assert "pool 'lane': no node may take it: nodes=['c']" in sup.health().reasons
+    link.add("c")
+    await asyncio.wait_for(call, 20)
+    assert sup.health().ready

@@ -12,6 +12,7 @@ from ..._loop.clock import monotonic
 from ..._run.names import qualname
 from ..._worker.parcel import packed
 from .node import RemoteRun
+from .unplaced import Unplaced
 
 if TYPE_CHECKING:
     from ..._core.placement import Placement
@@ -49,6 +50,7 @@ class Placing:
         self._there: set[int] = set()  # calls that are on nodes, by their numbers
         self._own: set[int] = set()  # workers
         self._claims: dict[int, list[None]] = {}  # of those that are about to be sent: whether the claim is ours
+        self._unplaced = Unplaced(services, lambda: list(self._choosy), lambda: cluster.link.nodes, _placement_of)
         kept = {name: getattr(settings, name) for name in KEPT if getattr(settings, name)}
         self._kept = packed(kept) if kept else b""
 
@@ -72,6 +74,7 @@ class Placing:
         for _ in range(len(self._choosy)):
             if not self._find_place(self._choosy[0], nodes):
                 self._choosy.append(self._choosy[0])
+                self._unplaced.look_later()
             self._choosy.popleft()
 
     def refuse(self, problem: str) -> None:

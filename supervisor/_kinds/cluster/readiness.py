@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..._core.values import printable
 from ..._loop.clock import monotonic
 from ..._run.readiness import Readiness
+from .unplaced import why_nowhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,8 @@ class NodesReady(Readiness):
         nodes = [node for node in link.nodes if node.takes_runs]
         if link.problem or not nodes:
             return link.problem or "no node takes runs"
+        if nowhere := why_nowhere(self._settings.placement, nodes):
+            return printable(nowhere)
         if not self._closed and any(self._serves(node) for node in nodes):
             return ""
         return printable(str(fault)) if fault is not None else "no node has those up that are kept warm"
