@@ -7,12 +7,16 @@ tested by themselves; whatever looks into a supervisor is a function here, named
 import ast
 import asyncio
 import contextlib
+import fcntl
 import inspect
 import linecache
 import os
 import select
 import socket
+import sys
+import termios
 import threading
+from collections import deque
 from pickle import loads
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import NamedTuple
@@ -65,7 +69,7 @@ from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
 from supervisor._kinds.threads.launcher import Launcher, Start
 from supervisor._kinds.threads.managed import ManagedPool
-from supervisor._kinds.threads.queue import RunQueue
+from supervisor._kinds.threads.queue import RunQueue, _Lock
 from supervisor._kinds.threads.sections import known as thread_of_ours
 from supervisor._kinds.threads.sections import left as leaving_thread
 from supervisor._kinds.threads.tracers import anybody_traces
@@ -690,34 +694,64 @@ def know_no_callback_of_asyncio(monkeypatch):
     monkeypatch.setattr(chained, "_code", None)
 
 
-def run_queue():
-    return RunQueue()
+def run_queue(*, timed=False):
+    return RunQueue(timed=timed)
+
+
+def fall_asleep(queue):
+    """A thread is about to wait for a call."""
+    queue._asleep.append(None)
+
+
+def put_as_one_falls_asleep(queue, run):
+    """A call is put there at the very moment at which a thread has said that it sleeps."""
+
+    class Asleep(deque):
+        def append(self, nothing):
+            super().append(nothing)
+            queue.put(run)
+
+    queue._asleep = Asleep()
+
+
+def sleepers(queue):
+    """How many threads wait for a call, and are not called."""
+    return len(queue._asleep)
 
 
 def calls_for_threads(queue):
     """How many threads are called that have not heard it."""
-    return queue._calls.qsize()
+    wakeups = queue._wakeups
+    if isinstance(wakeups, _Lock):
+        return wakeups._calls.qsize()
+    return int.from_bytes(fcntl.ioctl(wakeups._reads, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def wake_and_end(queue):
     """A thread hears that it is called, and ends before it has looked."""
-    queue._calls.get()
+    queue._wakeups.wait(None)
+
+
+def files_of(queue):
+    """The numbers of the files by which it wakes threads."""
+    wakeups = queue._wakeups
+    return [] if isinstance(wakeups, _Lock) else [wakeups._reads, wakeups._writes]
 
 
 @contextlib.contextmanager
 def interrupted_once_as_it_wakes(queue):
     """Whoever wakes a thread meanwhile is interrupted, the first time."""
-    calls, struck = queue._calls, []
+    wakeups, struck = queue._wakeups, []
 
-    def put(nothing):
+    def call():
         if not struck:
             struck.append(True)
             raise KeyboardInterrupt
-        calls.put(nothing)
+        wakeups.call()
 
-    queue._calls = SimpleNamespace(put=put)
+    queue._wakeups = SimpleNamespace(call=call, wait=wakeups.wait)
     yield
-    queue._calls = calls
+    queue._wakeups = wakeups
 
 
 def names_taken(sup):

@@ -106,6 +106,7 @@ class Threads:
         """This process was forked, perhaps by a worker's function: it is the only thing that goes on here."""
         self.services = copies.of_a_copy(self.services)
         self._post = copies.leave
+        self.pool.close()
 
     @property
     def capacity(self) -> int:

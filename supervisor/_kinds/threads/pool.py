@@ -67,7 +67,7 @@ class Pool:
         self._readiness = readiness
         self._carry_out = carry_out
         self._lost = lost
-        self._queue = RunQueue()
+        self._queue = RunQueue(timed=settings.idle_timeout is not None or settings.max_lifetime is not None)
         self._numbers = count(1)  # of threads, for their names
         # Executors grow the pool from any thread, and a signal handler may come in between.
         self._counting = ScopedLock()
@@ -271,8 +271,7 @@ class Pool:
         with self._counting:
             size, ready = len(self._seats), sum(seat.ready for seat in self._seats)
         self._readiness.note(size - ready, ready, self._clock())
-        if self._gone is not None and not (self._seats or self._heirs):
-            self._gone()
+        self._look_whether_gone()
 
     def retire(self) -> None:
         """Lets each thread end after its present call: the first tells the next one, and so on."""
@@ -282,5 +281,13 @@ class Pool:
     def when_gone(self, gone: Callable[[], object]) -> None:
         """Calls `gone` once the threads have ended, but for those that were abandoned."""
         self._gone = gone
-        if not (self._seats or self._heirs):
-            gone()
+        self._look_whether_gone()
+
+    def _look_whether_gone(self) -> None:
+        if self._gone is not None and not (self._seats or self._heirs):
+            self.close()
+            self._gone()
+
+    def close(self) -> None:
+        """No thread takes calls any more: it has ended, or is in the process from which this one was forked."""
+        self._queue.close()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..._run.run import Run
 
 __all__ = ["Empty", "RunQueue"]
@@ -18,35 +21,90 @@ With one, of many calls that keep the interpreter busy each would begin a turn o
 """
 
 
+class _Pipe:
+    """Wakes threads by a pipe: who is woken in this way finds the interpreter free.
+
+    Who writes to a pipe lets go of the interpreter (GIL) meanwhile, and who releases a lock does not. A thread that a
+    lock has woken begins by waiting for the interpreter, until the loop has nothing left to do: on one core that is
+    four switches between the two in place of two. An eventfd would wake all that wait for it at once.
+
+    It is closed with the last reference to it, as a thread may still be in here.
+    """
+
+    __slots__ = ("_reads", "_writes")
+
+    def __init__(self) -> None:
+        self._reads = self._writes = -1
+        self._reads, self._writes = os.pipe()
+
+    def call(self) -> None:
+        os.write(self._writes, b"x")
+
+    def wait(self, timeout: float | None) -> bool:  # noqa: ARG002  # nobody who has one comes here
+        """Waits until it is called."""
+        os.read(self._reads, 1)
+        return True
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        for end in (self._reads, self._writes):
+            if end >= 0:
+                close(end)
+
+
+class _Lock:
+    """Wakes threads by a lock: some of them wait for so long at most, or there is no pipe."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[None] = SimpleQueue()
+
+    def call(self) -> None:
+        self._calls.put(None)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Waits until it is called, for so many seconds at most; returns whether it was."""
+        try:
+            self._calls.get(True, timeout)
+        except Empty:
+            return False
+        return True
+
+
 class RunQueue:
     """Calls for the threads of a pool, in order; None: whoever gets it looks whether he is to end.
 
-    To wake a thread takes longer than a short call. So who puts a call here wakes one thread, and further calls wake
-    none until that one has looked. Before it carries out its call, it wakes others, where more are waiting. So a few
-    threads carry out many calls that are short, and all threads come for those that take long.
+    To wake a thread takes longer than a short call. So who puts a call here wakes one thread that sleeps, and further
+    calls wake none until that one has looked. Before it carries out its call, it wakes others, where more are waiting.
+    So a few threads carry out many calls that are short, and all threads come for those that take long.
 
     Any thread may put something here, a signal handler too. No lock of ours is taken: what is changed is changed in one
     step of the interpreter.
+
+    Args:
+        timed: Threads wait here for some time at most.
     """
 
-    __slots__ = ("_called", "_calls", "_runs")
+    __slots__ = ("_asleep", "_called", "_runs", "_wakeups")
 
-    def __init__(self) -> None:
+    def __init__(self, *, timed: bool = False) -> None:
         self._runs: deque[Run | None] = deque()
-        self._calls: SimpleQueue[None] = SimpleQueue()  # each wakes a thread
-        self._called = False  # one is on its way, and the thread that it wakes has not looked yet
+        # An entry for each thread that sleeps, or is about to, and for which nobody has called: whose does not matter.
+        self._asleep: deque[None] = deque()
+        self._called = False  # one was woken, and has not looked yet
+        self._wakeups: _Pipe | _Lock = _Lock() if timed else _wakeups()
 
     def put(self, run: Run | None) -> None:
         """Appends a call. Never blocks."""
-        self._runs.append(run)
-        if not self._called:
+        self._runs.append(run)  # first this, and then the look at who sleeps: who goes to sleep does the opposite
+        if self._asleep and not self._called:
             self._call()
 
     def get(self, timeout: float | None = None) -> Run | None:
         """Takes the first call, and waits for one where there is none.
 
         Raises:
-            Empty: There was none for so many seconds.
+            Empty: There was none for so many seconds. Only where it is `timed`.
         """
         runs = self._runs
         most = 1
@@ -56,15 +114,19 @@ class RunQueue:
                     run = runs.popleft()
                 except IndexError:
                     continue  # another thread was faster
-                if runs and not self._called:
+                if runs and self._asleep and not self._called:
                     for _ in range(min(most, len(runs))):
                         self._call()
                 return run
+            self._asleep.append(None)
+            if runs or not self._wakeups.wait(timeout):
+                if self._stays_awake():
+                    if runs:
+                        continue
+                    raise Empty
+                self._wakeups.wait(None)  # for as many as sleep was called, so there is something for this one
             self._called = False  # first this, then the look: what is put here from now on wakes somebody
-            if not runs:
-                self._calls.get(True, timeout)
-                self._called = False
-                most = SPREAD
+            most = SPREAD
 
     def get_nowait(self) -> Run | None:
         """Takes the first call.
@@ -79,12 +141,37 @@ class RunQueue:
 
     def rouse(self) -> None:
         """Wakes a thread in any case: one that had been woken has ended before it has looked."""
-        self._calls.put(None)
+        self._wakeups.call()
+
+    def close(self) -> None:
+        """No thread comes here any more: lets go of the files."""
+        self._wakeups = _Lock()
+
+    def _stays_awake(self) -> bool:
+        """Whether a thread that was about to sleep need not be called; if not, somebody calls this very moment."""
+        try:
+            self._asleep.pop()
+        except IndexError:
+            return False
+        return True
 
     def _call(self) -> None:
+        """Wakes a thread, if one sleeps. Where two do so at once, or after an interrupt, one too many is woken."""
         try:
-            self._called = True  # two threads may both do this: one too many is woken
-            self._calls.put(None)
+            self._asleep.pop()
+            self._called = True
+            self._wakeups.call()
+        except IndexError:
+            return  # somebody else has called the last one
         except BaseException:
-            self._calls.put(None)  # or nobody would be woken any more
+            self._wakeups.call()  # or it would never be woken any more
             raise
+
+
+def _wakeups() -> _Pipe | _Lock:
+    if os.name == "posix":
+        try:
+            return _Pipe()
+        except OSError:
+            pass  # there are no more files
+    return _Lock()
