@@ -122,6 +122,7 @@ from supervisor._runtime.deadlines import stop_deadlines
 from supervisor._runtime.executor_calls import ExecutorCalls
 from supervisor._runtime.health import health_of
 from supervisor._runtime.nodes import GroupNode, WorkerNode
+from supervisor._runtime.wakeups import WakeUps
 from supervisor._worker.locks import ScopedLock
 from supervisor._worker.stop_event import Chain
 from supervisor.testing import fake_kind
@@ -164,6 +165,7 @@ __all__ = [  # single parts
     "Terminal",
     "Vigil",
     "WakeSignal",
+    "WakeUps",
     "Wakeful",
     "age",
     "anybody_traces",

@@ -35,8 +35,11 @@ class WakeUps:
         self._due = False
 
     def announce(self) -> None:
-        """Wakes those whose stop Event has been set, those of this turn of the loop together."""
-        if not self._due and not self._held_back():
+        """Wakes those whose stop Event has been set, those of this turn of the loop together.
+
+        Where nobody waits, it takes no turn of the loop: the next step, or the end, comes that much sooner.
+        """
+        if self._chain and not self._due and not self._held_back():
             aside.call_soon(self._loop, self._start)
             self._due = True
 

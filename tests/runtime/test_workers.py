@@ -203,5 +203,28 @@ async def test_a_shutdown_refuses_those_that_wait_for_their_turn(monkeypatch):
     assert sup.report.counts() in ({"stopped": 1}, {"cancelled": 1})
 
 
+def test_a_stop_takes_no_turn_of_the_loop_for_waking_where_nobody_waits():
+    """A worker that spins, or waits for something else, is asked, injected into and heard without it."""
+
+    class Loop:
+        def __init__(self):
+            self.due = []
+
+        def call_soon(self, callback, *args, context):
+            self.due.append(callback)
+
+    loop, chain = Loop(), inside.Chain()
+    wakeups = inside.WakeUps(loop, chain, lambda: False)
+    wakeups.announce()
+    assert not loop.due
+    waiter = threading.Lock()
+    waiter.acquire()
+    chain.add(waiter)
+    wakeups.announce()
+    (wake,) = loop.due
+    wake()
+    assert not waiter.locked()
+
+
 def number_in(name):
     return int(name.rpartition("-")[2])
