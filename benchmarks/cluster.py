@@ -35,11 +35,11 @@ THREAD = '**`sup.run(on="cluster")`**'
 PROCESS = '**`sup.run(on="cluster", kind="process")`**'
 
 NODES = "Two nodes of one thread."
-CALLS = sized(50, 2)
+CALLS = sized(30, 2)
 AT_ONCE = sized(1_000, 10)
-ROUNDS = sized(3, 1)
+ROUNDS = sized(2, 1)
 GROWTH = sized((2, 4, 8), (2,))
-WAIT, WAITING = 0.02, sized(400, 4)
+WAIT, WAITING = 0.02, sized(200, 4)
 """Seconds that a call waits, and how many calls do."""
 DEATHS = sized(3, 1)
 """And stops."""
@@ -77,7 +77,7 @@ def cluster() -> list[Table]:
 
 async def _measured() -> list[Table]:
     with _nodes(2) as address:
-        one = await _beside_dask(address, _one_at_a_time, 5)
+        one = await _beside_dask(address, _one_at_a_time, 3)
         many = await _beside_dask(address, _at_once, ROUNDS, but=FLOOR)
         spin = await _end_of_a_spin(address)
     death = await several(_death, DEATHS)()
