@@ -538,6 +538,7 @@ def deaf_inbox(monkeypatch):
     """Meanwhile nothing is heard of what comes in from other threads."""
     with monkeypatch.context() as patched:
         patched.setattr(Inbox, "drain", lambda self, limit=None: None)
+        patched.setattr(Inbox, "catch_up", lambda self: None)
         patched.setattr(Inbox, "_take_turn", lambda self: None)
         yield
 

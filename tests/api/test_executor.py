@@ -615,10 +615,10 @@ async def test_errors_reach_the_loop_as_they_were_raised(ex):
 
 
 async def test_a_result_that_comes_as_the_supervisor_ends_reaches_who_awaits_it(monkeypatch):
-    async with Supervisor() as sup:
-        early, late = inside.ended_future(sup), inside.ended_future(sup)
-        awaited = asyncio.wrap_future(early[0]), asyncio.wrap_future(late[0])
-        with inside.deaf_inbox(monkeypatch):
+    with inside.deaf_inbox(monkeypatch):  # also while the supervisor is left
+        async with Supervisor() as sup:
+            early, late = inside.ended_future(sup), inside.ended_future(sup)
+            awaited = asyncio.wrap_future(early[0]), asyncio.wrap_future(late[0])
             await aside(early[1])
             await sup.shutdown()
     await aside(late[1])
