@@ -20,6 +20,7 @@ OTHERS = {  # private names of others, which the library has to get along with
     "_measured",  # that of the benchmarks
     "_in_units",  # the same
     "_cache",  # of Celery's backends
+    "_pubsub",  # the same
     "_instances",  # of Dask's workers
 }
 MODULE = re.compile(r"supervisor(\.\w+)*\._(?!_)\w+")

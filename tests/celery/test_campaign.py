@@ -60,7 +60,7 @@ def test_no_task_is_lost_under_deaths_limits_and_revocations(worker, client):
         sent[task] = what
     endings = {"add": "SUCCESS", "soft": "SUCCESS", "revoked": "REVOKED"}
     for task, what in sent.items():
-        wait_until(lambda task=task: client._ended(task), lambda task=task: f"{task}: {mine.text()}", 300)
+        wait_until(lambda task=task: client.has_ended(task), lambda task=task: f"{task}: {mine.text()}", 300)
         assert client.ended(task)[0] == endings.get(what, "FAILURE"), what
     wait_until(lambda: not client.ask("active"), mine.text)
     children = mine.children()

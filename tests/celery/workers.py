@@ -99,10 +99,10 @@ class Client:
 
     def ended(self, task):
         """Waits for the end of a task; returns how it ended, and the value or the error."""
-        meta = wait_until(lambda: self._ended(task), lambda: f"{task} is {self.state(task)}")
+        meta = wait_until(lambda: self.has_ended(task), lambda: f"{task} is {self.state(task)}")
         return meta["status"], meta["result"]
 
-    def _ended(self, task):
+    def has_ended(self, task):
         self.app.backend._cache.clear()
         meta = self.app.backend.get_task_meta(task, cache=False)
         return meta if meta["status"] in ("SUCCESS", "FAILURE", "REVOKED") else None
