@@ -55,7 +55,8 @@ def spin(_ctx: WorkerContext) -> None:
 
 async def work(sup: Supervisor, *, kill: bool) -> None:
     follower = await sup.start(follow, on="cluster", name="follower", restart=Restart("failure"), heartbeat=10)
-    await sup.start(spin, on="cluster", name="spinner", policy=QUICKLY)
+    others = [node.address for node in sup.statistics().nodes if node.name != follower.node]  # it is not to be killed
+    await sup.start(spin, on="cluster", nodes=others or None, name="spinner", policy=QUICKLY)
     print(f"running: the follower is on node {follower.node}; stop it with Ctrl-C", flush=True)
     found = await asyncio.gather(*(sup.run(hits, seed, on="cluster", kind="process") for seed in range(12)))
     print(f"pi is about {4 * sum(found) / (len(found) * POINTS):.3f}", flush=True)
