@@ -185,6 +185,7 @@ __all__ = [  # single parts
     "integration_of",
     "is_dead",
     "leaving_thread",
+    "looks_through_calls",
     "make_outcome",
     "make_transition",
     "message",
@@ -264,6 +265,18 @@ def drains(held):
 def pools_left(sup):
     """The names of the pools that are in use."""
     return [kind.settings.name for kind in sup._binding.runtime.kinds]
+
+
+def looks_through_calls(monkeypatch):
+    """Returns a list that grows each time that a shutdown looks through the calls of its scope."""
+    looks, look = [], draining.Draining.sorted_calls
+
+    def noted(self, scope):
+        looks.append(scope)
+        return look(self, scope)
+
+    monkeypatch.setattr(draining.Draining, "sorted_calls", noted)
+    return looks
 
 
 def patch_health(monkeypatch, health):

@@ -197,13 +197,14 @@ class Teardown:
         if scope is self._root:
             self.tree.close()
         nodes = self.tree.workers_in(scope)
+        calls = None
         if first and scope is self._root:
-            running, queued = self._ends.draining.sorted_calls(scope)
+            calls = running, queued = self._ends.draining.sorted_calls(scope)
             seconds, drain = shutdown.deadline - now, shutdown.seconds_of_drain()
             self._log.stopping(shutdown.reason, seconds, drain, len(nodes) + len(running), len(queued))
         if any(node.after or node.group is not scope for node in nodes):
             self._deadlines.reserve(nodes, now, shutdown.deadline)
-        self._ends.draining.begin(scope)
+        self._ends.draining.begin(scope, calls)
         if scope is self._root:
             self._signals.give_up()
             self.asks = True

@@ -169,6 +169,19 @@ async def test_a_queued_call_that_is_stopped_leaves_little_for_the_collector_to_
     assert (after - before) / number < 4, "the error, with the outcome that it holds"
 
 
+async def test_a_shutdown_looks_through_its_calls_once(monkeypatch):
+    """With 100,000 of them, each look blocks the loop for 20 ms and more."""
+    looks = inside.looks_through_calls(monkeypatch)
+    async with Supervisor(max_threads=1) as sup:
+        calls = [asyncio.ensure_future(sup.run(time.sleep, 0.01)) for _ in range(20)]
+        while sup.statistics().queued < 15:
+            await asyncio.sleep(0)
+        await sup.shutdown()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert len(looks) == 1
+    assert sup.report.never_started > 0
+
+
 async def test_alarms_of_the_same_moment_ring_in_turns_that_are_short(monkeypatch):
     inside.patch(monkeypatch, TURN=0)
     rang, loop = [], asyncio.get_running_loop()
