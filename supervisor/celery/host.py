@@ -169,8 +169,8 @@ class Host:
     def _ended(self, job: Job, future: Future[Any]) -> None:
         """The call of a task has ended. Any thread."""
         work: WorkFuture = future  # type: ignore[assignment]  # as it is one of ours
+        job.ended(work)  # first: it may be what notes when it began
         self._brief = monotonic() - job.accepted_at < TELL_AFTER
-        job.ended(work)
         self._limits.end(job)
         self._jobs.discard(job)  # last: who waits for this makes the calls that wait, and goes on
         if self._draining:

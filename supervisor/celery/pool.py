@@ -12,7 +12,7 @@ from .child import SetUp, whereabouts_of
 from .deliveries import Deliveries
 from .host import Host
 from .job import Callbacks, Job
-from .seam import BasePool, get_event_loop, get_logger, run_ready_callbacks, worker_state
+from .seam import BasePool, Message, get_event_loop, get_logger, worker_state
 from .settings import settings_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Pool"]
 
 logger = get_logger(__name__)
+
+ACKNOWLEDGEMENTS = ("ack_log_error", "reject_log_error")
+"""Methods of a message that say to the broker what has become of it."""
 
 LOOK_INTERVAL = 0.5
 """Seconds after which the end looks after the worker's own event loop, which stands still meanwhile."""
@@ -244,11 +247,28 @@ def _look_after(hub: Hub | None) -> None:
         return
     try:
         hub.fire_timers()
-        run_ready_callbacks(hub)
+        _acknowledge(hub)
     except ValueError:  # this is a signal handler, and the hub looks after its timers just now
         pass
     except Exception:  # the connection may be broken
         logger.exception("the worker's event loop could not be looked after while the pool ends")
+
+
+def _acknowledge(hub: Hub) -> None:
+    """Sends the acknowledgements that wait for a turn of the worker's event loop.
+
+    What else waits for it does so still: it may read from the broker, and hand tasks to a pool that takes none.
+    """
+    for callback in hub._pop_ready():
+        function = getattr(callback, "fun", None)
+        name = getattr(function, "__name__", "")
+        if name in ACKNOWLEDGEMENTS and isinstance(getattr(function, "__self__", None), Message):
+            try:
+                callback()
+            except Exception:
+                logger.exception("the broker could not be told what has become of a task")
+        else:
+            hub.call_soon(callback)
 
 
 def _can_be_sent(value: object) -> bool:

@@ -45,6 +45,13 @@ if TYPE_CHECKING:
 
         def fire_timers(self) -> object: ...
 
+        def call_soon(self, callback: object) -> object: ...
+
+        def _pop_ready(self) -> set[Any]: ...
+
+    class Message:
+        """A message of the broker."""
+
     def get_event_loop() -> Hub | None:
         """Returns the worker's event loop; None where it has none."""
 
@@ -54,10 +61,6 @@ if TYPE_CHECKING:
 
     def get_logger(name: str) -> logging.Logger:
         """Returns a logger of Celery."""
-        ...
-
-    def run_ready_callbacks(hub: Hub) -> None:
-        """Sends the acknowledgements that wait for the hub."""
         ...
 
     worker_state: Any
@@ -73,15 +76,12 @@ else:
     from celery.utils.log import get_logger
     from celery.worker import state as worker_state
     from kombu.asynchronous import get_event_loop
-
-    try:  # acknowledgements that wait for the hub, which is not run while the pool ends
-        from celery.concurrency.prefork import _run_ready_callbacks as run_ready_callbacks
-    except ImportError:  # before 5.6: when the hub closes
-        run_ready_callbacks = lambda hub: None  # noqa: ARG005, E731
+    from kombu.message import Message
 
 __all__ = [
     "BasePool",
     "ExceptionInfo",
+    "Message",
     "SoftTimeLimitExceeded",
     "Terminated",
     "TimeLimitExceeded",
@@ -89,6 +89,5 @@ __all__ = [
     "get_event_loop",
     "get_logger",
     "human_status",
-    "run_ready_callbacks",
     "worker_state",
 ]
