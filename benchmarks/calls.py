@@ -62,7 +62,7 @@ def latency() -> list[Table]:
     with pinned():
         took = {loop: run_on(loop, _latency()) for loop in LOOPS}
     figures: dict[str, list[float | None]] = {name: [took[loop][name] for loop in LOOPS] for name in took["asyncio"]}
-    goals = {RUN: 0.75, NO_EVENTFD: 0.85, EXECUTOR: 1.0}
+    goals = {RUN: 0.65, NO_EVENTFD: 0.85, EXECUTOR: 1.0}
     return [
         Table(
             "One call at a time",
@@ -114,7 +114,7 @@ def _throughput_on(loop: Loop) -> Table:
     rounds = sized(3 if loop == "asyncio" else 2, 1)
     took = [run_on(loop, _throughput(each, number, rounds)) for each in threads]
     figures: dict[str, list[float | None]] = {name: [one[name] for one in took] for name in took[0]}
-    goals = [Goal(VIEW, most, 0.2, RIE), Goal(RUN, most, 0.4, RIE), Goal(RUN, most, 0.3, TO_THREAD)]
+    goals = [Goal(VIEW, most, 0.2, RIE), Goal(RUN, most, 0.35, RIE), Goal(RUN, most, 0.27, TO_THREAD)]
     return Table(
         f"{number:,} calls at once, on {loop}; for each",
         "µs",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from weakref import WeakMethod
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,17 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Subscribers"]
 
 
-@dataclass(frozen=True, slots=True)
-class StrongReference:
-    """Stands in for a weak reference where the supervisor itself holds the subscriber."""
-
-    subscriber: Subscriber
-
-    def __call__(self) -> Subscriber:
-        return self.subscriber
-
-
-class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
+class Subscribers(list["Subscriber"]):
     """The subscribers of one supervisor. Any thread.
 
     As a list it has those that want every call watched. It is empty, and so false, while there is none: a call then
@@ -50,31 +38,30 @@ class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
         """Whether there is any subscriber."""
         return bool(self or self.unwatching)
 
-    def subscribe(self, subscriber: Subscriber, *, watch: bool = True, weak: bool = False) -> None:
+    def subscribe(self, subscriber: Subscriber, *, watch: bool = True) -> None:
         """Adds a subscriber until it is unsubscribed.
 
         Args:
             subscriber: Is called with each notice.
             watch: Have every call watched for it.
-            weak: It is a bound method, and stays only for as long as somebody else holds its object.
         """
         if not watch:
             self.unwatching.append(subscriber)
             return
-        self.append(WeakMethod(subscriber, self._remove) if weak else StrongReference(subscriber))
+        self.append(subscriber)
         if self.changed is not None:
             self.changed()
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Removes a subscriber; does nothing where it is not there."""
-        for reference in tuple(self):
-            if reference() == subscriber:
-                self._remove(reference)
-        while subscriber in self.unwatching:
-            try:
-                self.unwatching.remove(subscriber)
-            except ValueError:
-                pass  # another thread has done so meanwhile
+        for subscribers in (self, self.unwatching):
+            while subscriber in subscribers:
+                try:
+                    subscribers.remove(subscriber)
+                except ValueError:
+                    pass  # another thread has done so meanwhile
+        if self.changed is not None:
+            self.changed()
 
     def add_counters(self, counters: Counters) -> None:
         self.counters = (*self.counters, counters)
@@ -82,15 +69,6 @@ class Subscribers(list["WeakMethod[Subscriber] | StrongReference"]):
     def remove_counters(self, counters: Counters) -> None:
         self.counters = tuple(other for other in self.counters if other is not counters)
 
-    def _remove(self, reference: WeakMethod[Subscriber] | StrongReference) -> None:
-        try:
-            self.remove(reference)
-        except ValueError:
-            return  # it was unsubscribed, and then dropped
-        if self.changed is not None:
-            self.changed()
-
     def each(self) -> list[Subscriber]:
         """The subscribers, those that have calls watched first."""
-        watching = [subscriber for reference in tuple(self) if (subscriber := reference()) is not None]
-        return watching + self.unwatching
+        return [*self, *self.unwatching]

@@ -20,15 +20,64 @@ if TYPE_CHECKING:
 __all__ = ["Transitions"]
 
 
+class Buffer:
+    """What `Transitions` has not given yet. It is the subscriber, so that the supervisor does not hold whoever reads.
+
+    On the loop's thread.
+
+    Attributes:
+        dropped: How many transitions were lost.
+        waiting: Those that have not been read.
+        ended: No more will come.
+        readers: Each waits for more.
+    """
+
+    __slots__ = ("_prefix", "dropped", "ended", "readers", "waiting")
+
+    def __init__(self, size: int, group: str) -> None:
+        self.dropped = 0
+        self._prefix = f"{group}/" if group else ""  # of the names of the workers that it is about
+        self.waiting: deque[Transition] = deque(maxlen=size)
+        self.ended = False
+        self.readers: list[asyncio.Future[None]] = []
+
+    def receive(self, notice: Notice) -> None:
+        """Takes in a notice."""
+        match notice:
+            case StateChanged(transition=transition):
+                self._add(transition)
+            case ShutdownEnded(group=""):
+                self.end()
+            case GroupEnded(group=group) if self._prefix.startswith(f"{group}/"):
+                self.end()
+            case _:
+                pass  # the other notices are no transitions
+
+    def _add(self, transition: Transition) -> None:
+        if not self.ended and transition.worker.startswith(self._prefix):
+            self.dropped += len(self.waiting) == self.waiting.maxlen
+            self.waiting.append(transition)
+            self._wake()
+
+    def end(self) -> None:
+        """No more will come."""
+        self.ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        while self.readers:
+            more = self.readers[0]
+            if not more.done():
+                more.set_result(None)
+            self.readers.pop(0)  # only now: where that has failed, the next one wakes the reader
+
+
 class Transitions:
     """Each transition from the moment at which it was opened, in order; ends when the supervisor has shut down.
 
     What a slow reader has not taken waits in a buffer; when that is full, the oldest is lost and counted. It belongs to
     the supervisor's event loop. Close it, or drop it, when you stop reading: while one is open, the transitions of
     calls are made, at the cost of a few microseconds each.
-
-    Attributes:
-        dropped: How many transitions were lost so far because the buffer was full.
 
     Example:
         >>> import asyncio
@@ -43,43 +92,28 @@ class Transitions:
     """
 
     def __init__(self, buffer: int, bind: Callable[[], object], subscribers: Subscribers, group: str) -> None:
-        self.dropped = 0
-        self._prefix = f"{group}/" if group else ""  # of the names of the workers that it is about
-        self._subscribers = subscribers
-        subscribers.subscribe(self._receive, weak=True)
-        self._waiting: deque[Transition] = deque(maxlen=buffer)
         self._bind = bind
-        self._ended = False
-        self._readers: list[asyncio.Future[None]] = []  # each waits for more
+        self._subscribers = subscribers
+        self._buffer = Buffer(buffer, group)
+        subscribers.subscribe(self._buffer.receive)
 
-    def _receive(self, notice: Notice) -> None:
-        """Takes in a notice. On the loop's thread."""
-        match notice:
-            case StateChanged(transition=transition):
-                self._add(transition)
-            case ShutdownEnded(group=""):
-                self.end()
-            case GroupEnded(group=group) if self._prefix.startswith(f"{group}/"):
-                self.end()
-            case _:
-                pass  # the other notices are no transitions
-
-    def _add(self, transition: Transition) -> None:
-        if not self._ended and transition.worker.startswith(self._prefix):
-            self.dropped += len(self._waiting) == self._waiting.maxlen
-            self._waiting.append(transition)
-            self._wake()
+    @property
+    def dropped(self) -> int:
+        """How many transitions were lost so far because the buffer was full."""
+        return self._buffer.dropped
 
     def end(self) -> None:
         """No more will come. On the loop's thread."""
-        self._ended = True
-        self._wake()
+        self._buffer.end()
 
     async def aclose(self) -> None:
         """Ends the iteration, for whoever waits in it too, and forgets what was not read."""
-        self._subscribers.unsubscribe(self._receive)
-        self._waiting.clear()
+        self._subscribers.unsubscribe(self._buffer.receive)
+        self._buffer.waiting.clear()
         self.end()
+
+    def __del__(self) -> None:
+        self._subscribers.unsubscribe(self._buffer.receive)
 
     def __aiter__(self) -> Self:
         return self
@@ -91,18 +125,19 @@ class Transitions:
             RuntimeError: It was called in another event loop than the supervisor's.
         """
         self._bind()
-        while not self._waiting:
-            if self._ended:
+        buffer = self._buffer
+        while not buffer.waiting:
+            if buffer.ended:
                 raise StopAsyncIteration
             more = asyncio.get_running_loop().create_future()
-            self._readers.append(more)
+            buffer.readers.append(more)
             try:
                 await more
             except asyncio.CancelledError:
-                if more in self._readers:
-                    self._readers.remove(more)
+                if more in buffer.readers:
+                    buffer.readers.remove(more)
                 raise
-        return self._waiting.popleft()
+        return buffer.waiting.popleft()
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,13 +147,6 @@ class Transitions:
     ) -> None:
         await self.aclose()
 
-    def _wake(self) -> None:
-        while self._readers:
-            more = self._readers[0]
-            if not more.done():
-                more.set_result(None)
-            self._readers.pop(0)  # only now: where that has failed, the next one wakes the reader
-
     def __repr__(self) -> str:
-        how = "ended" if self._ended else "open"
-        return f"<Transitions: {how}, {len(self._waiting)} to be read, {self.dropped} dropped>"
+        how = "ended" if self._buffer.ended else "open"
+        return f"<Transitions: {how}, {len(self._buffer.waiting)} to be read, {self.dropped} dropped>"
