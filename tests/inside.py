@@ -714,6 +714,10 @@ def run_queue(*, timed=False):
     return RunQueue(timed=timed)
 
 
+def queue_of_threads(sup):
+    return sup._binding.reach().kinds.threads.pool._queue
+
+
 def fall_asleep(queue):
     """A thread is about to wait for a call."""
     queue._asleep.append(None)

@@ -9,6 +9,9 @@ import pytest
 
 from supervisor import Supervisor, current_context
 
+from ... import inside
+from ...waiting import until
+
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
@@ -86,3 +89,20 @@ async def test_it_ends_with_the_function_and_answers_nobody(function, status, ho
         assert found == status
         assert await sup.run(pow, 2, 3) == 8
     assert ("in the child" in capfd.readouterr().err) == (function is raises)
+
+
+async def test_a_copy_wakes_none_of_the_threads_of_the_process_that_it_is_a_copy_of():
+    async with Supervisor() as sup:
+        await sup.run(returns)
+        queue = inside.queue_of_threads(sup)
+        await until(lambda: inside.sleepers(queue) == 1)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                queue.put(None)
+            finally:
+                os._exit(len(inside.files_of(queue)))
+        _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert inside.calls_for_threads(queue) == 0
+        assert inside.sleepers(queue) == 1
