@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
+from weakref import WeakSet
 
 from . import aside
 from .clock import monotonic
@@ -38,11 +39,22 @@ class _Bell:
     belong to a file of the application.
     """
 
-    __slots__ = ("fd",)
+    __slots__ = ("__weakref__", "fd")
 
     def __init__(self) -> None:
         self.fd = -1
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        _bells.add(self)
+
+    def become_a_copy(self) -> None:
+        """In a forked process: has one of its own, so that a loop that ends here hushes none that rings for another.
+
+        The other one stays open: the two loops share what they wait by, from which it would be taken away for both.
+        """
+        try:
+            self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError:
+            pass  # there are no more files
 
     def ring(self) -> None:
         os.eventfd_write(self.fd, 1)
@@ -56,6 +68,18 @@ class _Bell:
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         if self.fd >= 0:
             close(self.fd)
+
+
+_bells: WeakSet[_Bell] = WeakSet()
+
+
+def _after_fork() -> None:
+    for bell in tuple(_bells):
+        bell.become_a_copy()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Inbox(Generic[T]):
