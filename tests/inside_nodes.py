@@ -49,10 +49,10 @@ class RelayEnd:
 
 
 class Node:
-    """A node of two threads, within the test's process: no Dask is there. On an event loop's thread."""
+    """A node of four threads, within the test's process: no Dask is there. On an event loop's thread."""
 
     def __init__(self, resources):
-        state = SimpleNamespace(nthreads=2, total_resources=resources)
+        state = SimpleNamespace(nthreads=4, total_resources=resources)
         self._agent = Agent(SimpleNamespace(handlers={}, name="n", state=state))
 
     def owner(self, name, lease=10.0):
@@ -97,6 +97,11 @@ class OwnerOfNode:
         """The numbers of the runs of which it was said that they have ended."""
         small = self._session.channel._small
         return [waiting.item[1] for waiting in small if waiting.item[0] == "ended"]
+
+    def errors(self):
+        """What the node has logged as an error, for this owner."""
+        small = self._session.channel._small
+        return [_event(waiting.item[2]) for waiting in small if waiting.item[:2] == ("log", "error")]
 
     @property
     def taken(self):

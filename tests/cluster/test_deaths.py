@@ -138,21 +138,19 @@ async def test_of_two_owners_one_dies_and_the_other_goes_on(three, tmp_path):
 
 async def test_an_owner_that_forks_goes_on_and_its_copies_keep_nothing_alive(three, tmp_path):
     with start_owner(FORKING_OWNER, three.address, tmp_path) as owner:
-        copy = None
         try:
             line = await asyncio.to_thread(owner.stdout.readline)
             assert line == "beside\n", owner.stderr.read()
             assert await asyncio.to_thread(owner.stdout.readline) == "again\n"
             returned, stays = ((tmp_path / f"child-{end}").read_text().split() for end in ("returns", "stays"))
             assert returned[1] == stays[1] == "SupervisorMisused"
-            copy = int(stays[0])
-            assert is_alive(copy)
+            assert is_alive(int(stays[0]))
             owner.kill()
             await until_silent(tmp_path / "spins", OVER + 1)
         finally:
             owner.kill()
-            if copy is not None:
-                os.kill(copy, signal.SIGKILL)
+            if (tmp_path / "child-stays").exists():  # it has the owner's pipes
+                os.kill(int((tmp_path / "child-stays").read_text().split()[0]), signal.SIGKILL)
 
 
 # ------------------------------------------------------------------------------------------------ nodes

@@ -11,6 +11,7 @@ RELEASES, BEGUN = {}, []
 
 
 def wait_for(name):
+    BEGUN.append(name)
     RELEASES[name].wait(20)
 
 
@@ -70,7 +71,8 @@ async def test_the_end_of_one_that_cannot_begin_has_the_next_begin(node, begun):
     release.set()
     await until(lambda: other.ended() == [1, 2, 3, 4])
     assert first.ended() == [1]
-    assert begun == [4]
+    assert begun == ["first", 4]
+    assert not [*first.errors(), *other.errors()]
     assert first.taken == other.taken == {}
 
 
@@ -81,6 +83,7 @@ async def test_fractions_of_a_resource_add_up_and_leave_nothing_behind(node):
     for number in range(3):
         owner.begin(number, wait_for, number, resources={"disk": 0.1})
     owner.begin(3, note, 3, resources={"disk": 0.3})
+    await until(lambda: sorted(BEGUN) == [0, 1, 2])  # each had its third
     releases[1].set()
     await until(lambda: owner.ended() == [1])
     releases[0].set()
