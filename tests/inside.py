@@ -66,6 +66,7 @@ from supervisor._kinds.processes.wire import (
 )
 from supervisor._kinds.threads import Threads, gate
 from supervisor._kinds.threads import pool as pool_of_threads
+from supervisor._kinds.threads import queue as thread_queue
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
 from supervisor._kinds.threads.launcher import Launcher, Start
 from supervisor._kinds.threads.managed import ManagedPool
@@ -752,10 +753,30 @@ def wake_and_end(queue):
     queue._wakeups.wait(None)
 
 
+def wake_up(queue):
+    """A thread hears that it is called, and is about to look."""
+    queue._wakeups.wait(None)
+    queue._called = False
+
+
 def files_of(queue):
     """The numbers of the files by which it wakes threads."""
     wakeups = queue._wakeups
     return [] if isinstance(wakeups, _Lock) else [wakeups._reads, wakeups._writes]
+
+
+def lose_the_interpreter(monkeypatch):
+    """Whoever lets go of the interpreter to wake a thread loses it for 5 ms; returns the clock, and who did so."""
+    clock, lost, write = SimpleNamespace(now=100.0), [], os.write
+
+    def let_go_and_write(file, data):
+        write(file, data)
+        lost.append(file)
+        clock.now += 0.005
+
+    monkeypatch.setattr(thread_queue, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(thread_queue, "os", SimpleNamespace(**{**vars(os), "write": let_go_and_write}))
+    return clock, lost
 
 
 @contextlib.contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections import deque
+from functools import cache
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +23,12 @@ SPREAD = 2
 With one, of many calls that keep the interpreter busy each would begin a turn of that after the one before it.
 """
 
+LOST_AFTER = 0.001
+"""Seconds of a write after which somebody else had the interpreter who keeps it: a write takes some microseconds."""
+
+KEEP_FOR = 0.5
+"""Seconds for which the interpreter is not let go of after that. Each loss of it may take 5 ms, the switch interval."""
+
 
 class _Pipe:
     """Wakes threads by a pipe: who is woken in this way finds the interpreter free.
@@ -28,17 +37,28 @@ class _Pipe:
     lock has woken begins by waiting for the interpreter, until the loop has nothing left to do: on one core that is
     four switches between the two in place of two. An eventfd would wake all that wait for it at once.
 
+    Where others compute, whoever lets go of the interpreter has to wait for it afterwards, and the loop with it. So
+    for some time after that has been seen, the interpreter is kept in a write.
+
     It is closed with the last reference to it, as a thread may still be in here.
     """
 
-    __slots__ = ("_reads", "_writes")
+    __slots__ = ("_keep_until", "_reads", "_write_and_keep", "_writes")
 
     def __init__(self) -> None:
         self._reads = self._writes = -1
+        self._keep_until = 0.0
+        self._write_and_keep: Any = _write_and_keep()
         self._reads, self._writes = os.pipe()
 
     def call(self) -> None:
+        began = monotonic()
+        if began < self._keep_until and self._write_and_keep(self._writes, b"x", 1) == 1:
+            return
         os.write(self._writes, b"x")
+        ended = monotonic()
+        if ended - began > LOST_AFTER:
+            self._keep_until = ended + KEEP_FOR
 
     def wait(self, timeout: float | None) -> bool:  # noqa: ARG002  # nobody who has one comes here
         """Waits until it is called."""
@@ -166,6 +186,15 @@ class RunQueue:
         except BaseException:
             self._wakeups.call()  # or it would never be woken any more
             raise
+
+
+@cache
+def _write_and_keep() -> Any:
+    """C's `write`, called without letting go of the interpreter."""
+    write = ctypes.PyDLL(None).write  # nobody else's: each library that is opened has functions of its own
+    write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+    write.restype = ctypes.c_ssize_t
+    return write
 
 
 def _wakeups() -> _Pipe | _Lock:

@@ -76,6 +76,25 @@ def test_calls_wake_nobody_where_nobody_sleeps(make_queue):
     assert inside.sleepers(queue) == 0
 
 
+def test_where_others_compute_the_interpreter_is_kept_as_threads_are_woken_and_let_go_of_again_later(monkeypatch):
+    queue = inside.run_queue()
+    clock, lost = inside.lose_the_interpreter(monkeypatch)
+
+    def wake():
+        inside.fall_asleep(queue)
+        queue.put(1)
+        inside.wake_up(queue)
+        assert queue.get() == 1
+
+    for _ in range(10):
+        wake()
+    assert len(lost) == 1
+    clock.now += 1
+    for _ in range(10):
+        wake()
+    assert len(lost) == 2
+
+
 def test_who_is_called_as_it_finds_a_call_by_itself_hears_that_it_was_called(make_queue):
     queue = make_queue()
     inside.put_as_one_falls_asleep(queue, 1)
