@@ -210,6 +210,13 @@ def stay(board, number):
     return number
 
 
+def double_once_told(board, number):
+    """Says that it has begun, and waits for "go"."""
+    board.add("begun", str(number))
+    board.wait("go")
+    return number * 2
+
+
 def refuse_or_stay(board, number):
     """The first one fails, once the others are there."""
     if number == 0:

@@ -167,10 +167,13 @@ async def test_what_is_wrong_is_refused_where_it_is_given(kind):
             await anext(sup.map(g.note, [1], kind=kind))
 
 
-async def test_more_than_may_wait_is_refused_at_its_place(kind):
+async def test_more_than_may_wait_is_refused_at_its_place(kind, board):
     async with Supervisor(max_threads=1, max_processes=1, max_queued=0) as sup:
-        results = sup.map(g.double, range(5), kind=kind, limit=3)
-        assert await anext(results) == 0
+        results = sup.map(functools.partial(g.double_once_told, board), range(5), kind=kind, limit=3)
+        first = asyncio.ensure_future(anext(results))
+        await board.posted("begun")  # until it is told, nothing else can begin
+        board.post("go")
+        assert await first == 0
         with pytest.raises(SupervisorBusy):
             while True:
                 await anext(results)
