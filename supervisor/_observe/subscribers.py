@@ -54,13 +54,14 @@ class Subscribers(list["Subscriber"]):
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Removes a subscriber; does nothing where it is not there."""
+        watched = subscriber in self
         for subscribers in (self, self.unwatching):
             while subscriber in subscribers:
                 try:
                     subscribers.remove(subscriber)
                 except ValueError:
                     pass  # another thread has done so meanwhile
-        if self.changed is not None:
+        if watched and self.changed is not None:
             self.changed()
 
     def add_counters(self, counters: Counters) -> None:
