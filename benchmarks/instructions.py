@@ -22,12 +22,13 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from supervisor import Supervisor
+from supervisor._kinds.threads import queue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,6 +49,13 @@ KEPT_VARIABLES = ("HOME", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH")
 VARIABLES = {"PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc"}
 """With the hashes of strings as they are, dicts fill up in the same way each time."""
 
+PAUSE = 0.01
+"""Seconds that each of the calls made one at a time takes, and that pass before the next one.
+
+So what is waited for is asleep each time: the loop when the result comes, the thread when the next call does. Without
+that, it depends on how the machine shares out its time, and how much there is to do depends on that.
+"""
+
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 # ------------------------------------------------------------------------------------------------ the paths
@@ -60,6 +68,7 @@ def _mark() -> None:
 async def _one_at_a_time(call: Callable[[], Awaitable[object]], number: int) -> None:
     for _ in range(number):
         await call()
+        sleep(PAUSE)  # noqa: ASYNC251  # nothing else is to happen in the loop
 
 
 async def _at_once(call: Callable[[], Awaitable[object]], number: int) -> None:
@@ -99,6 +108,8 @@ async def _shutdown(number: int) -> None:
 async def _measure() -> None:
     """Carries out each path once to warm it up, and once between two marks."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    queue.LOST_AFTER = inf  # each system call takes long here
+    pause = partial(sleep, PAUSE)
     loop = asyncio.get_running_loop()
     sup = Supervisor(max_threads=4)
     executor = sup.executor()
@@ -108,16 +119,16 @@ async def _measure() -> None:
     logged, heard = Supervisor("logged", logger=json), Supervisor("heard")
     transitions = heard.transitions(buffer=10)
     paths: list[tuple[Callable[[int], Awaitable[None]], int]] = [
-        (partial(_one_at_a_time, lambda: loop.run_in_executor(None, monotonic)), 300),
-        (partial(_one_at_a_time, lambda: sup.run(monotonic)), 300),
+        (partial(_one_at_a_time, lambda: loop.run_in_executor(None, pause)), 100),
+        (partial(_one_at_a_time, lambda: sup.run(pause)), 100),
         (partial(_at_once, lambda: sup.run(monotonic)), 1000),
         (partial(_mapped, sup), 1000),
-        (partial(_one_at_a_time, lambda: loop.run_in_executor(executor, monotonic)), 300),
+        (partial(_one_at_a_time, lambda: loop.run_in_executor(executor, pause)), 100),
         (partial(_at_once, lambda: loop.run_in_executor(executor, monotonic)), 1000),
-        (partial(_one_at_a_time, lambda: sup.run(monotonic, kind="process")), 100),
+        (partial(_one_at_a_time, lambda: sup.run(pause, kind="process")), 100),
         (partial(_start_and_stop, sup), 50),
-        (partial(_one_at_a_time, lambda: heard.run(monotonic)), 100),
-        (partial(_one_at_a_time, lambda: logged.run(monotonic)), 100),
+        (partial(_one_at_a_time, lambda: heard.run(pause)), 100),
+        (partial(_one_at_a_time, lambda: logged.run(pause)), 100),
     ]
     for path, number in paths:
         await path(20)
@@ -148,11 +159,11 @@ class Counted:
 
 
 PATHS = (
-    Counted("one call of run_in_executor(None)", 300),
-    Counted("one call of sup.run", 300),
+    Counted("one call of run_in_executor(None)", 100),
+    Counted("one call of sup.run", 100),
     Counted("sup.run, 1,000 at once, each", 1000),
     Counted("sup.map, each of 1,000", 1000, 1.15),
-    Counted("one call of run_in_executor(sup.executor())", 300),
+    Counted("one call of run_in_executor(sup.executor())", 100),
     Counted("run_in_executor(sup.executor()), 1,000 at once, each", 1000),
     Counted("one call of sup.run(kind='process'), in the owner", 100, 1.15),  # it may look whether the end is there
     Counted("a worker, from start to stopped", 50, 1.1),
