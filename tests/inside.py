@@ -197,6 +197,7 @@ __all__ = [  # single parts
     "rss",
     "share",
     "sockets",
+    "start_thread",
     "stop_deadlines",
     "table",
     "thread_of_ours",
@@ -317,6 +318,7 @@ def patch_chance(monkeypatch, chance):
 
 
 ASIDE = aside.__name__
+start_thread = aside.start
 GATE_FILE = gate.__file__
 CHILD_FOLDER = probe.CHILD
 LOOP_CALL_FILE = loop_call.__file__

@@ -8,6 +8,7 @@ hold would live as long as the process. So nothing here goes to the loop by anot
 
 from __future__ import annotations
 
+import sys
 from contextvars import Context
 from typing import TYPE_CHECKING, TypeVar
 
@@ -76,5 +77,19 @@ def when_done(future: asyncio.Future[Any], callback: Callable[[Any], object]) ->
 
 
 def start(thread: Thread) -> None:
-    """Starts a thread. Python 3.14 can have it inherit the context of who starts it."""
-    run(thread.start)
+    """Starts a thread. Python 3.14 can have it inherit the context of who starts it.
+
+    Who is struck while he waits until it is up, by Ctrl-C say, may get a RuntimeError of the wait's in place of that:
+    "release unlocked lock". It would pass for one of a system that has no more threads, and the interrupt be lost.
+
+    Raises:
+        RuntimeError: It cannot be started.
+    """
+    handled = sys.exception()
+    try:
+        run(thread.start)
+    except RuntimeError as error:
+        struck = error.__context__
+        if struck is None or struck is handled:
+            raise
+        raise struck from None

@@ -83,13 +83,18 @@ async def a_call_whose_caller_is_struck(striker):
     """Makes a call, in which this thread is struck as it starts one; returns what is wrong with the next calls."""
     async with Supervisor("s", max_threads=2) as sup:
         executor = sup.executor()
+        before, heard = sys.getswitchinterval(), False
+        sys.setswitchinterval(LIMIT)  # the new thread comes up as this one waits for it, and not before
         sys.settrace(striker.trace)
         try:
             executor.submit(pow, 2, 3)
         except Foreign:
-            pass
+            heard = True
         finally:
             sys.settrace(None)
+            sys.setswitchinterval(before)
+        if striker.struck is not None and not heard:
+            return "what has struck was taken for something else"
         both = threading.Barrier(2)
         calls = [executor.submit(both.wait, 3) for _ in range(2)]
         await asyncio.to_thread(wait, calls, 6)
@@ -99,8 +104,27 @@ async def a_call_whose_caller_is_struck(striker):
         )
 
 
-def test_whoever_is_struck_while_it_starts_a_thread_has_it_started(quiet):
+@pytest.mark.parametrize(
+    ("codes", "lines"),
+    [(inside.STARTS_A_THREAD, 15), ((threading.Condition.wait.__code__,), 10)],
+    ids=["of ours", "of the wait until it is up"],
+)
+def test_whoever_is_struck_while_it_starts_a_thread_hears_of_it_and_has_it_started(quiet, codes, lines):
     """And no more than there may be: two calls run at the same time, not three."""
-    found, struck = strike_everywhere(a_call_whose_caller_is_struck, inside.STARTS_A_THREAD)
-    assert len(struck) >= 15, "nothing was struck"
+    found, struck = strike_everywhere(a_call_whose_caller_is_struck, codes)
+    assert len(struck) >= lines, "nothing was struck"
     assert not found
+
+
+def test_who_is_told_of_no_more_threads_while_it_handles_an_error_is_told_of_that(monkeypatch):
+    """And not of the error that it handles, which is the context of every error that is raised meanwhile."""
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        try:
+            raise Foreign
+        except Foreign:
+            inside.start_thread(threading.Thread())
