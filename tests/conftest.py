@@ -170,8 +170,9 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     if left:
         inside.let_go_of_all()  # or the next tests would hear of it
     assert not left, "left behind:\n" + "\n".join(left)
+    if open_files() > before:
+        gc.collect()
     until = time.monotonic() + LIMIT
     while open_files() > before and time.monotonic() < until:
-        gc.collect()  # each time: a thread that ends may hold, until then, what is about to close them
-        time.sleep(0.01)
+        time.sleep(0.01)  # a thread that ends may be about to close them
     assert open_files() <= before, f"files were left open, of these: {named_files()}"

@@ -339,6 +339,8 @@ TAKES_A_RUN = Line(Threads._carry_out.__code__, "run.ident = get_ident()")
 SETS_A_THREAD_UP = Line(ManagedPool._initialize.__code__, "run = seat.run = self._own_call")
 LEAVES_WHEN_IDLE = Line(ManagedPool._idles_out.__code__, "with self._counting")
 LOOKS_FOR_CALLS_AS_IT_LEAVES = Line(ManagedPool._idles_out.__code__, "if self._is_short()")
+LEAVES_ITS_POOL = Line(pool_of_threads.Pool._leaves.__code__, "with self._counting")
+SAYS_THAT_NO_THREAD_STARTS = Line(pool_of_threads.Pool._unserved.__code__, "self._post")
 ASKS_A_PROCESS = Line(Probe._ask.__code__, "os.ftruncate")
 
 
@@ -717,8 +719,8 @@ def run_queue(*, timed=False):
     return RunQueue(timed=timed)
 
 
-def queue_of_threads(sup):
-    return sup._binding.reach().kinds.threads.pool._queue
+def queue_of_threads(sup, pool="thread"):
+    return sup._binding.reach().kinds.get(pool).pool._queue
 
 
 def fall_asleep(queue):
@@ -1069,6 +1071,15 @@ def await_warm(sup, pool, number):
 def note_up(sup, pool, number):
     """Of a pool of fakes so many are up."""
     _readiness(sup, pool).note(0, number, 0.0)
+
+
+def default_executor_of(loop):
+    return loop._default_executor
+
+
+def patch_start_of_threads(monkeypatch, start):
+    """Has this called in place of starting a thread."""
+    monkeypatch.setattr(aside, "start", start)
 
 
 def retire_threads(sup):

@@ -60,6 +60,7 @@ class Halt:
     def __init__(self, line):
         self._line = line
         self.stands, self.go = threading.Event(), threading.Event()
+        self.stands_in = None
 
     def __enter__(self):
         self._before = threading.gettrace()
@@ -75,6 +76,7 @@ class Halt:
             return None
         line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
         if event == "line" and line.startswith(self._line.begins) and not self.stands.is_set():
+            self.stands_in = threading.get_ident()
             self.stands.set()
             self.go.wait(20)
         return self._trace

@@ -77,7 +77,7 @@ class ManagedPool(Pool):
         if seat in self._seats:
             return True
         self._heirs.discard(seat)
-        self._post(self._note)
+        self._say()
         return False
 
     def _initialize(self, seat: Seat, initializer: Callable[[], object]) -> bool:
@@ -85,7 +85,7 @@ class ManagedPool(Pool):
 
         That is a run as that of a call, so that a shutdown asks it to stop, and climbs its ladder.
         """
-        self._post(self._note)
+        self._say()
         initialization = Initialization(initializer)
         run = seat.run = self._own_call(initialization)
         if self._carry_out(run):
@@ -101,6 +101,7 @@ class ManagedPool(Pool):
         with self._counting:
             self._vacate(seat)
         self._post(partial(self._failed, error))
+        self._ended(seat)
         return False
 
     def _failed(self, cause: BaseException | None) -> None:
@@ -178,7 +179,7 @@ class ManagedPool(Pool):
                 seat.idle_since = now
                 return False
             self._vacate(seat)
-        self._post(self._note)
+        self._say()
         return True
 
     def _makes_way(self, seat: Seat) -> bool:
@@ -192,13 +193,13 @@ class ManagedPool(Pool):
         if used_up or not self._heirs:  # of those whose lifetimes are over, one after the other
             self._summon_heir(seat)
         while used_up and self._is_awaiting(seat):
-            self._post(self._note)
+            self._say()
             seat.turn.get()
         with self._counting:
             if self._retired or seat.heir is None or not seat.heir.ready:
                 return False
             self._vacate(seat)
-        self._post(self._note)
+        self._say()
         return True
 
     def _is_awaiting(self, seat: Seat) -> bool:

@@ -137,6 +137,7 @@ class Pool:
     def _unserved(self, seat: Seat, error: RuntimeError) -> None:
         """A thread cannot be started: the others carry out its call, or all calls that wait fail."""
         self._post(lambda: self._shrunk(seat, error))
+        self._ended(seat)
 
     def _shrunk(self, seat: Seat, error: RuntimeError) -> None:
         self._left(seat)
@@ -159,20 +160,24 @@ class Pool:
     def _serve(self, seat: Seat) -> None:
         """What each thread does: carries out one call after another."""
         if seat not in self._seats and seat not in self._heirs:
-            return  # it was struck as it left, and is here again
+            self._say()  # it was struck as it left, and is here again
+            return
         try:
             seat.ident = get_ident()
             if self._begin(seat):
                 self._take_calls(seat)
         except BaseException as error:  # from outside: nothing here raises by itself
             self._queue.rouse()  # this thread may have been woken, and not have looked
+            if self._retired:
+                self._queue.put(None)  # which it may have had in its hands
             if not self._lost(seat.run, error):
                 self._post(partial(self._replace_lost, seat))
+                self._ended(seat)
 
     def _begin(self, seat: Seat) -> bool:
         """A thread has come up; returns whether it is to take calls."""
         seat.ready = True
-        self._post(self._note)
+        self._say()
         return True
 
     def _take_calls(self, seat: Seat) -> None:
@@ -197,7 +202,7 @@ class Pool:
             self._vacate(seat)
         if self._retired:
             self._queue.put(None)  # for the next one
-        self._post(self._note)
+        self._say()
         return True
 
     def _replace_lost(self, seat: Seat) -> None:
@@ -208,8 +213,6 @@ class Pool:
         for run in tuple(self._calls.values()):
             if not run.claimed:
                 self._queue.put(run)
-        if self._retired:
-            self._queue.put(None)  # which it may have had in its hands
         self._left(seat)
         self.warm_up()
 
@@ -266,17 +269,41 @@ class Pool:
         """A thread takes no more calls, and does not count. With the lock; idempotent."""
         self._seats.discard(seat)
 
+    def _ended(self, seat: Seat) -> None:
+        """A thread has ended, or cannot be started, and what follows from that is in the inbox. Any thread."""
+        seat.over = True
+        self._close_once_empty()
+
+    def _say(self) -> None:
+        """Has the loop take note of how many threads there are. Any thread."""
+        self._post(self._note)
+        self._close_once_empty()
+
     def _note(self) -> None:
         """Takes note of how many threads there are. On the loop's thread."""
         with self._counting:
             size, ready = len(self._seats), sum(seat.ready for seat in self._seats)
         self._readiness.note(size - ready, ready, self._clock())
+        self._close_once_empty()
         self._look_whether_gone()
 
     def retire(self) -> None:
-        """Lets each thread end after its present call: the first tells the next one, and so on."""
+        """Lets each thread end after its present call: the first tells the next one, and so on. Idempotent."""
         self._retired = True
         self._queue.put(None)
+        self._close_once_empty()
+
+    def _close_once_empty(self) -> None:
+        """Closes the queue of a pool that is retired, once no thread comes to it any more. Any thread.
+
+        The last thread to leave does it, as nobody may read the inbox by then. Who calls this has first written that
+        the pool is retired, or that a thread has left.
+        """
+        if self._retired:
+            with self._counting:  # in it, who starts a thread looks whether the pool is retired
+                empty = all(seat.over for seat in (*self._seats, *self._heirs))
+            if empty:
+                self.close()
 
     def when_gone(self, gone: Callable[[], object]) -> None:
         """Calls `gone` once the threads have ended, but for those that were abandoned."""
@@ -285,7 +312,6 @@ class Pool:
 
     def _look_whether_gone(self) -> None:
         if self._gone is not None and not (self._seats or self._heirs):
-            self.close()
             self._gone()
 
     def close(self) -> None:

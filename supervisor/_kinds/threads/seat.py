@@ -22,6 +22,7 @@ class Seat:
         run: The call that its thread has in its hands.
         ident: Its thread, once that is there.
         ready: Its thread takes calls, or is an heir that may.
+        over: Its thread has ended, or could not be started: it only counts until the loop has heard of that.
         tasks: The calls that it has carried out.
         ends_at: When its lifetime is over, on the monotonic clock.
         idle_since: When it has last had work, or come up.
@@ -39,6 +40,7 @@ class Seat:
         "heir",
         "ident",
         "idle_since",
+        "over",
         "ready",
         "run",
         "stays",
@@ -50,7 +52,7 @@ class Seat:
     def __init__(self, elder: Seat | None = None) -> None:
         self.run: Run | None = None
         self.ident: int | None = None
-        self.ready = self.stays = self.tried = False
+        self.ready = self.over = self.stays = self.tried = False
         self.tasks = 0
         self.ends_at = math.inf
         self.idle_since = 0.0
