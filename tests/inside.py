@@ -18,7 +18,7 @@ import termios
 import threading
 from collections import deque
 from pickle import loads
-from types import CodeType, ModuleType, SimpleNamespace
+from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 from supervisor import Restart
@@ -340,6 +340,12 @@ SETS_A_THREAD_UP = Line(ManagedPool._initialize.__code__, "run = seat.run = self
 LEAVES_WHEN_IDLE = Line(ManagedPool._idles_out.__code__, "with self._counting")
 LOOKS_FOR_CALLS_AS_IT_LEAVES = Line(ManagedPool._idles_out.__code__, "if self._is_short()")
 LEAVES_ITS_POOL = Line(pool_of_threads.Pool._leaves.__code__, "with self._counting")
+CODE_OF_QUEUES = [
+    method.__code__
+    for each in (RunQueue, _Lock, thread_queue._Pipe)
+    for method in vars(each).values()
+    if isinstance(method, FunctionType)
+]
 SAYS_THAT_NO_THREAD_STARTS = Line(pool_of_threads.Pool._unserved.__code__, "self._post")
 ASKS_A_PROCESS = Line(Probe._ask.__code__, "os.ftruncate")
 
@@ -794,7 +800,7 @@ def interrupted_once_as_it_wakes(queue):
             raise KeyboardInterrupt
         wakeups.call()
 
-    queue._wakeups = SimpleNamespace(call=call, wait=wakeups.wait)
+    queue._wakeups = SimpleNamespace(call=call, wait=wakeups.wait, call_in_c=wakeups.call_in_c)
     yield
     queue._wakeups = wakeups
 

@@ -1,5 +1,6 @@
-"""Threads that stand still at a line of the library's own code, until they are told to go on."""
+"""Threads that stand still at a line of the library's own code, until they are told to go on, or are interrupted."""
 
+import dis
 import linecache
 import sys
 import threading
@@ -80,3 +81,60 @@ class Halt:
             self.stands.set()
             self.go.wait(20)
         return self._trace
+
+
+class CheckPoints:
+    """Interrupts this thread at some of the points at which the interpreter looks for signals, numbered from 1.
+
+    These are: the entry of a function in Python, what comes after a call of C code, and the back edge of a loop. Needs
+    Python 3.12: who has been struck by a tracer is traced no more.
+
+    Args:
+        codes: The code that counts.
+        strikes: The numbers of the points.
+
+    Attributes:
+        places: Where it has struck.
+    """
+
+    def __init__(self, codes, *strikes):
+        self._codes = codes
+        self._names = {(code, step.offset): step.opname for code in codes for step in dis.get_instructions(code)}
+        self._strikes = strikes
+        self._met = 0
+        self._last = None
+        self.places = []
+
+    @property
+    def struck(self):
+        """How often it has."""
+        return len(self.places)
+
+    def __enter__(self):
+        monitoring = sys.monitoring
+        self._tool = next(number for number in range(3, 6) if monitoring.get_tool(number) is None)
+        monitoring.use_tool_id(self._tool, "check points")
+        events = monitoring.events
+        monitoring.register_callback(self._tool, events.PY_START, self._point)
+        monitoring.register_callback(self._tool, events.INSTRUCTION, self._step)
+        for code in self._codes:
+            monitoring.set_local_events(self._tool, code, events.PY_START | events.INSTRUCTION)
+        return self
+
+    def __exit__(self, *_):
+        for code in self._codes:
+            sys.monitoring.set_local_events(self._tool, code, 0)
+        sys.monitoring.free_tool_id(self._tool)
+
+    def _step(self, code, offset):
+        last, self._last = self._last, (code, offset)
+        if last is None or last[0] is not code or self._names[code, offset] == "PUSH_EXC_INFO":
+            return  # after a call that has failed, nobody looks
+        if self._names[last].startswith(("CALL", "JUMP_BACKWARD")):
+            self._point(code, offset)
+
+    def _point(self, code, offset):
+        self._met += 1
+        if self._met in self._strikes:
+            self.places.append(f"{code.co_qualname}, {self._names[code, offset]} at {offset}")
+            raise KeyboardInterrupt

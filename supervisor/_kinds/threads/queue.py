@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections import deque
-from functools import cache
+from functools import cache, partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -41,15 +41,19 @@ class _Pipe:
     for some time after that has been seen, the interpreter is kept in a write.
 
     It is closed with the last reference to it, as a thread may still be in here.
+
+    Attributes:
+        call_in_c: Does what `call` does in C code alone: no exception from outside can strike before it is done.
     """
 
-    __slots__ = ("_keep_until", "_reads", "_write_and_keep", "_writes")
+    __slots__ = ("_keep_until", "_reads", "_write_and_keep", "_writes", "call_in_c")
 
     def __init__(self) -> None:
         self._reads = self._writes = -1
         self._keep_until = 0.0
         self._write_and_keep: Any = _write_and_keep()
         self._reads, self._writes = os.pipe()
+        self.call_in_c: Callable[[], object] = partial(os.write, self._writes, b"x")
 
     def call(self) -> None:
         began = monotonic()
@@ -72,12 +76,17 @@ class _Pipe:
 
 
 class _Lock:
-    """Wakes threads by a lock: some of them wait for so long at most, or there is no pipe."""
+    """Wakes threads by a lock: some of them wait for so long at most, or there is no pipe.
 
-    __slots__ = ("_calls",)
+    Attributes:
+        call_in_c: As that of a pipe.
+    """
+
+    __slots__ = ("_calls", "call_in_c")
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[None] = SimpleQueue()
+        self.call_in_c: Callable[[], object] = partial(self._calls.put, None)
 
     def call(self) -> None:
         self._calls.put(None)
@@ -184,7 +193,8 @@ class RunQueue:
         except IndexError:
             return  # somebody else has called the last one
         except BaseException:
-            self._wakeups.call()  # or it would never be woken any more
+            wakeups = self._wakeups  # held meanwhile, as its files close with it
+            wakeups.call_in_c()  # or that thread would never be woken any more; where one strikes again, it comes later
             raise
 
 

@@ -1,6 +1,7 @@
 """The queue of a pool's threads: nobody waits in it beside a call, and few are woken for many calls."""
 
 import os
+import sys
 import threading
 import time
 from queue import Empty
@@ -8,6 +9,7 @@ from queue import Empty
 import pytest
 
 from ... import inside
+from ...stepper import CheckPoints
 
 LIMIT = 20
 OVER = object()
@@ -184,6 +186,25 @@ def test_an_interrupt_of_who_puts_a_call_has_nobody_wait_for_ever(make_queue):
         queue.put(1)
     thread.join(LIMIT)
     assert seen == [1]
+
+
+@pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="nothing strikes twice there")
+def test_two_interrupts_of_who_puts_a_call_have_nobody_wait_for_ever(make_queue):
+    struck = set()
+    for first in range(1, 12):
+        for second in range(1, 12):
+            queue = make_queue()
+            inside.fall_asleep(queue)
+            with CheckPoints(inside.CODE_OF_QUEUES, first, first + second) as points:
+                try:
+                    queue.put(1)
+                except KeyboardInterrupt:
+                    pass
+            struck.add(points.struck)
+            queue.put(2)  # undisturbed: if the one before has woken nobody, this one does
+            assert inside.calls_for_threads(queue) > 0, f"nobody is woken after interrupts at {points.places}"
+            queue.close()
+    assert struck == {0, 1, 2}
 
 
 def test_who_is_woken_and_ends_without_a_look_has_another_one_roused(make_queue):
