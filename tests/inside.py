@@ -340,6 +340,7 @@ SETS_A_THREAD_UP = Line(ManagedPool._initialize.__code__, "run = seat.run = self
 LEAVES_WHEN_IDLE = Line(ManagedPool._idles_out.__code__, "with self._counting")
 LOOKS_FOR_CALLS_AS_IT_LEAVES = Line(ManagedPool._idles_out.__code__, "if self._is_short()")
 LEAVES_ITS_POOL = Line(pool_of_threads.Pool._leaves.__code__, "with self._counting")
+CODE_OF_RECEIVER = [method.__code__ for method in vars(Receiver).values() if isinstance(method, FunctionType)]
 CODE_OF_QUEUES = [
     method.__code__
     for each in (RunQueue, _Lock, thread_queue._Pipe)

@@ -135,7 +135,8 @@ class Receiver:
     """Puts frames together from a stream: small ones in a buffer that is reused, each part of large ones by itself.
 
     A frame is a pickle and its buffers, of which each can live on without the others. What is stored after a copy is
-    stored at once: an interrupt finds the copy made and counted, or makes it again.
+    stored at once: an interrupt finds the copy made and counted, or makes it again. After a call the interpreter looks
+    for interrupts, and what a read has brought would be lost. So `map` calls it: that is no call to the interpreter.
 
     Args:
         read: Reads into a buffer and returns how many bytes, 0 at the end of the stream.
@@ -165,7 +166,8 @@ class Receiver:
         None where it is otherwise: then `take` is asked. Nothing is held where this is the end of the stream.
         """
         self.holds = True  # first: what an interrupt finds read is taken
-        got = self._end = self._read(self._whole)
+        (self._end,) = map(self._read, (self._whole,))
+        got = self._end
         if got >= HEAD:
             header: tuple[int, int, int] = _unpack_from(self._buffer)
             mark, size, count = header
@@ -182,15 +184,16 @@ class Receiver:
         self.holds = True  # first: what an interrupt finds read is taken
         end = self._end
         if not end and not self._parts:  # nearly always
-            got = self._end = self._read(self._whole)
+            (self._end,) = map(self._read, (self._whole,))
+            got = self._end
             self.full = got == CAPACITY
         elif self._reads_on:
             room = self.room
-            got = self._read(_view(self._parts[-1])[self._filled :])
+            (got,) = map(self._read, (_view(self._parts[-1])[self._filled :],))
             self._filled += got
             self.full = got == room
         else:
-            got = self._read(self._whole[end:])
+            (got,) = map(self._read, (self._whole[end:],))
             self._end = end + got
             self.full = end + got == len(self._whole)
         return got

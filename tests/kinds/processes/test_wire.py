@@ -1,7 +1,11 @@
 """Frames: however a stream is cut, what was sent is what is taken out."""
 
+import _thread
+import ctypes
 import os
 import pickle
+import socket
+import sys
 import threading
 
 import pytest
@@ -10,6 +14,7 @@ from hypothesis import strategies as st
 
 from ... import inside
 from ...inside import CAPACITY, HEAD, Receiver, framed, message, write
+from ...stepper import CheckPoints
 
 
 class Reader:
@@ -248,3 +253,73 @@ def test_large_bytes_of_a_call_are_sent_from_where_they_are():
     parts = inside.pickled_call(1, "name", 1, None, len, (data, small, [data]))
     assert [part.obj for part in parts if isinstance(part, memoryview)] == [data]
     assert parts[-1].obj is data
+
+
+LARGE = [b"x" * (CAPACITY + 7), bytearray(b"y" * (3 * CAPACITY))]
+STREAMS = {
+    "each alone": ([(b"a", []), (b"b" * 99, [])], [HEAD + 1, HEAD + 99]),
+    "together": ([(b"a", []), (b"b", []), (b"c", [])], [2 * HEAD + 2]),
+    "in pieces": ([(b"a" * 50, [])] * 2, [7, HEAD, 40, 3]),
+    "large": ([(b"a", LARGE), (b"b", [])], [HEAD, 100, CAPACITY, 30, 5 * CAPACITY]),
+}
+
+
+def heard_in_spite_of(points, receiver, heard):
+    """Takes frames as the owner does, which goes on after an interrupt."""
+    slot = [None]
+    with points:
+        while True:
+            try:
+                if slot[0] is None and not receiver.holds:
+                    slot[0] = receiver.read_one()
+                    if slot[0] is None and not receiver.holds:
+                        return
+                if slot[0] is None and receiver.holds:
+                    slot[0] = receiver.take()
+                if slot[0] is None and receiver.feed() == 0:
+                    return
+                if slot[0] is not None:
+                    heard.append(_plain(slot[0]))
+                    slot[0] = None
+            except KeyboardInterrupt:
+                pass
+
+
+@pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="nothing strikes there")
+@pytest.mark.parametrize("name", STREAMS)
+def test_an_interrupt_wherever_the_interpreter_looks_for_one_loses_nothing(name):
+    frames, sizes = STREAMS[name]
+    at, struck = 0, 1
+    while struck:
+        at += 1
+        heard, points = [], CheckPoints(inside.CODE_OF_RECEIVER, at)
+        heard_in_spite_of(points, Receiver(Reader(stream(*frames), sizes)), heard)
+        struck = points.struck
+        assert heard == [_plain(frame) for frame in frames], points.places
+    assert at > 5
+
+
+@pytest.mark.parametrize("how", ["read_one", "feed"])
+def test_an_interrupt_as_a_read_waits_to_go_on_loses_nothing(how):
+    ours, theirs = socket.socketpair()
+    data, send = stream((b"text", [])), ctypes.PyDLL(None).write
+    receiver = Receiver(ours.recv_into)
+
+    def send_and_interrupt():
+        send(theirs.fileno(), data, len(data))  # keeps the interpreter
+        _thread.interrupt_main()
+
+    often = sys.getswitchinterval()
+    with ours, theirs:
+        thread = threading.Timer(0.1, send_and_interrupt)
+        thread.start()
+        sys.setswitchinterval(10)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                getattr(receiver, how)()
+                thread.join()  # at the latest here
+        finally:
+            sys.setswitchinterval(often)
+            thread.join()
+        assert receiver.holds
+        assert bytes(receiver.take()[0]) == b"text"
