@@ -21,7 +21,7 @@ class Chain:
     it has not moved on meanwhile, it is started again.
     """
 
-    LINKS = 56
+    LINKS = 24
     """With more of them the loop waits longer for the interpreter; with fewer the chain does, where others are busy."""
 
     __slots__ = ("_waiting",)
