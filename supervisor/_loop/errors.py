@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,11 +33,14 @@ def insist(report: Callable[[Exception], object], do: Callable[..., object], *ar
 
 
 def is_interrupt(loop: asyncio.AbstractEventLoop, error: BaseException) -> bool:
-    """Whether this is a KeyboardInterrupt on the thread that runs the loop, which must pass. Any thread.
+    """Whether this is a KeyboardInterrupt that must pass. Any thread.
 
-    Everything else that foreign code raises, sys.exit() in a logger say, must end neither the loop nor a thread.
+    That is one on the thread that runs the loop, and one on the main thread, which Ctrl-C strikes, whoever runs the
+    loop. Everything else that foreign code raises, sys.exit() in a logger say, must end neither the loop nor a thread.
     """
-    return isinstance(error, KeyboardInterrupt) and asyncio._get_running_loop() is loop
+    return isinstance(error, KeyboardInterrupt) and (
+        asyncio._get_running_loop() is loop or current_thread() is main_thread()
+    )
 
 
 def report_error(loop: asyncio.AbstractEventLoop, message: str, error: BaseException, **more: Any) -> None:

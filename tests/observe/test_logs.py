@@ -1,6 +1,7 @@
 """One structlog event for each transition: which, at which level, with which fields; and a logger that misbehaves."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import os
@@ -251,7 +252,7 @@ async def test_an_interrupt_that_strikes_in_a_logger_is_the_loops():
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
-def test_only_an_interrupt_on_the_loops_thread_passes(error):
+def test_only_an_interrupt_on_the_loops_thread_or_the_main_one_passes(error):
     loop = asyncio.new_event_loop()
     handled = []
 
@@ -259,18 +260,26 @@ def test_only_an_interrupt_on_the_loops_thread_passes(error):
         handled.append(context["message"])
         raise error
 
-    async def report():
-        inside.report_error(loop, "here", ValueError())
+    def report(where):
+        inside.report_error(loop, where, ValueError())
+
+    async def report_on_the_loop():
+        report("on the loop")
+
+    def passes(function, *args):
+        try:
+            function(*args)
+        except KeyboardInterrupt:
+            return True
+        return False
 
     loop.set_exception_handler(handler)
-    inside.report_error(loop, "elsewhere", ValueError())
-    if error is KeyboardInterrupt:
-        with pytest.raises(KeyboardInterrupt):
-            loop.run_until_complete(report())
-    else:
-        loop.run_until_complete(report())
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        assert not other.submit(passes, report, "elsewhere").result()
+        on_the_loop = other.submit(passes, lambda: loop.run_until_complete(report_on_the_loop())).result()
+    assert on_the_loop == passes(report, "on the main thread") == (error is KeyboardInterrupt)
     loop.close()
-    assert handled == ["elsewhere", "here"]
+    assert handled == ["elsewhere", "on the loop", "on the main thread"]
 
 
 def dies(how):
