@@ -31,6 +31,18 @@ def alive(pid):
     return found is not None and found[0] not in "ZX"
 
 
+def rests(pid, seconds=0.05):
+    """Whether it sleeps, and goes on doing so: it has got to where it waits."""
+    before = ran(pid)
+    time.sleep(seconds)
+    return look(pid)[0] == "S" and ran(pid) == before
+
+
+def ran(pid):
+    """How much of a processor's time it has had."""
+    return Path(f"/proc/{pid}/schedstat").read_text().split()[0]
+
+
 def members(group):
     """The processes of a group that are alive."""
     return {pid for pid, state, _, its_group in everybody() if its_group == group and state not in "ZX"}

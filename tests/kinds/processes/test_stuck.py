@@ -16,7 +16,7 @@ from ...contract import functions as f
 from ...stepper import Stepper
 from ...waiting import LIMIT
 from . import tasks
-from .faults import alive, members, sound, until, wait_until
+from .faults import alive, members, rests, sound, until, wait_until
 from .test_deaths import QUICK, call
 
 INJECTING = EscalationPolicy(Ask(0.01), Inject(10, every=1))
@@ -272,7 +272,9 @@ async def test_only_a_process_in_c_code_is_asked_in_the_way_that_could_crash_it(
     signals = inside.signals_sent(monkeypatch)
     async with sound() as calls, Supervisor(policy=QUICK) as sup:
         calls.append(call(sup, fn, board))
-        await board.posted("entered")
+        pid = int(await board.posted("entered"))
+        if fn is tasks.sleeps:  # a signal that comes just before it sleeps is heard only afterwards
+            await until(lambda: rests(pid))
         await until(lambda: f"in {fn.__name__}" in sup.workers()[0].stack())
         if fn in (tasks.spins, tasks.sleeps):
             assert inside.STACK_IN_C not in signals
