@@ -97,6 +97,39 @@ class Log:
         except BaseException as failure:
             self._failed(failure)
 
+    def moved(
+        self,
+        worker: str,
+        kind: str,
+        pool: str,
+        attempt: int,
+        old: str | None,
+        new: str,
+        ended: str | None,
+        elapsed: float,
+        ident: int | None,
+    ) -> None:
+        """Writes what `transition` writes, in fewer steps, of a call in threads of this process that nobody stops."""
+        write = self.debug
+        if write is None:
+            return
+        try:
+            fields: dict[str, Any] = {"supervisor": self._supervisor, "worker": printable(worker), "kind": kind}
+            if pool != kind:
+                fields["pool"] = printable(pool)
+            fields["attempt"] = attempt
+            if old is not None:
+                fields["old"] = old
+            fields["new"] = new
+            if ended is not None:
+                fields["ended"] = ended
+            fields["elapsed"] = round(elapsed, 6)
+            if ident is not None:
+                fields["ident"] = ident
+            write(f"worker.{new}", **fields)
+        except BaseException as failure:
+            self._failed(failure)
+
     def stopping(self, reason: str, timeout: float, drain: float, workers: int, queued: int) -> None:
         self.write(
             logging.INFO,

@@ -23,7 +23,8 @@ class Subscribers(list["Subscriber"]):
         unwatching: Subscribers that do not have calls watched: they receive shutdowns, workers, and calls that are
             stopped.
         counters: What counts. It does not have calls watched either.
-        changed: Is called after one that has calls watched was added or removed. Set by whoever publishes.
+        changed: Is called after one that has calls watched, or what counts, was added or removed. Set by whoever
+            publishes.
     """
 
     changed: Callable[[], object] | None = None
@@ -49,8 +50,7 @@ class Subscribers(list["Subscriber"]):
             self.unwatching.append(subscriber)
             return
         self.append(subscriber)
-        if self.changed is not None:
-            self.changed()
+        self._tell()
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Removes a subscriber; does nothing where it is not there."""
@@ -61,14 +61,20 @@ class Subscribers(list["Subscriber"]):
                     subscribers.remove(subscriber)
                 except ValueError:
                     pass  # another thread has done so meanwhile
-        if watched and self.changed is not None:
-            self.changed()
+        if watched:
+            self._tell()
 
     def add_counters(self, counters: Counters) -> None:
         self.counters = (*self.counters, counters)
+        self._tell()
 
     def remove_counters(self, counters: Counters) -> None:
         self.counters = tuple(other for other in self.counters if other is not counters)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.changed is not None:
+            self.changed()
 
     def each(self) -> list[Subscriber]:
         """The subscribers, those that have calls watched first."""

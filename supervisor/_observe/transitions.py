@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .._core.outcome import make_transition
 from .notices import GroupEnded, ShutdownEnded, StateChanged
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .._core.outcome import Transition
-    from .notices import Notice
+    from .notices import Notice, Subscriber
     from .subscribers import Subscribers
 
 __all__ = ["Transitions"]
@@ -27,25 +28,32 @@ class Buffer:
 
     Attributes:
         dropped: How many transitions were lost.
-        waiting: Those that have not been read.
+        waiting: Those that have not been read; of calls their values, of which each is made as it is read.
         ended: No more will come.
         readers: Each waits for more.
     """
 
-    __slots__ = ("_prefix", "dropped", "ended", "readers", "waiting")
+    __slots__ = ("_prefix", "_size", "dropped", "ended", "readers", "waiting")
 
     def __init__(self, size: int, group: str) -> None:
         self.dropped = 0
+        self._size = size
         self._prefix = f"{group}/" if group else ""  # of the names of the workers that it is about
-        self.waiting: deque[Transition] = deque(maxlen=size)
+        self.waiting: deque[Transition | tuple[Any, ...]] = deque(maxlen=size)
         self.ended = False
         self.readers: list[asyncio.Future[None]] = []
+
+    @staticmethod
+    def of(subscriber: Subscriber) -> Buffer | None:
+        """Returns whose `receive` a subscriber is; None where it is another one."""
+        buffer = getattr(subscriber, "__self__", None)
+        return buffer if isinstance(buffer, Buffer) else None
 
     def receive(self, notice: Notice) -> None:
         """Takes in a notice."""
         match notice:
             case StateChanged(transition=transition):
-                self._add(transition)
+                self.add(transition.worker, transition)
             case ShutdownEnded(group=""):
                 self.end()
             case GroupEnded(group=group) if self._prefix.startswith(f"{group}/"):
@@ -53,10 +61,15 @@ class Buffer:
             case _:
                 pass  # the other notices are no transitions
 
-    def _add(self, transition: Transition) -> None:
-        if not self.ended and transition.worker.startswith(self._prefix):
-            self.dropped += len(self.waiting) == self.waiting.maxlen
-            self.waiting.append(transition)
+    def add(self, worker: str, transition: Transition | tuple[Any, ...]) -> None:
+        """Takes in a transition of this worker, or the values of one."""
+        if self.ended or (self._prefix and not worker.startswith(self._prefix)):
+            return
+        waiting = self.waiting
+        if len(waiting) == self._size:
+            self.dropped += 1
+        waiting.append(transition)
+        if self.readers:
             self._wake()
 
     def end(self) -> None:
@@ -137,7 +150,8 @@ class Transitions:
                 if more in buffer.readers:
                     buffer.readers.remove(more)
                 raise
-        return buffer.waiting.popleft()
+        transition = buffer.waiting.popleft()
+        return make_transition(*transition) if isinstance(transition, tuple) else transition
 
     async def __aenter__(self) -> Self:
         return self

@@ -202,7 +202,7 @@ class Calls:
             run.watched = True
         if placement is not None:
             run.placement = placement
-        if run.watched or kind is not threads:
+        if kind is not threads or (run.watched and not self._publisher.brief):  # else nobody is to know of it yet
             self.prepare(run, limits)
         if scope is self._root:
             kind.calls[run.number] = run
@@ -221,12 +221,20 @@ class Calls:
                 run.warmed = kind.readiness.warming(now)
             self._alarms.set(run.expires_at, run)
         if run.watched:
-            self._publisher.transition(run, None, "queued")
+            self.queued(run)
         if timeout == 0:
             self.stop(run, "timeout")  # it has passed: the call never starts
         else:
             kind.submit(run)
         return future
+
+    def queued(self, run: Run) -> None:
+        """Publishes that a call waits for its turn."""
+        publisher = self._publisher
+        if publisher.brief and run.kind.own_threads:
+            publisher.moved(run, None, "queued")
+        else:
+            publisher.transition(run, None, "queued")
 
     def own_call(self, kind: WorkerKind, fn: Callable[[], object]) -> Run:
         """Makes a call that a kind makes by itself: in no request's context, and nobody gets its value. Any thread."""
@@ -301,6 +309,21 @@ class Calls:
             self._escalation.feed(run, Exited(run.returned, run.died))
             return
         try:
+            if (
+                self._publisher.brief
+                and run.error is None
+                and run.kind.own_threads
+                and run.scope is self._root
+                and not self._shutdown.begun
+                and not run.kind.closing
+            ):  # no more is to be said of it than that
+                if run.settle is None:
+                    self.resolve(run, run.future, run.value, None)
+                self.forget(run)
+                if run.worker is None:  # or else it was asked for meanwhile, by another thread
+                    self._publisher.moved(run, "running", "ended", "returned")
+                    run.let_go()
+                    return
             if run.given_name is None:
                 run.given_name = run.name  # it outlives the function
             self.concluded(run, outcome_of(run, "returned" if run.returned else "failed", None, self._clock()))
@@ -354,8 +377,13 @@ class Calls:
         """The function is about to be entered."""
         if run.kind.own_threads:
             self._inbox.look_soon()  # the next ones that are entered need not wake the loop
-        if not run.over and run.asked is None:
-            self._publisher.transition(run, "queued", "running")
+        if run.over or run.asked is not None:
+            return
+        publisher = self._publisher
+        if publisher.brief and run.kind.own_threads and run.climb is None and run.future is not None:
+            publisher.moved(run, "queued", "running")
+        else:
+            publisher.transition(run, "queued", "running")
 
     def readied(self, run: Run) -> None:
         """Nobody waits for a call to become ready."""

@@ -1,6 +1,7 @@
 """`transitions()` and `statistics()`."""
 
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import json
@@ -57,6 +58,31 @@ async def test_a_watched_call_whose_end_fails_is_answered_and_seen_to_end(monkey
     assert [transition.ended async for transition in seen if transition.ended] == ["returned", "failed"]
     assert [entry["doing"] for entry in events if entry["event"] == "supervisor.fault"] == ["ended", "ended"]
     events.clear()  # their errors hold the supervisor
+
+
+@pytest.mark.parametrize("through", ["run", "executor", "group", "pool"])
+async def test_a_call_is_published_in_fewer_steps_with_the_same_words(through, events):
+    """While nobody else has calls watched, its changes go another way."""
+    published, logged = [], []
+    for receive in (None, lambda notice: None):
+        async with Supervisor("app", max_threads=1) as sup:
+            made = {"run": sup, "group": sup.group("feeds"), "pool": sup.pool("lane", kind="thread", size=1)}
+            events.clear()
+            seen = sup.transitions()
+            with contextlib.nullcontext() if receive is None else inside.subscribed(sup, receive):
+                if through == "executor":
+                    await asyncio.get_running_loop().run_in_executor(sup.executor(), int)
+                else:
+                    await made[through].run(int)
+                got = [await asyncio.wait_for(anext(seen), 20) for _ in range(3)]
+            assert [transition.ident is None for transition in got] == [True, False, False]
+            assert got == sorted(got, key=lambda transition: transition.at)
+            assert all(0 <= transition.elapsed < 20 for transition in got)
+            published.append([dataclasses.replace(transition, at=0, elapsed=0, ident=None) for transition in got])
+            logged.append([list((entry | {"elapsed": 0, "ident": 0}).items()) for entry in events])
+    assert published[0] == published[1]
+    assert logged[0] == logged[1]
+    assert [dict(entry)["event"] for entry in logged[0]] == ["worker.queued", "worker.running", "worker.ended"]
 
 
 async def test_it_ends_with_the_supervisor_for_whoever_waits_in_it():
