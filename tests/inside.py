@@ -65,6 +65,7 @@ from supervisor._kinds.processes.wire import (
     write,
 )
 from supervisor._kinds.threads import Threads, gate
+from supervisor._kinds.threads import launcher as thread_launcher
 from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads import queue as thread_queue
 from supervisor._kinds.threads.gate import MISSING, Gate, Shield, injection_missing
@@ -726,6 +727,27 @@ def run_queue(*, timed=False):
     return RunQueue(timed=timed)
 
 
+def launcher(supervisor):
+    return Launcher(supervisor)
+
+
+def start_threads_by(monkeypatch, start):
+    """Whoever starts a thread of ours goes this way."""
+    monkeypatch.setattr(thread_launcher, "aside", SimpleNamespace(start=start))
+
+
+def hold_threads_back(monkeypatch, until):
+    """Each thread of ours that is started comes up once an Event is set."""
+    come_up = threading.Thread._set_ident
+
+    def held_back(self):
+        if isinstance(self, thread_launcher._Thread):
+            until.wait(20)
+        come_up(self)
+
+    monkeypatch.setattr(threading.Thread, "_set_ident", held_back)
+
+
 def queue_of_threads(sup, pool="thread"):
     return sup._binding.reach().kinds.get(pool).pool._queue
 
@@ -1109,7 +1131,7 @@ def is_closed(by_us):
 OF_A_MANAGED_THREAD = tuple(
     function.__code__ for function in vars(ManagedPool).values() if hasattr(function, "__code__")
 )
-STARTS_THE_NEXT = tuple(getattr(Launcher, name).__code__ for name in ("_next", "_first", "_head", "_drop"))
+STARTS_THE_NEXT = tuple(getattr(Launcher, name).__code__ for name in ("_next", "_start", "_first", "_head", "_drop"))
 OF_A_THREAD = (
     (Launcher._run.__code__, Launcher._begin.__code__, Start.take.__code__, *STARTS_THE_NEXT),
     (pool_of_threads.Pool._serve.__code__, pool_of_threads.Pool._take_calls.__code__),

@@ -129,6 +129,8 @@ def _misfit(fn: Any, count: int) -> str | None:
     if function is None:
         return None
     code = function.__code__
+    if count == code.co_argcount and not keywords and not code.co_kwonlyargcount:
+        return None  # most
     names = code.co_varnames[: code.co_argcount]
     if count > code.co_argcount and not code.co_flags & inspect.CO_VARARGS:
         return f"takes no more than {_list(list(names))}" if names else "takes no arguments"

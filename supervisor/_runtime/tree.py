@@ -31,7 +31,7 @@ from .._core.lifecycle import (
     decide_life,
 )
 from .._core.outcome import Outcome
-from .._core.strategy import Due, Failed, Gone, Ready, Waits
+from .._core.strategy import Due, Failed, Gone, Ready, Steady, Waits
 from .._core.verdict import is_one_of
 from .._loop import aside
 from .._loop.agenda import Agenda
@@ -170,8 +170,10 @@ class Tree:
         for group in node.groups:
             group.changed()
         node.changed()
-        if node.group is not None:
-            self._hear(node.group, Ready(node.number))
+        its = node.group
+        # One that is steady, and has nothing left to do, would answer with nothing.
+        if its is not None and (not isinstance(its.phase, Steady) or its.phase_agenda.todo):
+            self._hear(its, Ready(node.number))
         self._release_waiting(node)
         if isinstance(node, WorkerNode):
             node.readied = attempt  # only now: an interrupt before that has all of it done again

@@ -140,7 +140,7 @@ class Threads:
         """There is nothing to prepare."""
 
     def launch(self, run: Run) -> None:
-        self.launcher.start(
+        self.launcher.start_unawaited(
             run.name,
             target=lambda: self._carry_out_alone(run),
             failed=lambda error: self._unstarted(run, error),

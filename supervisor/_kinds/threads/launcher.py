@@ -1,4 +1,4 @@
-"""Starts threads, each by the one before it, and knows those that are alive."""
+"""Starts threads, and knows those that are alive."""
 
 from __future__ import annotations
 
@@ -23,18 +23,30 @@ class _UpUnawaited(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
         return True
 
+    def outwait(self, seconds: float) -> None:
+        """Waits for it all the same, for so long at most."""
+        super().wait(seconds)
+
 
 class _Thread(threading.Thread):
     """A thread for whose coming up one that has just come up itself does not wait: each wait costs two switches.
 
     It does on Python 3.11: there, one that is not up yet bears the number of its starter, and would be struck in its
-    place. Who asks for a thread waits: else what it is for may be over before it is up, where the machine is busy.
+    place. Who asks for a thread waits, unless it hears of it anyway: else what it is for may be over before it is up,
+    where the machine is busy.
     """
 
     def __init__(self, name: str, target: Callable[..., object], start: Start, *, awaited: bool) -> None:
         super().__init__(name=name, daemon=True, target=target, args=(start,))
+        self._unawaited: _UpUnawaited | None = None
         if not awaited and sys.version_info >= (3, 12):
-            self._started = _UpUnawaited()
+            self._started = self._unawaited = _UpUnawaited()
+
+    def come_up(self, seconds: float) -> bool:
+        """Waits until it is up, for so long at most, if that has not been waited for; returns whether it lives."""
+        if self._unawaited is not None:
+            self._unawaited.outwait(seconds)
+        return self.is_alive()
 
 
 class Start:
@@ -66,7 +78,10 @@ class Start:
 
 
 class Launcher:
-    """Starts threads, each by the one before it: the caller waits for the first alone.
+    """Starts threads: those of a pool each by the one before it, where the caller waits for the first alone.
+
+    Those of workers are started by the caller, who waits for none: it hears of each once that is up. So they come up
+    while it goes on, and not one after the other.
 
     All of them are daemon threads of our own. Those of the standard pools are joined when the interpreter exits, and a
     stuck one would block that.
@@ -85,6 +100,7 @@ class Launcher:
     def __init__(self, supervisor: str) -> None:
         self._supervisor = supervisor
         self.living: set[threading.Thread] = set()
+        self._coming: set[_Thread] = set()  # those that have been started, and are not among the living yet
         self._waiting: deque[Start] = deque()
         self._busy = False  # a thread is about to be started, which goes on with those that wait
 
@@ -92,8 +108,23 @@ class Launcher:
         """Starts a thread now or soon, which calls `target`. `failed` is called where it cannot start. Any thread."""
         self.launch(Start(name, target, failed))
 
+    def start_unawaited(
+        self, name: str, target: Callable[[], object], failed: Callable[[RuntimeError], object]
+    ) -> None:
+        """Does the same for who hears of it once the target is called: no thread waits for this one. Any thread.
+
+        It is started at once, also where others wait: so as many can come up at the same time as are asked for.
+        """
+        start = Start(name, target, failed)
+        try:
+            self._start(start, awaited=False)
+        except BaseException:
+            self._waiting.append(start)  # where its thread has been started, that one has taken it, or this is too many
+            self._next()
+            raise
+
     def launch(self, start: Start) -> None:
-        """Does the same. Called again where it was struck, it starts what has not been started. Any thread."""
+        """Does the same as `start`. Called again where it was struck, it starts what was not started. Any thread."""
         try:
             self._waiting.append(start)
             if not self._busy:
@@ -107,17 +138,27 @@ class Launcher:
         """Starts a thread for the next that waits, if any does; that thread goes on with those after it."""
         try:
             while (start := self._first()) is not None:
-                thread = _Thread(f"{self._supervisor}/{start.name}", self._run, start, awaited=awaited)
-                try:
-                    aside.start(thread)
-                except RuntimeError as error:  # the system has no more threads, or the interpreter is going down
-                    if start.take(thread):
-                        start.failed(error)
-                else:
+                if self._start(start, awaited=awaited):
                     return
         except BaseException:
             self._busy = False
             raise
+
+    def _start(self, start: Start, *, awaited: bool) -> bool:
+        """Starts a thread for it; returns False where that is not possible, which is reported."""
+        thread = _Thread(f"{self._supervisor}/{start.name}", self._run, start, awaited=awaited)
+        try:
+            self._coming.add(thread)
+            aside.start(thread)
+        except RuntimeError as error:  # the system has no more threads, or the interpreter is going down
+            self._coming.discard(thread)
+            if start.take(thread):
+                start.failed(error)
+            return False
+        except BaseException:
+            self._coming.discard(thread)  # it may not have been started, and nobody is to wait for that
+            raise
+        return True
 
     def _first(self) -> Start | None:
         """Returns the first that waits and that nobody has taken; where there is none, nobody is busy from then on."""
@@ -167,12 +208,16 @@ class Launcher:
         if mine:  # else whoever has taken it goes on
             self._next(awaited=False)
         self.living.add(thread)
+        self._coming.discard(thread)
         known()
         return mine
 
     def join(self, seconds: float, but: set[int | None]) -> None:
         """Waits for threads that are past their last line, so that none is seen alive after a shutdown."""
         until = monotonic() + seconds
+        for coming in self._coming.copy():
+            if coming.come_up(max(0.0, until - monotonic())) and coming.ident not in but:
+                coming.join(max(0.0, until - monotonic()))
         for thread in self.living.copy():
             if thread.ident not in but:
                 thread.join(max(0.0, until - monotonic()))
