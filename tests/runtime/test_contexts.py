@@ -283,9 +283,12 @@ async def test_done_callbacks_of_an_executor_do_not_see_each_other(kind):
 
     async with Supervisor(max_threads=1, max_processes=1) as sup:
         for _ in range(2):
-            future = sup.executor(kind).submit(f.look)
+            before = sup.executor(kind).submit(f.obey)
+            future = sup.executor(kind).submit(f.look)  # which is not over before its callbacks are there
             future.add_done_callback(callback)
             future.add_done_callback(lambda _: looks.append(request.get()))
+            await until(before.running)
+            before.cancel()
             await until(future.done)
             await until(lambda: len(looks) % 2 == 0)
         request.set("of the test")
