@@ -1,9 +1,13 @@
 """Threads that stand still at a line of the library's own code, until they are told to go on, or are interrupted."""
 
+import ctypes
 import dis
 import linecache
 import sys
 import threading
+from functools import partial
+from itertools import chain, repeat, starmap
+from operator import not_
 
 
 class Stepper:
@@ -138,3 +142,48 @@ class CheckPoints:
         if self._met in self._strikes:
             self.places.append(f"{code.co_qualname}, {self._names[code, offset]} at {offset}")
             raise KeyboardInterrupt
+
+
+class GivesWay:
+    """Has a thread give the interpreter up at the check that comes after a call of C code, to who waits for that.
+
+    The call ends with the interpreter held for so long that who waits demands it. All of this is C code: in Python
+    code, there would be checks of its own. Needs Python 3.12.
+
+    Args:
+        code: Whose call.
+        number: Which of its calls of C code, from 1.
+
+    Attributes:
+        there: Is released as the call has ended. It has to be waited for with nothing but `acquire`.
+    """
+
+    HELD = 200_000
+    """Microseconds."""
+
+    def __init__(self, code, number):
+        self._code = code
+        self.there = threading.Lock()
+        self.there.acquire()
+        hold = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_uint)(("usleep", ctypes.pythonapi))
+        ends = chain(map(not_, starmap(self.there.release, ((),))), map(hold, (self.HELD,)), repeat(0))
+        self._ended = self._with_each_argument(chain(repeat(0, (number - 1) * 4), ends))
+
+    @staticmethod
+    def _with_each_argument(steps):
+        """A callback, in C, that takes a step with each of its four arguments."""
+        return partial(max, key=partial(next, steps))
+
+    def __enter__(self):
+        monitoring = sys.monitoring
+        events = monitoring.events
+        self._tool = next(number for number in range(3, 6) if monitoring.get_tool(number) is None)
+        monitoring.use_tool_id(self._tool, "gives way")
+        monitoring.register_callback(self._tool, events.CALL, self._with_each_argument(repeat(0)))
+        monitoring.register_callback(self._tool, events.C_RETURN, self._ended)
+        monitoring.set_local_events(self._tool, self._code, events.CALL)
+        return self
+
+    def __exit__(self, *_):
+        sys.monitoring.set_local_events(self._tool, self._code, 0)
+        sys.monitoring.free_tool_id(self._tool)

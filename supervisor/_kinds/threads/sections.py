@@ -19,7 +19,7 @@ from opcode import opmap
 from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from .waits import WAIT, waking
+from .waits import LATE, WAIT, waking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,12 +125,12 @@ _SECTIONS: Final[dict[str, Callable[[CodeType, int, FrameType | None], bool]]] =
 
 
 def _may_be_struck(code: CodeType, instruction: int, caller: FrameType | None) -> bool:
-    if _LATE and (code is _FINDS or _is_called_by(_FINDS, caller)):
+    if LATE and (code is _FINDS or _is_called_by(_FINDS, caller)):
         return False
     while (excepted := _SECTIONS.get(code.co_filename)) is not None:
         if excepted(code, instruction, caller):
             return True
-        if _LATE or caller is None or code.co_name in _RELEASING or code.co_code[instruction] != _RESUME:
+        if LATE or caller is None or code.co_name in _RELEASING or code.co_code[instruction] != _RESUME:
             return False
         # It has just been called, and has done nothing yet: what matters is where its caller stands.
         code, instruction, caller = caller.f_code, caller.f_lasti, caller.f_back
@@ -147,11 +147,6 @@ def _is_called_by(code: CodeType, caller: FrameType | None) -> bool:
 
 _FINDS: Final[CodeType] = sys.modules["_frozen_importlib"]._find_spec.__code__
 """Asks finders for a module while it has the lock of all imports, which its `__exit__`, in Python, gives back."""
-
-_LATE: Final = sys.version_info >= (3, 13)
-"""From there on, who gave the interpreter up at a check is struck at the next one only: not as it enters a function,
-but at the end of the first call in it, which may have taken a lock; not within a `with`, but as it enters that one's
-`__exit__`, which then gives nothing back."""
 
 
 def _enters(code: CodeType, instruction: int) -> bool:

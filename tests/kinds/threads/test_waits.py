@@ -7,15 +7,17 @@ import inspect
 import queue
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from supervisor import Ask, EscalationPolicy, Inject, Supervisor
+from supervisor import Ask, EscalationPolicy, Inject, StopInjected, Supervisor
 
-from ...inside import Gate, leaving_thread, thread_of_ours
+from ...inside import MISSING, Gate, leaving_thread, thread_of_ours
 from ...programs import found_by
-from .waiting_storm import KINDS, Derived, Own
+from ...stepper import GivesWay
+from .waiting_storm import KINDS, Derived, InPython, Own
 
 ROOT = Path(__file__).parents[3]
 POLICY = EscalationPolicy(Ask(0.01), Inject(20, every=20))
@@ -32,6 +34,7 @@ WAITS = {
     "Event.wait, with a timeout": lambda: threading.Event().wait(60),
     "Condition.wait": lambda: wait_in(threading.Condition()),
     "Condition.wait, over a lock of somebody's own": lambda: wait_in(threading.Condition(Own())),
+    "Condition.wait, over a lock in Python code": lambda: wait_in(threading.Condition(InPython())),
     "Condition.wait, of a class derived from it": lambda: wait_in(Derived()),
     "Condition.wait_for": lambda: wait_in(threading.Condition(), lambda: False),
     "Queue.get": lambda: queue.Queue().get(),
@@ -144,6 +147,132 @@ def test_nothing_is_collected_between_the_look_and_the_injection():
     assert gc.isenabled()
     assert places
     assert "_all_at_once" not in places
+
+
+# ------------------------------------------------------------------------------------------------ waits that are over
+
+
+def over_a_lock():
+    return threading.Condition(threading.Lock())
+
+
+def wait_for(seconds, condition):
+    with condition:
+        return condition.wait(seconds)
+
+
+def got_when_it_comes():
+    taken = queue.Queue()
+    once_it_waits(taken.not_empty, taken.put, 1)
+    return taken.get
+
+
+def notified(condition):
+    once_it_waits(condition, notify, condition)
+    return lambda: wait_for(None, condition)
+
+
+def notify(condition):
+    with condition:
+        condition.notify()
+
+
+def once_it_waits(condition, function, *args):
+    """Has this called in another thread once somebody waits there; itself it must wait in no Condition."""
+
+    def call():
+        while not vars(condition)["_waiters"]:
+            time.sleep(0.001)
+        function(*args)
+
+    threading.Thread(target=call).start()
+
+
+OVER = {
+    "Queue.get": (4, lambda: lambda: queue.Queue().get(timeout=0.1)),
+    "Event.wait": (4, lambda: lambda: threading.Event().wait(0.1)),
+    "Condition.wait": (6, lambda: lambda: wait_for(0.1, threading.Condition())),
+    "Condition.wait, over a Lock": (4, lambda: lambda: wait_for(0.1, over_a_lock())),
+    "Condition.wait(0), over a Lock": (4, lambda: lambda: wait_for(0, over_a_lock())),
+    "Condition.wait, over a lock of somebody's own": (4, lambda: lambda: wait_for(0.1, threading.Condition(Own()))),
+    "Queue.get, notified": (4, got_when_it_comes),
+    "Condition.wait, notified": (6, lambda: notified(threading.Condition())),
+}
+"""What prepares a wait, each with the number of the call of C code in it that is the wait itself."""
+
+needs_monitoring = pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no sys.monitoring")
+
+
+def injected_when_over(number, prepare):
+    """What an injection answers, and how the wait ends, where its thread has not come further than its check."""
+
+    def work():
+        thread_of_ours()
+        try:
+            started.acquire()  # the start of this thread, too, is a wait
+            with way:
+                ends.append(gate.run(wait, ()))
+        finally:
+            leaving_thread()
+
+    gate, ends, started, way = Gate(), [], threading.Lock(), GivesWay(threading.Condition.wait.__code__, number)
+    wait = prepare()
+    started.acquire()
+    thread = threading.Thread(target=work)
+    thread.start()
+    started.release()
+    assert way.there.acquire(timeout=20)
+    answer = gate.inject()
+    thread.join()
+    return answer, *ends.pop()
+
+
+@needs_monitoring
+@pytest.mark.parametrize(("number", "prepare"), OVER.values(), ids=OVER)
+def test_a_wait_that_is_over_has_its_lock_again_when_it_is_struck(number, prepare):
+    """It would release one that it does not have, or one that somebody else has."""
+    answer, _, error = injected_when_over(number, prepare)
+    assert answer == "injected"
+    assert type(error) is StopInjected
+
+
+@needs_monitoring
+@pytest.mark.parametrize("prepare", [lambda it: lambda: wait_for(0.1, it), notified], ids=["its time", "notified"])
+def test_a_wait_that_may_be_over_is_left_alone_where_its_lock_is_python_code(prepare):
+    answer, value, error = injected_when_over(4, lambda: prepare(threading.Condition(InPython())))
+    if sys.version_info < (3, 13):
+        assert answer == "injected"
+        assert type(error) is StopInjected
+    else:
+        assert answer == "waiting"
+        assert error is None
+        assert value is not MISSING
+
+
+def test_a_condition_in_which_a_wait_was_struck_is_as_before():
+    """Also for those that wait in it later, and for those that have waited."""
+
+    def work():
+        thread_of_ours()
+        try:
+            errors.append(gate.run(wait_in, (condition,))[1])
+        finally:
+            leaving_thread()
+
+    gate, errors, condition = Gate(), [], over_a_lock()
+    thread = threading.Thread(target=work)
+    thread.start()
+    while gate.inject() != "injected":
+        pass
+    thread.join()
+    assert type(errors.pop()) is StopInjected
+    assert wait_for(0.01, condition) is False
+    once_it_waits(condition, notify, condition)
+    assert wait_for(20, condition) is True
+    assert condition.acquire(False)
+
+
+# ------------------------------------------------------------------------------------------------ storms
 
 
 def storm(kind, runs, switch_interval):

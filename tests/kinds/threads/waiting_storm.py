@@ -93,6 +93,31 @@ class Own:
         self.release()
 
 
+class InPython:
+    """A lock of somebody's own, each method of which is Python code."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    @as_of_the_library
+    def acquire(self, *args: float) -> bool:
+        return self._lock.acquire(*args)
+
+    @as_of_the_library
+    def locked(self) -> bool:
+        return self._lock.locked()
+
+    @as_of_the_library
+    def release(self) -> None:
+        self._lock.release()
+
+    __enter__ = acquire
+
+    @as_of_the_library
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class OverOwn(Waiting):
     def __init__(self) -> None:
         super().__init__()
