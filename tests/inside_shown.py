@@ -9,6 +9,7 @@ from supervisor._core.incident import Incident
 from supervisor._core.survey import GroupRow, ShutdownProgress, Survey, WorkerRow
 from supervisor._core.survey_text import text_of_survey
 from supervisor._observe.notices import StateChanged
+from supervisor.dashboard import looks as page_looks
 
 __all__ = [  # single parts
     "GroupRow",
@@ -64,3 +65,8 @@ def fail_to_start(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(Server, "start", fail)
+
+
+def time_looks_by(monkeypatch, clock):
+    """Has the page take this for the time when it looks."""
+    monkeypatch.setattr(page_looks, "monotonic", clock)

@@ -90,9 +90,9 @@ async def test_fractions_of_a_resource_add_up_and_leave_nothing_behind(node):
     releases[2].set()
     await until(lambda: sorted(owner.ended()) == [0, 1, 2, 3])
     amounts = [0.7, 0.1, 0.2, 0.3, 0.6]
-    for number, amount in enumerate(amounts * 200):
+    for number, amount in enumerate(amounts * 40):
         owner.begin(number + 10, int, resources={"GPU": amount})
-    await until(lambda: len(owner.ended()) == 1004)
+    await until(lambda: len(owner.ended()) == 204)
     assert other.taken == {}
     owner.begin(2000, int, resources={"GPU": 1})
     await until(lambda: 2000 in owner.ended())
