@@ -65,7 +65,7 @@ def waking(frame: FrameType) -> tuple[Iterable[Any], Iterable[Any]]:
     if waiters is None or type(waiters) is not deque:
         return _AS_IT_IS
     notified = waiter not in waiters  # it is about to leave
-    if LATE and (notified or variables.get("timeout") is not None) and not _relocks_in_c(type(condition), inside):
+    if LATE and (notified or variables.get("timeout") is not None) and not _relocks_in_c(condition, inside):
         return _NOT_NOW
     if notified:
         return map(not_, (waiters,)), ()
@@ -80,10 +80,10 @@ class _Relock(partial[object]):
     """Takes a lock, whatever it is called with, and enters no Python code."""
 
 
-def _relocks_in_c(kind: type[Any], inside: dict[str, Any]) -> bool:
+def _relocks_in_c(condition: object, inside: dict[str, Any]) -> bool:
     """Has a Condition take its lock again in C code after a wait; returns whether it does."""
     relock, acquire = inside.get(_RELOCK), inside.get("acquire")
-    if relock is None and getattr(kind, _RELOCK) is _IN_PYTHON and isinstance(acquire, BuiltinMethodType):
+    if relock is None and getattr(type(condition), _RELOCK) is _IN_PYTHON and isinstance(acquire, BuiltinMethodType):
         relock = inside[_RELOCK] = _Relock(next, starmap(acquire, repeat(())))
     return isinstance(relock, (BuiltinMethodType, _Relock))
 
