@@ -33,7 +33,12 @@ async def test_the_overview_shows_workers_pools_and_groups():
 
 async def test_the_page_of_a_worker_shows_where_it_stands_and_what_it_did():
     async with Supervisor(policy=QUICK) as sup, visitor(At(dashboard.app(sup))) as client:
-        await sup.start(wait, name="poller")
+        poller = await sup.start(wait, name="poller")
+
+        async def waiting():
+            return "in wait" in poller.stack()
+
+        await until(waiting)
         page = (await client.get("worker?name=poller")).text
         live = (await client.get("worker?name=poller&live=1")).text
     assert "in wait" in page
