@@ -33,11 +33,10 @@ class Buffer:
         readers: Each waits for more.
     """
 
-    __slots__ = ("_prefix", "_size", "dropped", "ended", "readers", "waiting")
+    __slots__ = ("_prefix", "dropped", "ended", "readers", "waiting")
 
     def __init__(self, size: int, group: str) -> None:
         self.dropped = 0
-        self._size = size
         self._prefix = f"{group}/" if group else ""  # of the names of the workers that it is about
         self.waiting: deque[Transition | tuple[Any, ...]] = deque(maxlen=size)
         self.ended = False
@@ -66,7 +65,7 @@ class Buffer:
         if self.ended or (self._prefix and not worker.startswith(self._prefix)):
             return
         waiting = self.waiting
-        if len(waiting) == self._size:
+        if len(waiting) == waiting.maxlen:
             self.dropped += 1
         waiting.append(transition)
         if self.readers:

@@ -67,6 +67,15 @@ async def busy(sup, number):
     await asyncio.gather(*(sup.run(together.wait, LIMIT) for _ in range(number)))
 
 
+async def shut_down_before_they_leave(halt):
+    """Returns the files of a pool of four, and its threads, of which one stands where it is about to leave."""
+    async with Supervisor() as sup:
+        await busy(sup, 4)
+        files, stuck = Files(sup), threads_of(sup)
+    assert halt.stands.is_set()
+    return files, stuck
+
+
 @pytest.mark.parametrize("threads", [0, 1, 4])
 async def test_they_are_closed_as_a_shutdown_returns(threads):
     async with Supervisor() as sup:
@@ -79,11 +88,7 @@ async def test_they_are_closed_as_a_shutdown_returns(threads):
 
 async def test_threads_that_leave_only_once_a_shutdown_has_returned_close_them():
     with Halt(inside.LEAVES_ITS_POOL) as halt:
-        async with Supervisor() as sup:
-            await busy(sup, 4)
-            files = Files(sup)
-            stuck = threads_of(sup)
-        assert halt.stands.is_set()
+        files, stuck = await shut_down_before_they_leave(halt)
         assert files.open
     join(stuck)
     assert not files.open
@@ -91,11 +96,7 @@ async def test_threads_that_leave_only_once_a_shutdown_has_returned_close_them()
 
 async def test_a_thread_that_is_struck_once_a_shutdown_has_returned_lets_the_others_leave(quiet):
     with Halt(inside.LEAVES_ITS_POOL) as halt:
-        async with Supervisor() as sup:
-            await busy(sup, 4)
-            files = Files(sup)
-            stuck = threads_of(sup)
-        assert halt.stands.is_set()
+        files, stuck = await shut_down_before_they_leave(halt)
         for thread in stuck:
             if thread.ident == halt.stands_in:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Late))
