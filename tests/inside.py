@@ -88,7 +88,7 @@ from supervisor._loop.switching import FAST, hold, release
 from supervisor._observe.notices import GroupEnded, RunSubmitted
 from supervisor._observe.publisher import Publisher
 from supervisor._observe.subscribers import Subscribers
-from supervisor._run import chained, channel, loop_call
+from supervisor._run import chained, channel, futures, loop_call
 from supervisor._run.cgroups import folders_of_groups
 from supervisor._run.channel import Channel, Producer
 from supervisor._run.futures import FutureLock, WorkFuture
@@ -427,6 +427,9 @@ WHEN_CALLS_END = Struck(
         "_rung _called drain _drain catch_up _arrived ended forget feed work _carry_out conclude concluded".split()
     ),
 )
+WHEN_A_FUTURE_IS_RESOLVED = Struck(
+    (calls, futures), frozenset("resolve set_exception notify_all hand_on finish".split())
+)
 WHEN_ALARMS_RING = Struck(
     _ON_THE_LOOP,
     frozenset("_rung rung feed work _carry_out conclude concluded resolve forget stop give_climb _claim".split()),
@@ -716,6 +719,12 @@ def ended_future(sup):
     future = WorkFuture(sup.executor())
     future.calls = sup._binding.reach().executor_calls
     return future, lambda: future.set_result(1)
+
+
+def all_wait_for(future, by_condition, by_waiter):
+    """Whether as many threads wait for a future, in its own methods and in functions for several futures."""
+    condition = future._condition._condition
+    return condition is not None and len(condition._waiters) == by_condition and len(future._waiters) == by_waiter
 
 
 def know_no_callback_of_asyncio(monkeypatch):

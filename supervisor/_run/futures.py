@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING
 from contextvars import Context
+from functools import partial
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +71,11 @@ class FutureLock(ScopedLock):  # type: ignore[misc]  # typeshed calls an RLock f
         return self._condition.wait(timeout)
 
     def notify_all(self) -> None:
+        """Whom an interrupt keeps from being notified is notified by the next call."""
         condition = self._condition
         if condition is not None:
-            self._condition = None  # it holds this lock, which would hold it
             condition.notify_all()
+            self._condition = None  # it holds this lock, which would hold it
 
 
 class CancelledElsewhere(concurrent.futures.CancelledError):
@@ -95,6 +97,10 @@ class WorkFuture(concurrent.futures.Future[Any]):
     calls: CallOwner
     run: Run
 
+    cut_short = False
+    """Whether an exception came out of it as it was resolved: an interrupt, or that of a callback."""
+
+    _announced = False
     _destination: asyncio.Future[Any] | None = None
 
     def __init__(self, executor: concurrent.futures.Executor) -> None:
@@ -170,24 +176,32 @@ class WorkFuture(concurrent.futures.Future[Any]):
 
         Each is taken out as it is called, so that those that an error has kept from it can be called later.
         """
+        self._announced = True  # to all that wait, by whoever calls this
         if self._destination is not None:
             self.calls.hand_on(self.hand_on)
         callbacks = self._done_callbacks
         if not callbacks:
             return
         context = Context()
-        while callbacks:
-            try:
-                callback = callbacks.pop(0)
-            except IndexError:
-                return  # another thread calls them
-            try:
-                context.run(callback, self)
-            except Exception:
-                LOGGER.exception("exception calling callback for %r", self)
+        try:
+            # C code takes each out, and hands it on: no interrupt strikes between that and its call.
+            for callback in iter(partial(callbacks.pop, 0), None):
+                try:
+                    context.run(callback, self)
+                except Exception:
+                    LOGGER.exception("exception calling callback for %r", self)
+        except IndexError:
+            pass  # there are no more, or another thread calls them
 
     def finish(self) -> None:
-        """Runs the done callbacks that something has kept from being run when it was resolved."""
+        """Does what something has kept from being done when it was resolved: tells who waits, runs the callbacks."""
+        if self.cut_short and not self._announced:
+            with self._condition:
+                if self._state == FINISHED:
+                    for waiter in self._waiters:  # one that is told twice would take it for two futures
+                        if self not in waiter.finished_futures:
+                            (waiter.add_result if self._exception is None else waiter.add_exception)(self)
+                self._condition.notify_all()
         self._invoke_callbacks()
 
     def running(self) -> bool:

@@ -347,6 +347,8 @@ class Calls:
         except (asyncio.InvalidStateError, InvalidStateError):
             pass  # its caller has cancelled it in between
         except BaseException as problem:  # sys.exit() in a done callback, say, must end neither a thread nor the loop
+            if isinstance(future, WorkFuture):
+                future.cut_short = True
             if isinstance(problem, KeyboardInterrupt) and get_ident() == self._thread:
                 raise
             self.callback_failed(run, "add_done_callback", problem)

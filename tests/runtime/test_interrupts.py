@@ -1,6 +1,8 @@
 """A KeyboardInterrupt in the loop, at every line of the supervisor's own code, loses no completion."""
 
 import asyncio
+import concurrent.futures
+import functools
 import sys
 import threading
 
@@ -26,6 +28,44 @@ async def calls_end(striker):
     report = await asyncio.wait_for(sup.shutdown(), LIMIT)
     assert report.counts() == {}, f"struck in {striker.struck}"
     return len(done)
+
+
+async def all_hear_of_an_end(striker, how):
+    """Of a stopped call of an executor, whose future the loop resolves."""
+    sup = Supervisor(policy=EscalationPolicy(Ask(30)))
+    future = sup.executor().submit(a_stopped_call, how)
+    while not future.running():
+        await asyncio.sleep(0)
+    heard = []
+    future.add_done_callback(heard.append)
+    ways = [
+        future.exception,
+        lambda: concurrent.futures.wait([future]),
+        lambda: list(concurrent.futures.as_completed([future])),
+    ]
+    waiting = [threading.Thread(target=lambda way=way: heard.append(way()), daemon=True) for way in ways]
+    for thread in waiting:
+        thread.start()
+    while not inside.all_wait_for(future, 1, 2):
+        await asyncio.sleep(0)
+    wrapped = asyncio.wrap_future(future)
+    sys.settrace(striker.trace)
+    stopping = threading.Thread(target=future.cancel)
+    stopping.start()
+    await asyncio.wait([wrapped], timeout=LIMIT)
+    sys.settrace(None)
+    for thread in (stopping, *waiting):
+        thread.join(LIMIT)
+        assert not thread.is_alive(), f"struck in {striker.struck}: somebody still waits"
+    assert len(heard) == 4, f"struck in {striker.struck}"
+    assert (wrapped.exception() is None) == (how == "returns")
+    await sup.shutdown()
+
+
+def a_stopped_call(how):
+    current_context().stop.wait()
+    if how == "fails":
+        raise ValueError(how)
 
 
 async def a_stop_ends(striker):
@@ -206,3 +246,9 @@ def test_an_interrupt_at_any_line_loses_nothing(scenario, where):
 @pytest.mark.usefixtures("quiet")
 def test_an_interrupt_keeps_no_start_waiting():
     strike_everywhere(many_are_started, inside.WHEN_MANY_ARE_STARTED, least=8)
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("how", ["returns", "fails"])
+def test_an_interrupt_keeps_nobody_waiting_for_a_future(how):
+    strike_everywhere(functools.partial(all_hear_of_an_end, how=how), inside.WHEN_A_FUTURE_IS_RESOLVED, least=8)
