@@ -32,6 +32,10 @@ def begin():
     loop.begun.set()
 
 
+def idle():
+    """Has this module imported where it is called."""
+
+
 # ------------------------------------------------------------------------------------------------ in the loop
 
 

@@ -164,7 +164,7 @@ async def test_a_stop_cancels_the_coroutine_and_raises_when_that_has_ended(kind,
 
 async def test_a_timeout_cancels_the_coroutine(kind):
     async with Supervisor() as sup:
-        await sup.run(int, kind=kind)  # warm
+        await sup.run(e.idle, kind=kind)  # warm, and its module imported
         with pytest.raises(WorkerTimeout) as caught:
             await sup.run(e.call_raw, e.waits, kind=kind, timeout=1)
     assert caught.value.outcome.ended == "stopped"
@@ -264,7 +264,7 @@ async def test_an_error_that_nobody_hears_goes_to_the_loops_exception_handler(ki
 async def test_a_call_that_waits_for_its_own_pool_is_bounded_by_a_stop(kind):
     async with Supervisor(max_threads=1, max_processes=1, policy=CALLING) as sup:
         e.loop.sup = sup
-        await sup.run(int, kind=kind)  # warm
+        await sup.run(e.idle, kind=kind)  # warm, and its module imported
         with pytest.raises(WorkerTimeout) as caught:
             await sup.run(e.call_raw, e.runs_a_call, kind, kind=kind, timeout=1)
         assert caught.value.outcome.ended == "stopped"

@@ -35,7 +35,7 @@ async def started(sup, board, fn, kind, *args, **options):
 
 async def test_a_timeout_ends_in_worker_timeout_when_the_work_has_ended(kind, board):
     async with Supervisor(policy=PATIENT) as sup:
-        await sup.run(int, kind=kind)  # warm
+        await sup.run(f.identity, kind=kind)  # warm, and its module imported
         task = asyncio.create_task(sup.run(f.obey_late, board, kind=kind, timeout=1))
         await board.posted("asked")
         assert sup.workers()[0].state == "stopping"
@@ -52,7 +52,7 @@ async def test_a_timeout_ends_in_worker_timeout_when_the_work_has_ended(kind, bo
 
 async def test_a_call_has_ended_within_its_time_ladder_included(kind, board):
     async with Supervisor(policy=EscalationPolicy(Ask(f.LIMIT), Inject(f.LIMIT))) as sup:
-        await sup.run(int, kind=kind)  # warm
+        await sup.run(f.identity, kind=kind)  # warm, and its module imported
         began = time.monotonic()
         with pytest.raises(WorkerTimeout) as caught:
             await sup.run(f.spinner, board, kind=kind, within=5)
@@ -64,7 +64,7 @@ async def test_a_call_has_ended_within_its_time_ladder_included(kind, board):
 
 async def test_an_error_after_the_timeout_is_the_cause(kind, board):
     async with Supervisor(policy=PATIENT) as sup:
-        await sup.run(int, kind=kind)  # warm
+        await sup.run(f.identity, kind=kind)  # warm, and its module imported
         with pytest.raises(WorkerTimeout) as caught:
             await sup.run(f.obey_and_fail, board, kind=kind, timeout=1)
     assert isinstance(caught.value.__cause__, ValueError)
@@ -101,7 +101,7 @@ async def test_a_timeout_that_is_not_reached_changes_nothing(kind):
 
 async def test_the_first_cause_wins(kind, board):
     async with Supervisor(policy=PATIENT) as sup:
-        await sup.run(int, kind=kind)  # warm
+        await sup.run(f.identity, kind=kind)  # warm, and its module imported
         task = asyncio.create_task(sup.run(f.obey_late, board, kind=kind, timeout=1))
         await board.posted("asked")
         stopping = asyncio.create_task(sup.workers()[0].stop("second"))
@@ -203,10 +203,10 @@ async def test_stopping_a_queued_call_withdraws_it(kind, board):
 @pytest.mark.parametrize("named", ["supervisor", "call"])
 async def test_a_policy_that_the_user_names_is_followed_as_it_stands(kind, board, named):
     async with Supervisor(policy=INJECTING if named == "supervisor" else None) as sup:
-        await sup.run(int, kind=kind)  # warm
-        with pytest.raises(WorkerTimeout) as caught:
-            await sup.run(f.spinner, board, kind=kind, timeout=1, policy=INJECTING if named == "call" else None)
-    outcome = caught.value.outcome
+        call = await held(sup, board, kind, fn=f.spinner, policy=INJECTING if named == "call" else None)
+        outcome = await sup.workers()[0].stop()
+        with pytest.raises(WorkerStopped):
+            await call
     assert (outcome.ended, outcome.step, outcome.error, outcome.exit_code) == ("injected", "inject", None, None)
     assert "in spin" in outcome.stack or "does not answer" in outcome.stack  # a process that gets no time
     assert board.lines("unwound") == ["finally"]
