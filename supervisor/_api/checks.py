@@ -59,7 +59,8 @@ POSIX = os.name == "posix"
 
 def check_kind(kind: object) -> None:
     if kind not in ("thread", "process"):
-        raise ValueError(f'kind={kind!r}: must be "thread" or "process"')
+        hint = '; for one of a node, say on="cluster" beside it' if kind == "cluster" else ""
+        raise ValueError(f'kind={kind!r}: must be "thread" or "process"{hint}')
     if kind == "process" and not POSIX:
         raise ValueError('kind="process": worker processes need POSIX signals and sockets, which this system lacks')
 

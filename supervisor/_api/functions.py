@@ -71,20 +71,21 @@ def check_fit(fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
     raise TypeError(called)
 
 
-def misfit_of_call(where: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> str | None:
+def misfit_of_call(where: str, fn: Callable[..., Any], args: tuple[Any, ...] | None) -> str | None:
     """Returns why `fn(*args)` has failed before the function was entered; None where that was not so.
 
     Args:
         where: The method that was given the function.
         fn: The function.
-        args: Its arguments.
+        args: Its arguments; None: one of the items.
     """
-    wrong = _misfit(fn, len(args))
+    given = ["item"] if args is None else _shown(args)
+    wrong = _misfit(fn, len(given))
     if wrong is None:
         return None
     name = qualname(fn)
-    called = f"{where}(fn={name}): was called as {name}({_list(_shown(args))}), but {wrong}"
-    if _misfit(fn, len(args) + 1) is None and _first_parameter(fn) == "ctx":
+    called = f"{where}(fn={name}): was called as {name}({_list(given)}), but {wrong}"
+    if _misfit(fn, len(given) + 1) is None and _first_parameter(fn) == "ctx":
         return (
             f"{called}: {where}() passes no WorkerContext; inside, current_context() returns it, and start() passes it"
         )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .binding import Binding
     from .options import Options
 
-__all__ = ["BUFFER", "Items", "Iteration", "when_done"]
+__all__ = ["BUFFER", "Items", "Iteration", "not_the_end", "when_done"]
 
 BUFFER = 256
 """Items that a function may be ahead of those who take them, where nobody says how many."""
@@ -96,7 +96,7 @@ class Iteration(ABC, Generic[T]):
 
         Raises:
             StopAsyncIteration: There are no more.
-            Exception: What has ended the iteration; see where it was made.
+            Exception: What has ended the iteration; see where it was made. StopAsyncIteration comes as RuntimeError.
             RuntimeError: Another task waits for an item of it; or this is another event loop than the supervisor's.
         """
         runtime = self._binding.bind()
@@ -198,6 +198,15 @@ def leave(future: asyncio.Future[Any]) -> None:
         future.exception()  # or asyncio would log that nobody has asked for it
 
 
+def not_the_end(error: BaseException, where: str) -> BaseException:
+    """Returns what is to be raised of an error: StopAsyncIteration would pass for the end of the iteration."""
+    if not isinstance(error, StopAsyncIteration):
+        return error
+    converted = RuntimeError(f"{where} raised StopAsyncIteration")
+    converted.__cause__ = error
+    return converted
+
+
 class Items(Iteration[T]):
     """The items of one worker: what `Supervisor.iterate` returns.
 
@@ -294,7 +303,7 @@ class Items(Iteration[T]):
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code in PASSING_ON:
             trace = trace.tb_next
-        return BaseException.with_traceback(error, trace)
+        return not_the_end(BaseException.with_traceback(error, trace), f"{qualname(self._fn)}()")
 
     def __repr__(self) -> str:
         how = "ended" if self._over else "not begun" if self._channel is None else "under way"

@@ -16,7 +16,7 @@ from .._run import unrun
 from .._run.futures import CallFuture
 from .._run.names import qualname
 from .functions import misfit_of_call
-from .iteration import Iteration, when_done
+from .iteration import Iteration, not_the_end, when_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -101,7 +101,7 @@ class Window(ABC):
         self._context = copy_context()
         self._rest: Iterator[Any] | None = None  # what is read as results are taken
         self.complete = False
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
     # ------------------------------------------------------------------------------------ calls are submitted
@@ -119,7 +119,7 @@ class Window(ABC):
                     await self.change()
                 self.add(await anext(each))
         except BaseException as error:
-            self._note_end(error)
+            self._note_end(error, StopAsyncIteration)
 
     async def _fill(self, items: Any) -> None:
         try:
@@ -132,7 +132,7 @@ class Window(ABC):
                 self.add(next(each))
             self._rest = each
         except BaseException as error:
-            self._note_end(error)
+            self._note_end(error, StopIteration)
 
     def refill(self) -> bool:
         """Submits some of the calls that there is room for, once the first have been; returns whether it did."""
@@ -148,15 +148,15 @@ class Window(ABC):
                 if len(self.calls) >= self._limit():
                     break
         except BaseException as error:
-            self._note_end(error)
+            self._note_end(error, StopIteration)
 
-    def _note_end(self, error: BaseException) -> None:
-        """Takes note of why no more items will come."""
+    def _note_end(self, error: BaseException, end: type[Exception]) -> None:
+        """Takes note of why no more items will come; `end` is what says that there are none."""
         self._rest = None
         if not isinstance(error, Exception):  # also a cancellation that is not ours: it must not look like their end
             self.failure = SupervisorError(f"map(): its items were not read to their end: {type(error).__name__}")
-        elif not isinstance(error, StopIteration | StopAsyncIteration):
-            self.failure = error
+        elif not isinstance(error, end):
+            self.failure = not_the_end(error, "map(): its items")
         self.complete = True
         if not isinstance(error, Exception):
             raise error
@@ -370,11 +370,11 @@ class Results(Iteration[T]):
             if type(value) in unrun.UNRUN:
                 unrun.report(qualname(self._fn), value)
             return value
-        wrong = misfit_of_call("map", self._fn, (...,)) if isinstance(error, TypeError) else None
+        wrong = misfit_of_call("map", self._fn, None) if isinstance(error, TypeError) else None
         try:
             if wrong is not None:
                 raise TypeError(wrong) from error
-            raise error
+            raise not_the_end(error, f"{qualname(self._fn)}()")
         finally:
             del error, future  # its traceback holds this frame
 

@@ -79,6 +79,7 @@ CALLS = [
     ((AsyncCallable(),), {}, TypeError, "AsyncCallable): is a coroutine function"),
     ((AsyncCallable().__call__,), {}, TypeError, "__call__): is a coroutine function"),
     ((int,), {"kind": "fiber"}, ValueError, "kind='fiber'"),
+    ((int,), {"kind": "cluster"}, ValueError, 'for one of a node, say on="cluster"'),
     ((int,), {"policy": 5}, TypeError, "policy=5"),
     ((int,), {"name": ""}, ValueError, "name=''"),
     ((int,), {"name": "a/b"}, ValueError, "name='a/b'"),

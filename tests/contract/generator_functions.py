@@ -46,6 +46,15 @@ def fails_after(number):
     raise Refusal(number)
 
 
+def ends_iterations_after(number):
+    yield from range(number)
+    raise StopAsyncIteration(number)
+
+
+def ends_an_iteration(number):
+    raise StopAsyncIteration(number)
+
+
 def exits_after(number, code):
     yield from range(number)
     raise SystemExit(code)

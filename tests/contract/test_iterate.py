@@ -138,6 +138,15 @@ async def test_an_error_comes_at_its_place_and_then_nothing_more(kind):
             await anext(items)
 
 
+async def test_an_error_that_would_end_an_iteration_does_not_pass_for_its_end(kind):
+    async with Supervisor() as sup:
+        items = sup.iterate(g.ends_iterations_after, 3, kind=kind)
+        assert await take(items, 3) == [0, 1, 2]
+        with pytest.raises(RuntimeError, match=r"^ends_iterations_after\(\) raised StopAsyncIteration$") as caught:
+            await anext(items)
+        assert isinstance(caught.value.__cause__, StopAsyncIteration)
+
+
 async def test_an_exit_comes_at_its_place(kind):
     async with Supervisor() as sup:
         assert [item async for item in sup.iterate(g.exits_after, 3, 0, kind=kind)] == [0, 1, 2]

@@ -143,6 +143,23 @@ async def test_an_error_of_the_items_comes_behind_what_came_before(kind):
                 await anext(results)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_an_error_that_would_end_an_iteration_does_not_pass_for_its_end(kind, ordered):
+    async with Supervisor() as sup:
+        with pytest.raises(RuntimeError, match=r"^ends_an_iteration\(\) raised StopAsyncIteration$") as caught:
+            await anext(sup.map(g.ends_an_iteration, [1], kind=kind, ordered=ordered))
+        assert isinstance(caught.value.__cause__, StopAsyncIteration)
+
+
+@pytest.mark.parametrize("limit", [1, 5])
+async def test_of_its_items_it_does_not_either(limit):
+    async with Supervisor() as sup:
+        results = sup.map(g.double, g.ends_iterations_after(2), limit=limit)
+        assert [await anext(results), await anext(results)] == [0, 2]
+        with pytest.raises(RuntimeError, match=r"^map\(\): its items raised StopAsyncIteration$"):
+            await anext(results)
+
+
 async def test_an_item_that_cannot_be_sent_comes_at_its_place():
     async with Supervisor() as sup:
         results = sup.map(g.double, [1, g.Unpicklable()], kind="process")
@@ -163,7 +180,7 @@ async def test_what_is_wrong_is_refused_where_it_is_given(kind):
             sup.map(g.double, [1], kind=kind, ordered=1)
         with pytest.raises(TypeError, match="has no option chunksize"):
             sup.map(g.double, [1], kind=kind, chunksize=3)
-        with pytest.raises(TypeError, match=r"map\(fn=note\): was called as note\(<ellipsis>\), but misses number"):
+        with pytest.raises(TypeError, match=r"map\(fn=note\): was called as note\(item\), but misses number"):
             await anext(sup.map(g.note, [1], kind=kind))
 
 
