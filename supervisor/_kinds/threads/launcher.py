@@ -56,14 +56,16 @@ class Start:
         name: Its name, without that of the supervisor.
         target: What it calls.
         failed: Is called, in any thread, where it cannot be started.
+        goes_on: The thread that takes it starts the next that waits.
     """
 
-    __slots__ = ("_takers", "failed", "name", "target")
+    __slots__ = ("_takers", "failed", "goes_on", "name", "target")
 
     def __init__(self, name: str, target: Callable[[], object], failed: Callable[[RuntimeError], object]) -> None:
         self.name = name
         self.target = target
         self.failed = failed
+        self.goes_on = True
         self._takers: list[threading.Thread] = []
 
     @property
@@ -116,9 +118,11 @@ class Launcher:
         It is started at once, also where others wait: so as many can come up at the same time as are asked for.
         """
         start = Start(name, target, failed)
+        start.goes_on = False  # or each would start one more for the first that waits, until that is up
         try:
             self._start(start, awaited=False)
         except BaseException:
+            start.goes_on = True
             self._waiting.append(start)  # where its thread has been started, that one has taken it, or this is too many
             self._next()
             raise
@@ -205,7 +209,7 @@ class Launcher:
     def _begin(self, start: Start) -> bool:
         thread = threading.current_thread()
         mine = start.take(thread)
-        if mine:  # else whoever has taken it goes on
+        if mine and start.goes_on:  # where it is not mine, whoever has taken it goes on
             self._next(awaited=False)
         self.living.add(thread)
         self._coming.discard(thread)

@@ -11,6 +11,14 @@ from ... import inside
 LIMIT = 20
 
 
+def await_end(started):
+    """Waits until none of these threads is up, or coming up."""
+    until = time.monotonic() + LIMIT
+    while any(thread in threading.enumerate() for thread in started):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="there, each starter waits")
 def test_who_hears_of_a_thread_anyway_does_not_wait_for_it_but_who_joins_all_does(monkeypatch):
     launcher = inside.launcher("s")
@@ -39,6 +47,25 @@ def test_a_join_waits_for_no_thread_that_could_not_be_started(monkeypatch):
     assert time.monotonic() - began < LIMIT / 2
 
 
+def test_threads_that_come_up_start_none_again_that_is_on_its_way(monkeypatch):
+    launcher, called, started = inside.launcher("s"), [], []
+
+    def start(thread):
+        started.append(thread)
+        if thread.name != "s/of a pool":  # else it takes long to come up
+            thread.start()
+
+    inside.start_threads_by(monkeypatch, start)
+    launcher.start("of a pool", lambda: called.append("of a pool"), called.append)
+    for number in range(3):
+        launcher.start_unawaited(f"t-{number}", lambda: called.append("t"), called.append)
+    await_end(started)
+    assert [thread.name for thread in started] == ["s/of a pool", "s/t-0", "s/t-1", "s/t-2"]
+    started[0].start()
+    launcher.join(LIMIT, set())
+    assert called == ["t", "t", "t", "of a pool"]
+
+
 def test_whoever_is_struck_as_it_starts_a_thread_has_it_started_once(monkeypatch):
     launcher, called, started = inside.launcher("s"), [], []
 
@@ -51,10 +78,7 @@ def test_whoever_is_struck_as_it_starts_a_thread_has_it_started_once(monkeypatch
     inside.start_threads_by(monkeypatch, start_and_be_struck)
     with pytest.raises(KeyboardInterrupt):
         launcher.start_unawaited("t", lambda: called.append(1), called.append)
-    until = time.monotonic() + LIMIT
-    while any(thread in threading.enumerate() for thread in started):
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    await_end(started)
     assert called == [1]
 
 
