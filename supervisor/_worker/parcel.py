@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._core.errors import RemoteError, StopRequested, described
 from .current import current_context
 
 TYPE_CHECKING = False
@@ -40,6 +41,9 @@ class CarryOut:
 
         Args:
             given: The context, of a worker of `start()`; and the parcel.
+
+        Raises:
+            RemoteError: It cannot be unpickled here: a module is missing, say.
         """
         from pickle import loads  # noqa: PLC0415  # lean
 
@@ -48,7 +52,12 @@ class CarryOut:
         *ctx, parcel = given
         context: Any = ctx[0] if ctx else current_context()
         context._backend = HomeBackend(context._backend)
-        fn, args, before_call = loads(parcel)
+        try:
+            fn, args, before_call = loads(parcel)
+        except StopRequested:
+            raise
+        except BaseException as error:
+            raise RemoteError(f"the call cannot be unpickled on its node: {described(error)}") from error
         restore = None if before_call is None else before_call()
         try:
             value = fn(*ctx, *args)

@@ -30,6 +30,17 @@ async def test_what_unpickling_raises_is_the_error_of_that_run_alone(three, erro
         assert await sup.run(int, "5", on="cluster") == 5
 
 
+@pytest.mark.parametrize("kind", ["thread", "process"])
+async def test_an_argument_that_its_node_cannot_unpickle_is_no_error_of_the_function(three, kind):
+    async with Supervisor(cluster=three.address) as sup:
+        for error in (ModuleNotFoundError, SystemExit):
+            with pytest.raises(
+                RemoteError, match=rf"^the call cannot be unpickled on its node: {error.__name__}"
+            ) as caught:
+                await sup.run(f.fail, f.Raising(error), on="cluster", kind=kind)
+            assert "in fail_with" in str(caught.value.__cause__)
+
+
 WITHOUT_US = """
 import sys
 
