@@ -1,6 +1,11 @@
 """Each test of this folder runs on threads and in processes, here and on a cluster: what is promised holds for all."""
 
+import asyncio
+import time
+
 import pytest
+
+from supervisor.testing import VirtualTime
 
 from .clustered import DIFFERENT, ON_CLUSTER, Clustered
 from .functions import Board
@@ -35,6 +40,27 @@ def kind(where, request, monkeypatch):
         monkeypatch.setattr(Clustered, "address", request.getfixturevalue("three").address)
         monkeypatch.setattr(request.module, "Supervisor", Clustered)
     return where.removeprefix("cluster-")
+
+
+class RealTime:
+    """Passes by itself."""
+
+    @property
+    def now(self):
+        return time.monotonic()
+
+    async def advance(self, seconds):
+        await asyncio.sleep(seconds)
+
+
+@pytest.fixture
+def ladder_time(where):
+    """The time of ladders, which a test moves; on a cluster it is the real one, as nodes climb them."""
+    if where in ON_CLUSTER:
+        yield RealTime()
+    else:
+        with VirtualTime() as virtual:
+            yield virtual
 
 
 @pytest.fixture

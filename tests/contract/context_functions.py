@@ -89,7 +89,8 @@ def extends(ctx, board, seconds):
     board.post("entered")
     ctx.stop.wait(LIMIT)
     granted = ctx.extend(seconds)
-    time.sleep(seconds)
+    board.post("extended")
+    board.wait("release")
     return granted
 
 

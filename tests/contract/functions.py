@@ -193,11 +193,12 @@ def spinner_worker(ctx, board):
 
 
 def swallower(board, times):
-    """Swallows what is injected so many times, and then lets it through."""
+    """Swallows what is injected so many times, and then lets it through; says when it can be injected again."""
     board.post("entered")
     caught = 0
     while True:
         try:
+            board.add("turns", caught + 1)
             spin()
         except StopInjected:
             caught += 1

@@ -32,10 +32,6 @@ def begin():
     loop.begun.set()
 
 
-def idle():
-    """Has this module imported where it is called."""
-
-
 # ------------------------------------------------------------------------------------------------ in the loop
 
 

@@ -78,9 +78,13 @@ async def test_on_stop_wakes_a_blocked_socket(kind, board):
     assert outcome.stop_seconds < 5
 
 
-async def test_callbacks_run_in_order_on_a_helper_thread_before_an_injection(kind, board):
-    policy = EscalationPolicy(Ask(1), Inject(f.LIMIT, every=1))  # what handles one is over before the next
-    outcome = await stopped(board, kind, c.callbacks_in_order, policy=policy, reason="why")
+async def test_callbacks_run_in_order_on_a_helper_thread_before_an_injection(kind, board, ladder_time):
+    async with Supervisor(policy=EscalationPolicy(Ask(1), Inject(f.LIMIT, every=f.LIMIT))) as sup:
+        worker = await started(sup, board, c.callbacks_in_order, kind)
+        stopping = asyncio.create_task(worker.stop("why"))
+        await board.posted("order", lines=2)
+        await ladder_time.advance(1)
+        outcome = await stopping
     assert outcome.ended == "injected"
     assert board.lines("order") == ["first True", "second why", "injected"]
 
@@ -120,9 +124,13 @@ async def test_errors_of_callbacks_are_logged_and_stop_nothing(kind, board, even
     assert texts.count("SystemExit") >= 2
 
 
-async def test_a_callback_that_blocks_is_logged_and_the_ladder_goes_on(kind, board, events):
-    policy = EscalationPolicy(Ask(1), Inject(f.LIMIT))  # time for the callback to begin, beside a worker that spins
-    outcome = await stopped(board, kind, c.blocking_callback, policy=policy)
+async def test_a_callback_that_blocks_is_logged_and_the_ladder_goes_on(kind, board, events, ladder_time):
+    async with Supervisor(policy=EscalationPolicy(Ask(1), Inject(f.LIMIT))) as sup:
+        worker = await started(sup, board, c.blocking_callback, kind)
+        stopping = asyncio.create_task(worker.stop())
+        await board.posted("callback")
+        await ladder_time.advance(1)
+        outcome = await stopping
     board.post("release")
     assert outcome.ended == "injected"
     blocked = [event for event in events if event["event"] == "worker.callback_blocked"]
@@ -250,14 +258,19 @@ async def test_remaining_and_extend(kind, board):
     assert (await closing).clean
 
 
-async def test_extend_moves_the_next_step(kind, board):
+async def test_extend_moves_the_next_step(kind, board, ladder_time):
     policy = EscalationPolicy(Ask(1), Inject(f.LIMIT))
     async with Supervisor(policy=policy, shutdown_timeout=60) as sup:
         worker = await started(sup, board, c.extends, kind, 1.5)
-        outcome = await worker.stop()
+        stopping = asyncio.create_task(worker.stop())
+        await board.posted("extended")
+        await ladder_time.advance(1.5)
+        assert not stopping.done()
+        board.post("release")
+        outcome = await stopping
     assert outcome.ended == "stopped"
     assert outcome.value == pytest.approx(1.5, abs=0.01)
-    assert outcome.stop_seconds >= 1.5
+    assert outcome.stop_seconds > 1.49
 
 
 async def test_a_stop_event_is_of_the_public_type(kind):

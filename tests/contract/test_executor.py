@@ -8,9 +8,6 @@ from concurrent.futures import FIRST_COMPLETED, as_completed, wait
 import pytest
 
 from supervisor import (
-    Ask,
-    EscalationPolicy,
-    Inject,
     Supervisor,
     SupervisorBusy,
     SupervisorClosed,
@@ -22,10 +19,7 @@ from supervisor import (
 from .. import inside
 from . import functions as f
 from .clustered import ON_CLUSTER
-
-ASKING_FIRST = EscalationPolicy(Ask(1), Inject(f.LIMIT, every=0.05))
-"""Who obeys has the time that it needs for it, on a busy machine too."""
-
+from .test_stopping import INJECTING, PATIENT
 
 WAYS = [("thread", "quiet"), ("thread", "logged"), ("thread", "seen"), ("process", "quiet")]
 WAYS += [pytest.param((where, "quiet"), marks=pytest.mark.xdist_group("cluster")) for where in ON_CLUSTER]
@@ -43,11 +37,17 @@ def where(way):
 
 
 @pytest.fixture
-async def sup(way, kind, request):
+def policy():
+    """Who obeys has the time that it needs for it, on a busy machine too."""
+    return PATIENT
+
+
+@pytest.fixture
+async def sup(way, kind, policy, request):
     if "logged" in way:
         request.getfixturevalue("events")
     async with Supervisor(
-        "pool", max_threads=2, max_processes=2, policy=ASKING_FIRST, shutdown_timeout=5
+        "pool", max_threads=2, max_processes=2, policy=policy, shutdown_timeout=2 * f.LIMIT
     ) as supervisor:
         reader = supervisor.transitions() if "seen" in way else None
         yield supervisor
@@ -239,6 +239,7 @@ async def test_an_error_after_a_cancel_is_the_cause(ex, board):
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+@pytest.mark.parametrize("policy", [INJECTING])
 async def test_cancelling_whoever_awaits_run_in_executor_begins_the_ladder(ex, board, sup):
     task = asyncio.get_running_loop().run_in_executor(ex, f.spinner, board)
     await board.posted("entered")
@@ -367,12 +368,12 @@ async def test_a_shutdown_of_the_supervisor_ends_its_calls_and_reports_them(kind
     boards = {name: f.Board(tmp_path / name) for name in ("finishing", "obeying", "spinning")}
     for board in boards.values():
         board.path.mkdir()
-    async with Supervisor(max_threads=3, max_processes=3, policy=ASKING_FIRST) as sup:
-        ex = sup.executor(kind)
+    async with Supervisor(max_threads=2, max_processes=2, policy=PATIENT) as sup:
+        ex, spinning = sup.executor(kind), sup.pool("spinning", kind=kind, size=1, policy=INJECTING).executor()
         futures = [
             ex.submit(f.obey_and_return, boards["finishing"]),
             ex.submit(f.obey, boards["obeying"]),
-            ex.submit(f.spinner, boards["spinning"]),
+            spinning.submit(f.spinner, boards["spinning"]),
             ex.submit(int),
         ]
         for board in boards.values():

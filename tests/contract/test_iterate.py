@@ -29,7 +29,7 @@ from ..waiting import turns, until
 from . import functions as f
 from . import generator_functions as g
 
-QUICK = EscalationPolicy(Ask(0.2), Inject(f.LIMIT, every=1), Kill(10))  # what handles one is over before the next
+INJECTING = EscalationPolicy(Ask(1), Inject(f.LIMIT, every=f.LIMIT), Kill(10))
 
 
 async def take(items, number):
@@ -408,13 +408,14 @@ async def test_closing_ends_a_task_that_waits(kind, board):
             await waiting
 
 
-async def test_a_cancelled_close_climbs_the_ladder_to_its_end(kind, board):
+async def test_a_cancelled_close_climbs_the_ladder_to_its_end(kind, board, ladder_time):
     async with Supervisor() as sup:
-        items = sup.iterate(g.swallows, board, kind=kind, policy=QUICK)
+        items = sup.iterate(g.swallows, board, kind=kind, policy=INJECTING)
         await anext(items)
         closing = asyncio.create_task(items.aclose())
         await board.posted("asked")
         closing.cancel()
+        await ladder_time.advance(1)
         with pytest.raises(asyncio.CancelledError):
             await closing
         assert not sup.workers()
@@ -460,11 +461,11 @@ async def test_a_shutdown_ends_it_and_whoever_waits(kind, board, full):
                 await anext(items)
 
 
-async def test_a_timeout_comes_out_behind_what_was_made(kind):
+async def test_a_timeout_comes_out_behind_what_was_made(kind, ladder_time):
     async with Supervisor() as sup:
-        await sup.run(len, "", kind=kind)  # warm
         items = sup.iterate(g.endless, kind=kind, timeout=2, buffer=10)
         await anext(items)
+        await ladder_time.advance(2)
         await gone(sup)
         with pytest.raises(WorkerTimeout):
             while True:
@@ -483,13 +484,16 @@ async def test_a_stop_of_the_worker_comes_out(kind):
                 await anext(items)
 
 
-async def test_one_that_is_deaf_is_injected(kind, board):
+async def test_one_that_is_deaf_is_injected(kind, board, ladder_time):
     async with Supervisor() as sup:
-        items = sup.iterate(g.spins, board, kind=kind, policy=QUICK)
+        items = sup.iterate(g.spins, board, kind=kind, policy=INJECTING)
         await anext(items)
         await board.posted("spinning")
         (worker,) = sup.workers()
-        await items.aclose()
+        closing = asyncio.create_task(items.aclose())
+        await until(lambda: worker.step == "ask")
+        await ladder_time.advance(1)
+        await closing
         assert worker.outcome.ended == "injected"
         assert board.has("unwound")
 

@@ -23,8 +23,6 @@ from . import functions as f
 from . import loop_functions as e
 from .test_stopping import PATIENT, started
 
-CALLING = EscalationPolicy(Ask(4))
-
 
 @pytest.fixture(autouse=True)
 async def _prepared():
@@ -40,6 +38,13 @@ async def in_call(sup, board, kind, fn, *args, worker=e.worker, **options):
     handle = await sup.start(worker, board, fn, *args, kind=kind, **options)
     await asyncio.wait_for(e.loop.begun.wait(), f.LIMIT)
     return handle
+
+
+async def asked(handle):
+    """Begins to stop a worker; returns what waits for its end."""
+    stopping = asyncio.create_task(handle.stop())
+    await until(lambda: handle.step == "ask")
+    return stopping
 
 
 # ------------------------------------------------------------------------------------------------ what comes back
@@ -162,11 +167,13 @@ async def test_a_stop_cancels_the_coroutine_and_raises_when_that_has_ended(kind,
     assert board.read("raised") == "StopRequested"
 
 
-async def test_a_timeout_cancels_the_coroutine(kind):
+async def test_a_timeout_cancels_the_coroutine(kind, ladder_time):
     async with Supervisor() as sup:
-        await sup.run(e.idle, kind=kind)  # warm, and its module imported
+        call = asyncio.create_task(sup.run(e.call_raw, e.waits, kind=kind, timeout=1))
+        await e.loop.begun.wait()
+        await ladder_time.advance(1)
         with pytest.raises(WorkerTimeout) as caught:
-            await sup.run(e.call_raw, e.waits, kind=kind, timeout=1)
+            await call
     assert caught.value.outcome.ended == "stopped"
     assert e.loop.log == ["coroutine unwound"]
 
@@ -201,25 +208,34 @@ async def test_once_a_stop_is_asked_only_clean_up_is_called(kind, board):
     assert e.loop.log == [21, 21]
 
 
-async def test_a_clean_up_that_does_not_end_has_half_of_the_grace(kind, board):
+async def test_a_clean_up_that_does_not_end_has_half_of_the_grace(kind, board, ladder_time):
     async with Supervisor(policy=EscalationPolicy(Ask(2))) as sup:
         handle = await sup.start(e.cleans_up_without_end, board, kind=kind)
         await e.loop.begun.wait()
-        outcome = await handle.stop()
+        stopping = await asked(handle)
+        await ladder_time.advance(0.9)
+        assert e.loop.log == []
+        await ladder_time.advance(0.1)
+        outcome = await stopping
     assert outcome.ended == "stopped"
-    assert 0 < outcome.value <= 1.0
+    assert outcome.stop_seconds > 0.99
+    assert outcome.value > 0
     assert e.loop.log == ["coroutine unwound"]
 
 
-async def test_a_coroutine_that_refuses_its_cancellation_is_left_and_told_of(kind, board, events):
-    async with Supervisor(policy=EscalationPolicy(Ask(6))) as sup:  # half is for a busy machine
+async def test_a_coroutine_that_refuses_its_cancellation_is_left_and_told_of(kind, board, events, ladder_time):
+    async with Supervisor(policy=EscalationPolicy(Ask(6))) as sup:
         handle = await in_call(sup, board, kind, e.stubborn, name="w")
-        outcome = await handle.stop()
+        stopping = await asked(handle)
+        await ladder_time.advance(3)
+        outcome = await stopping
         assert outcome.ended == "stopped"
-        assert outcome.stop_seconds >= 3
+        assert outcome.stop_seconds > 2.99
         assert e.loop.log == ["refused"]
-        report = await sup.shutdown()
-        assert report.seconds < 5  # it waits for a second for the task
+        closing = asyncio.create_task(sup.shutdown())
+        await ladder_time.advance(1)
+        report = await closing
+        assert 0.99 < report.seconds < 5  # it waits for a second for the task
     (left,) = (event for event in events if event["event"] == "worker.call_left")
     assert (left["level"], left["worker"], left["function"]) == ("warning", "w", "stubborn")
     assert "in stubborn" in left["stack"]
@@ -228,13 +244,18 @@ async def test_a_coroutine_that_refuses_its_cancellation_is_left_and_told_of(kin
     await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "w/stubborn"])
 
 
-async def test_a_clean_up_that_refuses_its_cancellation_leaves_time_for_another(kind, board, events):
+async def test_a_clean_up_that_refuses_its_cancellation_leaves_time_for_another(kind, board, events, ladder_time):
     async with Supervisor(policy=EscalationPolicy(Ask(4))) as sup:
         handle = await started(sup, board, e.cleans_up, kind, e.stubborn, e.double, name="w")
-        outcome = await handle.stop()
+        stopping = await asked(handle)
+        await e.loop.begun.wait()
+        await ladder_time.advance(3)
+        outcome = await stopping
         assert (outcome.ended, outcome.value) == ("stopped", ["StopRequested", 42])
-        assert outcome.stop_seconds >= 3
-        await sup.shutdown(timeout=0.1)
+        assert outcome.stop_seconds > 2.99
+        closing = asyncio.create_task(sup.shutdown(timeout=0.1))
+        await ladder_time.advance(0.5)
+        await closing
         assert [event["function"] for event in events if event["event"] == "worker.call_left"] == ["stubborn"]
         e.loop.release.set()
         await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "w/stubborn"])
@@ -250,35 +271,42 @@ async def test_a_shutdown_without_time_does_not_wait_for_a_coroutine_that_refuse
         await until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "w/stubborn"])
 
 
-async def test_an_error_that_nobody_hears_goes_to_the_loops_exception_handler(kind, board):
+async def test_an_error_that_nobody_hears_goes_to_the_loops_exception_handler(kind, board, ladder_time):
     heard = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
     async with Supervisor(policy=EscalationPolicy(Ask(4))) as sup:
         handle = await in_call(sup, board, kind, e.fails_late, name="w")
-        assert (await handle.stop()).ended == "stopped"
+        stopping = await asked(handle)
+        await ladder_time.advance(2)
+        assert (await stopping).ended == "stopped"
         e.loop.release.set()
     assert [str(context["exception"]) for context in heard] == ["nobody hears this"]
     assert heard[0]["message"] == "worker 'w': its call of fails_late() failed when nobody waited for it"
 
 
-async def test_a_call_that_waits_for_its_own_pool_is_bounded_by_a_stop(kind):
-    async with Supervisor(max_threads=1, max_processes=1, policy=CALLING) as sup:
+async def test_a_call_that_waits_for_its_own_pool_is_bounded_by_a_stop(kind, ladder_time):
+    async with Supervisor(max_threads=1, max_processes=1, policy=EscalationPolicy(Ask(4))) as sup:
         e.loop.sup = sup
-        await sup.run(e.idle, kind=kind)  # warm, and its module imported
+        call = asyncio.create_task(sup.run(e.call_raw, e.runs_a_call, kind, kind=kind, timeout=1))
+        await e.loop.begun.wait()
+        await ladder_time.advance(1)
         with pytest.raises(WorkerTimeout) as caught:
-            await sup.run(e.call_raw, e.runs_a_call, kind, kind=kind, timeout=1)
+            await call
         assert caught.value.outcome.ended == "stopped"
         assert caught.value.outcome.stop_seconds < 2
         assert await sup.run(int, "6", kind=kind) == 6
 
 
-async def test_a_call_that_shuts_its_own_supervisor_down_is_bounded_by_the_ladder(kind, board):
+async def test_a_call_that_shuts_its_own_supervisor_down_is_bounded_by_the_ladder(kind, board, ladder_time):
     async with Supervisor(policy=EscalationPolicy(Ask(4))) as sup:
         e.loop.sup = sup
-        await sup.start(e.worker, board, e.shuts_down, kind=kind)
+        handle = await sup.start(e.worker, board, e.shuts_down, kind=kind)
+        await until(lambda: handle.step == "ask")
+        await ladder_time.advance(2)
+        await ladder_time.advance(1)  # for which it waits for the task
         report = await asyncio.wait_for(sup.wait_closed(), f.LIMIT)
     assert report.counts() == {"stopped": 1}  # in half of its grace
-    assert report.seconds >= 2
+    assert report.seconds > 1.99
 
 
 async def test_a_shutdown_while_many_calls_are_under_way_leaves_no_task(kind, board):
@@ -325,7 +353,7 @@ async def test_a_call_in_a_storm_of_injections_gets_its_own_result_or_none(kind,
 
 
 async def test_a_shield_around_a_call_keeps_its_result(kind, board):
-    policy = EscalationPolicy(Ask(0), Inject(f.LIMIT, every=1))  # what handles one is over before the next
+    policy = EscalationPolicy(Ask(0), Inject(f.LIMIT, every=f.LIMIT))
     async with Supervisor(policy=policy) as sup:
         handle = await in_call(sup, board, kind, e.held, "kept", worker=e.shielded_call)
         seen = sup.transitions()

@@ -23,6 +23,7 @@ from supervisor import (
 from .. import inside
 from ..waiting import until
 from . import functions as f
+from .clustered import ON_CLUSTER
 from .test_stopping import INJECTING, PATIENT, started
 
 HOWS = ["return", "exit", "error", "death"]
@@ -156,25 +157,30 @@ async def test_start_returns_when_the_worker_says_that_it_is_ready(kind, board):
         assert worker.state == "running"
 
 
-TOO_LONG = {"thread": 0.5, "process": 3}
-"""Seconds in which a worker has begun, on a busy machine too, and has not said that it is ready."""
-
-
-async def test_a_worker_that_is_not_ready_in_time_is_stopped_and_start_raises(kind, board):
+async def test_a_worker_that_is_not_ready_in_time_is_stopped_and_start_raises(kind, board, ladder_time):
     async with Supervisor(policy=PATIENT) as sup:
+        starting = asyncio.create_task(
+            sup.start(f.wait_for_stop, board, kind=kind, restart=at_once("always"), ready_timeout=1)
+        )
+        await board.posted("entered")
+        await ladder_time.advance(1)
         with pytest.raises(WorkerTimeout) as caught:
-            await sup.start(f.wait_for_stop, kind=kind, restart=at_once("always"), ready_timeout=TOO_LONG[kind])
+            await starting
         assert sup.workers() == ()
     assert (caught.value.outcome.ended, caught.value.outcome.attempt) == ("stopped", 1)
 
 
-async def test_a_restart_that_is_not_ready_in_time_is_a_failure(kind, board):
+async def test_a_restart_that_is_not_ready_in_time_is_a_failure(kind, board, ladder_time):
     async with Supervisor(policy=PATIENT) as sup:
         worker = await sup.start(
-            f.readies_in_first_run, board, kind=kind, restart=at_once(max_restarts=1), ready_timeout=TOO_LONG[kind]
+            f.readies_in_first_run, board, kind=kind, restart=at_once(max_restarts=1), ready_timeout=1
         )
+        restarting = asyncio.create_task(worker.restart())
+        for attempt in (2, 3):
+            await board.posted(f"entered {attempt}")
+            await ladder_time.advance(1)
         with pytest.raises(RestartLimitExceeded):
-            await worker.restart()
+            await restarting
     assert (worker.outcome.attempt, worker.outcome.ended, worker.last_outcome.ended) == (3, "failed", "stopped")
 
 
@@ -212,13 +218,22 @@ async def test_cancelling_start_before_readiness_stops_the_worker(kind, board):
 
 
 @pytest.mark.parametrize("how", ["obeys", "spins", "sleeps"])
-async def test_a_silent_worker_is_stopped_by_its_ladder_and_restarted(kind, board, events, how):
+async def test_a_silent_worker_is_stopped_by_its_ladder_and_restarted(kind, where, board, events, how, ladder_time):
     deaf = kind == "thread" and how == "sleeps" and sys.version_info < (3, 15)  # from there on, sleeps end
     policy = PATIENT if how == "obeys" else EscalationPolicy(Ask(0.1), Inject(0.2 if deaf else f.LIMIT))
     async with Supervisor() as sup:
         worker = await sup.start(
             f.silent, board, how, kind=kind, name="w", policy=policy, restart=at_once(max_restarts=100), heartbeat=0.5
         )
+        if where not in ON_CLUSTER:  # where nodes climb their ladders by themselves
+            await board.posted("runs", lines=1)
+            await ladder_time.advance(0.5)
+            if how != "obeys":
+                await until(lambda: worker.step == "ask")
+                await ladder_time.advance(0.1)
+            if deaf:
+                await until(lambda: worker.step == "inject")
+                await ladder_time.advance(0.2)
         if deaf:
             outcome = await worker.wait()
             assert (outcome.ended, outcome.attempt) == ("abandoned", 1)
@@ -233,10 +248,13 @@ async def test_a_silent_worker_is_stopped_by_its_ladder_and_restarted(kind, boar
     assert "in silent" in stuck["stack"] or "does not answer" in stuck["stack"]  # a process that gets no time
 
 
-async def test_a_worker_that_beats_goes_on(kind, board):
+async def test_a_worker_that_beats_goes_on(kind, board, ladder_time):
     async with Supervisor() as sup:
         worker = await sup.start(f.beats, board, kind=kind, heartbeat=1)
-        await asyncio.wait([asyncio.create_task(worker.wait())], timeout=1.5)  # longer than it may be silent
+        for _ in range(3):  # longer than it may be silent
+            before = ladder_time.now
+            await until(lambda before=before: (worker.beat_at or 0) >= before)
+            await ladder_time.advance(0.9)
         board.post("enough")
         assert (await worker.wait()).value == "enough"
     assert worker.attempt == 1

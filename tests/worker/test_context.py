@@ -16,6 +16,7 @@ from supervisor import (
 )
 
 from .. import inside
+from ..waiting import until
 
 
 def spin():
@@ -71,7 +72,7 @@ def test_the_chain_reaches_every_waiter_though_links_break():
     assert len(left) == 300
 
 
-async def test_callbacks_run_once_in_order_on_a_helper_thread_before_an_injection():
+def test_callbacks_run_once_in_order_on_a_helper_thread_before_an_injection(virtual):
     order, ready = [], threading.Event()
 
     def work(ctx):
@@ -83,7 +84,16 @@ async def test_callbacks_run_once_in_order_on_a_helper_thread_before_an_injectio
             except StopInjected:
                 order.append("injected")
 
-    await stopped(work, policy=EscalationPolicy(Ask(1), Inject(20)), reason="why", after=ready)
+    async def main(time):
+        async with Supervisor(policy=EscalationPolicy(Ask(1), Inject(20))) as sup:
+            worker = await sup.start(work)
+            await until(ready.is_set)
+            stopping = asyncio.create_task(worker.stop("why"))
+            await until(lambda: len(order) == 2)
+            await time.advance(1)
+            await stopping
+
+    virtual(main)
     (first, name), second, injected = order
     assert first == "first"
     assert name.endswith("/on_stop")
@@ -159,9 +169,8 @@ def test_injection_is_repeated_while_the_grace_lasts(virtual):
             except StopInjected:
                 caught.append(1)
 
-    async def until(event):
-        while not event.is_set():
-            await asyncio.sleep(0)
+    async def entered(event):
+        await until(event.is_set)
         event.clear()
 
     within, go_on = threading.Event(), threading.Event()
@@ -172,7 +181,7 @@ def test_injection_is_repeated_while_the_grace_lasts(virtual):
         stopping = asyncio.create_task(worker.stop())
         await loop.advance(0)
         for seconds in (1, 2, 2):  # Ask's grace, then twice `every`
-            await until(within)
+            await entered(within)
             await loop.advance(seconds)
             go_on.set()
         outcome = await stopping
