@@ -42,7 +42,7 @@ def stuck():
         queue.put(None)
 
 
-LADDER = EscalationPolicy(Ask(0.1), Inject(0.5))
+INJECTING = EscalationPolicy(Ask(0), Inject(20))
 
 
 def thread():
@@ -62,6 +62,22 @@ def supervised(test):
 
     run.__name__ = test.__name__
     return run
+
+
+async def leaves(sup, function):
+    """Makes a call, and leaves it once it runs."""
+    scopes = []
+
+    async def calls():
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await to_thread.run_sync(function, abandon_on_cancel=True)
+
+    task = asyncio.ensure_future(calls())
+    await until(lambda: [worker.state for worker in sup.workers()] == ["running"])
+    scopes[0].cancel()
+    await task
+    assert scopes[0].cancelled_caught
 
 
 # ------------------------------------------------------------------------------------------------ what runs there
@@ -215,9 +231,7 @@ async def test_a_call_that_is_left_runs_its_course_and_is_still_seen(sup):
         gate.wait()
         done.set()
 
-    with anyio.move_on_after(0.05) as scope:
-        await to_thread.run_sync(left, abandon_on_cancel=True)
-    assert scope.cancelled_caught
+    await leaves(sup, left)
     assert [(worker.name.rpartition(".")[2], worker.state) for worker in sup.workers()] == [("left-1", "running")]
     gate.set()
     assert done.wait(20)
@@ -320,7 +334,7 @@ def test_trio_and_other_loops_go_on_as_they_were(runner):
 # ------------------------------------------------------------------------------------------------ a shutdown
 
 
-def test_a_shutdown_climbs_the_ladders_and_whoever_awaits_gets_worker_stopped(runner, stuck):
+def test_a_shutdown_climbs_the_ladders_and_whoever_awaits_gets_worker_stopped(runner, stuck, ladder_time):
     def obeys():
         current_context().stop.wait()
 
@@ -335,10 +349,16 @@ def test_a_shutdown_climbs_the_ladders_and_whoever_awaits_gets_worker_stopped(ru
         stuck()
 
     async def main():
-        async with Supervisor("app", policy=LADDER) as sup:
+        async with Supervisor("app", policy=EscalationPolicy(Ask(0.1), Inject(0.5))) as sup:
             sup.install_as_anyio_threads()
             calls = [asyncio.ensure_future(to_thread.run_sync(fn)) for fn in (obeys, checks, blocks, never_ends)]
             await until(lambda: len(sup.stacks()) == 4)
+            closing = asyncio.ensure_future(sup.shutdown())
+            await until(lambda: len(sup.workers()) == 2)
+            await ladder_time.advance(0.1)
+            await until(lambda: len(sup.workers()) == 1)
+            await ladder_time.advance(0.5)
+            await closing
         return sup.report, await asyncio.gather(*calls, return_exceptions=True)
 
     report, (obeyed, checked, blocked, gave_up) = runner.run(main())
@@ -363,10 +383,9 @@ async def test_stop_of_its_worker_stops_a_call(sup):
 
 def test_a_call_that_was_left_is_stopped_by_the_shutdown(runner):
     async def main():
-        async with Supervisor(policy=LADDER) as sup:
+        async with Supervisor(policy=INJECTING) as sup:
             sup.install_as_anyio_threads()
-            with anyio.move_on_after(0.05):
-                await to_thread.run_sync(threading.Event().wait, abandon_on_cancel=True)
+            await leaves(sup, threading.Event().wait)
         return sup.report
 
     assert [outcome.ended for outcome in runner.run(main()).outcomes] == ["injected"]
@@ -382,16 +401,24 @@ def test_after_the_shutdown_anyio_has_its_own_threads_again(runner):
     assert runner.run(main()) == "AnyIO worker thread"
 
 
+async def begin_shutdown(sup):
+    """Begins a shutdown that goes on until another one shortens it; returns what waits for its end."""
+    (worker,) = sup.workers()
+    closing = asyncio.ensure_future(sup.shutdown(60))
+    await until(lambda: worker.step == "ask")
+    return closing
+
+
 def test_calls_during_the_shutdown_run_under_a_supervisor_of_their_own_which_ends_after_it(runner, stuck):
     async def main():
-        sup = Supervisor("app", policy=EscalationPolicy(Ask(0.5), Inject(0.1)))
+        sup = Supervisor("app", policy=EscalationPolicy(Ask(60)), shutdown_timeout=0.1)
         sup.install_as_anyio_threads()
         held = asyncio.ensure_future(to_thread.run_sync(stuck))
         await until(sup.stacks)
-        closing = asyncio.ensure_future(sup.shutdown())
-        await asyncio.sleep(0.05)
+        closing = await begin_shutdown(sup)
         assert await to_thread.run_sync(thread) == "app-late/anyio-1"
-        late = asyncio.ensure_future(to_thread.run_sync(threading.Event().wait))
+        late = asyncio.ensure_future(to_thread.run_sync(stuck))
+        await sup.shutdown(0.1)
         await closing
         with pytest.raises(WorkerStopped):
             await late
@@ -409,7 +436,7 @@ def test_calls_that_wait_for_their_limiter_when_the_shutdown_begins_are_refused_
         threading.Event().wait()
 
     async def main():
-        async with Supervisor("app", policy=LADDER) as sup:
+        async with Supervisor("app", policy=INJECTING) as sup:
             sup.install_as_anyio_threads()
             limiter = CapacityLimiter(2)
             calls = [asyncio.ensure_future(to_thread.run_sync(blocks, n, limiter=limiter)) for n in range(20)]
@@ -441,14 +468,14 @@ def test_while_it_drains_they_still_begin(runner):
 
 def test_those_end_with_the_loop_where_the_default_executor_needs_them(runner, stuck):
     async def main():
-        async with Supervisor("app", policy=EscalationPolicy(Ask(0.3))) as sup:
+        async with Supervisor("app", policy=EscalationPolicy(Ask(60))) as sup:
             sup.install_as_default_executor()
             sup.install_as_anyio_threads()
             held = asyncio.ensure_future(to_thread.run_sync(stuck))
             await until(sup.stacks)
-            closing = asyncio.ensure_future(sup.shutdown())
-            await asyncio.sleep(0.05)
+            closing = await begin_shutdown(sup)
             assert await to_thread.run_sync(thread) == "app-late/anyio-1"
+            await sup.shutdown(0.1)
             await closing
         with pytest.raises(WorkerStopped):
             await held
@@ -459,14 +486,22 @@ def test_those_end_with_the_loop_where_the_default_executor_needs_them(runner, s
 
 def test_the_program_ends_though_calls_do_not():
     script = """if True:
-        import anyio, queue
+        import anyio, queue, threading
+        from functools import partial
         from anyio import to_thread
         from supervisor import Ask, EscalationPolicy, Supervisor
+        entered = threading.Event()
+        def blocks():
+            entered.set()
+            queue.SimpleQueue().get()
         async def main():
             async with Supervisor(policy=EscalationPolicy(Ask(0.1))) as sup:
                 sup.install_as_anyio_threads()
-                with anyio.move_on_after(0.1):
-                    await to_thread.run_sync(queue.SimpleQueue().get, abandon_on_cancel=True)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(partial(to_thread.run_sync, blocks, abandon_on_cancel=True))
+                    while not entered.is_set():
+                        await anyio.sleep(0.001)
+                    group.cancel_scope.cancel()
             print(sup.report)
         anyio.run(main)
     """
@@ -535,7 +570,8 @@ def test_the_name_of_its_pool_must_be_free(runner):
 
 def test_the_configuration_may_give_it_a_ladder_but_no_bound(runner, stuck):
     async def main(config):
-        async with Supervisor("app", config=load({"pools": {"anyio": config}}, environ={})) as sup:
+        options = {"policy": EscalationPolicy(Ask(600)), "shutdown_timeout": 1000}
+        async with Supervisor("app", config=load({"pools": {"anyio": config}}, environ={}), **options) as sup:
             sup.install_as_anyio_threads()
             call = asyncio.ensure_future(to_thread.run_sync(stuck))
             await until(sup.stacks)
@@ -543,7 +579,7 @@ def test_the_configuration_may_give_it_a_ladder_but_no_bound(runner, stuck):
             await call
         return sup.report.seconds
 
-    assert runner.run(main({"policy": {"ask": 0.1}})) < 2
+    assert runner.run(main({"policy": {"ask": 0.1}})) < 60
     with pytest.raises(ValueError, match="bounds the pool 'anyio'"):
         runner.run(main({"size": 2}))
 

@@ -19,7 +19,6 @@ import pytest
 from supervisor import (
     Ask,
     EscalationPolicy,
-    Inject,
     Supervisor,
     SupervisorClosed,
     WorkerDied,
@@ -28,7 +27,7 @@ from supervisor import (
 )
 
 from .. import inside
-from .executors import LIMIT, Gatekeeper, aside, obedient
+from .executors import LIMIT, PATIENT, Gatekeeper, aside, obedient
 
 # ------------------------------------------------------------------------------------------------ submit
 
@@ -320,8 +319,8 @@ async def test_the_handle_of_a_call_hears_of_its_end(ex, sup, gatekeeper):
 
 
 async def test_a_shutdown_ends_its_calls_and_reports_them(leftovers):
-    async with Supervisor(max_threads=3, policy=EscalationPolicy(Ask(3), Inject(0.05))) as sup:
-        ex = sup.executor()
+    async with Supervisor(max_threads=2, policy=PATIENT) as sup:
+        ex, deaf = sup.executor(), sup.pool("deaf", kind="thread", policy=EscalationPolicy(Ask(0))).executor()
         entered = [threading.Event() for _ in range(3)]
 
         def finishing():
@@ -334,7 +333,7 @@ async def test_a_shutdown_ends_its_calls_and_reports_them(leftovers):
             entered[2].set()
             leftovers.block()
 
-        futures = [ex.submit(finishing), ex.submit(obedient, entered[1]), ex.submit(stuck), ex.submit(int)]
+        futures = [ex.submit(finishing), ex.submit(obedient, entered[1]), deaf.submit(stuck), ex.submit(int)]
         for event in entered:
             assert await aside(event.wait, LIMIT)
     assert futures[0].result() == "finished"

@@ -13,6 +13,7 @@ import pytest
 from supervisor import Ask, Supervisor, SupervisorError, WorkerContext, WorkerTimeout, current_context
 
 from ..contract import functions as f
+from ..waiting import until
 
 
 def generator():
@@ -194,10 +195,14 @@ async def test_keyword_arguments_are_led_to_partial():
 # ------------------------------------------------------------------------------------------------ readiness, shields
 
 
-async def test_a_worker_that_never_says_that_it_is_ready(quiet):
+async def test_a_worker_that_never_says_that_it_is_ready(quiet, ladder_time):
+    entered = threading.Event()
     async with Supervisor() as sup:
+        starting = asyncio.ensure_future(sup.start(lambda ctx: entered.set() or ctx.stop.wait(), ready_timeout=0.5))
+        await until(entered.is_set)
+        await ladder_time.advance(0.5)
         with pytest.raises(WorkerTimeout, match=r"not ready within 0.5 s, as it had not called ctx.ready\(\)"):
-            await sup.start(lambda ctx: ctx.stop.wait(), ready_timeout=0.5)
+            await starting
         with pytest.raises(SupervisorError, match=r"returned before it had called ctx.ready\(\)"):
             await sup.start(lambda ctx: None, ready_timeout=5)
 
