@@ -68,7 +68,7 @@ def wait_until(condition, seconds=LIMIT):
 
 
 @contextlib.asynccontextmanager
-async def sound(seconds=30):
+async def sound(seconds=120):
     """Whatever happens in the block, afterwards these hold.
 
     It took a bounded time; every call that was put into the list has resolved; no process of any worker's group is

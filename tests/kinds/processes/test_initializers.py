@@ -85,7 +85,7 @@ def fails_but_once(board):
 
 
 async def test_it_is_called_once_in_each_process_before_its_first_call(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", size=2, initializer=functools.partial(notes, board))
         found = await asyncio.gather(*(pool.run(finds) for _ in range(20)))
         assert {seen for _, *both in found for seen in both} == {"model"}
@@ -94,7 +94,7 @@ async def test_it_is_called_once_in_each_process_before_its_first_call(board):
 
 
 async def test_workers_of_start_do_not_call_it_and_a_process_of_theirs_takes_no_calls(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         sup.pool("process", kind="process", size=1, initializer=functools.partial(notes, board))
         worker = await sup.start(worker_finds, board, kind="process")
         assert await board.posted("found") == "None"
@@ -110,7 +110,7 @@ async def test_workers_of_start_do_not_call_it_and_a_process_of_theirs_takes_no_
 
 
 async def test_a_process_that_takes_the_place_of_a_lost_one_calls_it(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", size=1, initializer=functools.partial(notes, board))
         pid, *_ = await pool.run(finds)
         os.kill(pid, signal.SIGKILL)
@@ -135,7 +135,7 @@ async def test_a_process_that_takes_the_place_of_a_lost_one_calls_it(board):
 async def test_calls_that_wait_fail_with_what_it_wrote_and_raised_and_it_is_not_tried_again(
     board, events, how, cause, text
 ):
-    async with sound(30), Supervisor("app") as sup:
+    async with sound(), Supervisor("app") as sup:
         pool = sup.pool("gpu", kind="process", size=2, initializer=functools.partial(complains, board, how), warm=1)
         calls = [asyncio.create_task(pool.run(int)) for _ in range(5)]
         await asyncio.wait(calls)
@@ -163,7 +163,7 @@ async def test_calls_that_wait_fail_with_what_it_wrote_and_raised_and_it_is_not_
 
 
 async def test_the_traceback_of_what_it_raised_is_there(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", initializer=functools.partial(complains, board, raises))
         with pytest.raises(SupervisorError) as caught:
             await pool.run(int)
@@ -174,7 +174,7 @@ async def test_the_traceback_of_what_it_raised_is_there(board):
 
 
 async def test_the_next_call_tries_again(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool(
             "gpu", kind="process", size=1, initializer=functools.partial(fails_unless, board, "there"), warm=1
         )
@@ -187,7 +187,7 @@ async def test_the_next_call_tries_again(board):
 
 
 async def test_where_one_has_come_up_and_others_fail_it_serves_all_calls(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", size=3, initializer=functools.partial(fails_but_once, board))
         assert await pool.run(int, "5") == 5
         began = time.monotonic()
@@ -199,7 +199,7 @@ async def test_where_one_has_come_up_and_others_fail_it_serves_all_calls(board):
 
 
 async def test_those_that_are_to_be_warm_come_up_once_a_call_has_been_carried_out(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         initializer = functools.partial(fails_unless, board, "there")
         pool = sup.pool("gpu", kind="process", size=3, initializer=initializer, warm=2)
         with pytest.raises(SupervisorError, match="not yet"):
@@ -214,7 +214,7 @@ async def test_those_that_are_to_be_warm_come_up_once_a_call_has_been_carried_ou
 
 
 async def test_one_that_is_killed_in_it_costs_no_call(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", size=1, initializer=functools.partial(takes_until, board, "go"))
         call = asyncio.create_task(pool.run(int, "5"))
         await board.posted("initialized", lines=1)
@@ -225,7 +225,7 @@ async def test_one_that_is_killed_in_it_costs_no_call(board):
 
 
 async def test_one_that_is_killed_in_it_again_and_again_is_the_error_of_the_pool(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", size=1, initializer=functools.partial(complains, board, kills_itself))
         with pytest.raises(SupervisorError, match=r"(?s)exit code -9.*no such device"):
             await pool.run(int)
@@ -233,7 +233,7 @@ async def test_one_that_is_killed_in_it_again_and_again_is_the_error_of_the_pool
 
 
 async def test_the_start_timeout_does_not_count_its_time_and_nor_does_that_of_a_call(board):
-    async with sound(60), Supervisor(process_start_timeout=20) as sup:
+    async with sound(), Supervisor(process_start_timeout=20) as sup:
         pool = sup.pool("gpu", kind="process", size=1, initializer=functools.partial(takes_until, board, "go"))
         assert inside.warming(sup, "gpu") == 0
         call = asyncio.create_task(pool.run(int, "5"))
@@ -250,14 +250,16 @@ async def test_the_start_timeout_does_not_count_its_time_and_nor_does_that_of_a_
         assert inside.warming(sup, "gpu") == total
 
 
-async def test_a_call_has_its_timeout_for_itself_and_its_within_for_all(board):
-    async with sound(60), Supervisor() as sup:
+async def test_a_call_has_its_timeout_for_itself_and_its_within_for_all(board, ladder_time):
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", size=1, initializer=functools.partial(takes_until, board, "go"))
         calls = [asyncio.create_task(pool.run(int, "5", timeout=0.3)) for _ in range(3)]
-        with pytest.raises(WorkerTimeout):
-            await pool.run(int, within=0.5)
+        bounded = asyncio.create_task(pool.run(int, within=0.5))
         await board.posted("initialized", lines=1)
-        await asyncio.sleep(0.5)
+        await ladder_time.advance(0.5)
+        with pytest.raises(WorkerTimeout):
+            await bounded
+        await ladder_time.advance(10)
         assert not any(call.done() for call in calls)
         board.post("go")
         assert await asyncio.gather(*calls) == [5, 5, 5]
@@ -265,7 +267,7 @@ async def test_a_call_has_its_timeout_for_itself_and_its_within_for_all(board):
 
 @pytest.mark.parametrize("warm", [0, 1])
 async def test_a_shutdown_ends_a_process_that_is_in_it(board, warm):
-    async with sound(30):
+    async with sound():
         sup = Supervisor()
         pool = sup.pool(
             "gpu", kind="process", size=1, initializer=functools.partial(takes_until, board, "never"), warm=warm
@@ -281,14 +283,14 @@ async def test_a_shutdown_ends_a_process_that_is_in_it(board, warm):
 
 
 async def test_what_it_writes_is_not_lost(capfd):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", size=1, initializer=functools.partial(os.write, 2, b"loading\n"))
         assert await pool.run(int, "5") == 5
     assert "loading" in capfd.readouterr().err
 
 
 async def test_one_that_cannot_be_sent_is_refused():
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", initializer=functools.partial(print, threading.Lock()))
         with pytest.raises(TypeError, match=r"initializer=.*cannot be sent"):
             await pool.run(int)
@@ -301,7 +303,7 @@ def looks_around(board):
 
 
 async def test_it_has_a_context_that_ends_with_it(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", size=1, initializer=functools.partial(looks_around, board))
         assert await pool.run(int, "5") == 5
         assert board.read("looked").endswith("False")
@@ -313,20 +315,20 @@ def forks(board):
 
 
 async def test_a_copy_that_it_forks_takes_no_calls(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", size=1, initializer=functools.partial(forks, board))
         pids = {(await pool.run(finds))[0] for _ in range(5)}
         assert [str(pid) for pid in pids] == board.lines("initialized")
 
 
 async def test_what_it_returns_goes_nowhere():
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("gpu", kind="process", initializer=tasks.returns_a_lambda)
         assert await pool.run(int, "5") == 5
 
 
 async def test_so_many_are_started_before_there_is_any_call(board):
-    async with sound(30):
+    async with sound():
         sup = Supervisor()
         pool = sup.pool("gpu", kind="process", size=3, initializer=functools.partial(notes, board), warm=2)
         async with sup:

@@ -32,7 +32,7 @@ def working(sup, pool):
 
 
 async def test_it_grows_while_calls_wait(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=1)
         calls = [asyncio.create_task(pool.run(f.hold, board)), asyncio.create_task(pool.run(int, "5"))]
         await board.posted("entered")
@@ -44,7 +44,7 @@ async def test_it_grows_while_calls_wait(board):
 
 
 async def test_who_is_one_too_many_leaves_after_its_call_and_who_is_idle_at_once(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=3)
         await asyncio.gather(*(pool.run(naps, 0.3) for _ in range(3)))
         assert len(working(sup, "p")) == 3
@@ -64,7 +64,7 @@ async def test_who_is_one_too_many_leaves_after_its_call_and_who_is_idle_at_once
 
 async def test_one_that_starts_and_is_one_too_many_ends_at_once(board, monkeypatch):
     inside.boot_after(monkeypatch, "__import__('time').sleep(60);")
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=3)
         calls = [asyncio.create_task(pool.run(int, "5")) for _ in range(3)]
         await until(lambda: len(working(sup, "p")) == 3)
@@ -77,7 +77,7 @@ async def test_one_that_starts_and_is_one_too_many_ends_at_once(board, monkeypat
 
 
 async def test_size_goes_up_and_down_under_load(board):
-    async with sound(60), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=2)
         calls = [asyncio.create_task(pool.run(naps, 0.002)) for _ in range(300)]
         for size in itertools.islice(itertools.cycle([1, 3, 2]), 15):
@@ -89,7 +89,7 @@ async def test_size_goes_up_and_down_under_load(board):
 
 
 async def test_fewer_than_are_kept_warm_where_that_is_wanted_and_as_many_again_later():
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=3, warm=3)
         await pool.ready()
         inside.resize_below_warm(sup, "p", 1)
@@ -101,7 +101,7 @@ async def test_fewer_than_are_kept_warm_where_that_is_wanted_and_as_many_again_l
 
 
 async def test_all_are_replaced_each_once_it_has_nothing_to_do(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=3, warm=3)
         await pool.ready()
         held = asyncio.create_task(pool.run(f.hold, board))
@@ -117,7 +117,7 @@ async def test_all_are_replaced_each_once_it_has_nothing_to_do(board):
 
 
 async def test_who_wants_to_know_hears_which_process_has_taken_a_call():
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         executor = sup.pool("p", kind="process", size=1).executor()
         taken = []
         futures = [executor.submit(os.getpid) for _ in range(3)]
@@ -131,7 +131,7 @@ async def test_who_wants_to_know_hears_which_process_has_taken_a_call():
 
 @pytest.mark.parametrize("warm", [0, 1])
 async def test_idle_ones_retire_down_to_those_that_are_kept_warm(warm):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=3, idle_timeout=0.2, warm=warm)
         calls = [asyncio.create_task(pool.run(naps, 0.05)) for _ in range(6)]
         await until(lambda: len(working(sup, "p")) > warm)
@@ -142,18 +142,20 @@ async def test_idle_ones_retire_down_to_those_that_are_kept_warm(warm):
         assert await pool.run(int, "5") == 5
 
 
-async def test_one_that_works_now_and_then_is_not_idle():
-    async with sound(30), Supervisor() as sup:
+async def test_one_that_works_now_and_then_is_not_idle(ladder_time):
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=1, idle_timeout=2)
         pids = set()
         for _ in range(10):
             pids.add(await pool.run(os.getpid))
-            await asyncio.sleep(0.25)
+            await ladder_time.advance(0.7)
         assert len(pids) == 1
+        while inside.processes(sup, "p"):  # and then it is
+            await ladder_time.advance(1)
 
 
 async def test_many_idle_ones_have_one_timer(monkeypatch):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=4, idle_timeout=30, max_lifetime=60, warm=4)
         await pool.ready()
         assert len(inside.timers_of_idle_processes(asyncio.get_running_loop())) == 1
@@ -170,21 +172,21 @@ RULES = {
 
 
 async def test_max_tasks_is_exact():
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=1, max_tasks=3)
         pids = [await pool.run(os.getpid) for _ in range(9)]
         assert [len(list(group)) for _, group in itertools.groupby(pids)] == [3, 3, 3]
 
 
 async def test_none_carries_out_more_calls_than_max_tasks():
-    async with sound(60), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=3, max_tasks=10)
         pids = await asyncio.gather(*(pool.run(os.getpid) for _ in range(200)))
         assert max(collections.Counter(pids).values()) <= 10
 
 
 async def test_one_that_is_too_old_is_replaced_while_it_is_idle_and_the_other_one_is_there_before():
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=1, max_lifetime=0.5)
         pid = await pool.run(os.getpid)
         least = 1
@@ -198,7 +200,7 @@ async def test_one_that_is_too_old_is_replaced_while_it_is_idle_and_the_other_on
 
 
 async def test_one_that_has_too_much_memory_is_replaced_after_its_call():
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=1, max_rss=HEAVY)
         pid = await pool.run(keeps, 1000)
         assert await pool.run(keeps, HEAVY) == pid
@@ -207,14 +209,14 @@ async def test_one_that_has_too_much_memory_is_replaced_after_its_call():
 
 
 async def test_each_carries_out_one_call_at_least_however_much_memory_it_begins_with():
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=1, max_rss=1, max_lifetime=0.001)
         pids = [await pool.run(os.getpid) for _ in range(4)]
         assert len(set(pids)) == 4
 
 
 async def test_of_several_that_have_too_much_memory_one_leaves_at_a_time(board):
-    async with sound(60), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=4, warm=4, max_rss=HEAVY, initializer=functools.partial(notes, board))
         await pool.ready()
         first = working(sup, "p")
@@ -230,7 +232,7 @@ async def test_of_several_that_have_too_much_memory_one_leaves_at_a_time(board):
 
 
 async def test_those_that_began_together_do_not_leave_together():
-    async with sound(60), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=4, warm=4, max_tasks=100, max_lifetime=1000)
         await pool.ready()
         services = [process.service for process in inside.processes_for_calls(sup, "p")]
@@ -243,7 +245,7 @@ async def test_those_that_began_together_do_not_leave_together():
 
 
 async def test_the_next_one_calls_the_initializer_before_the_last_call_of_the_old_one_has_ended(board):
-    async with sound(30), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         pool = sup.pool("p", kind="process", size=1, max_tasks=2, initializer=functools.partial(notes, board))
         pid = await pool.run(os.getpid)
         held = asyncio.create_task(pool.run(f.hold, board))
@@ -259,7 +261,7 @@ async def test_one_that_is_due_goes_on_where_no_other_comes_up(board):
     def count():
         return len(board.lines("initialized"))
 
-    async with sound(60), Supervisor() as sup:
+    async with sound(), Supervisor() as sup:
         initializer = functools.partial(fails_from_the_second_on, board)
         pool = sup.pool("p", kind="process", size=1, max_lifetime=0.2, initializer=initializer)
         pid = await pool.run(os.getpid)
@@ -277,7 +279,7 @@ def fails_from_the_second_on(board):
 
 
 async def test_calls_that_still_wait_at_a_drain_go_on_over_processes_that_are_replaced(board):
-    async with sound(30):
+    async with sound():
         sup = Supervisor()
         async with sup:
             pool = sup.pool("p", kind="process", size=2, max_tasks=2, initializer=functools.partial(notes, board))

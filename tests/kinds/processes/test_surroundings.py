@@ -12,6 +12,7 @@ import pytest
 from supervisor import RemoteError, Supervisor
 
 from ... import inside
+from ...contract import functions as f
 from .faults import sound, until
 
 
@@ -100,17 +101,18 @@ async def test_another_mapping_in_place_of_the_environment(monkeypatch):
         assert (await sup.run(look, "SURROUNDINGS_TEST", "PATH", kind="process"))[0] == [None, os.environ["PATH"]]
 
 
-async def test_a_folder_that_is_gone_fails_the_calls_that_were_made_there_and_no_others(changing):
+async def test_a_folder_that_is_gone_fails_the_calls_that_were_made_there_and_no_others(changing, board):
     home = Path.cwd()
     async with sound(), Supervisor(max_processes=1) as sup:
         await sup.run(abs, -1, kind="process")
-        before = asyncio.ensure_future(sup.run(time.sleep, 0.3, kind="process"))
+        before = asyncio.ensure_future(sup.run(f.hold, board, kind="process"))
         await asyncio.sleep(0)
         _, folder, _ = changing("gone")
         call = asyncio.ensure_future(sup.run(look, kind="process"))
         await asyncio.sleep(0)
         os.chdir(home)
         Path(folder).rmdir()
+        board.post("release")
         with pytest.raises(RemoteError, match="cannot be entered"):
             await call
         await before

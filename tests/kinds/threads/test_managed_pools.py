@@ -130,25 +130,29 @@ async def test_an_initializer_that_exits_with_success_has_succeeded():
         assert await lane.run(abs, -1) == 1
 
 
-async def test_the_time_in_which_nobody_is_set_up_counts_to_no_timeout_but_to_all_that_a_call_has():
+async def test_the_time_in_which_nobody_is_set_up_counts_to_no_timeout_but_to_all_that_a_call_has(ladder_time):
     set_up = SetUp(blocked=True)
     async with Supervisor() as sup:
         lane = sup.pool("lane", kind="thread", size=1, initializer=set_up)
         waiting = asyncio.create_task(lane.run(set_up.thread, timeout=0.1))
         bounded = asyncio.create_task(lane.run(set_up.thread, timeout=0.2, within=0.4))
+        await until(lambda: set_up.begun)
+        await ladder_time.advance(0.4)
         with pytest.raises(WorkerTimeout):
             await bounded
-        await asyncio.sleep(0.1)
+        await ladder_time.advance(10)
         assert not waiting.done()
         set_up.go.set()
         assert await waiting is set_up.begun[0]
         gate = threading.Event()
         held = asyncio.create_task(lane.run(gate.wait))
         await until(lambda: sup.statistics().workers.get("running") == 1)
-        began = time.monotonic()
+        waiting = asyncio.create_task(lane.run(set_up.thread, timeout=0.1))
+        await ladder_time.advance(0.09)
+        assert not waiting.done()
+        await ladder_time.advance(0.01)  # from here on, all counts
         with pytest.raises(WorkerTimeout):
-            await lane.run(set_up.thread, timeout=0.1)
-        assert 0.09 < time.monotonic() - began < 5, "from here on, all counts"
+            await waiting
         gate.set()
         await held
 
@@ -299,7 +303,7 @@ async def test_the_next_thread_is_set_up_while_the_last_call_of_a_used_up_one_ru
         assert (await first, await second) == tuple(set_up.begun[:2])
 
 
-async def test_a_used_up_thread_waits_for_the_next_one_and_goes_on_where_that_cannot_be_set_up():
+async def test_a_used_up_thread_waits_for_the_next_one_and_goes_on_where_that_cannot_be_set_up(ladder_time):
     set_up = SetUp(fail=(2,))
     async with Supervisor() as sup:
         lane = sup.pool("lane", kind="thread", size=1, max_tasks=1, initializer=set_up, warm=1)
@@ -307,8 +311,9 @@ async def test_a_used_up_thread_waits_for_the_next_one_and_goes_on_where_that_ca
         (first,) = set_up.begun
         set_up.go.clear()
         assert await lane.run(set_up.thread) is first
+        await until(lambda: len(set_up.begun) == 2 and not inside.pool_of(sup, "lane").readiness.ready)
         waiting = asyncio.create_task(lane.run(set_up.thread, timeout=0.05))
-        await asyncio.sleep(0.3)
+        await ladder_time.advance(0.3)
         assert not waiting.done(), "while nobody takes calls, no timeout counts"
         set_up.go.set()
         assert await waiting is first
@@ -345,12 +350,15 @@ async def test_threads_whose_lifetimes_are_over_go_one_after_the_other():
         await until(lambda: not any(thread.is_alive() for thread in set_up.begun[:4]))
 
 
-async def test_the_place_of_a_thread_that_is_abandoned_goes_to_the_one_that_was_to_take_it(leftovers):
+async def test_the_place_of_a_thread_that_is_abandoned_goes_to_the_one_that_was_to_take_it(leftovers, ladder_time):
     set_up = SetUp()
     async with Supervisor() as sup:
         lane = sup.pool("lane", kind="thread", size=1, max_tasks=1, initializer=set_up)
+        call = asyncio.create_task(lane.run(leftovers.block, timeout=0.5, policy=BRIEF))
+        await until(lambda: leftovers.entered)
+        await ladder_time.advance(0.6)
         with pytest.raises(WorkerTimeout):
-            await lane.run(leftovers.block, timeout=0.5, policy=BRIEF)
+            await call
         assert await lane.run(set_up.thread) is set_up.begun[1]
         leftovers.release.set()
 

@@ -96,8 +96,8 @@ async def a_call_whose_caller_is_struck(striker):
         if striker.struck is not None and not heard:
             return "what has struck was taken for something else"
         both = threading.Barrier(2)
-        calls = [executor.submit(both.wait, 3) for _ in range(2)]
-        await asyncio.to_thread(wait, calls, 6)
+        calls = [executor.submit(both.wait, LIMIT) for _ in range(2)]
+        await asyncio.to_thread(wait, calls, 2 * LIMIT)
         threads = inside.threads(sup)
         return [repr(call) for call in calls if not call.done() or call.exception() is not None] or (
             threads.size > 2 and threads

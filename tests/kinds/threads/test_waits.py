@@ -17,6 +17,7 @@ from supervisor import Ask, EscalationPolicy, Inject, StopInjected, Supervisor
 from ...inside import MISSING, Gate, leaving_thread, thread_of_ours
 from ...programs import found_by
 from ...stepper import GivesWay
+from ...waiting import until
 from .waiting_storm import KINDS, Derived, InPython, Own
 
 ROOT = Path(__file__).parents[3]
@@ -95,7 +96,7 @@ async def test_a_wait_in_a_shield_goes_on(quiet):
     assert reached
 
 
-async def test_a_cancelled_call_is_woken_only_if_a_policy_is_named(quiet):
+async def test_a_cancelled_call_is_woken_only_if_a_policy_is_named(quiet, ladder_time):
     """By default an exception is not thrown into what a service goes on with, wherever it waits."""
     event = threading.Event()
 
@@ -104,11 +105,16 @@ async def test_a_cancelled_call_is_woken_only_if_a_policy_is_named(quiet):
 
     async with Supervisor() as sup:
         call = asyncio.ensure_future(sup.run(wait, within=1))
+        await until(lambda: sup.workers() and in_a_wait(sup.workers()[0]))
+        await ladder_time.advance(1)
         with pytest.raises(TimeoutError) as caught:
             await call
         assert caught.value.outcome.ended == "abandoned"
+        call = asyncio.ensure_future(sup.run(wait, timeout=0.5, policy=POLICY))
+        await until(lambda: sup.workers() and in_a_wait(sup.workers()[0]))
+        await ladder_time.advance(0.6)
         with pytest.raises(TimeoutError) as caught:
-            await sup.run(wait, timeout=0.5, policy=POLICY)
+            await call
         assert caught.value.outcome.ended == "injected"
         event.set()
 
