@@ -60,7 +60,8 @@ class LeakCheck:
     Child processes are looked for in /proc: elsewhere than on Linux none is found.
 
     Args:
-        grace: Real seconds, 0 or more, that threads and processes past their last line have to go.
+        grace: Real seconds, 0 or more, that threads and processes past their last line have to go. Those in which this
+            process stands still, or gets no processor, do not count.
         ignore: Patterns as of `fnmatch`, for names of threads and command lines of processes that are not blamed.
 
     Raises:
@@ -113,9 +114,10 @@ class LeakCheck:
 
     def left(self) -> list[str]:
         """Waits for what still has to go; returns what is left by then, each as a text that begins with "- "."""
-        until = monotonic() + self._grace
-        while (left := self._left()) and monotonic() < until:
+        until, looks = monotonic() + self._grace, self._grace / POLL
+        while (left := self._left()) and (looks > 0 or monotonic() < until):
             time.sleep(POLL)
+            looks -= 1  # what goes on in this process needs time in which this process goes on
         if left:
             gc.collect()  # what only a cycle holds is not left behind
             left = self._left()

@@ -53,6 +53,14 @@ def test_what_is_about_to_end_has_the_time_to(leftovers):
         threading.Timer(0.05, leftovers.release.set).start()
 
 
+def test_time_in_which_everything_stands_still_is_not_taken_from_that(leftovers, monkeypatch):
+    moments = iter([0.0])
+    monkeypatch.setattr("supervisor.testing.leaks.monotonic", lambda: next(moments, 3600.0))
+    with LeakCheck(grace=10):
+        threading.Thread(target=leftovers.block, daemon=True).start()
+        threading.Timer(0.05, leftovers.release.set).start()
+
+
 def test_patterns_of_the_user(leftovers):
     with LeakCheck(grace=0, ignore=["stray-*"]):
         threading.Thread(target=leftovers.block, name="stray-1", daemon=True).start()

@@ -109,7 +109,7 @@ ERRORS = (
 LASTING = ("structlog.", "_pickle.", "subprocess.", "_thread.start_new_thread", f"{inside.ASIDE}.start")
 """Where memory may be short for longer than a moment: what asks for little of it comes through then."""
 
-LIMIT = 600
+LIMIT = 120
 """Seconds that a batch may take, after which it passes for one that hangs."""
 
 
@@ -269,7 +269,7 @@ class Results(list):
     """
 
 
-def workers_of(owner, seconds=10.0):
+def workers_of(owner, seconds=2.0):
     """Returns what is left of the worker processes of an owner that has ended, after a moment."""
     mark = f"{strikes.OWNER}={owner}\0".encode()
     until = time.monotonic() + seconds
