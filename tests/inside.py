@@ -41,6 +41,7 @@ from supervisor._core.outcome import Ended, make_outcome, make_transition
 from supervisor._core.policy import StepName
 from supervisor._kinds.processes import kind, launch, probe, process, recycling, spare, tending, wire
 from supervisor._kinds.processes import pool as pool_of_processes
+from supervisor._kinds.processes.child import lookout
 from supervisor._kinds.processes.child.forward import Forwarder
 from supervisor._kinds.processes.child.lookout import Lookout, Wakeful
 from supervisor._kinds.processes.child.produce import Outlet
@@ -223,6 +224,7 @@ CONSTANTS = {
     "LEAVE_TIMEOUT": (process,),
     "NO_FILES": (control_server,),
     "OFTEN": (sampler,),
+    "PATIENCE": (lookout,),
     "POSIX": (checks,),
     "QUIET_SLACK": (closing,),
     "REMEMBERED": (losses,),
@@ -1416,9 +1418,9 @@ def make_room_at_once(monkeypatch, size):
     monkeypatch.setattr(wire, "AT_ONCE", size)
 
 
-def let_look(lookout, poll):
+def let_look(of, poll):
     """Has a lookout ask this in place of its socket."""
-    lookout._poll = poll
+    of._poll = poll
 
 
 def is_awake(vigil):

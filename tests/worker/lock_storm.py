@@ -51,7 +51,7 @@ def left_taken():
     """Names those that this thread, which is done with all of them, cannot take."""
     taken = []
     for lock in locks():
-        if RLock.acquire(lock, timeout=1):
+        if RLock.acquire(lock, timeout=LIMIT):
             RLock.release(lock)
         else:
             taken.append(type(lock).__name__)

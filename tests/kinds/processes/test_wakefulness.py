@@ -42,7 +42,8 @@ def lookout(two_cores):
         yield made, ours, theirs
 
 
-def test_it_looks_until_a_call_has_come(lookout):
+def test_it_looks_until_a_call_has_come(lookout, monkeypatch):
+    inside.patch(monkeypatch, PATIENCE=60)
     made, owner, _ = lookout
     looks = iter([[], [], [(0, 1)]])
     inside.let_look(made, lambda _: next(looks))
