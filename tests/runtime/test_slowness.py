@@ -268,13 +268,18 @@ async def test_the_stack_is_that_of_the_function_while_it_runs(events):
     release = threading.Event()
     async with Supervisor() as sup:
         call = asyncio.ensure_future(sup.run(stand, release, slow_after=0.05))
-        await until(lambda: len(slow(events)) >= 2)
+        await until(lambda: len(standing(events)) >= 2)
         release.set()
         await call
-    first, second = slow(events)[:2]
+    first, second = standing(events)[:2]
     assert 0.049 <= first["elapsed"] < second["elapsed"]
     assert "in stand\n    release.wait()" in first["stack"]
     assert first["ident"]
+
+
+def standing(events):
+    """Those of a call that has come to where it stands: on a busy machine it may be slow before that."""
+    return [event for event in slow(events) if "release.wait()" in event.get("stack", "")]
 
 
 async def test_a_call_in_a_process_shows_where_it_stands_there(events):
@@ -282,10 +287,9 @@ async def test_a_call_in_a_process_shows_where_it_stands_there(events):
         call = asyncio.ensure_future(
             sup.run(real_time.sleep, 3600, kind="process", slow_after=0.05, policy=EscalationPolicy(Kill(5)))
         )
-        await until(lambda: slow(events))
+        await until(lambda: any(event.get("stack") for event in slow(events)))  # it may be busy with its start before
         call.cancel()
-    assert slow(events)[0]["pid"]
-    assert slow(events)[0]["stack"]
+    assert next(event for event in slow(events) if event.get("stack"))["pid"]
 
 
 async def test_an_executors_call_of_another_thread_is_seen(events):
@@ -293,9 +297,8 @@ async def test_an_executors_call_of_another_thread_is_seen(events):
     async with Supervisor(slow_after=0.05) as sup:
         executor = sup.executor()
         threading.Thread(target=executor.submit, args=(stand, release)).start()
-        await until(lambda: slow(events))
+        await until(lambda: standing(events))
         release.set()
-    assert "release.wait()" in slow(events)[0]["stack"]
 
 
 def test_what_is_no_interval_is_refused():

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import re
 import signal
 import subprocess
 import sys
@@ -40,6 +41,10 @@ def stalls(events):
     return named(events, "loop.stalled")
 
 
+def last_index(events, name):
+    return max((index for index, event in enumerate(events) if event["event"] == name), default=-1)
+
+
 def sleeps_until(condition):
     deadline = time.monotonic() + LIMIT
     while not condition() and time.monotonic() < deadline:
@@ -66,22 +71,26 @@ def waits_until(condition):
 
 @pytest.mark.parametrize("blocks", [sleeps_until, computes_until, waits_until])
 def test_a_loop_is_named_with_its_line_while_it_is_blocked(events, run, blocks):
+    def here():
+        """Where the machine is busy, the loop may be blocked elsewhere as well."""
+        return [event for event in stalls(events) if f"in {blocks.__name__}" in event.get("stack", "")]
+
     async def main():
         async with Supervisor("app", stall_after=AFTER):
-            blocks(lambda: len(stalls(events)) >= 2)
-            assert len(stalls(events)) >= 2
-            assert named(events, "loop.recovered") == []
-            await until(lambda: named(events, "loop.recovered"))
+            blocks(lambda: len(here()) >= 2)
+            assert len(here()) >= 2
+            await until(lambda: events.index(here()[-1]) < last_index(events, "loop.recovered"))
 
     run(main())
-    first, second = stalls(events)[:2]
+    first, second = here()[:2]
     assert (first["level"], first["supervisor"]) == ("warning", "app")
-    assert f"in {blocks.__name__}" in first["stack"]
     assert first["at"].startswith(f"{__file__}:")
     assert "blocks(lambda" in first["stack"]
     assert AFTER <= first["elapsed"] < second["elapsed"]
     assert second["elapsed"] >= 2 * AFTER
-    [recovered] = named(events, "loop.recovered")
+    after = events[events.index(first) + 1 :]
+    recovered = next(event for event in after if event["event"] == "loop.recovered")
+    assert after.index(second) < after.index(recovered)
     assert recovered["level"] == "info"
     assert recovered["elapsed"] >= second["elapsed"]
 
@@ -89,28 +98,30 @@ def test_a_loop_is_named_with_its_line_while_it_is_blocked(events, run, blocks):
 def test_each_stall_is_a_stall_of_its_own(events, run):
     async def main():
         async with Supervisor(stall_after=AFTER):
-            for number in (1, 2):
-                before = len(stalls(events))
+            for _ in range(2):
+                before, recovered = len(stalls(events)), len(named(events, "loop.recovered"))
                 sleeps_until(lambda before=before: len(stalls(events)) > before)
-                await until(lambda number=number: len(named(events, "loop.recovered")) == number)
+                await until(lambda recovered=recovered: len(named(events, "loop.recovered")) > recovered)
+            told = "".join(event["event"][5] for event in events if event["event"].startswith("loop."))
+            assert re.fullmatch("(s+r){2,}s*", told), "a busy machine may have blocked the loop once more"
 
     run(main())
-    kinds = [event["event"] for event in events if event["event"].startswith("loop.")]
-    assert kinds[0] == "loop.stalled"
-    assert kinds[-1] == "loop.recovered"
-    assert kinds.count("loop.recovered") == 2
 
 
 def test_a_loop_that_only_has_much_to_do_is_not_blocked(events, run):
+    turns = [0.0]
+
     async def main():
         async with Supervisor(stall_after=1):
-            end = time.monotonic() + 1.5
-            while time.monotonic() < end:
+            began = turned = time.monotonic()
+            while turned < began + 1.5:
                 time.sleep(0.002)
                 await asyncio.sleep(0)
+                turned, before = time.monotonic(), turned
+                turns.append(turned - before)
 
     run(main())
-    assert stalls(events) == []
+    assert [event for event in stalls(events) if event["elapsed"] > max(turns)] == []
 
 
 def test_a_loop_that_waits_is_not_woken(monkeypatch, events):
@@ -121,7 +132,7 @@ def test_a_loop_that_waits_is_not_woken(monkeypatch, events):
             await asyncio.sleep(0.5)
             asked.clear()
             await asyncio.sleep(0.5)
-            assert asked == []
+            assert len(asked) <= 2  # as it goes to sleep, and as it wakes up; not again and again
 
     asyncio.run(main())
 
@@ -131,8 +142,9 @@ def test_a_loop_that_does_not_show_whether_it_waits_is_asked_a_few_times(monkeyp
 
     async def main():
         async with Supervisor(stall_after=2):
+            began = time.monotonic()
             await asyncio.sleep(1)
-            assert len(asked) <= 4
+            assert len(asked) <= 4 * (time.monotonic() - began)
 
     uvloop.run(main())
 
@@ -144,16 +156,15 @@ def test_another_thread_sees_for_how_long_it_is_blocked(events, run):
         async with Supervisor(stall_after=60) as sup:
             survey = integration_of(sup).survey
             seen.append(survey().loop_blocked_for)
-            thread = threading.Thread(target=lambda: (time.sleep(2.5), seen.append(survey().loop_blocked_for)))
+            thread = threading.Thread(target=sleeps_until, args=(lambda: (survey().loop_blocked_for or 0) > 0.3,))
             thread.start()
             thread.join()
-            await asyncio.sleep(1.5)
             seen.append(survey().loop_blocked_for)
+            await until(lambda: survey().loop_blocked_for is None)
 
     run(main())
-    first, blocked, last = seen
-    assert (first, last) == (None, None)
-    assert blocked is not None
+    first, blocked = seen
+    assert first is None
     assert blocked > 0.3
 
 
@@ -165,13 +176,14 @@ def test_a_loop_that_is_blocked_during_a_shutdown_is_named(events, run):
             await sup.start(lambda ctx: may_end.wait(LIMIT), name="w")
             sup.request_shutdown()
             await until(lambda: named(events, "supervisor.stopping"))
-            sleeps_until(lambda: stalls(events))
+            before = len(stalls(events))
+            sleeps_until(lambda: len(stalls(events)) > before)
             may_end.set()
 
     with LeakCheck():
         run(main())
     order = [event["event"] for event in events]
-    assert order.index("supervisor.stopping") < order.index("loop.stalled") < order.index("supervisor.stopped")
+    assert "loop.stalled" in order[order.index("supervisor.stopping") : order.index("supervisor.stopped")]
 
 
 def test_supervisors_of_one_loop_share_a_thread_and_each_logs(events, run):
@@ -179,12 +191,13 @@ def test_supervisors_of_one_loop_share_a_thread_and_each_logs(events, run):
         async with Supervisor("a", stall_after=AFTER), Supervisor("b", stall_after=3 * AFTER):
             assert len(inside.threads_named("supervisor/stalls")) == 1
             sleeps_until(lambda: {event["supervisor"] for event in stalls(events)} == {"a", "b"})
-            await until(lambda: len(named(events, "loop.recovered")) == 2)
+            await until(lambda: {event["supervisor"] for event in named(events, "loop.recovered")} == {"a", "b"})
 
     with LeakCheck():
         run(main())
-    assert [event["supervisor"] for event in stalls(events)][:2] == ["a", "a"]
+    assert stalls(events)[0]["supervisor"] == "a"
     assert {event["supervisor"] for event in stalls(events)} == {"a", "b"}
+    assert all(event["elapsed"] >= 3 * AFTER for event in stalls(events) if event["supervisor"] == "b")
 
 
 @pytest.mark.filterwarnings("ignore:supervisor 'forgotten' was never shut down:ResourceWarning")
@@ -251,22 +264,22 @@ def test_a_logger_that_blocks_holds_up_neither_the_watch_nor_a_shutdown():
     def write(event, **fields):
         if event == "loop.stalled":
             asked.append(event)
-            release.wait(LIMIT)
+            release.wait(5 * LIMIT)
 
     async def main():
         async with Supervisor(stall_after=AFTER, logger=logger_that(write)) as sup:
             survey = integration_of(sup).survey
             sleeps_until(lambda: asked)
             await until(lambda: survey().loop_blocked_for is None)
-            seen = []
-            looks = threading.Thread(target=lambda: (time.sleep(0.5), seen.append(survey().loop_blocked_for)))
+            looks = threading.Thread(target=sleeps_until, args=(lambda: survey().loop_blocked_for is not None,))
             looks.start()
             looks.join()
-            assert seen[0] is not None
+            assert survey().loop_blocked_for is not None
             return time.monotonic()
 
     began = asyncio.run(main())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < LIMIT / 2
+    assert not release.is_set()
     release.set()
 
 
@@ -298,8 +311,8 @@ def test_c_code_that_holds_the_interpreter_is_named_as_soon_as_anybody_can(event
             await until(lambda: named(events, "loop.recovered"))
 
     run(main())
-    assert any("interpreter" in event.get("reason", "") for event in stalls(events))
-    assert stalls(events)[0]["elapsed"] > 0.3
+    held = [event for event in stalls(events) if "interpreter" in event.get("reason", "")]
+    assert held[0]["elapsed"] > 0.3
 
 
 def test_what_a_debugger_has_stopped_is_not_blocked(events, run):
@@ -311,7 +324,7 @@ def test_what_a_debugger_has_stopped_is_not_blocked(events, run):
             there["interaction"]()
 
     run(main())
-    assert stalls(events) == []
+    assert [event for event in stalls(events) if "interaction" in event.get("stack", "")] == []
 
 
 STOPPED = """
@@ -347,32 +360,37 @@ def test_a_process_that_was_stopped_has_no_blocked_loop(loop):
             program.send_signal(signal.SIGSTOP)
             time.sleep(2.5)
             program.send_signal(signal.SIGCONT)
-        out, _ = program.communicate("\n", timeout=LIMIT)
+        out, _ = program.communicate("\n", timeout=120)
     assert program.returncode == 0
     assert "supervisor.stopped" in out
     assert "loop.stalled" not in out
 
 
 AT_EXIT = """
-import asyncio, sys, threading, time
+import asyncio, sys, threading, time, structlog
 from supervisor import Supervisor
 
 async def main():
     async with Supervisor(stall_after=0.05):
-        up.set()
-        time.sleep(60)
+        time.sleep(300)
 
-up = threading.Event()
+def told(logger, method, event):
+    if event["event"] == "loop.stalled":
+        stalled.set()
+    return str(event)
+
+structlog.configure(processors=[told])
+stalled = threading.Event()
 threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
-up.wait()
-time.sleep(0.3)
+stalled.wait(100)
+time.sleep(0.1)
 sys.exit(7)
 """
 
 
 def test_the_interpreter_ends_while_a_loop_is_blocked():
     for _ in range(3):
-        ended = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=LIMIT)
+        ended = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=150)
         assert (ended.returncode, ended.stderr) == (7, "")
         assert "loop.stalled" in ended.stdout
 
@@ -383,28 +401,37 @@ def test_nothing_of_it_is_imported_where_nobody_asks_for_it():
         "async def main():\n    async with Supervisor(slow_after=1) as sup:\n        await sup.run(int)\n"
         "asyncio.run(main())\nprint([name for name in sys.modules if 'stalls' in name])"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert ended.stdout.strip().endswith("[]")
 
 
 IN_THE_COPY = """
-import asyncio, os, sys, threading, time
+import asyncio, os, sys, threading, time, structlog
 from supervisor import Supervisor
 
 async def use(sup):
     await sup.run(int)
 
+def told(logger, method, event):
+    if event["event"] == "loop.stalled":
+        stalled.append(True)
+    return str(event)
+
 async def watched():
     async with Supervisor("copy", stall_after=0.1):
-        time.sleep(0.5)
+        while not stalled:
+            time.sleep(0.01)
         await asyncio.sleep(0.1)
+
+structlog.configure(processors=[told])
+stalled = []
 
 loop = asyncio.new_event_loop()
 sup = Supervisor("app", stall_after=0.1)
 loop.run_until_complete(use(sup))
 pid = os.fork()
 if pid == 0:
-    print(threading.active_count(), flush=True)
+    print("threads:", threading.active_count(), flush=True)
     asyncio.run(watched())
     sys.stdout.flush()
     os._exit(0)
@@ -416,10 +443,10 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 def test_a_copy_by_fork_watches_its_own_loops_alone():
     ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", IN_THE_COPY], capture_output=True, text=True, timeout=LIMIT
+        [sys.executable, "-W", "ignore", "-c", IN_THE_COPY], capture_output=True, text=True, timeout=120
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith("1\n")
+    assert "threads: 1" in ended.stdout.splitlines()
     logged = [line for line in ended.stdout.splitlines() if "loop.stalled" in line]
     assert logged
     assert all("copy" in line for line in logged)
