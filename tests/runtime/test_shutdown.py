@@ -82,7 +82,7 @@ async def test_it_returns_in_time_whatever_the_workers_do(leftovers, timeout):
     await until(lambda: len(leftovers.entered) == busy)
     began = time.monotonic()
     report = await sup.shutdown(timeout=timeout)
-    assert time.monotonic() - began < timeout + 5, "it has 0.25 s for that where the machine is not busy"
+    assert time.monotonic() - began < timeout + LIMIT, "it has 0.25 s for that where the machine is not busy"
     assert len(report.abandoned) == busy
     assert all(isinstance(error, WorkerStopped) for error in await asyncio.gather(*calls, return_exceptions=True))
 
@@ -165,9 +165,11 @@ async def test_leaving_the_block_under_cancellation_still_shuts_down():
 
 
 @pytest.mark.parametrize("what", ["run", "stop", "shutdown"])
-async def test_waiting_out_a_ladder_under_anyio_burns_no_cpu(what):
+async def test_waiting_out_a_ladder_under_anyio_burns_no_cpu(what, monkeypatch):
     """anyio delivers a cancellation anew on each turn of the loop to whoever waits unshielded."""
-    release = threading.Event()
+    release, turns, selector = threading.Event(), [], asyncio.get_running_loop()._selector
+    select = selector.select
+    monkeypatch.setattr(selector, "select", lambda *args: turns.append(1) or select(*args))
 
     def slow_to_obey(*_):
         current_context().stop.wait()
@@ -176,9 +178,9 @@ async def test_waiting_out_a_ladder_under_anyio_burns_no_cpu(what):
     sup = Supervisor(policy=EscalationPolicy(Ask(30)), shutdown_timeout=60)
     worker = None if what == "run" else await sup.start(slow_to_obey)
     timer = threading.Timer(1.0, release.set)
-    began, burned = time.monotonic(), time.process_time()
-    with anyio.move_on_after(0.05) as scope:
-        timer.start()
+    began = time.monotonic()
+    with anyio.CancelScope() as scope:
+        asyncio.get_running_loop().call_later(0.05, lambda: scope.cancel() or timer.start())
         if what == "run":
             await sup.run(slow_to_obey)
         elif what == "stop":
@@ -188,7 +190,7 @@ async def test_waiting_out_a_ladder_under_anyio_burns_no_cpu(what):
             await sup.shutdown()
     assert scope.cancelled_caught
     assert time.monotonic() - began >= 0.9
-    assert time.process_time() - burned < 0.25, "the loop spun"
+    assert len(turns) < 200, "the loop spun"
     timer.join()
     await sup.shutdown()
 
@@ -237,15 +239,17 @@ async def test_request_shutdown_in_a_signal_handler_that_interrupts_anything():
     previous = signal.signal(signal.SIGALRM, lambda *_: None)
     try:
         for _ in range(20):
-            sup = Supervisor()
+            sup, storm = Supervisor(), [True]
 
-            def handler(*_, sup=sup):
+            def handler(*_, sup=sup, storm=storm):
                 nonlocal struck
                 struck += 1
                 sup.request_shutdown("signal")
+                if storm:  # the next one comes only now: on a slow machine each would interrupt the one before
+                    signal.setitimer(signal.ITIMER_REAL, 0.0005)
 
             signal.signal(signal.SIGALRM, handler)
-            signal.setitimer(signal.ITIMER_REAL, 0.002, 0.0005)
+            signal.setitimer(signal.ITIMER_REAL, 0.002)
             try:
                 async with sup:
                     while True:
@@ -254,6 +258,7 @@ async def test_request_shutdown_in_a_signal_handler_that_interrupts_anything():
             except (SupervisorClosed, WorkerStopped):
                 pass
             finally:
+                storm.clear()
                 signal.setitimer(signal.ITIMER_REAL, 0)
             assert sup.report is not None
             assert sup.report.clean, str(sup.report)
@@ -288,7 +293,7 @@ async def test_an_idle_pool_leaves_no_thread_behind():
         await asyncio.gather(*(sup.run(barrier.wait, LIMIT) for _ in range(8)))
         await sup.start(wait_for_stop)
         assert len(ours()) == 9
-    await until(lambda: not ours(), 2)  # whoever is past its last line is waited for, for a moment
+    await until(lambda: not ours())  # whoever is past its last line is waited for, for a moment
 
 
 async def test_cancelled_calls_are_given_the_whole_ladder_by_a_shutdown():
@@ -348,7 +353,7 @@ def test_a_script_whose_worker_is_blocked_for_ever_exits_within_its_ladder(scrip
     assert "1 abandoned" in done.stdout
     assert "in sleeper" in done.stdout
     assert done.stderr == ""
-    assert 1.0 <= seconds < 15
+    assert 1.0 <= seconds < 60
 
 
 def test_on_abandoned_exit_ends_the_process(script):
@@ -371,20 +376,32 @@ def test_on_abandoned_exit_ends_the_process(script):
 
 
 def test_on_abandoned_exit_lets_a_clean_shutdown_return(script):
+    """The watchdog, which the interpreter has only one of, is called off, and no longer ends the process."""
     done, _ = script("""
-        import asyncio, faulthandler, time
+        import asyncio, faulthandler
         from supervisor import Supervisor
 
+        def noted(name):
+            does = getattr(faulthandler, name)
+            def does_it(*args, **options):
+                print(name)
+                return does(*args, **options)
+            setattr(faulthandler, name, does_it)
+
+        noted("dump_traceback_later")
+        noted("cancel_dump_traceback_later")
+
         async def main():
-            async with Supervisor(on_abandoned="exit", shutdown_timeout=2) as sup:
+            async with Supervisor(on_abandoned="exit", shutdown_timeout=60) as sup:
                 await sup.start(lambda ctx: ctx.stop.wait())
-            await asyncio.sleep(3.5)  # the watchdog has been called off
             print("reached")
 
         asyncio.run(main())
     """)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "reached\n"
+    armed, *called_off, reached = done.stdout.splitlines()
+    assert (armed, reached) == ("dump_traceback_later", "reached")
+    assert called_off[-1] == "cancel_dump_traceback_later"
 
 
 def test_the_watchdog_ends_a_process_whose_interpreter_is_held_by_c_code(script):
@@ -402,7 +419,7 @@ def test_the_watchdog_ends_a_process_whose_interpreter_is_held_by_c_code(script)
     assert done.returncode == 1
     assert "not reached" not in done.stdout
     assert "Timeout" in done.stderr
-    assert seconds < 15
+    assert seconds < 60
 
 
 def test_the_watchdog_watches_until_the_report_is_logged(script):
@@ -427,7 +444,7 @@ def test_the_watchdog_watches_until_the_report_is_logged(script):
     assert done.returncode == 1
     assert "not reached" not in done.stdout
     assert "Timeout" in done.stderr
-    assert seconds < 15
+    assert seconds < 60
 
 
 def test_a_shutdown_that_nobody_awaited_holds_nothing_up(script):
@@ -443,7 +460,7 @@ def test_a_shutdown_that_nobody_awaited_holds_nothing_up(script):
         asyncio.run(main())
     """)
     assert (done.returncode, done.stdout, done.stderr) == (0, "(3, 1)\n", "")
-    assert seconds < 15
+    assert seconds < 60
 
 
 @pytest.mark.parametrize("real_stderr", [True, False])
