@@ -203,14 +203,17 @@ async def test_alarms_of_the_same_moment_ring_in_turns_that_are_short(monkeypatc
 
 async def test_a_shutdown_is_in_time_however_much_has_come_in_that_is_still_to_be_logged():
     """Executor calls of another thread, each of which has three events, from a logger that is slow."""
-    slow = structlog.wrap_logger(structlog.ReturnLogger(), processors=[lambda *_: time.sleep(0.001) or {}])
+    logged = []
+    slow = structlog.wrap_logger(
+        structlog.ReturnLogger(), processors=[lambda *_: logged.append(1) or time.sleep(0.001) or {}]
+    )
     sup = Supervisor(max_threads=2, logger=slow)
     await sup.run(int)
     executor = sup.executor()
     await asyncio.to_thread(lambda: [executor.submit(int) for _ in range(2000)])
-    began = time.monotonic()
+    logged.clear()
     await sup.shutdown(timeout=0.5)
-    assert time.monotonic() - began < 4, "that all is logged takes 6 s"
+    assert len(logged) < 3000, "it takes as many ms, at least; there are 6000 of them in all"
 
 
 async def test_what_has_ended_is_not_stopped_however_much_has_come_in_before_it(monkeypatch):
@@ -305,34 +308,37 @@ async def test_each_of_many_failures_that_take_long_to_log_has_a_turn_of_the_loo
 
 
 async def test_failures_that_a_shutdown_leaves_no_time_to_log_are_counted_before_it_has_ended():
-    events = []
+    events, flooded = [], threading.Event()
 
     def slow(_, __, event):
         if event["event"] == "worker.callback_failed":
+            flooded.wait(LIMIT)
             time.sleep(0.01)
         events.append(event)
         return {}
 
     def flood(ctx):
         ctx.stop.wait()
-        for _ in range(50):
+        for _ in range(500):
             ctx.on_stop(divmod)
+        flooded.set()
 
     async with Supervisor(logger=structlog.wrap_logger(structlog.ReturnLogger(), processors=[slow])) as sup:
         await sup.start(flood)
     failures = [event for event in events if event["event"] == "worker.callback_failed"]
-    assert sum(1 + event.get("left_out", 0) for event in failures) == 50
-    assert len(failures) < 50, "each would have its turn, half a second long in all"
+    assert sum(1 + event.get("left_out", 0) for event in failures) == 500
+    assert len(failures) < 500, "each would have its turn, five seconds long in all"
     assert events[-1]["event"] == "supervisor.stopped"
 
 
 async def test_all_threads_are_looked_at_once_for_many_that_are_stuck(monkeypatch, leftovers):
     looks, frames, release = [], sys._current_frames, leftovers.release
-    monkeypatch.setattr(sys, "_current_frames", lambda: looks.append(None) or time.sleep(0.002) or frames())
     policy = EscalationPolicy(Ask(0.05), Inject(0.05))
     async with Supervisor(policy=policy, logger=SILENT) as sup:
         for _ in range(50):
             await sup.start(lambda _: release.wait())
+        await until(lambda: sum("release.wait()" in stack for stack in sup.stacks().values()) == 50)
+        monkeypatch.setattr(sys, "_current_frames", lambda: looks.append(None) or time.sleep(0.002) or frames())
         report = await sup.shutdown()
         release.set()
     assert len(report.abandoned) == 50

@@ -19,7 +19,7 @@ from supervisor import (
 
 from ..waiting import until
 
-LADDER = EscalationPolicy(Ask(5), Inject(2))  # who obeys has all the time it needs, on any machine
+LADDER = EscalationPolicy(Ask(20), Inject(2))  # who obeys has all the time it needs, on any machine
 NO_PATIENCE = Restart("failure", max_restarts=0)
 PATIENT = Restart("always", backoff=0, max_restarts=3)
 LIMIT = 20
@@ -80,7 +80,7 @@ async def test_a_group_is_a_supervisor_whose_workers_bear_its_name(events):
         assert fast.workers() == tuple(workers[2:])
         assert (feeds.name, fast.name) == ("feeds", "feeds/fast")
         assert feeds.statistics().workers == {"running": 2}
-        assert set(feeds.stacks()) == {"feeds/a", "feeds/fast/wait-5"}
+        await until(lambda: set(feeds.stacks()) == {"feeds/a", "feeds/fast/wait-5"})  # they may not stand there yet
         assert "group 'feeds': 2 workers" in repr(feeds)
     assert {outcome.worker for outcome in sup.report.outcomes} == {"a", "feeds/a", "feeds/fast/wait-5"}
     assert all(event["supervisor"] == "app" for event in events)
@@ -118,7 +118,7 @@ async def test_a_policy_of_a_group_holds_for_its_workers_and_calls():
             pass
 
     async with Supervisor(policy=EscalationPolicy(Ask(LIMIT))) as sup:
-        inner = sup.group("outer", policy=EscalationPolicy(Ask(0.01), Inject(5))).group("inner")
+        inner = sup.group("outer", policy=EscalationPolicy(Ask(0.01), Inject(LIMIT))).group("inner")
         worker = await inner.start(lambda ctx: spin(threading.Event()))
         assert (await worker.stop()).ended == "injected"
         entered = threading.Event()
@@ -153,7 +153,7 @@ async def test_a_worker_that_is_given_up_has_its_group_begin_anew_with_all_it_co
 async def test_a_group_that_fails_too_often_is_given_up_and_the_others_go_on(events):
     async with Supervisor(policy=LADDER) as sup:
         failing = Failing()
-        feeds = sup.group("feeds", restart=Restart("always", backoff=0, max_restarts=2))
+        feeds = sup.group("feeds", restart=Restart("always", backoff=0, max_restarts=2, within=600))
         outside = await sup.start(wait, name="outside")
         await feeds.start(failing, name="a", restart=NO_PATIENCE)
         for _ in range(3):
@@ -381,14 +381,14 @@ async def test_request_shutdown_of_a_group_from_a_thread():
 
 
 async def test_a_shutdown_beats_a_group_that_is_about_to_begin_anew():
-    async with Supervisor(policy=LADDER, shutdown_timeout=5) as sup:
+    async with Supervisor(policy=LADDER, shutdown_timeout=60) as sup:
         failing = Failing()
         feeds = sup.group("feeds", restart=Restart("always", backoff=600, max_backoff=600))
         await feeds.start(failing, name="a", restart=NO_PATIENCE)
         await failing.fail("feeds/a")
         await until(lambda: feeds.workers() == ())
     assert len(failing.entered) == 1
-    assert sup.report.seconds < 4
+    assert sup.report.seconds < LIMIT
 
 
 async def test_a_groups_own_shutdown_beats_its_restart():
@@ -463,7 +463,7 @@ async def test_the_order_survives_a_restart_of_the_group():
 @pytest.mark.parametrize("what", ["empty", "in between", "nested", "backing off"])
 async def test_a_group_without_workers_holds_up_nobody_who_must_end_after_it(what):
     failing = Failing()
-    async with Supervisor(policy=LADDER, shutdown_timeout=LIMIT) as sup:
+    async with Supervisor(policy=EscalationPolicy(Ask(600)), shutdown_timeout=600) as sup:
         await sup.start(wait, name="db")
         feeds = sup.group("feeds", after=("db",), restart=Restart("always", backoff=600, max_backoff=600))
         if what == "in between":
@@ -474,7 +474,7 @@ async def test_a_group_without_workers_holds_up_nobody_who_must_end_after_it(wha
             await feeds.start(failing, name="a", restart=NO_PATIENCE)
             await failing.fail("feeds/a")
             await until(lambda: feeds.workers() == ())
-        await asyncio.wait_for(sup.shutdown(), 5)
+        await asyncio.wait_for(sup.shutdown(), LIMIT)
     assert "db" in {outcome.worker for outcome in sup.report.outcomes}
 
 

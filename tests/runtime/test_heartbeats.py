@@ -104,13 +104,13 @@ def test_the_stop_event_does_not_beat_for_a_worker(virtual):
     virtual(main)
 
 
-def stuck_story(virtual, fn, policy, **options):
-    """A worker with a heartbeat of 10 s that is silent; returns it, and the supervisor's report."""
+def stuck_story(virtual, fn, policy, where, **options):
+    """A worker with a heartbeat of 10 s that is silent in that function; returns it, and the supervisor's report."""
 
     async def main(loop):
         sup = Supervisor(policy=policy)
         worker = await sup.start(fn, name="w", heartbeat=10, **options)
-        await until(lambda: "in " in worker.stack() and worker.state == "running")
+        await until(lambda: f"in {where}" in worker.stack() and worker.state == "running")
         await loop.advance(10)
         for _ in range(10):
             await loop.advance(0.1)
@@ -132,7 +132,7 @@ def first_then_obey(fn):
 
 
 def test_a_silent_worker_that_obeys_is_stopped_and_restarted(virtual, events):
-    worker, _, report = stuck_story(virtual, wait_for_stop, PATIENT, restart=AT_ONCE)
+    worker, _, report = stuck_story(virtual, wait_for_stop, PATIENT, "wait_for_stop", restart=AT_ONCE)
     assert (worker.last_outcome.attempt, worker.restarts) == (2, 1)
     assert [outcome.attempt for outcome in report.outcomes] == [2]
     told = [(event["event"], event.get("reason")) for event in events if event.get("worker") == "w"]
@@ -143,7 +143,7 @@ def test_a_silent_worker_that_obeys_is_stopped_and_restarted(virtual, events):
 
 def test_a_silent_loop_is_injected_and_restarted(virtual, events):
     policy = EscalationPolicy(Ask(0.1), Inject(math.inf))
-    worker, _, _ = stuck_story(virtual, first_then_obey(spin), policy, restart=AT_ONCE)
+    worker, _, _ = stuck_story(virtual, first_then_obey(spin), policy, "spin", restart=AT_ONCE)
     assert (worker.attempt, worker.restarts) == (2, 1)
     (restarting,) = (event for event in events if event["event"] == "worker.restarting")
     assert (restarting["ended"], restarting["step"]) == ("injected", "inject")
@@ -153,7 +153,7 @@ def test_a_silent_loop_is_injected_and_restarted(virtual, events):
 
 def test_a_silent_c_call_is_abandoned_and_nothing_runs_beside_it(virtual, events, leftovers):
     policy = EscalationPolicy(Ask(0.1), Inject(0.1))
-    worker, state, report = stuck_story(virtual, first_then_obey(leftovers.block), policy, restart=AT_ONCE)
+    worker, state, report = stuck_story(virtual, first_then_obey(leftovers.block), policy, "block", restart=AT_ONCE)
     assert (state, worker.attempt, worker.restarts) == ("ended", 1, 0)
     assert worker.outcome.ended == "abandoned"
     assert isinstance(worker.outcome.error, RestartLimitExceeded)

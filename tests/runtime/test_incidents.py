@@ -18,6 +18,7 @@ from supervisor import (
     Restart,
     Supervisor,
     WorkerDied,
+    WorkerStopped,
     WorkerTimeout,
     current_context,
 )
@@ -25,7 +26,7 @@ from supervisor import (
 from ..inside import integration_of
 from ..waiting import until
 
-SHORT = EscalationPolicy(Ask(0.05), Inject(0.05))
+SHORT = EscalationPolicy(Ask(0.05), Inject(20))
 
 
 def fail(*_):
@@ -87,20 +88,27 @@ async def test_a_call_in_a_process_that_fails_or_dies_is_one():
         assert dies.error == "WorkerDied: the process of worker 'dies' died: it exited with code 3"
 
 
-async def test_what_is_stopped_by_its_timeout_or_by_hand_is_one_and_what_its_caller_cancels_is_none():
-    async with Supervisor("app", policy=EscalationPolicy(Ask(20))) as sup:
-        with pytest.raises(WorkerTimeout):
-            await sup.run(obey, timeout=0.5, name="late")
-        call = asyncio.ensure_future(sup.run(obey, name="unwanted"))
-        await until(lambda: sup.worker("unwanted"))
-        call.cancel()
-        await asyncio.wait([call])
-        stopped = asyncio.ensure_future(sup.run(obey, name="by hand"))
-        await until(lambda: (there := sup.worker("by hand")) and there.state == "running")
-        await sup.worker("by hand").stop("enough")
-        await stopped  # it has returned in its grace
-        worker = await sup.start(lambda ctx: ctx.stop.wait(), name="w")
-        await worker.stop("not needed")
+def test_what_is_stopped_by_its_timeout_or_by_hand_is_one_and_what_its_caller_cancels_is_none(virtual):
+    async def main(clock):
+        async with Supervisor("app", policy=EscalationPolicy(Ask(20))) as sup:
+            late = asyncio.ensure_future(sup.run(obey, timeout=5, name="late"))
+            await until(lambda: (there := sup.worker("late")) and there.state == "running")
+            await clock.advance(5)
+            with pytest.raises(WorkerTimeout):
+                await late
+            call = asyncio.ensure_future(sup.run(obey, name="unwanted"))
+            await until(lambda: sup.worker("unwanted"))
+            call.cancel()
+            await asyncio.wait([call])
+            stopped = asyncio.ensure_future(sup.run(obey, name="by hand"))
+            await until(lambda: (there := sup.worker("by hand")) and there.state == "running")
+            await sup.worker("by hand").stop("enough")
+            await stopped  # it has returned in its grace
+            worker = await sup.start(lambda ctx: ctx.stop.wait(), name="w")
+            await worker.stop("not needed")
+        return sup
+
+    sup = virtual(main)
     assert said(sup) == ["late stopped timeout", "by hand stopped enough", "w stopped not needed"]
     assert [incident.step for incident in sup.incidents()] == ["ask"] * 3
 
@@ -108,13 +116,14 @@ async def test_what_is_stopped_by_its_timeout_or_by_hand_is_one_and_what_its_cal
 async def test_what_needs_more_than_being_asked_is_one_whatever_the_cause():
     async with Supervisor("app", policy=SHORT) as sup:
         call = asyncio.ensure_future(sup.run(spin, name="deaf"))
-        await until(lambda: (there := sup.worker("deaf")) and there.state == "running")
+        await until(lambda: "in spin" in sup.stacks().get("deaf", ""))
         call.cancel()
         await asyncio.wait([call])
         await sup.start(spin, name="spins")
-        await sup.start(lambda ctx: ctx.stop.wait(), name="obeys")
+        await until(lambda: "in spin" in sup.stacks().get("spins", ""))
+        await sup.start(lambda ctx: ctx.stop.wait(), name="obeys", policy=EscalationPolicy(Ask(20)))
     assert said(sup) == ["deaf injected cancelled", "spins injected shutdown"]
-    assert all("time.sleep" in incident.stack for incident in sup.incidents())
+    assert all("in spin" in incident.stack for incident in sup.incidents())
 
 
 async def test_a_call_that_was_stopped_before_it_began_is_one_but_not_where_it_was_withdrawn():
@@ -140,7 +149,7 @@ async def test_a_call_that_was_stopped_before_it_began_is_one_but_not_where_it_w
 
 async def test_each_run_of_a_worker_is_one_and_so_is_its_being_given_up():
     async with Supervisor("app") as sup:
-        worker = await sup.start(fail, name="w", restart=Restart("failure", max_restarts=2, backoff=0))
+        worker = await sup.start(fail, name="w", restart=Restart("failure", max_restarts=2, backoff=0, within=600))
         await worker.wait()
         assert [(one.attempt, one.role, one.pool) for one in sup.incidents()] == [
             (attempt, "worker", None) for attempt in (1, 2, 3)
@@ -170,8 +179,11 @@ async def test_a_restart_by_hand_and_a_missed_heartbeat_are_such_stops():
 
 async def test_the_late_end_of_one_that_was_abandoned_is_marked(leftovers):
     async with Supervisor("app", policy=EscalationPolicy(Ask(0.01))) as sup:
-        with pytest.raises(WorkerTimeout):
-            await sup.run(leftovers.block, timeout=0.02, name="stuck")
+        call = asyncio.ensure_future(sup.run(leftovers.block, name="stuck"))
+        await until(lambda: leftovers.entered)
+        await sup.worker("stuck").stop()
+        with pytest.raises(WorkerStopped):
+            await call
         (stuck,) = sup.incidents()
         assert (stuck.ended, stuck.late_end) == ("abandoned", None)
         assert "leftovers" not in stuck.stack
@@ -252,11 +264,14 @@ async def test_it_holds_nothing_but_text_and_no_long_one():
 
 async def test_of_a_long_stack_the_end_is_kept():
     async with Supervisor("app", policy=SHORT) as sup:
-        with pytest.raises(WorkerTimeout):
-            await sup.run(deep_and_wide, 60, timeout=0.02)
+        call = asyncio.ensure_future(sup.run(deep_and_wide, 60, name="deep"))
+        await until(lambda: "in spin" in sup.stacks().get("deep", ""))
+        await sup.worker("deep").stop()
+        with pytest.raises(WorkerStopped):
+            await call
         (incident,) = sup.incidents()
         assert len(incident.stack) <= 8100
-        assert "time.sleep" in incident.stack
+        assert "in spin" in incident.stack
 
 
 def deep_and_wide(depth):

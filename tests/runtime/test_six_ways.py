@@ -6,6 +6,7 @@ import textwrap
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor, WorkerContext, WorkerExit
 from tests.conftest import Leftovers
+from tests.waiting import until
 
 QUICK = EscalationPolicy(Ask(0.1), Inject(20, every=0.05))
 
@@ -67,6 +68,7 @@ async def test_5_what_can_be_terminated_is_asked_and_injected_first_and_what_can
     """A thread has no terminate(); its ladder ends where a process's would go on."""
     sup = Supervisor(policy=EscalationPolicy(Ask(0.05), Inject(0.05)))
     worker = await sup.start(leftovers.block)
+    await until(lambda: leftovers.entered)
     outcome = await worker.stop()
     assert (outcome.ended, outcome.step) == ("abandoned", "inject")
     assert outcome.stack is not None
@@ -88,7 +90,9 @@ async def test_6_an_exception_raised_by_ctypes() -> None:
             unwound.append(ctx.reason)
 
     async with Supervisor(policy=QUICK) as sup:
-        outcome = await (await sup.start(stubborn)).stop("enough")
+        worker = await sup.start(stubborn)
+        await until(lambda: "in spin" in worker.stack())
+        outcome = await worker.stop("enough")
     assert (outcome.ended, outcome.step, outcome.error) == ("injected", "inject", None)
     assert unwound == ["enough"]
     assert outcome.stack is not None
