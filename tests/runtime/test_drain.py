@@ -63,10 +63,14 @@ async def test_all_calls_that_are_queued_when_the_block_is_left_return(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_without_a_drain_they_are_withdrawn(kind):
-    async with Supervisor(max_threads=1, max_processes=1) as sup:
-        calls = [asyncio.ensure_future(sup.run(time.sleep, 0.02, kind=kind)) for _ in range(20)]
-        await asyncio.sleep(0)
+async def test_without_a_drain_they_are_withdrawn(kind, begun):
+    sup = Supervisor(max_threads=1, max_processes=1, policy=EscalationPolicy(Ask(60)), shutdown_timeout=80)
+    calls = [asyncio.ensure_future(sup.run(once_begun, begun, int, "5", kind=kind)) for _ in range(20)]
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(sup.shutdown())
+    await until(lambda: inside.drains(sup))
+    begun.touch()
+    await closing
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(error, WorkerStopped) for error in ended) == sup.report.never_started >= 19
 
@@ -270,12 +274,16 @@ async def test_each_call_of_executors_of_many_threads_resolves_and_is_counted(re
     executor, futures, taken = sup.executor(), [], threading.Event()
 
     def submits():
+        mine = []
         while True:
             try:
-                futures.append(executor.submit(time.sleep, 0.001))
+                mine.append(executor.submit(time.sleep, 0.001))
             except SupervisorClosed:
                 return
+            futures.append(mine[-1])
             taken.set()
+            if len(mine) > 50:  # else so many may be queued, where the loop comes late, that no drain lasts for them
+                mine.pop(0).result(LIMIT)
             time.sleep(0.0005)
 
     threads = [threading.Thread(target=submits) for _ in range(4)]
@@ -305,7 +313,7 @@ async def test_one_that_is_cancelled_before_its_turn_is_withdrawn(release):
 
 
 async def test_late_calls_of_the_default_executor_drain_at_its_end():
-    sup = Supervisor(max_threads=1, drain=5)
+    sup = Supervisor(max_threads=1, drain=60, shutdown_timeout=100)
     sup.install_as_default_executor()
     await sup.shutdown()
     loop = asyncio.get_running_loop()
@@ -388,9 +396,10 @@ async def test_whichever_scope_drains_no_longer_stops_its_calls(release, inner_d
 # ------------------------------------------------------------------------------------------------ how it begins
 
 
-async def test_a_body_that_a_signal_ends_drains_and_a_second_signal_ends_that(release):
+async def test_a_body_that_a_signal_ends_drains_and_a_second_signal_ends_that(release, monkeypatch):
+    inside.patch(monkeypatch, LAST_LEAST=LIMIT, LAST_RESORT_SLACK=LIMIT)  # who obeys has time for it, on any machine
     began = time.monotonic()
-    async with Supervisor(drain=10, policy=EscalationPolicy(Ask(30))) as sup:
+    async with Supervisor(drain=60, shutdown_timeout=100, policy=EscalationPolicy(Ask(30))) as sup:
         calls = [asyncio.ensure_future(sup.run(current_stop)) for _ in range(2)]
         await until(lambda: states(sup) == ["running"] * 2)
         asyncio.get_running_loop().call_later(0.05, signal.raise_signal, signal.SIGTERM)
@@ -400,7 +409,7 @@ async def test_a_body_that_a_signal_ends_drains_and_a_second_signal_ends_that(re
         seen = []
     assert seen == ["running"] * 2
     assert await asyncio.gather(*calls) == [True] * 2
-    assert time.monotonic() - began < 9
+    assert time.monotonic() - began < 2 * LIMIT
 
 
 async def test_a_request_drains_as_the_supervisor_says(release):

@@ -86,7 +86,9 @@ async def test_a_replacement_that_was_stopped_by_hand_stays_away():
         failing = Failing()
         feeds = sup.group("feeds", strategy="one_for_all")
         await feeds.start(wait, name="helper")
-        worker = await feeds.start(failing, name="failing", restart=Restart("failure", max_restarts=1, backoff=0))
+        worker = await feeds.start(
+            failing, name="failing", restart=Restart("failure", max_restarts=1, backoff=0, within=600)
+        )
         await failing.fail("feeds/failing")
         await until(lambda: (worker.attempt, worker.state) == (2, "running"))
         await (await feeds.start(wait, name="helper")).stop()

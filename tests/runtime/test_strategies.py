@@ -7,7 +7,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, Restart, RestartLimitExceeded, Supervisor
 
-LADDER = EscalationPolicy(Ask(5), Inject(2))  # who obeys has all the time it needs, on any machine
+LADDER = EscalationPolicy(Ask(20), Inject(2))  # who obeys has all the time it needs, on any machine
 AT_ONCE = Restart("failure", backoff=0, max_restarts=3)
 
 
@@ -106,7 +106,9 @@ async def test_a_sibling_that_fails_on_the_way_up_begins_it_again_and_counts():
             crew(ctx)
 
         first = await sup.start(crew, name="first", restart=AT_ONCE, ready_timeout=20)
-        second = await sup.start(breaks, name="second", restart=Restart("failure", backoff=0, max_restarts=2))
+        second = await sup.start(
+            breaks, name="second", restart=Restart("failure", backoff=0, max_restarts=2, within=600)
+        )
         await crew.has("first up", "second up")
         broken.set()
         crew.fail["first"].set()

@@ -9,7 +9,7 @@ import pytest
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 
 from .. import inside
-from ..waiting import LIMIT
+from ..waiting import LIMIT, until
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def interval():
     sys.setswitchinterval(before)
 
 
-async def shut_down_two(meanwhile):
+async def shut_down_two(monkeypatch, meanwhile):
     """Shuts two supervisors down whose workers take their time; calls this in the worker of each when that is over."""
     seen, at_once, later = [], [], threading.Event()
 
@@ -31,32 +31,35 @@ async def shut_down_two(meanwhile):
         seen.append(sys.getswitchinterval())
         meanwhile()
 
-    before = sys.getswitchinterval()
+    before, loop = sys.getswitchinterval(), asyncio.get_running_loop()
     first, second = Supervisor(), Supervisor()
     await first.start(work)
     await second.start(work)
-    first.request_shutdown()
-    shutdown = asyncio.ensure_future(second.shutdown())
-    await asyncio.sleep(0)  # both have begun, and have set their timers
-    asyncio.get_running_loop().call_later(inside.PATIENCE + 0.01, later.set)  # the loop calls it after theirs
+    with monkeypatch.context() as stopped:  # no timer rings until both have looked
+        now = loop.time()
+        stopped.setattr(loop, "time", lambda: now)
+        first.request_shutdown()
+        shutdown = asyncio.ensure_future(second.shutdown())
+        await until(lambda: len(at_once) == 2)
+    loop.call_later(inside.PATIENCE + 0.01, later.set)  # the loop calls it after theirs
     await shutdown
     await first.wait_closed()
-    assert at_once[0] == before, "those who obey at once need no haste"
+    assert at_once == [before] * 2, "those who obey at once need no haste"
     return seen
 
 
-async def test_the_interval_is_short_during_a_longer_shutdown_and_as_before_after_the_last(interval):
-    seen = await shut_down_two(lambda: None)
+async def test_the_interval_is_short_during_a_longer_shutdown_and_as_before_after_the_last(interval, monkeypatch):
+    seen = await shut_down_two(monkeypatch, lambda: None)
     assert all(seconds == pytest.approx(inside.FAST) for seconds in seen)
     assert sys.getswitchinterval() == interval
 
 
-async def test_what_the_application_has_set_stays(interval):
-    await shut_down_two(lambda: sys.setswitchinterval(0.003))
+async def test_what_the_application_has_set_stays(interval, monkeypatch):
+    await shut_down_two(monkeypatch, lambda: sys.setswitchinterval(0.003))
     assert sys.getswitchinterval() == pytest.approx(0.003)
     sys.setswitchinterval(interval)
     sys.setswitchinterval(inside.FAST / 2)
-    seen = await shut_down_two(lambda: None)
+    seen = await shut_down_two(monkeypatch, lambda: None)
     assert all(seconds == pytest.approx(inside.FAST / 2) for seconds in seen), "it is never made longer"
     sys.setswitchinterval(interval)
 

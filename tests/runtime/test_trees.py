@@ -14,7 +14,7 @@ from .. import inside
 from ..waiting import until
 
 LIMIT = 20
-POLICY = EscalationPolicy(Ask(0.02), Inject(5))
+POLICY = EscalationPolicy(Ask(0.02), Inject(15))
 
 names = st.sampled_from("abc")
 numbers = st.integers(0, 5)
