@@ -16,6 +16,9 @@ from supervisor import Ask, EscalationPolicy, Supervisor
 
 DUMP = signal.SIGUSR1
 
+SECONDS = 6
+"""For how long the loop is blocked where nothing can end that."""
+
 
 def deaf(ctx):
     while True:
@@ -30,30 +33,50 @@ def pid_of_mine():
     return os.getpid()
 
 
-def busy_in_python():
-    until = time.monotonic() + 3
-    while time.monotonic() < until:
+# Each says that it has begun, and blocks the loop: where it can, until it is told to go on.
+
+
+def once_told(go_on):
+    """Calls that, in a thread, once a line has come to the standard input."""
+    threading.Thread(target=lambda: (sys.stdin.readline(), go_on())).start()
+
+
+def busy_in_python(begun):
+    told = []
+    once_told(lambda: told.append(True))
+    begun()
+    while not told:
         pass
 
 
-def locked():
+def locked(begun):
     lock = threading.Lock()
     lock.acquire()
-    lock.acquire(timeout=3)
+    once_told(lock.release)
+    begun()
+    lock.acquire()
+
+
+def asleep(begun):
+    begun()
+    time.sleep(SECONDS)
 
 
 def hash_in_c(rounds):
+    began = time.monotonic()
     hashlib.pbkdf2_hmac("sha256", b"a", b"b", rounds)
+    return time.monotonic() - began
 
 
-def in_c():
-    """Gives up the interpreter, and heeds no signal: one call, of about three seconds."""
-    begun = time.monotonic()
-    hash_in_c(100_000)
-    hash_in_c(int(300_000 / (time.monotonic() - begun)))
+def in_c(begun):
+    """Gives up the interpreter, and heeds no signal: one call, of some seconds, or more where the machine is busy."""
+    rounds = int(100_000 * SECONDS / min(hash_in_c(100_000) for _ in range(3)))
+    begun()
+    hash_in_c(rounds)
 
 
-def holding_the_gil():
+def holding_the_gil(begun):
+    begun()
     until = time.monotonic() + 3
     libc = ctypes.PyDLL(None)
     while (left := until - time.monotonic()) > 0:
@@ -69,7 +92,7 @@ def threads_come_and_go():
             thread.join()
 
 
-BLOCKED = {"python": busy_in_python, "lock": locked, "c": in_c, "gil": holding_the_gil, "sleep": lambda: time.sleep(3)}
+BLOCKED = {"python": busy_in_python, "lock": locked, "c": in_c, "gil": holding_the_gil, "sleep": asleep}
 
 
 def say(*words):
@@ -78,7 +101,7 @@ def say(*words):
 
 async def main(scene):
     loop = asyncio.get_running_loop()
-    policy = EscalationPolicy(Ask(2 if scene == "stopping" else 0.1))
+    policy = EscalationPolicy(Ask(600 if scene == "stopping" else 0.1))
     async with Supervisor("service", dump_signal=DUMP, policy=policy) as sup:
         await sup.start(deaf, name="deaf <one>")
         call = asyncio.create_task(sup.run(in_a_process, kind="process", name="crunch"))
@@ -88,12 +111,14 @@ async def main(scene):
         if scene == "threads":
             threading.Thread(target=threads_come_and_go, daemon=True).start()
         if scene == "stopping":
+            closing = asyncio.create_task(sup.shutdown(timeout=600, reason="deploy"))
+            while not sup.statistics().stopping:
+                await asyncio.sleep(0)
             say("up", pid)
-            await sup.shutdown(reason="deploy")
+            await closing
         elif scene in BLOCKED:
-            loop.call_later(0.2, say, "up", pid)
-            await asyncio.sleep(0.3)
-            BLOCKED[scene]()
+            BLOCKED[scene](lambda: say("up", pid))
+            say("over")
         elif scene == "closed":
             os.close(2)
             theirs = tempfile.TemporaryFile(buffering=0)  # gets the number

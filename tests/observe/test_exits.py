@@ -364,7 +364,7 @@ def test_errors_show_what_they_hold_as_one_line():
 @pytest.mark.parametrize("kind", ["thread", "process"])
 async def test_no_frame_of_a_stack_can_be_forged(quiet, kind):
     async with Supervisor(policy=EXITS) as sup:
-        worker = await sup.start(stands_in_a_forged_frame, kind=kind, ready_timeout=20)
+        worker = await sup.start(stands_in_a_forged_frame, kind=kind, ready_timeout=120)
         lines = []
         while not any("in_here" in line for line in lines):
             lines = worker.stack().split("\n")

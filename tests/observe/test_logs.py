@@ -63,7 +63,7 @@ async def test_what_a_logger_leaves_out_is_not_made_for_it_but_errors_are_always
         def __getattr__(self, method):
             return lambda event, **fields: given.append((method, event))
 
-    async with Supervisor(logger=Picky(), policy=EscalationPolicy(Ask(0), Inject(5))) as sup:
+    async with Supervisor(logger=Picky(), policy=EscalationPolicy(Ask(0), Inject(20))) as sup:
         await (await sup.start(lambda ctx: spin())).stop()
         await (await sup.start(lambda ctx: 1 / 0)).wait()
     assert [event for event in given if event[1].startswith("worker")] == [("error", "worker.ended")]
@@ -119,7 +119,7 @@ async def test_nothing_is_printed_by_a_newcomers_first_run(capfd):
 
 async def test_a_warning_is_printed_though_nobody_configured_anything(capfd):
     structlog.reset_defaults()
-    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(5))) as sup:
+    async with Supervisor(policy=EscalationPolicy(Ask(0.01), Inject(20))) as sup:
         await (await sup.start(lambda ctx: spin())).stop()
     out = capfd.readouterr().out
     assert "worker.escalated" in out

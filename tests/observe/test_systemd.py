@@ -439,7 +439,7 @@ async def test_a_shutdown_that_goes_on_is_told_at_once(manager):
 
 async def test_no_call_is_watched_for_it_but_those_that_are_stopped_are_told(manager):
     entered = threading.Event()
-    async with Supervisor("app", policy=EscalationPolicy(Ask(1), Inject(5))) as sup:
+    async with Supervisor("app", policy=EscalationPolicy(Ask(1), Inject(15))) as sup:
         notify(sup)
         assert not inside.has_subscribers(sup)
         spinning = asyncio.ensure_future(sup.run(spins, None, entered, name="spinner"))

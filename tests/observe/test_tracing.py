@@ -418,7 +418,7 @@ async def test_a_restart_is_a_sibling_with_a_link_to_the_run_before(traces):
 async def test_the_last_run_of_a_worker_that_is_given_up_is_traced_as_it_ended(traces):
     async with Supervisor("app") as sup:
         traces.instrument(sup)
-        again = Restart("failure", max_restarts=1, backoff=0)
+        again = Restart("failure", max_restarts=1, backoff=0, within=600)
         worker = await sup.start(traced.dies_as_worker, kind="process", restart=again)
         await worker.wait()
     assert [span.attributes["supervisor.ended"] for span in traces.ended("dies_as_worker")] == ["died", "died"]
