@@ -30,14 +30,20 @@ def fail():
 async def main(options):
     control = Control(None if options.control in "-w" else options.control, write=options.write)
     ladder = EscalationPolicy(Ask(options.grace), Inject(options.grace))
-    async with Supervisor(options.name, control=control, policy=ladder, signals=True) as sup:
+    patient = EscalationPolicy(Ask(20))  # who obeys has the time for it on any machine
+    async with Supervisor(options.name, control=control, policy=patient, signals=True) as sup:
         await sup.group("feeds").start(wait, name="reader", restart=Restart("failure"))
         if options.stubborn:
-            await sup.start(stubborn, name="stubborn")
+            await sup.start(stubborn, name="stubborn", policy=ladder)
         for number in range(options.workers):
             await sup.start(wait, name=f"worker-{number}")
-        calls = [asyncio.ensure_future(sup.run(time.sleep, 600, name=f"call-{n}")) for n in range(options.calls)]
+        calls = [
+            asyncio.ensure_future(sup.run(time.sleep, 600, name=f"call-{n}", policy=ladder))
+            for n in range(options.calls)
+        ]
         await asyncio.gather(sup.run(fail, name="failing"), return_exceptions=True)
+        while sum("ctx.stop.wait()" in stack for stack in sup.stacks().values()) <= options.workers:
+            await asyncio.sleep(0.01)
         print("up", flush=True)
         if options.blocked:
             time.sleep(options.blocked)

@@ -78,7 +78,7 @@ def test_a_shutdown_is_shown_as_it_climbs_and_its_report_at_the_end(serve, cli):
 
 def test_a_clean_shutdown_ends_with_0_and_as_json_it_is_the_report(serve, cli):
     service = serve("ingest", "-", "--write")
-    done = cli("shutdown", "--json", "--timeout", 5, "--drain", 0)
+    done = cli("shutdown", "--json", "--timeout", 30, "--drain", 0)
     assert done.returncode == 0
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["report"]["counts"] == {"stopped": 1}

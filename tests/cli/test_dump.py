@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -15,15 +14,17 @@ NEW = sys.version_info >= (3, 14)
 needs_unwinder = pytest.mark.skipif(not NEW, reason="the interpreter has no remote unwinder before 3.14")
 
 PROGRAM = """if True:
-    import ctypes, signal, threading, time
+    import ctypes, signal, sys, threading, time
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     def waits():
         time.sleep(100)
-    def holds():
-        print("up", flush=True)
-        ctypes.PyDLL(None).sleep(100)  # and keeps the interpreter
-    threading.Thread(target=waits, daemon=True).start()
-    holds()
+    def holds(system):
+        system(b"echo up; exec >&-; sleep 100")  # which says that it is up once it keeps the interpreter
+    thread = threading.Thread(target=waits, daemon=True)
+    thread.start()
+    while getattr(sys._current_frames().get(thread.ident), "f_code", None) is not waits.__code__:
+        time.sleep(0.01)
+    holds(ctypes.PyDLL(None).system)
 """
 
 
@@ -34,11 +35,12 @@ def dump(*arguments):
 @pytest.fixture
 def held():
     """A process whose interpreter C code holds, and that takes no signal."""
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stdout.readline() == "up\n"
-    time.sleep(0.05)
     yield process
-    process.kill()
+    os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
@@ -60,10 +62,10 @@ def test_it_shows_all_threads_of_a_process_that_can_answer_nothing(held, stopped
 def test_what_is_no_python_or_has_ended_is_refused():
     process = subprocess.Popen(["sleep", "100"])
     try:
-        time.sleep(0.1)
         done = dump(process.pid)
     finally:
         process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert (done.returncode, done.stderr) == (1, f"process {process.pid}: is no Python process\n")
     done = dump(process.pid)  # a zombie
     process.wait()

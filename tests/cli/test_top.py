@@ -109,7 +109,7 @@ def test_a_service_that_can_only_be_looked_at_is_not_changed(serve, top):
 
 
 def test_a_shutdown_is_seen_as_it_climbs_with_its_report_and_the_service_again_when_it_is_back(serve, top):
-    service = serve("ingest", "-", "--stubborn", "--grace", 2)
+    service = serve("ingest", "-", "--stubborn", "--grace", 6)
     terminal = top()
     terminal.wait_for("stubborn", "running")
     service.send_signal(signal.SIGTERM)
