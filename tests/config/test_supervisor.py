@@ -142,7 +142,7 @@ ONCE = {"when": "failure", "max_restarts": 1, "within": 1000, "backoff": 0}
         ({"restart": ONCE, "workers": {"feed": {"restart": {"when": "never"}}}}, None, 1),
         ({"workers": {"web": {"restart": ONCE}}}, None, 1),
         ({"restart": ONCE}, Restart("never"), 1),  # what `start` is given
-        ({"restart": ONCE}, Restart("failure", max_restarts=2, backoff=0), 3),
+        ({"restart": ONCE}, Restart("failure", max_restarts=2, backoff=0, within=1000), 3),
     ],
 )
 async def test_a_worker_is_started_again_as_the_file_says_unless_start_is_told(document, argument, runs):

@@ -38,7 +38,7 @@ def test_the_socket_is_gone_with_the_report_and_nobody_delays_that(new_loop, raw
             silent.sendall(request("hello"))
             await beside(silent.recv, 1)
             began = asyncio.get_running_loop().time()
-        assert asyncio.get_running_loop().time() - began < 2.0
+        assert asyncio.get_running_loop().time() - began < 10
         assert not os.path.exists(path)
         assert os.listdir(path.parent) == []
         await until(lambda: not control_threads())

@@ -12,7 +12,8 @@ from supervisor import Ask, EscalationPolicy, Inject, Supervisor, dashboard
 from ..inside_shown import Integration
 from .visiting import At, confirmed, fields, until, visitor
 
-QUICK = EscalationPolicy(Ask(0.2), Inject(0.2))
+QUICK = EscalationPolicy(Ask(0.2), Inject(20))
+PATIENT = EscalationPolicy(Ask(20))
 EVERYTHING = ("", "worker?name=poller", "report.txt", "static/dashboard.js", "nothing", "stop")
 
 
@@ -22,7 +23,7 @@ def wait(ctx):
 
 @pytest.fixture
 async def sup():
-    async with Supervisor("web", policy=QUICK) as supervisor:
+    async with Supervisor("web", policy=PATIENT) as supervisor:
         await supervisor.start(wait, name="poller")
         yield supervisor
 
@@ -141,7 +142,7 @@ async def test_a_worker_is_restarted(sup):
 
 async def test_a_call_is_stopped_and_cannot_be_restarted(sup):
     release = threading.Event()
-    call = asyncio.ensure_future(sup.run(release.wait, name="call"))
+    call = asyncio.ensure_future(sup.run(release.wait, name="call", policy=QUICK))
     await asyncio.sleep(0)
     async with visitor(At(dashboard.app(sup, actions=True))) as client:
         assert "do=restart" not in (await client.get("worker?name=call")).text
@@ -257,7 +258,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_name_is_text_wherever_it_is(name):
-    async with Supervisor("<b>", policy=QUICK) as sup, visitor(At(dashboard.app(sup, actions=True))) as client:
+    async with Supervisor("<b>", policy=PATIENT) as sup, visitor(At(dashboard.app(sup, actions=True))) as client:
         worker = await sup.start(wait, name=name)
         found = [
             await client.get(""),
@@ -278,7 +279,7 @@ async def test_what_a_worker_raises_and_why_it_is_stopped_are_text():
     def fail(ctx):
         raise ValueError("</td><script>alert(1)</script>\n\u202egnp")
 
-    async with Supervisor(policy=QUICK) as sup, visitor(At(dashboard.app(sup))) as client:
+    async with Supervisor(policy=PATIENT) as sup, visitor(At(dashboard.app(sup))) as client:
         await (await sup.start(fail, name="failing")).wait()
         await (await sup.start(wait, name="stopped")).stop("</small><script>alert(2)</script>")
         pages = [(await client.get(path)).text for path in ("", "worker?name=failing", "worker?name=stopped")]

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from supervisor import Ask, EscalationPolicy, Inject, Supervisor, dashboard
+from supervisor import Ask, EscalationPolicy, Supervisor, dashboard
 
 from .visiting import confirmed, visitor
 
@@ -63,7 +63,7 @@ FRAMEWORKS = [in_starlette, in_fastapi, in_fastapi_behind_a_proxy, in_litestar, 
 @pytest.mark.parametrize("mounted", FRAMEWORKS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_all_of_it_works_where_it_is_mounted(mounted):
-    async with Supervisor("web", policy=EscalationPolicy(Ask(0.2), Inject(0.2))) as sup:
+    async with Supervisor("web", policy=EscalationPolicy(Ask(20))) as sup:
         worker = await sup.start(lambda ctx: ctx.stop.wait(), name="a poller & more")
         async with visitor(mounted(dashboard.app(sup, actions=True)), HERE) as client:
             page = await client.get("")

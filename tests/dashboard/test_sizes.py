@@ -80,7 +80,9 @@ async def test_a_worker_with_a_long_name_has_a_page():
     name = "ש/<&".replace("/", "") * 500
     assert len(link(name)) < 200
     async with Supervisor(policy=QUICK) as sup, visitor(At(dashboard.app(sup))) as client:
-        await sup.start(lambda ctx: ctx.stop.wait(), name=name)
+        worker = await sup.start(lambda ctx: ctx.stop.wait(), name=name)
+        while "ctx.stop.wait()" not in worker.stack():
+            await asyncio.sleep(0.01)
         page = (await client.get("")).text
         found = re.search(r'href="(worker\?key=[0-9a-f]+)"', page)[1]
         assert "ctx.stop.wait()" in (await client.get(found)).text
