@@ -97,7 +97,9 @@ def test_the_page_of_a_worker_shows_its_stack_and_looks_again(serve, visit):
 
 def test_the_page_of_a_worker_that_fails_has_what_it_did(serve, visit):
     service = serve()
-    worker = service.start(failing, name="failing", restart=Restart("failure", max_restarts=2, backoff=0.01))
+    worker = service.start(
+        failing, name="failing", restart=Restart("failure", max_restarts=2, backoff=0.01, within=600)
+    )
     service.do(worker.wait)
     page = visit(f"{service.url}worker?name=failing")
     expect(page.locator("#changes")).to_contain_text("ValueError: <b>no</b> such & so")
@@ -224,7 +226,7 @@ def usable(visit, service, what):
 
 
 def test_a_shutdown_is_seen_as_it_climbs_and_to_its_end_with_its_report(serve, visit, leftovers):
-    service = serve(policy=EscalationPolicy(Ask(2.5), Inject(2.5)))
+    service = serve(policy=EscalationPolicy(Ask(6), Inject(6)))
     for name, function in (("obedient", obedient), ("spinner", spinner), ("deaf", leftovers.block)):
         service.start(function, name=name)
     page = visit(service.url)

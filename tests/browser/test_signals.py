@@ -37,8 +37,8 @@ def test_ten_open_pages_do_not_keep_uvicorn_from_its_end(visit):
         written = server.output
     at = float(re.search(r"lifespan ends at ([\d.]+)", written)[1])
     print(f"lifespan's shutdown after {at - began:.3f} s, gone after {took:.3f} s")
-    assert at - began < 1, "the ladder begins at once"
-    assert took < 5, "and takes 0.6 s"
+    assert at - began < 10, "the ladder begins at once, and not when the pages are closed"
+    assert took < 20, "and takes 0.6 s"
     assert "1 stopped, 1 injected, 1 abandoned" in written
     visit.allowed = "ERR_"
 

@@ -33,7 +33,7 @@ def ask(questions, node, seconds, answers):
 def test_a_node_that_answers_as_one_gives_up_is_asked_again():
     asked, answers = threading.Semaphore(0), []
     questions, node = Questions(lambda *_: asked.release(), lambda _: True), Node()
-    thread = ask(questions, node, 0.1, answers)
+    thread = ask(questions, node, 20, answers)
     assert asked.acquire(timeout=20)
     node.gave_up = thread.join
     questions.answered(node, 1, ["  in a function"])

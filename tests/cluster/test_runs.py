@@ -18,7 +18,7 @@ from supervisor import (
 from ..waiting import until
 from . import functions as f
 
-FAST = EscalationPolicy(Ask(0.1), Inject(2, every=0.1))
+FAST = EscalationPolicy(Ask(0.1), Inject(15, every=0.1))
 
 
 async def test_a_call_runs_on_a_node(three, kind):

@@ -74,7 +74,8 @@ def test_without_it_the_server_hangs():
     with started(APP, "plain") as server, ExitStack() as stack:
         server.until(lambda: is_up(server))
         begin(server, stack, 6)
-        time.sleep(0.3)  # nothing says when they run
+        threads = Path(f"/proc/{server.process.pid}/task")
+        server.until(lambda: len(list(threads.iterdir())) > 6)  # the main thread, and one for each request
         server.send(SIGTERM)
         with pytest.raises(TimeoutExpired):
             server.process.wait(2 * LADDER)

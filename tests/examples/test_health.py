@@ -20,7 +20,7 @@ PREPARE = """
 import asyncio, threading
 from supervisor import Restart, Supervisor
 
-LADDERS["sleeper"] = EscalationPolicy(Ask(3), Inject(0.1))  # meanwhile the supervisor shuts down
+LADDERS["sleeper"] = EscalationPolicy(Ask(6), Inject(0.1))  # meanwhile the supervisor shuts down
 
 opened, tasks, sups = threading.Event(), [], []
 enter = Supervisor.__aenter__

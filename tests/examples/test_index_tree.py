@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(180)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "index_tree.py"
 FILES = 300
 SHORT = ("--grace", "0.1")
-SLOW = ("--hold", "0.2")  # with 32 threads at most, the tree takes about two seconds at least
+SLOW = ("--hold", "0.6")  # with 32 threads at most, the tree takes more than five seconds
 
 Rows = dict[bytes, tuple[int, int, str]]
 

@@ -1,27 +1,46 @@
 """The service that drains, as a process of its own: it loses no job that it has taken, unless a second signal comes."""
 
 import re
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from tests.examples.servers import EXAMPLES, example
 
-EXAMPLE = example(EXAMPLES / "job_queue.py")
+SIGNALLED = """
+import signal
+
+run, taken = supervisor.Supervisor.run, []
+
+async def counted(sup, *args, **options):
+    taken.append(None)
+    if len(taken) == {jobs}:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return await run(sup, *args, **options)
+
+supervisor.Supervisor.run = counted
+"""
+"""Has it send itself a signal when it has taken so many jobs: after some seconds it is chance how many there are."""
+
+AGAIN = """
+import threading
+
+def again(logger, method, event):
+    if event["event"] == "supervisor.stopping":
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    return event
+
+structlog.configure(processors=[again, structlog.dev.ConsoleRenderer()])
+"""
+"""And a second one soon after the shutdown has begun."""
 
 
-def stopped(*pauses: float) -> tuple[int, int, str]:
-    """Runs it, and sends SIGTERM after each pause; returns how many jobs it took and did, and what it printed."""
-    with subprocess.Popen([sys.executable, *EXAMPLE], stdout=subprocess.PIPE, text=True) as service:
-        assert service.stdout is not None
-        assert service.stdout.readline().startswith("running")
-        for pause in pauses:
-            time.sleep(pause)
-            service.send_signal(signal.SIGTERM)
-        out = service.communicate(timeout=60)[0]
+def stopped(jobs: int, more: str = "") -> tuple[int, int, str]:
+    """Runs it until it has taken so many jobs; returns how many it took and did, and what it printed."""
+    command = [sys.executable, *example(EXAMPLES / "job_queue.py", before=SIGNALLED.format(jobs=jobs) + more)]
+    service = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    out = service.stdout
     assert service.returncode == 0
     found = re.search(r"(\d+) jobs taken, (\d+) done", out)
     assert found is not None, out
@@ -30,13 +49,13 @@ def stopped(*pauses: float) -> tuple[int, int, str]:
 
 @pytest.mark.timeout(90)
 def test_it_ends_all_jobs_that_it_has_taken() -> None:
-    taken, done, out = stopped(1)
+    taken, done, out = stopped(60)
     assert done == taken > 0
     assert "cancelled" not in out
 
 
 @pytest.mark.timeout(90)
 def test_a_second_signal_withdraws_those_that_wait() -> None:
-    taken, done, out = stopped(2, 0.3)
+    taken, done, out = stopped(120, AGAIN)
     assert 0 < done < taken
     assert "cancelled" in out

@@ -30,7 +30,7 @@ from temporalio.worker._activity import _ActivityWorker
 
 from . import temporal_activities as acts
 
-POLICY = EscalationPolicy(Ask(0.2), Inject(2, every=0.05), Terminate(LIMIT))
+POLICY = EscalationPolicy(Ask(0.2), Inject(10, every=0.05), Terminate(LIMIT))
 
 
 class Server:
