@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .binding import Binding
     from .options import Options
 
-__all__ = ["BUFFER", "Items", "Iteration", "not_the_end", "when_done"]
+__all__ = ["BUFFER", "Items", "Iteration", "leave", "not_the_end", "when_done"]
 
 BUFFER = 256
 """Items that a function may be ahead of those who take them, where nobody says how many."""

@@ -16,7 +16,7 @@ from .._run import unrun
 from .._run.futures import CallFuture
 from .._run.names import qualname
 from .functions import misfit_of_call
-from .iteration import Iteration, not_the_end, when_done
+from .iteration import Iteration, leave, not_the_end, when_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -88,6 +88,7 @@ class Window(ABC):
         calls: They, the oldest first.
         complete: No more of them will come.
         failure: What the items, or the submission of a call, have raised: why no more will come.
+        left: Nobody takes any more results.
     """
 
     calls: Collection[ResultFuture]
@@ -102,6 +103,7 @@ class Window(ABC):
         self._rest: Iterator[Any] | None = None  # what is read as results are taken
         self.complete = False
         self.failure: BaseException | None = None
+        self.left = False
         self._waiters: list[asyncio.Future[None]] = []
 
     # ------------------------------------------------------------------------------------ calls are submitted
@@ -117,9 +119,14 @@ class Window(ABC):
             while True:
                 while len(self.calls) >= self._limit():
                     await self.change()
-                self.add(await anext(each))
+                item = await anext(each)
+                if self.left:  # it has swallowed the cancellation
+                    break
+                self.add(item)
         except BaseException as error:
             self._note_end(error, StopAsyncIteration)
+        finally:
+            self._leave_rest()
 
     async def _fill(self, items: Any) -> None:
         try:
@@ -133,6 +140,19 @@ class Window(ABC):
             self._rest = each
         except BaseException as error:
             self._note_end(error, StopIteration)
+        finally:
+            self._leave_rest()
+
+    def leave(self) -> list[asyncio.Future[Any]]:
+        """Nobody takes any more results: returns the calls that are under way. Any thread."""
+        self.left = True  # first: the task sees to what is submitted from here on
+        return [future for future in tuple(self.calls) if future.is_submitted]
+
+    def _leave_rest(self) -> None:
+        """The task ends: where it was left before, stops the calls that it has submitted since."""
+        if self.left:
+            for future in self.leave():
+                leave(future)
 
     def refill(self) -> bool:
         """Submits some of the calls that there is room for, once the first have been; returns whether it did."""
@@ -330,7 +350,7 @@ class Results(Iteration[T]):
         self._window = self._feeder = None
         left: list[asyncio.Future[Any]] = [] if feeder is None else [feeder]
         if window is not None:
-            left += [future for future in window.calls if future.is_submitted]
+            left += window.leave()
         return left
 
     async def __anext__(self) -> T:

@@ -250,3 +250,35 @@ async def test_a_shutdown_ends_it_and_whoever_waits(kind, board, items_of):
             assert await waiting == 0  # what it still returns in its grace is delivered
             while True:
                 await anext(results)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_items_that_swallow_a_cancellation_are_not_read_on(board, limit):
+    async def deaf():
+        for number in range(100):
+            try:
+                await asyncio.sleep(0 if number == 0 else 60)
+            except asyncio.CancelledError:
+                pass
+            yield number
+
+    async with Supervisor() as sup:
+        async with asyncio.timeout(10), sup.map(functools.partial(g.note, board), deaf(), limit=limit) as results:
+            assert await anext(results) == 0
+            await turns(3)  # the second one is waited for
+        assert board.lines("noted") == ["0"]
+
+
+async def test_what_is_submitted_after_it_was_dropped_is_stopped_too(kind, board):
+    dropped = []
+
+    def items():
+        yield from (0, 1)
+        dropped.clear()  # as a collection of garbage does, at any line and in any thread
+        yield from (2, 3, 4)
+
+    async with Supervisor(max_threads=5, max_processes=5) as sup:
+        dropped.append(sup.map(functools.partial(g.stay, board), items(), kind=kind, limit=5))
+        await dropped[0].__aenter__()
+        await until(lambda: not dropped)
+        await gone(sup)
