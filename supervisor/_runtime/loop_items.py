@@ -57,6 +57,7 @@ class Pipe:
     def __init__(self, source: AsyncIterable[Any], buffer: int, post: Callable[[Callable[[], object]], None]) -> None:
         self.items: deque[Any] = deque()
         self.answer: Answer | None = None
+        self.left = False  # nobody takes any more
         self.__qualname__ = f"iterate({getattr(source, '__qualname__', None) or type_name(source)})"
         self._source: AsyncIterable[Any] | None = source
         self._buffer = buffer
@@ -73,6 +74,8 @@ class Pipe:
         iterator = aiter(source)
         try:
             async for item in iterator:
+                if self.left:  # it has swallowed the cancellation
+                    break
                 self.items.append(item)
                 self._wake()
                 if len(self.items) >= self._buffer:
@@ -175,6 +178,7 @@ class LoopItems:
         self._over = True
         pipe = self._pipe
         with shielded():
+            pipe.left = True
             pipe.items.clear()
             pipe.post(partial(self._portal.cut, self._call))
             while pipe.answer is None:
@@ -196,4 +200,5 @@ class LoopItems:
         """Nobody takes any more: it ends by itself."""
         if not self._over:
             with shielded():
+                self._pipe.left = True
                 self._pipe.post(partial(self._portal.leave, self._call))

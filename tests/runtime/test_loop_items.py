@@ -137,6 +137,24 @@ async def test_leaving_the_block_closes_it_first(numbers):
         assert await sup.run(leave) == threading.get_ident()
 
 
+async def test_items_that_swallow_the_cancellation_are_not_read_on():
+    async def deaf():
+        for number in range(100):
+            try:
+                if number:
+                    await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                pass
+            yield number
+
+    def leave():
+        with current_context().iterate(deaf()) as items:
+            return next(items)
+
+    async with Supervisor() as sup:
+        assert await sup.run(leave, timeout=LIMIT) == 0
+
+
 async def test_an_error_of_the_closing_comes_out():
     async def stubborn():
         try:
