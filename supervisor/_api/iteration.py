@@ -176,7 +176,10 @@ class Iteration(ABC, Generic[T]):
         if not self._over and runtime is not None:
             with shielded():
                 for future in self._leave():
-                    runtime.calls.post(partial(leave, future))
+                    if not future.done():
+                        runtime.calls.post(partial(leave, future))
+                    elif not future.cancelled():
+                        future.exception()  # at once, as there may be no loop any more
 
 
 def when_done(future: asyncio.Future[Any], wake: Callable[[], object]) -> None:

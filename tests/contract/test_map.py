@@ -282,3 +282,18 @@ async def test_what_is_submitted_after_it_was_dropped_is_stopped_too(kind, board
         await dropped[0].__aenter__()
         await until(lambda: not dropped)
         await gone(sup)
+
+
+def test_one_that_is_dropped_after_the_end_of_its_loop_says_nothing(caplog):
+    kept = []
+
+    async def main():
+        async with Supervisor(max_threads=1) as sup:
+            kept.append(sup.map(g.until_asked, [1, 2, 3], limit=3))
+            await kept[0].__aenter__()
+            await until(lambda: len(sup.workers()) == 3)
+
+    asyncio.run(main())
+    kept.clear()
+    gc.collect()
+    assert not caplog.records
