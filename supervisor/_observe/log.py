@@ -99,6 +99,7 @@ class Log:
 
     def moved(
         self,
+        write: Callable[..., Any],
         worker: str,
         kind: str,
         pool: str,
@@ -109,10 +110,10 @@ class Log:
         elapsed: float,
         ident: int | None,
     ) -> None:
-        """Writes what `transition` writes, in fewer steps, of a call in threads of this process that nobody stops."""
-        write = self.debug
-        if write is None:
-            return
+        """Writes what `transition` writes, in fewer steps, of a call in threads of this process that nobody stops.
+
+        By `write`, which is `debug` where somebody would see it; all else is as in a Transition.
+        """
         try:
             fields: dict[str, Any] = {"supervisor": self._supervisor, "worker": printable(worker), "kind": kind}
             if pool != kind:

@@ -189,8 +189,9 @@ class Publisher:
                     raise
                 except BaseException as error:
                     self._subscriber_failed(listener.receive, error)
-        if self.log.debug is not None:
-            self.log.moved(name, kind.name, pool, run.attempt, old, new, ended, elapsed, ident)
+        write = self.log.debug
+        if write is not None:
+            self.log.moved(write, name, kind.name, pool, run.attempt, old, new, ended, elapsed, ident)
 
     def ended(self, run: Run, outcome: Outcome, *, ran: Outcome | None = None, asked: str | None = None) -> None:
         """Publishes the end of a run, and so of its worker; or of a worker between two runs, for the reason `asked`.

@@ -296,7 +296,7 @@ class Run:
         ready: It has been entered; or, where its worker has a `ready_timeout`, it has called `ctx.ready()`.
         beat_at: When it last gave a heartbeat, on the loop's clock.
         fn, args, context: What is called, with what, and with which context variables.
-        given_name: The name that the user gave, if any.
+        given_name: The name that the user gave, if any; also a generated one that outlives the function.
         policy: The ladder that the user named for it, if any.
         future: Who waits for its value; None for a worker of `start()`.
         no_inject_on_cancel: Its own cancellation injects nothing, whatever its ladder says.
