@@ -89,7 +89,7 @@ class Transitions:
 
     What a slow reader has not taken waits in a buffer; when that is full, the oldest is lost and counted. It belongs to
     the supervisor's event loop. Close it, or drop it, when you stop reading: while one is open, the transitions of
-    calls are made, at the cost of a few microseconds each.
+    calls are noted, at the cost of a few microseconds each.
 
     Example:
         >>> import asyncio
