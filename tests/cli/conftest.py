@@ -12,6 +12,8 @@ import pytest
 from ..programs import ROOT
 from .fakes import FakeService
 
+PATIENCE = ["--patience", "40"]
+
 
 @pytest.fixture
 def folder(monkeypatch):
@@ -59,11 +61,12 @@ def fake(folder):
 
 @pytest.fixture
 def cli(folder):
-    """Runs a command; returns how it ended, and what it printed."""
+    """Runs a command, which has the patience that a busy machine needs; returns how it ended, and what it printed."""
 
     def run(*arguments, **environ):
+        patience = [] if "--patience" in arguments else PATIENCE
         return subprocess.run(
-            [sys.executable, "-X", "dev", "-W", "error", "-m", "supervisor", *map(str, arguments)],
+            [sys.executable, "-X", "dev", "-W", "error", "-m", "supervisor", *map(str, arguments), *patience],
             cwd=ROOT,
             env={**environment(), **environ},
             capture_output=True,

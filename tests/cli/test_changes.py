@@ -6,7 +6,7 @@ import sys
 import threading
 
 from ..programs import ROOT
-from .conftest import environment
+from .conftest import PATIENCE, environment
 from .fakes import answers, survey
 
 
@@ -114,7 +114,7 @@ class Reader:
 
 def test_a_watch_shows_each_transition_and_ends_with_the_reports(serve, cli):
     services = [serve(name, "-", "--write") for name in ("first", "second")]
-    command = [sys.executable, "-m", "supervisor", "watch"]
+    command = [sys.executable, "-m", "supervisor", "watch", *PATIENCE]
     plain, lines = (
         subprocess.Popen([*command, *more], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
         for more in ((), ("--json", "--match", "feeds/*"))
@@ -138,7 +138,7 @@ def test_a_watch_shows_each_transition_and_ends_with_the_reports(serve, cli):
 
 def test_a_service_that_is_killed_while_it_is_watched_is_no_clean_end(serve, cli):
     service = serve("ingest", "-", "--write")
-    command = [sys.executable, "-m", "supervisor", "watch"]
+    command = [sys.executable, "-m", "supervisor", "watch", *PATIENCE]
     watch = subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -11,7 +11,7 @@ import pytest
 
 from ..inside_shown import CLI
 from ..programs import ROOT
-from .conftest import environment
+from .conftest import PATIENCE, environment
 from .fakes import answers, row, survey
 
 
@@ -231,7 +231,7 @@ def test_a_reader_that_has_had_enough_ends_it_quietly(fake):
 def test_an_interrupt_ends_it_quietly(serve):
     serve("ingest")
     watch = subprocess.Popen(
-        [sys.executable, "-m", "supervisor", "watch", "--json"],
+        [sys.executable, "-m", "supervisor", "watch", "--json", *PATIENCE],
         cwd=ROOT,
         env=environment(),
         stdin=subprocess.DEVNULL,
