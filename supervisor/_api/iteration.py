@@ -111,9 +111,12 @@ class Iteration(ABC, Generic[T]):
         except (Exception, asyncio.CancelledError) as error:
             by_cancelling = isinstance(error, asyncio.CancelledError)
             cancelled = await self._end(cancelled=by_cancelling)
-            if cancelled is not None and not by_cancelling:
-                raise cancelled from error
-            raise
+            try:
+                if cancelled is not None and not by_cancelling:
+                    raise cancelled from error
+                raise
+            finally:
+                del cancelled  # its traceback holds this frame
         except BaseException:  # an interrupt waits for nothing
             self._drop()
             raise
@@ -138,8 +141,11 @@ class Iteration(ABC, Generic[T]):
         if not self._over:
             self._binding.bind()
         cancelled = await self._end()
-        if cancelled is not None:
-            raise cancelled
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del cancelled  # its traceback holds this frame
 
     async def _end(self, *, cancelled: bool = False) -> asyncio.CancelledError | None:
         """Stops what is under way, and waits for its end; returns the first cancellation meanwhile."""

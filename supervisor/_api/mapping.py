@@ -124,7 +124,8 @@ class Window(ABC):
                     break
                 self.add(item)
         except BaseException as error:
-            self._note_end(error, StopAsyncIteration)
+            if not self._note_end(error, StopAsyncIteration):
+                raise
         finally:
             self._leave_rest()
 
@@ -139,7 +140,8 @@ class Window(ABC):
                 self.add(next(each))
             self._rest = each
         except BaseException as error:
-            self._note_end(error, StopIteration)
+            if not self._note_end(error, StopIteration):
+                raise
         finally:
             self._leave_rest()
 
@@ -168,18 +170,21 @@ class Window(ABC):
                 if len(self.calls) >= self._limit():
                     break
         except BaseException as error:
-            self._note_end(error, StopIteration)
+            if not self._note_end(error, StopIteration):
+                raise
 
-    def _note_end(self, error: BaseException, end: type[Exception]) -> None:
-        """Takes note of why no more items will come; `end` is what says that there are none."""
+    def _note_end(self, error: BaseException, end: type[Exception]) -> bool:
+        """Takes note of why no more items will come; `end` is what says that there are none.
+
+        Returns whether it is handled by that. To raise it in here would have it hold this frame, and the items with it.
+        """
         self._rest = None
         if not isinstance(error, Exception):  # also a cancellation that is not ours: it must not look like their end
             self.failure = SupervisorError(f"map(): its items were not read to their end: {type(error).__name__}")
         elif not isinstance(error, end):
             self.failure = not_the_end(error, "map(): its items")
         self.complete = True
-        if not isinstance(error, Exception):
-            raise error
+        return isinstance(error, Exception)
 
     def add(self, item: Any) -> None:
         future = ResultFuture(loop=self._loop)

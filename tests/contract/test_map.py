@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import weakref
 
 import pytest
 
@@ -282,6 +283,33 @@ async def test_what_is_submitted_after_it_was_dropped_is_stopped_too(kind, board
         await dropped[0].__aenter__()
         await until(lambda: not dropped)
         await gone(sup)
+
+
+async def test_after_a_break_nobody_holds_the_items():
+    class Items:
+        read = 0
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if self.read == 2:
+                await asyncio.Event().wait()
+            self.read += 1
+            return self.read
+
+    async with Supervisor() as sup:
+        items = Items()
+        held = weakref.ref(items)
+        gc.disable()  # it may not come for long
+        try:
+            async for result in sup.map(g.double, items, limit=3):
+                if result == 4:
+                    break
+            del items
+            await until(lambda: held() is None)
+        finally:
+            gc.enable()
 
 
 def test_one_that_is_dropped_after_the_end_of_its_loop_says_nothing(caplog):
