@@ -109,7 +109,7 @@ ERRORS = (
 LASTING = ("structlog.", "_pickle.", "subprocess.", "_thread.start_new_thread", f"{inside.ASIDE}.start")
 """Where memory may be short for longer than a moment: what asks for little of it comes through then."""
 
-LIMIT = 120
+LIMIT = 600
 """Seconds that a batch may take, after which it passes for one that hangs."""
 
 
@@ -124,13 +124,15 @@ class Campaign:
 
     Args:
         folder: Where the instrumented copy is made.
+        late: Seconds that a shutdown may take beyond what is promised.
 
     Attributes:
         findings: What was not as it is promised, with the fault.
     """
 
-    def __init__(self, folder, say=print):
+    def __init__(self, folder, say=print, late=0.75):
         self.folder = folder
+        self.late = late
         self.say = say
         self.findings = []
         self.injected = 0
@@ -242,6 +244,7 @@ class Campaign:
             scratch.mkdir()
             environ = {name: value for name, value in os.environ.items() if not name.startswith("COV_CORE")}
             environ |= {"PYTHONPATH": f"{self.folder}:{ROOT}", "TMPDIR": str(scratch), **(more or {})}
+            environ["SUPERVISOR_LATE"] = str(self.late)
             program = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tests.campaigns.faults.program", kind, str(path)],
                 env=environ,
@@ -269,7 +272,7 @@ class Results(list):
     """
 
 
-def workers_of(owner, seconds=2.0):
+def workers_of(owner, seconds=10.0):
     """Returns what is left of the worker processes of an owner that has ended, after a moment."""
     mark = f"{strikes.OWNER}={owner}\0".encode()
     until = time.monotonic() + seconds

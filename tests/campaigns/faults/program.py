@@ -29,13 +29,13 @@ POLICY = EscalationPolicy(Ask(0.05), Inject(0.05, every=0.02), Terminate(0.05), 
 TIMEOUT = 0.6
 """Seconds that the shutdown has."""
 
-LATE = 0.25 + 0.75
+LATE = 0.25 + float(os.environ["SUPERVISOR_LATE"])
 """Seconds that it may need beyond: what is promised, and what a machine under load may add."""
 
-LIMIT = 6
+LIMIT = 15
 """Seconds after which whatever is awaited passes for lost."""
 
-HANGS = 40
+HANGS = 120
 """Seconds after which the program ends by force, and says where it stands."""
 
 
@@ -237,12 +237,16 @@ def within(condition, seconds):
     return True
 
 
+GOES = 10
+"""Seconds that threads and processes have to end."""
+
+
 def left_behind(before):
     """What is there that was not there before."""
     threads, open_files, names = before
-    if not within(lambda: set(threading.enumerate()) <= threads, 3):
+    if not within(lambda: set(threading.enumerate()) <= threads, GOES):
         yield f"threads: {sorted(thread.name for thread in set(threading.enumerate()) - threads)}"
-    if not within(lambda: not children(), 3):
+    if not within(lambda: not children(), GOES):
         states = []
         for pid in children():
             with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as file:

@@ -4,8 +4,8 @@ import time
 
 from supervisor import current_context
 
-SECONDS = 8
-"""How long those wait who are to be stopped long before."""
+SECONDS = 30
+"""How long those wait who are to be stopped long before; longer than what is awaited may take to pass for lost."""
 
 
 class Failure(Exception):
