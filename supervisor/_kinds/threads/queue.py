@@ -70,9 +70,12 @@ class _Pipe:
         return True
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        for end in (self._reads, self._writes):
-            if end >= 0:
-                close(end)
+        try:
+            if self._reads >= 0:
+                close(self._reads)
+        finally:  # also where an interrupt strikes as the first one was closed: the interpreter drops it here
+            if self._writes >= 0:
+                close(self._writes)
 
 
 class _Lock:

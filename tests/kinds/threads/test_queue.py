@@ -229,3 +229,25 @@ def test_no_file_is_left_open():
     for file in files:
         with pytest.raises(OSError, match="descriptor"):
             os.fstat(file)
+
+
+def test_an_interrupt_as_one_file_is_closed_leaves_the_other_one_not_open(monkeypatch):
+    queue = inside.run_queue()
+    files = inside.files_of(queue)
+    dropped = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: dropped.append(raised.exc_type))
+
+    def strike(frame, event, function):
+        if event == "c_return" and function is os.close:  # where the interpreter looks for signals
+            raise KeyboardInterrupt
+
+    previous = sys.getprofile()
+    sys.setprofile(strike)  # until it raises
+    try:
+        queue.close()
+    finally:
+        sys.setprofile(previous)
+    assert dropped == [KeyboardInterrupt]
+    for file in files:
+        with pytest.raises(OSError, match="descriptor"):
+            os.fstat(file)
