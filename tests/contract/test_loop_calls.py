@@ -218,8 +218,9 @@ async def test_a_clean_up_that_does_not_end_has_half_of_the_grace(kind, board, l
         await ladder_time.advance(0.1)
         outcome = await stopping
     assert outcome.ended == "stopped"
-    assert outcome.stop_seconds > 0.99
-    assert outcome.value > 0
+    assert 0.99 < outcome.stop_seconds < 2
+    if kind == "thread":  # a process sees how much is left on its own clock
+        assert 0 < outcome.value <= 1
     assert e.loop.log == ["coroutine unwound"]
 
 
