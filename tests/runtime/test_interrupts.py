@@ -33,8 +33,9 @@ async def calls_end(striker):
 async def all_hear_of_an_end(striker, how):
     """Of a stopped call of an executor, whose future the loop resolves."""
     sup = Supervisor(policy=EscalationPolicy(Ask(30)))
-    future = sup.executor().submit(a_stopped_call, how)
-    while not future.running():
+    entered = threading.Event()
+    future = sup.executor().submit(a_stopped_call, entered, how)
+    while not entered.is_set():
         await asyncio.sleep(0)
     heard = []
     future.add_done_callback(heard.append)
@@ -62,8 +63,10 @@ async def all_hear_of_an_end(striker, how):
     await sup.shutdown()
 
 
-def a_stopped_call(how):
-    current_context().stop.wait()
+def a_stopped_call(entered, how):
+    ctx = current_context()
+    entered.set()
+    ctx.stop.wait()
     if how == "fails":
         raise ValueError(how)
 
