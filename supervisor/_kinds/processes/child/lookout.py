@@ -11,10 +11,10 @@ from time import monotonic
 
 __all__ = ["PATIENCE", "Lookout", "Wakeful"]
 
-SOON = 0.0001
+SOON = 0.0003
 """Seconds within which something has come soon: the next one is waited for awake."""
 
-PATIENCE = 0.00005
+PATIENCE = 0.0001
 """Seconds for which it is waited for awake, at most."""
 
 OFTEN = 10
