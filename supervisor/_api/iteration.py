@@ -182,10 +182,10 @@ class Iteration(ABC, Generic[T]):
         if not self._over and runtime is not None:
             with shielded():
                 for future in self._leave():
-                    if not future.done():
+                    if future.done():
+                        leave(future)  # at once, as there may be no loop any more
+                    else:
                         runtime.calls.post(partial(leave, future))
-                    elif not future.cancelled():
-                        future.exception()  # at once, as there may be no loop any more
 
 
 def when_done(future: asyncio.Future[Any], wake: Callable[[], object]) -> None:
@@ -202,7 +202,7 @@ def when_done(future: asyncio.Future[Any], wake: Callable[[], object]) -> None:
 
 
 def leave(future: asyncio.Future[Any]) -> None:
-    """Stops a call, or a task, whose result nobody wants any more. On the loop's thread."""
+    """Stops a call, or a task, whose result nobody wants any more. On the loop's thread, or any where it is done."""
     if not future.cancel() and not future.cancelled():
         future.exception()  # or asyncio would log that nobody has asked for it
 
