@@ -4,6 +4,7 @@ from supervisor._api import control as api_control
 from supervisor._api.integration import Integration
 from supervisor._cli import main as cli
 from supervisor._control import client, server
+from supervisor._control.listener import Listener
 from supervisor._control.server import Server
 from supervisor._core.incident import Incident
 from supervisor._core.survey import GroupRow, ShutdownProgress, Survey, WorkerRow
@@ -44,6 +45,12 @@ def hold_turns(monkeypatch, let_go):
     """Has servers do nothing before this Event is set, or 20 seconds are over."""
     turn = Server._turn
     monkeypatch.setattr(Server, "_turn", lambda self: (let_go.wait(20), turn(self)))
+
+
+def before_removing(monkeypatch, do):
+    """Calls a function each time that the file of a socket is about to be removed."""
+    remove = Listener.remove
+    monkeypatch.setattr(Listener, "remove", lambda self: (self._there and do(), remove(self)))
 
 
 def tries_to_accept(monkeypatch):

@@ -101,9 +101,11 @@ class Server:
 
     def end(self) -> None:
         """The supervisor has ended: nobody can connect any more, and who is connected gets what waits. Any thread."""
-        self._ended = True
-        self._listener.remove()
-        self._bell.ring()
+        try:
+            self._listener.remove()
+        finally:
+            self._ended = True  # only now: who has the report finds no socket
+            self._bell.ring()
 
     def look(self) -> None:
         """Has it look whether its supervisor is still there. Any thread, and finalizers: takes no lock."""

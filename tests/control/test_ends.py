@@ -18,10 +18,10 @@ from supervisor import Supervisor
 from supervisor.testing import LeakCheck
 
 from ..inside import Connection, ControlError, patch, sockets
-from ..inside_shown import break_accepting, fail_to_start, files_of_server, hold_turns
+from ..inside_shown import before_removing, break_accepting, fail_to_start, files_of_server, hold_turns
 from ..programs import ROOT
 from ..waiting import until
-from .asking import ask, beside, lines_of, only_socket, request
+from .asking import ask, beside, line_of, lines_of, only_socket, request
 
 
 def control_threads():
@@ -70,6 +70,26 @@ async def test_who_watches_gets_the_report_although_the_supervisor_is_forgotten_
     del sup
     gc.collect()
     hold.set()
+    assert "report" in (await beside(lines_of, connection))[-1]
+
+
+async def test_nobody_has_the_report_while_the_socket_is_still_there(raw, monkeypatch):
+    kinds = []
+
+    def watch_on():
+        for _ in range(2):  # what the server does in the turn of the first answer is there before the second one
+            connection.sendall(request("hello"))
+            while "ok" not in (line := line_of(connection)):
+                kinds.extend(line)
+
+    async with Supervisor("app", control=True) as sup:
+        connection = raw(only_socket())
+        connection.sendall(request("watch"))
+        assert "ok" in await beside(line_of, connection)
+        before_removing(monkeypatch, watch_on)
+        await sup.shutdown()
+    assert "event" in kinds
+    assert "report" not in kinds
     assert "report" in (await beside(lines_of, connection))[-1]
 
 
@@ -236,10 +256,11 @@ def open_links():
     return links
 
 
-async def test_a_server_that_fails_says_so_and_is_gone(monkeypatch, events):
-    async with Supervisor("app", control=True) as sup:
-        path = only_socket()
-        break_accepting(monkeypatch)
+async def test_a_server_that_fails_says_so_and_is_gone(monkeypatch, events, tmp_path):
+    path = tmp_path / "sock"
+    break_accepting(monkeypatch)
+    async with Supervisor("app", control=str(path)) as sup:
+        await sup.run(int)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
             await until(lambda: not control_threads())
