@@ -29,6 +29,9 @@ CLI = cli.__name__
 MODULES_OF_A_SOCKET = (server.__package__, api_control.__name__)
 """How the names of those modules begin that a service has loaded only where it has a control socket."""
 
+PATIENT_SERVER = f"import {server.__name__} as control; control.LINGER = control.LOOP_TURN = 60"
+"""What a program executes whose control server is to wait for whoever is slow."""
+
 
 def files_of_server():
     """The numbers of the files of the one server of this process: where it listens, and of each client."""

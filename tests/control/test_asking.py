@@ -22,7 +22,7 @@ from ..inside import (
     subscribers_of,
 )
 from ..inside_shown import CLIENT, MODULES_OF_A_SOCKET
-from ..waiting import until
+from ..waiting import LIMIT, until
 from .asking import ask, beside, line_of, lines_of, only_socket, request
 
 
@@ -69,7 +69,8 @@ async def test_a_socket_for_looking_refuses_what_changes_something():
         assert integration_of(sup).reason is None
 
 
-async def test_workers_are_restarted_and_stopped_and_the_service_is_shut_down():
+async def test_workers_are_restarted_and_stopped_and_the_service_is_shut_down(monkeypatch):
+    patch(monkeypatch, LOOP_TURN=LIMIT)  # the loop comes to a turn by then, on any machine
     async with Supervisor("app", control="write") as sup:
         worker = await sup.start(lambda ctx: ctx.stop.wait(), name="waiter")
         release = threading.Event()
@@ -130,6 +131,7 @@ async def test_it_answers_while_the_loop_is_blocked_and_what_the_loop_is_to_do_i
 
 
 def test_an_interrupt_only_delays_what_a_client_wants(monkeypatch):
+    patch(monkeypatch, LOOP_TURN=LIMIT)
     interrupt_what_clients_want(monkeypatch)
     with asyncio.Runner() as runner:
         sup = Supervisor("app", control="write")
@@ -186,6 +188,7 @@ async def test_who_watches_can_leave_out_calls_and_others_and_costs_them_nothing
 
 
 async def test_who_reads_too_slowly_is_told_how_much_was_lost(raw, monkeypatch):
+    patch(monkeypatch, LINGER=LIMIT)  # who reads at the end has time for it
     async with Supervisor("app", control=True) as sup:
         slow = raw(only_socket())
         slow.sendall(request("watch"))

@@ -18,7 +18,14 @@ from supervisor import Supervisor
 from supervisor.testing import LeakCheck
 
 from ..inside import Connection, ControlError, patch, sockets
-from ..inside_shown import before_removing, break_accepting, fail_to_start, files_of_server, hold_turns
+from ..inside_shown import (
+    PATIENT_SERVER,
+    before_removing,
+    break_accepting,
+    fail_to_start,
+    files_of_server,
+    hold_turns,
+)
 from ..programs import ROOT
 from ..waiting import until
 from .asking import ask, beside, line_of, lines_of, only_socket, request
@@ -141,15 +148,16 @@ async def test_a_check_for_leaks_does_not_blame_the_socket_of_a_supervisor_that_
         await sup.shutdown()
 
 
-PROGRAM = """
+PROGRAM = f"""
 import asyncio, os, sys, time
 from supervisor import Supervisor
+{PATIENT_SERVER}
 
 async def main():
     sup = Supervisor("app", control="write")
     await sup.start(lambda ctx: ctx.stop.wait(), name="waiter")
     print("up", flush=True)
-    {rest}
+    {{rest}}
 
 if __name__ == "__main__":
     asyncio.run(main())
