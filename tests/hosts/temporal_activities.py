@@ -43,6 +43,16 @@ def wait_for_cancel() -> str:
 
 
 @activity.defn
+def wait_until_struck() -> str:
+    """Hears of its cancellation, and waits for the exception that comes next."""
+    entered.set()
+    activity.wait_for_cancelled_sync(LIMIT)
+    while not door.is_set():
+        time.sleep(0.01)
+    return "not struck"
+
+
+@activity.defn
 def wait_for_worker_shutdown() -> str:
     activity.heartbeat("waiting")
     activity.wait_for_worker_shutdown_sync(LIMIT)
@@ -77,4 +87,4 @@ def fail() -> None:
     raise ZeroDivisionError("on purpose")
 
 
-ALL = [add, where, beat, wait_for_cancel, wait_for_worker_shutdown, spin, deaf, die, fail]
+ALL = [add, where, beat, wait_for_cancel, wait_until_struck, wait_for_worker_shutdown, spin, deaf, die, fail]

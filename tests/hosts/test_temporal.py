@@ -158,7 +158,7 @@ async def test_a_cancelled_activity_hears_of_it(sup):
     async with activity_worker(sup.executor()) as server:
         for _ in range(3):  # and its thread goes on
             acts.entered.clear()
-            waiting = await server.begin(acts.wait_for_cancel)
+            waiting = await server.begin(acts.wait_until_struck)
             await until(acts.entered.is_set)
             server.cancel(waiting)
             assert (await failure(waiting, "cancelled")).HasField("canceled_failure_info")
@@ -267,6 +267,7 @@ async def test_a_process_that_dies_ends_its_own_activity_and_the_worker_goes_on(
         assert not server.running.done()
 
 
+@pytest.mark.usefixtures("manager")  # whose process is there, then, before it is looked what a test leaves behind
 @pytest.mark.parametrize("kind", ["thread", "process"])
 async def test_an_activity_whose_time_is_over_is_stopped(sup, kind, request, supervised):
     manager = request.getfixturevalue("shared") if kind == "process" else None
