@@ -8,7 +8,7 @@ import pytest
 from supervisor import Supervisor
 
 from ..inside_cluster import link_of, link_with, shorten_patience
-from ..waiting import until
+from ..waiting import turns, until
 from . import functions as f
 from .fake_link import FakeLink
 
@@ -58,14 +58,15 @@ async def test_it_is_said_once_of_a_run_that_no_node_may_take(linked, monkeypatc
     def unplaced():
         return [event for event in events if event["event"] == "worker.unplaced"]
 
-    shorten_patience(monkeypatch, 0.05)
+    shorten_patience(monkeypatch, 0)  # it looks in each turn of the loop
     sup, link = linked
     calls = [asyncio.ensure_future(sup.run(f.pid, on="cluster", nodes="c", name=f"call-{n}")) for n in range(12)]
-    await asyncio.sleep(0.2)
+    await until(lambda: len(sup.workers()) == 12)
+    await turns(50)
     assert not unplaced()  # there is no node at all, which is said of the cluster
     link.add("a")
     await until(unplaced)
-    await asyncio.sleep(0.2)
+    await turns(50)
     assert [event["worker"] for event in unplaced()] == [f"call-{n}" for n in range(10)]
     assert [event.get("left_out") for event in unplaced()] == [None] * 9 + [2]
     assert unplaced()[0] == {
