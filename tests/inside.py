@@ -22,7 +22,7 @@ from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 from supervisor import Restart
-from supervisor._api import anyio_proof, checks, cpus, forgotten, iteration, mapping, worker
+from supervisor._api import anyio_proof, checks, cpus, forgotten, iteration, mapping, windows, worker
 from supervisor._api import control as api_control
 from supervisor._api.binding import everyone
 from supervisor._api.cpus import cpu_quota, usable_cpus
@@ -492,7 +492,7 @@ PARTS_OF_THE_END_OF_A_POOL = (
 )
 
 WHEN_ITEMS_COME = Struck(
-    (iteration, mapping, channel),
+    (iteration, mapping, windows, channel),
     frozenset(
         "__anext__ _begin _next _take _ended _give_way _end _drop _leave leave refill _tell make_room wait wake done"
         " __aenter__ aclose feed add take change _result _fill _read _note_end _add_some _list _make_room next ended"
