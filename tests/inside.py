@@ -211,6 +211,7 @@ __all__ = [  # single parts
 # ------------------------------------------------------------------------------------------------ what is patched
 
 CONSTANTS = {
+    "ASKED_LEAST": (escalation,),
     "ASKING_TIME": (kind,),
     "BOOT": (launch,),
     "DYING_TIME": (kind,),

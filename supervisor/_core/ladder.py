@@ -44,6 +44,7 @@ __all__ = [
     "TimePassed",
     "WakeAt",
     "decide",
+    "hurried",
 ]
 
 LAST_LEAST = 0.05
@@ -370,6 +371,12 @@ def _shrunk(graces: list[float], left: float, least: float) -> list[float]:
 
 def _least(step: Step) -> float:
     return KILL_LEAST if isinstance(step, Kill) else LAST_LEAST
+
+
+def hurried(state: Stopping) -> Stopping:
+    """Returns the state once its next step has been performed before its time; no alarm is to ring for it."""
+    step, *later = state.later
+    return replace(state, step=step, later=tuple(later), ends_at=math.inf, again_at=math.inf)
 
 
 def _joined(state: Stopping, ladder: tuple[Step, ...]) -> tuple[Step, ...]:

@@ -28,6 +28,7 @@ from .._core.ladder import (
     TimePassed,
     WakeAt,
     decide,
+    hurried,
 )
 from .._core.outcome import Outcome
 from .._core.policy import Ask, Inject
@@ -345,6 +346,17 @@ class Escalation:
         elif not self._injection_missing:
             self._injection_missing = True
             self._log.write(logging.WARNING, "supervisor.injection_missing", reason=missing)
+
+    def hurry(self, run: Run, climb: Climb) -> None:
+        """Has all steps performed at once that are left. The machine knows of each: by the last one the run has ended.
+
+        First the step, then what is known: an interrupt has one performed twice, and leaves none out.
+        """
+        while isinstance(climb.state, Stopping) and climb.state.later:
+            self.have_performed(run, climb.state.later[0])
+            with climb.lock:  # the worker may ask for more time
+                if isinstance(climb.state, Stopping):
+                    climb.state = hurried(climb.state)
 
     def stepped(self, run: Run, step: StepName, stack: str | None) -> None:
         """Publishes a step that is performed on a run elsewhere, where its ladder is climbed."""

@@ -136,8 +136,7 @@ class LastResort:
         if not run.over and (run.climb is None or not isinstance(run.climb.state, Stopping | EndedState)):
             self._escalation.stop(run, "shutdown")
         if run.climb is not None and isinstance(run.climb.state, Stopping) and not run.over:
-            for step in run.climb.state.later:
-                self._escalation.have_performed(run, step)
+            self._escalation.hurry(run, run.climb)
 
     def _give_up(self, run: Run) -> None:
         """Ends a run for which a shutdown has waited long enough: as what it has come to, or else as abandoned."""

@@ -33,6 +33,7 @@ from supervisor._core.ladder import (
     TimePassed,
     WakeAt,
     decide,
+    hurried,
 )
 from supervisor._core.policy import LADDER, STEPS, Step
 
@@ -368,3 +369,14 @@ def test_terminate_and_kill_are_steps_of_the_same_table() -> None:
     state, commands = stopping(rules=rules)
     assert commands == (Perform(Terminate(1)), WakeAt(1))
     assert decide(state, TimePassed(), 1, rules)[1] == (Perform(Kill(1)), WakeAt(2))
+
+
+def test_a_step_that_is_performed_before_its_time_is_the_one_on_which_it_has_ended() -> None:
+    state, _ = stopping(rules=Rules((Ask(5), Terminate(1), Kill(1)), (), 20))
+    assert isinstance(state, Stopping)
+    for step in (Terminate(1), Kill(1)):
+        state = hurried(state)
+        assert state.step == step
+        assert decide(state, TimePassed(), 1000, RULES) == (state, ())
+    assert state.later == ()
+    assert decide(state, Exited(False), 1000, RULES)[1] == (Conclude("killed", "kill"),)

@@ -30,6 +30,15 @@ async def test_it_is_reported_as_killed(timeout, monkeypatch):
     assert inside.processes(sup) == []
 
 
+async def test_also_where_the_last_resort_of_a_shutdown_comes_before_its_ladder_has_climbed(monkeypatch, events):
+    inside.patch(monkeypatch, ASKED_LEAST=LIMIT, LAST_RESORT_SLACK=0, LAST_LOOK=LIMIT, DYING_TIME=LIMIT)
+    sup = Supervisor()
+    await sup.start(spin, kind="process")
+    report = await sup.shutdown(timeout=0)
+    assert [(outcome.ended, outcome.step) for outcome in report.outcomes] == [("killed", "kill")]
+    assert not report.clean
+
+
 async def test_also_where_its_policy_gives_it_no_time(events, monkeypatch):
     inside.patch(monkeypatch, DYING_TIME=LIMIT)
     async with Supervisor() as sup:
