@@ -305,12 +305,12 @@ def expected_to_be_slow(sup):
 
 
 def patch_stacks_of_fakes(monkeypatch, stack):
-    """Has fake workers stand there, or has nobody know where."""
+    """Has fake workers stand there, or where a function says, or has nobody know where."""
 
     def of(kind, run):
         if isinstance(stack, Exception):
             raise stack
-        return stack
+        return stack() if callable(stack) else stack
 
     monkeypatch.setattr(fake_kind.FakeKind, "stack", of)
 
@@ -855,6 +855,16 @@ def post(sup, *items):
 def is_ending(worker):
     """Whether the end of its run is in the inbox."""
     return run_of(worker).ending
+
+
+def has_returned(run):
+    """Whether its thread has come to the end of it; the loop may not have heard of that."""
+    return run.ending
+
+
+def has_spoken(run):
+    """Whether its process has said something that the loop has not read."""
+    return bool(select.select([run.handle.data._sock], [], [], 0)[0])
 
 
 def an_end_is_posted(sup):

@@ -307,7 +307,7 @@ class Run:
         unclaimed: It is there until `claim` takes it.
         watched: The loop wants to know when the function is entered.
         unheard: It is watched, and nothing of it has been published yet.
-        reported: It is a call that goes on while a shutdown drains: its end belongs into the report.
+        reported: It is a call that a shutdown has met: its end belongs into the report, also where it is not stopped.
         placement: Which nodes of a cluster may take it. Only set where somebody has said it of this run.
         placed: The node that has it. Only set on a cluster, from the moment at which it is sent there.
         submitted_at: On the loop's clock.

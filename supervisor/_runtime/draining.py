@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from .._loop import aside
 from .._loop.clock import call_at
 from .._loop.errors import insist
-from .executor_calls import forget_unseen
 from .scopes import PoolScope, is_root, label_of, pool_closed, supervisor_closed
 
 if TYPE_CHECKING:
@@ -149,10 +148,14 @@ class Draining:
                 kind.readiness.close(supervisor_closed(self._supervisor, scope.shutdown))
 
     def sorted_calls(self, scope: AnyScope) -> tuple[deque[Run], deque[Run]]:
-        """Returns the calls of a scope that run, and those that wait."""
+        """Returns the calls of a scope that run, and those that wait; from here on, the end of each is reported.
+
+        Whichever comes last may end by itself before it is stopped, and the end of the shutdown depends on it.
+        """
         running: deque[Run] = deque()
         queued: deque[Run] = deque()
         for run in self._kinds.calls_in(scope):
+            run.reported = True
             (queued if run.handle is None and run.climb is None else running).append(run)
         return running, queued
 
@@ -172,7 +175,5 @@ class Draining:
             self._escalation.catch_up(run)  # what it has said by now came in time
         if run.over or run.ending:
             return
-        if run.climb is None and not self._escalation.give_climb(run, "shutdown", reason):
-            forget_unseen(run)
-        else:
+        if run.climb is not None or self._escalation.give_climb(run, "shutdown", reason):
             self._escalation.ask_to_stop(run, "shutdown")

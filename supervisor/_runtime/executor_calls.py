@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Resolving: TypeAlias = dict[int, tuple[AnyFuture, Any, BaseException | None]]
 
-__all__ = ["ExecutorCalls", "forget_unseen"]
+__all__ = ["ExecutorCalls"]
 
 
 class ExecutorCalls:
@@ -340,9 +340,3 @@ class ExecutorCalls:
         for resolving in tuple(self._resolving.values()):
             futures += [future for future, _, _ in resolving.copy().values()]
         return futures
-
-
-def forget_unseen(run: Run) -> None:
-    """Forgets a call that ends this very moment, as its thread is about to do, without publishing that."""
-    if not (run.watched or run.reported) and run.worker is None:
-        unlist_call(run)

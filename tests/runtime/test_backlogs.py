@@ -171,15 +171,17 @@ async def test_a_queued_call_that_is_stopped_leaves_little_for_the_collector_to_
 
 async def test_a_shutdown_looks_through_its_calls_once(monkeypatch):
     """With 100,000 of them, each look blocks the loop for 20 ms and more."""
-    looks = inside.looks_through_calls(monkeypatch)
+    looks, go = inside.looks_through_calls(monkeypatch), threading.Event()
     async with Supervisor(max_threads=1) as sup:
-        calls = [asyncio.ensure_future(sup.run(time.sleep, 0.01)) for _ in range(20)]
-        while sup.statistics().queued < 15:
-            await asyncio.sleep(0)
-        await sup.shutdown()
+        calls = [asyncio.ensure_future(sup.run(go.wait)) for _ in range(20)]
+        await until(lambda: sup.statistics().queued == 19)
+        shutting = asyncio.create_task(sup.shutdown())
+        await until(lambda: sup.statistics().stopping)
+        go.set()
+        await shutting
         await asyncio.gather(*calls, return_exceptions=True)
         assert len(looks) == 1
-    assert sup.report.never_started > 0
+    assert sup.report.never_started == 19
 
 
 async def test_alarms_of_the_same_moment_ring_in_turns_that_are_short(monkeypatch):

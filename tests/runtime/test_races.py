@@ -1,11 +1,13 @@
 """What meets at an unlucky moment; each moment is made, by threads that stand still at a line."""
 
 import asyncio
+import logging
 import sys
 import threading
 import time
 
 import pytest
+import structlog
 
 from supervisor import Supervisor, SupervisorClosed
 
@@ -14,6 +16,19 @@ from ..stepper import Halt, Stepper
 from ..waiting import LIMIT, turns, until
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="with a tracer active, 3.11 injects nothing")
+
+
+def wait_for(condition):
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < LIMIT
+        time.sleep(0.001)
+
+
+def wait_for_file(entered, go):
+    entered.touch()
+    wait_for(go.exists)
+    return "ended by itself"
 
 
 async def test_a_call_that_ends_while_the_shutdown_looks_for_calls_holds_it_up_no_longer():
@@ -29,6 +44,38 @@ async def test_a_call_that_ends_while_the_shutdown_looks_for_calls_holds_it_up_n
             halt.go.set()
             assert (await asyncio.wait_for(shutting, LIMIT)).clean
     assert future.result(LIMIT) == 0
+
+
+@pytest.mark.parametrize("how", ["call", "executor"])
+@pytest.mark.parametrize("kind", ["thread", "process"])
+@pytest.mark.parametrize(("scope", "begins"), [("supervisor", "stopping"), ("pool", "pool_stopping")])
+async def test_a_shutdown_waits_no_longer_for_a_call_that_ends_as_it_begins(scope, begins, kind, how, tmp_path):
+    """Its end comes after the shutdown has caught up with what has ended, and before it stops the call."""
+    entered, go = tmp_path / "entered", tmp_path / "go"
+    has_ended = inside.has_returned if kind == "thread" else inside.has_spoken
+
+    def ends_now(logger, method, event):
+        if event["event"] == f"supervisor.{begins}":
+            go.touch()
+            wait_for(lambda: has_ended(run))
+        raise structlog.DropEvent
+
+    # Nobody watches the call: neither a log with each start and end, nor one who has its handle.
+    structlog.configure(processors=[ends_now], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    async with Supervisor(shutdown_timeout=LIMIT) as sup:
+        pool = sup.pool("lane", kind=kind, size=1)
+        if how == "call":
+            call = asyncio.ensure_future(sup.run(wait_for_file, entered, go, pool=pool))
+        else:
+            call = asyncio.wrap_future(sup.executor(pool=pool).submit(wait_for_file, entered, go))
+        await until(entered.exists)
+        (run,) = inside.runs(sup)
+        if kind == "process":
+            await until(lambda: not inside.has_spoken(run))  # it is heard to have entered the function
+        report = await (sup if scope == "supervisor" else pool).shutdown()
+        assert await call == "ended by itself"
+    assert report.clean
+    assert report.seconds < LIMIT / 2
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
