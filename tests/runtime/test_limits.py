@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import sys
+import time as real_time
 
 import pytest
 
@@ -244,8 +245,8 @@ def test_an_interrupt_at_any_line_keeps_nobody_from_being_stopped(monkeypatch):
     strike_everywhere(a_limit_is_exceeded, WHEN_A_LIMIT_IS_EXCEEDED)
 
 
-def work_of_a_look(virtual, limits, uses, seconds=10):
-    """How often it is looked at what a call uses, within so many seconds."""
+def work_of_a_look(virtual, limits, uses, seconds=10, look=lambda: None):
+    """How often it is looked at what a call uses, within so many seconds; `look` is called each time."""
 
     async def main(time):
         with FakeWorkers() as fakes:
@@ -260,6 +261,7 @@ def work_of_a_look(virtual, limits, uses, seconds=10):
                     def usage(self):
                         nonlocal looks
                         looks += 1
+                        look()
                         return self.__dict__["usage"]
 
                     @usage.setter
@@ -281,6 +283,11 @@ def test_it_is_looked_seldom_while_the_limit_cannot_be_reached(virtual):
     far = work_of_a_look(virtual, Limits(rss=1 << 40), {"rss": 500 * MIB})
     assert 150 < near <= 202
     assert 10 < far <= 25
+
+
+def test_looks_that_take_real_time_take_none_where_a_test_holds_the_clock(virtual):
+    limits, uses = Limits(rss=512 * MIB), {"rss": 500 * MIB}
+    assert work_of_a_look(virtual, limits, uses, 1, lambda: real_time.sleep(0.01)) >= 15
 
 
 async def test_limits_of_threads_are_refused_at_once():

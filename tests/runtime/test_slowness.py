@@ -246,6 +246,21 @@ def test_what_is_left_of_a_long_stack_is_its_innermost_part(virtual, events, mon
     assert stack.endswith("  innermost\n")
 
 
+def test_a_look_that_takes_real_time_takes_none_where_a_test_holds_the_clock(virtual, events, monkeypatch):
+    def stack():
+        real_time.sleep(0.06)
+        return "  there\n"
+
+    async def main(sup, time, fakes):
+        inside.patch_stacks_of_fakes(monkeypatch, stack)
+        await under_way(sup.run(work, name="long"))
+        await under_way(sup.run(work, name="other"))
+        await time.advance(4)
+
+    in_fakes(virtual, main, slow_after=1)
+    assert times(events) == [1, 1, 2, 2, 4, 4]
+
+
 def test_a_stack_that_cannot_be_had_keeps_nobody_from_being_logged(virtual, events, monkeypatch):
     async def main(sup, time, fakes):
         inside.patch_stacks_of_fakes(monkeypatch, OSError("no stack"))
