@@ -89,9 +89,8 @@ async def test_run_sync_runs_on_a_supervised_thread_by_the_name_of_its_function(
     assert await to_thread.run_sync(who) == "who-2"
     gate = threading.Event()
     waiting = asyncio.ensure_future(to_thread.run_sync(gate.wait))
-    await until(lambda: sup.stacks().get("Event.wait-3"))
+    await until(lambda: "self._cond" in sup.stacks().get("Event.wait-3", ""))
     assert [worker.name for worker in sup.workers()] == ["Event.wait-3"]
-    assert "self._cond" in sup.stacks()["Event.wait-3"]
     gate.set()
     assert await waiting
 
@@ -239,10 +238,11 @@ async def test_a_call_that_is_left_runs_its_course_and_is_still_seen(sup):
 
 
 def test_a_task_that_is_cancelled_leaves_and_injects_nothing(runner):
-    gate, ended = threading.Event(), SimpleQueue()
+    entered, gate, ended = threading.Event(), threading.Event(), SimpleQueue()
 
     def works():
         try:
+            entered.set()
             gate.wait()
         except BaseException as error:
             ended.put(error)
@@ -253,9 +253,10 @@ def test_a_task_that_is_cancelled_leaves_and_injects_nothing(runner):
         async with Supervisor("app", policy=EscalationPolicy(Ask(0), Inject(0))) as sup:
             sup.install_as_anyio_threads()
             for how in (False, True):
+                entered.clear()
                 gate.clear()
                 task = asyncio.ensure_future(to_thread.run_sync(works, abandon_on_cancel=how))
-                await until(sup.stacks)
+                await until(entered.is_set)  # one that has not been entered would be withdrawn
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
@@ -670,7 +671,6 @@ except Exception:
 @pytest.mark.parametrize("way", BROKEN)
 def test_one_that_behaves_in_another_way_is_refused(runner, unproven, way):
     backend = sys.modules["anyio._backends._asyncio"].AsyncIOBackend
-    unproven.setattr(inside.anyio_proof, "PATIENCE", 1.0)
     names = {"plain": backend.run_sync_in_worker_thread.__func__, "CapacityLimiter": CapacityLimiter}
     names["Context"] = contextvars.Context
     body = "\n".join(f"    {line}" for line in BROKEN[way].strip().splitlines())
@@ -679,6 +679,7 @@ def test_one_that_behaves_in_another_way_is_refused(runner, unproven, way):
         names,
     )
     with unproven.context() as context:
+        context.setattr(inside.anyio_proof, "PATIENCE", 1.0)
         context.setattr(backend, "run_sync_in_worker_thread", classmethod(names["run"]))
         with pytest.raises(RuntimeError, match="cannot take over the threads of the installed anyio"):
             runner.run(_install())

@@ -252,7 +252,8 @@ def test_a_late_call_that_is_stuck_does_not_hold_up_the_end_of_the_loop(run, lef
     assert run(main) < LIMIT / 2
     assert calls[0].cancelled()
     stopped = [event for event in events if event["event"] == "supervisor.stopped"]
-    assert [(event["supervisor"], event["counts"]) for event in stopped] == [
+    # The end of the loop cancels the call first, and so it may have been given up before its supervisor is shut down.
+    assert [(event["supervisor"], event["counts"] | event.get("earlier", {})) for event in stopped] == [
         ("app", {}),
         ("app-late", {"abandoned": 1}),
     ]

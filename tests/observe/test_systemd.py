@@ -418,8 +418,9 @@ async def test_a_shutdown_that_came_before_is_told_at_once(manager):
     async with sup:
         service = notify(sup)
         service.ready("too late")
-        assert not service.active
         assert await sup.wait_for_signal() is None
+        await sup.wait_closed()
+        assert not service.active
     assert manager.next() == ["STOPPING=1", "STATUS=stopping: early"]
     assert "NOTIFY_SOCKET" not in os.environ
     assert "READY=1" not in manager.lines()

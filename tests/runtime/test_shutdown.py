@@ -88,7 +88,7 @@ async def test_it_returns_in_time_whatever_the_workers_do(leftovers, timeout):
 
 
 async def test_who_obeys_at_once_has_a_moment_for_it_also_where_no_time_is_left(monkeypatch):
-    inside.patch(monkeypatch, LAST_LEAST=LIMIT, LAST_RESORT_SLACK=LIMIT)  # on any machine
+    inside.patch(monkeypatch, ASKED_LEAST=LIMIT, LAST_LEAST=LIMIT, LAST_RESORT_SLACK=LIMIT)  # on any machine
     sup = Supervisor(policy=EscalationPolicy(Ask(5)))
     for _ in range(3):
         await sup.start(lambda ctx: ctx.stop.wait())
@@ -405,13 +405,30 @@ def test_on_abandoned_exit_lets_a_clean_shutdown_return(script):
 
 
 def test_the_watchdog_ends_a_process_whose_interpreter_is_held_by_c_code(script):
+    """From the moment on at which the shutdown has begun, and before it has stopped anybody."""
     done, seconds = script("""
-        import asyncio, re
-        from supervisor import Ask, EscalationPolicy, Supervisor
+        import asyncio, re, sys, threading
+        import structlog
+        from supervisor import Supervisor
+
+        begun, held = threading.Event(), threading.Event()
+
+        def holds(ctx):
+            begun.wait()
+            sys.setswitchinterval(1000)  # who waits for the interpreter asks for it only after so many seconds
+            held.set()
+            re.match(r"(a*)*b", "a" * 40)
+
+        def hold_when_it_begins(logger, method, event):
+            if event["event"] == "supervisor.stopping":
+                begun.set()
+                held.wait()
+            raise structlog.DropEvent
 
         async def main():
-            async with Supervisor(policy=EscalationPolicy(Ask(0.1)), on_abandoned="exit", shutdown_timeout=0.2) as sup:
-                await sup.start(lambda ctx: ctx.stop.wait() and re.match(r"(a*)*b", "a" * 40))
+            structlog.configure(processors=[hold_when_it_begins])
+            async with Supervisor(on_abandoned="exit", shutdown_timeout=0.2) as sup:
+                await sup.start(holds)
             print("not reached")
 
         asyncio.run(main())
@@ -419,6 +436,7 @@ def test_the_watchdog_ends_a_process_whose_interpreter_is_held_by_c_code(script)
     assert done.returncode == 1
     assert "not reached" not in done.stdout
     assert "Timeout" in done.stderr
+    assert "in holds" in done.stderr
     assert seconds < 60
 
 
