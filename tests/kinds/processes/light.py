@@ -15,3 +15,8 @@ def keeps(size):
 def naps(seconds):
     time.sleep(seconds)
     return os.getpid()
+
+
+def is_ready_at_once(ctx):
+    ctx.ready()
+    ctx.stop.wait()

@@ -11,6 +11,7 @@ from supervisor import Supervisor, WorkerDied
 
 from ... import inside
 from .faults import until, wait_until
+from .light import is_ready_at_once
 
 
 def stand_still(seconds, happened=lambda: True):
@@ -93,9 +94,9 @@ def test_the_owner_was_stopped(what):
 
 async def test_a_worker_whose_process_had_started_in_time_has_its_time_to_become_ready():
     async with Supervisor() as sup:
-        starting = asyncio.ensure_future(sup.start(beats, kind="process", ready_timeout=2))
+        starting = asyncio.ensure_future(sup.start(is_ready_at_once, kind="process", ready_timeout=5))
         while not inside.processes(sup):
             await asyncio.sleep(0)
         (process,) = inside.processes(sup)
-        stand_still(3, lambda: inside.has_said(process, b"ready"))
+        stand_still(6, lambda: inside.has_said(process, b"ready"))
         await starting

@@ -285,7 +285,7 @@ async def test_calls_that_still_wait_at_a_drain_go_on_over_processes_that_are_re
             pool = sup.pool("p", kind="process", size=2, max_tasks=2, initializer=functools.partial(notes, board))
             calls = [asyncio.create_task(pool.run(naps, 0.01)) for _ in range(20)]
             await board.posted("initialized", lines=1)
-            await sup.shutdown(drain=20)
+            await sup.shutdown(timeout=100, drain=90)
             assert len(set(await asyncio.gather(*calls))) >= 10
 
 
@@ -293,7 +293,7 @@ async def campaign(rules, calls, clients, call):
     """So many calls over processes that are replaced by a rule; returns how many processes there were.
 
     No call is lost, none takes longer than it would take to start a process for it, and there is never more than one
-    process less than there is room for.
+    process less than there is room for, unless by `max_tasks`.
     """
     async with sound(600), Supervisor() as sup:
         began = time.monotonic()
@@ -316,7 +316,7 @@ async def campaign(rules, calls, clients, call):
             await asyncio.sleep(0.001)
         await asyncio.gather(*clients)
         assert len(pids) == calls
-        assert least >= 2
+        assert least >= 2 or "max_tasks" in rules  # one is kept to its letter, though others may still be starting
         assert slowest < 10 * max(start, 0.5)
         return len(set(pids))
 
