@@ -65,7 +65,7 @@ from supervisor._kinds.processes.wire import (
     message,
     write,
 )
-from supervisor._kinds.threads import Threads, gate
+from supervisor._kinds.threads import Threads, gate, managed
 from supervisor._kinds.threads import launcher as thread_launcher
 from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads import queue as thread_queue
@@ -1094,6 +1094,30 @@ def pool_of(sup, name):
     """What is known of a pool of threads: how many there are, and its `readiness`."""
     kind = sup._binding.reach().kinds.get(name)
     return SimpleNamespace(size=kind.pool.size, readiness=kind.readiness)
+
+
+def heirs(sup, name):
+    """How many threads of a pool are about to take the places of others."""
+    return len(sup._binding.reach().kinds.get(name).pool._heirs)
+
+
+def end_lifetimes(sup, name):
+    """Has the lifetimes of all threads of a pool be over."""
+    for seat in tuple(sup._binding.reach().kinds.get(name).pool._seats):
+        seat.ends_at = 0.0
+
+
+def make_heirs_meet(monkeypatch, number):
+    """Has none of the next threads that want an heir have one, before so many of them are about to."""
+    make, first, meeting = managed.Seat, deque(range(number)), threading.Barrier(number)
+
+    def made(elder=None):
+        if elder is not None and first:
+            first.pop()
+            meeting.wait(20)
+        return make(elder)
+
+    monkeypatch.setattr(managed, "Seat", made)
 
 
 def may_try_again(sup, name):

@@ -5,6 +5,7 @@ import dis
 import linecache
 import sys
 import threading
+from collections import deque
 from functools import partial
 from itertools import chain, repeat, starmap
 from operator import not_
@@ -147,8 +148,9 @@ class CheckPoints:
 class GivesWay:
     """Has a thread give the interpreter up at the check that comes after a call of C code, to who waits for that.
 
-    The call ends with the interpreter held for so long that who waits demands it. All of this is C code: in Python
-    code, there would be checks of its own. Needs Python 3.12.
+    The call ends with the interpreter held for so long that who waits demands it, and then is not asked to give it back
+    before it waits, however slow the machine. All of this is C code: in Python code, there would be checks of its own.
+    Needs Python 3.12.
 
     Args:
         code: Whose call.
@@ -158,15 +160,18 @@ class GivesWay:
         there: Is released as the call has ended. It has to be waited for with nothing but `acquire`.
     """
 
-    HELD = 200_000
-    """Microseconds."""
+    HELD = [10_000] * 20
+    """Microseconds: of a pause of the whole process, one of these is lost."""
 
     def __init__(self, code, number):
         self._code = code
         self.there = threading.Lock()
         self.there.acquire()
         hold = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_uint)(("usleep", ctypes.pythonapi))
-        ends = chain(map(not_, starmap(self.there.release, ((),))), map(hold, (self.HELD,)), repeat(0))
+        released = map(not_, starmap(self.there.release, ((),)))
+        held = map(not_, starmap(deque, ((map(hold, self.HELD), 0),)))
+        kept = map(not_, map(sys.setswitchinterval, (100,)))
+        ends = chain(released, held, kept, repeat(0))
         self._ended = self._with_each_argument(chain(repeat(0, (number - 1) * 4), ends))
 
     @staticmethod
@@ -175,6 +180,7 @@ class GivesWay:
         return partial(max, key=partial(next, steps))
 
     def __enter__(self):
+        self._interval = sys.getswitchinterval()
         monitoring = sys.monitoring
         events = monitoring.events
         self._tool = next(number for number in range(3, 6) if monitoring.get_tool(number) is None)
@@ -185,5 +191,6 @@ class GivesWay:
         return self
 
     def __exit__(self, *_):
+        sys.setswitchinterval(self._interval)
         sys.monitoring.set_local_events(self._tool, self._code, 0)
         sys.monitoring.free_tool_id(self._tool)

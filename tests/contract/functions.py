@@ -38,15 +38,15 @@ class Board:
     def lines(self, notice):
         return self.read(notice).splitlines() if self.has(notice) else []
 
-    def wait(self, notice):
-        until = time.monotonic() + LIMIT
+    def wait(self, notice, seconds=LIMIT):
+        until = time.monotonic() + seconds
         while not self.has(notice):
             assert time.monotonic() < until, f"nobody posted {notice!r}"
             time.sleep(TICK)
 
     async def posted(self, notice, lines=0):
-        """Waits for a notice, and for so many lines under it."""
-        until = time.monotonic() + LIMIT
+        """Waits for a notice, and for so many lines under it; for long, as a process may have to start before."""
+        until = time.monotonic() + 3 * LIMIT
         while not self.has(notice) or len(self.lines(notice)) < lines:
             assert time.monotonic() < until, f"nobody posted {notice!r}"
             await asyncio.sleep(TICK)

@@ -190,8 +190,8 @@ class ManagedPool(Pool):
         used_up = seat.tasks >= self._max_tasks
         if not used_up and monotonic() < seat.ends_at:
             return False
-        if used_up or not self._heirs:  # of those whose lifetimes are over, one after the other
-            self._summon_heir(seat)
+        if used_up or not self._heirs:
+            self._summon_heir(seat, alone=not used_up)
         while used_up and self._is_awaiting(seat):
             self._say()
             seat.turn.get()
@@ -209,15 +209,15 @@ class ManagedPool(Pool):
             seat.ready = not awaiting
             return awaiting
 
-    def _summon_heir(self, seat: Seat) -> None:
-        """Starts the thread that takes this one's place."""
+    def _summon_heir(self, seat: Seat, *, alone: bool = False) -> None:
+        """Starts the thread that takes this one's place; `alone`: not where another is on its way to its own."""
         if seat.tried or seat.heir is not None or monotonic() < self._not_before:
             return
         heir = Seat(seat)
         start = self._start_of(heir)
         try:
             with self._counting:
-                if self._retired:
+                if self._retired or (alone and self._heirs):  # whose lifetimes are over go one after the other
                     return
                 seat.tried = True
                 self._heirs.add(heir)

@@ -27,7 +27,7 @@ def gone(pids):
 @pytest.mark.parametrize("state", [*STATES, "starting", "idle", "mid-argument", "with a forked sibling"])
 def test_the_owner_is_killed(board, state):
     with own(state, board) as owner:
-        board.wait("pids")
+        board.wait("pids", 60)  # a program and its processes start
         pids = [int(pid) for pid in board.read("pids").split()]
         assert pids
         assert all(map(alive, pids))
@@ -46,7 +46,7 @@ def test_the_owner_is_killed(board, state):
 @pytest.mark.parametrize("state", ["leaving without a shutdown", "exiting", "exiting hard"])
 def test_the_owner_leaves_without_a_shutdown(board, state):
     with own(state, board, stderr=subprocess.PIPE) as owner:
-        board.wait("pids")
+        board.wait("pids", 60)  # a program and its processes start
         pids = [int(pid) for pid in board.read("pids").split()]
         assert owner.wait(30) == 0
         assert owner.stderr.read() == ""
@@ -82,7 +82,7 @@ def test_ctrl_c_on_the_foreground_group_goes_by_the_ladder(board):
         stdout=subprocess.PIPE,
         text=True,
     ) as owner:
-        board.wait("pids")
+        board.wait("pids", 60)  # a program and its processes start
         os.killpg(owner.pid, signal.SIGINT)
         output, _ = owner.communicate(timeout=30)
     assert output.split() == ["2", "value", "{'stopped':", "1}"] or "value {'stopped': 1}" in output

@@ -337,14 +337,21 @@ async def test_a_thread_whose_lifetime_is_over_is_replaced_also_without_work_and
         await until(lambda: size(sup, "lane") == 1)
 
 
-async def test_threads_whose_lifetimes_are_over_go_one_after_the_other():
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_threads_whose_lifetimes_are_over_go_one_after_the_other(at_once, monkeypatch):
+    """Also where all of them have seen that no other is to be replaced, before one has its heir."""
     set_up = SetUp(blocked_from=5)
     async with Supervisor() as sup:
-        lane = sup.pool("lane", kind="thread", size=4, max_lifetime=0.2, initializer=set_up, warm=4)
+        lane = sup.pool("lane", kind="thread", size=4, max_lifetime=1000, initializer=set_up, warm=4)
         await lane.ready()
+        inside.end_lifetimes(sup, "lane")
+        if at_once:
+            inside.make_heirs_meet(monkeypatch, 4)
+        for _ in range(2):  # after a call, each looks whether it is to be replaced
+            all_four = threading.Barrier(4)
+            await asyncio.gather(*(lane.run(all_four.wait, 20) for _ in range(4)))
         await until(lambda: len(set_up.begun) == 5)
-        await asyncio.sleep(0.3)
-        assert len(set_up.begun) == 5
+        assert inside.heirs(sup, "lane") == 1
         assert inside.pool_of(sup, "lane").readiness.ready == 4
         set_up.go.set()
         await until(lambda: not any(thread.is_alive() for thread in set_up.begun[:4]))
