@@ -16,6 +16,7 @@ import socket
 import sys
 import termios
 import threading
+import time
 from collections import deque
 from pickle import loads
 from types import CodeType, FunctionType, ModuleType, SimpleNamespace
@@ -1094,6 +1095,19 @@ def pool_of(sup, name):
     """What is known of a pool of threads: how many there are, and its `readiness`."""
     kind = sup._binding.reach().kinds.get(name)
     return SimpleNamespace(size=kind.pool.size, readiness=kind.readiness)
+
+
+def have_injected_functions_end_at_once(monkeypatch):
+    """An injection into a thread takes until the function has ended; who injects stands still meanwhile."""
+    inject = Threads._inject
+
+    def injected(self, run, *args):
+        missing, until = inject(self, run, *args), clock.monotonic() + 20
+        while run.ctx is not None and clock.monotonic() < until:
+            time.sleep(0.001)
+        return missing
+
+    monkeypatch.setattr(Threads, "_inject", injected)
 
 
 def heirs(sup, name):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .notices import Subscriber
     from .subscribers import Subscribers
 
-__all__ = ["Publisher"]
+__all__ = ["Publisher", "blocked_callbacks"]
 
 P = ParamSpec("P")
 
@@ -289,17 +289,17 @@ class Publisher:
         """Logs that what a worker had the loop do was cancelled, and does not end."""
         self.log.write(logging.WARNING, "worker.call_left", **_of(run), function=function, stack=stack)
 
-    def blocked_callbacks(self, run: Run) -> None:
-        """Logs each callback of `on_stop` that still runs."""
-        ctx = run.ctx
-        for registration in () if ctx is None else tuple(ctx.registrations):
-            if registration.running:
-                self.log.write(
-                    logging.WARNING,
-                    "worker.callback_blocked",
-                    **_of(run),
-                    callback=qualname(registration.callback),
-                )
+    def callbacks_blocked(self, run: Run, callbacks: list[Callable[[], object]]) -> None:
+        """Logs each of these callbacks of `on_stop`, which still run."""
+        for callback in callbacks:
+            event = {**_of(run), "callback": qualname(callback)}
+            self.log.write(logging.WARNING, "worker.callback_blocked", **event)
+
+
+def blocked_callbacks(run: Run) -> list[Callable[[], object]]:
+    """Returns the callbacks of `on_stop` that still run. Once the function has ended, nobody knows of them any more."""
+    ctx = run.ctx
+    return [] if ctx is None else [each.callback for each in tuple(ctx.registrations) if each.running]
 
 
 def _of(run: Run) -> dict[str, str | int]:

@@ -34,6 +34,7 @@ from .._core.outcome import Outcome
 from .._core.policy import Ask, Inject
 from .._loop import aside
 from .._loop.errors import insist
+from .._observe.publisher import blocked_callbacks
 from .._run.climb import REASONS, Climb
 from .nodes import unlist_call
 from .outcomes import outcome_of
@@ -329,13 +330,13 @@ class Escalation:
         run.asked = climb
         if not isinstance(step, Ask):
             climb.stack = climb.stack or run.kind.stack(run)
+        blocked = [] if first or again else blocked_callbacks(run)  # first: by the step the function may end
         self.have_performed(run, step)
         if isinstance(step, Ask):
             self._wakeups.announce()
         if not again:
             self._publisher.transition(run, "running" if first else "stopping", "stopping", step=step.name)
-            if not first:
-                self._publisher.blocked_callbacks(run)
+            self._publisher.callbacks_blocked(run, blocked)
 
     def have_performed(self, run: Run, step: Step) -> None:
         """Has the run's kind perform a step; where it cannot, that is logged once."""
@@ -375,7 +376,7 @@ class Escalation:
         if isinstance(climb.state, EndedState) or run.ending:
             return  # it has ended meanwhile, and is about to be concluded
         climb.stack = climb.stack or run.kind.stack(run)
-        self._publisher.blocked_callbacks(run)
+        self._publisher.callbacks_blocked(run, blocked_callbacks(run))
         if inject and isinstance(climb.state, Stopping):
             self.have_performed(run, climb.state.step)
         self._mark_abandoned(run)

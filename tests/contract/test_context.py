@@ -7,6 +7,7 @@ import pytest
 
 from supervisor import Ask, EscalationPolicy, Inject, StopEvent, Supervisor
 
+from .. import inside
 from . import context_functions as c
 from . import functions as f
 from .test_stopping import INJECTING, PATIENT, started
@@ -137,6 +138,21 @@ async def test_a_callback_that_blocks_is_logged_and_the_ladder_goes_on(kind, boa
     assert len(blocked) == 1
     assert "blocks" in blocked[0]["callback"]
     assert (blocked[0]["kind"], blocked[0]["attempt"]) == (kind, 1)
+
+
+@pytest.mark.parametrize("where", ["thread"])
+async def test_one_that_blocks_is_logged_also_where_the_injection_ends_the_function_at_once(
+    kind, board, events, ladder_time, monkeypatch
+):
+    inside.have_injected_functions_end_at_once(monkeypatch)
+    async with Supervisor(policy=EscalationPolicy(Ask(1), Inject(f.LIMIT))) as sup:
+        worker = await started(sup, board, c.blocking_callback, kind)
+        stopping = asyncio.create_task(worker.stop())
+        await board.posted("callback")
+        await ladder_time.advance(1)
+        assert (await stopping).ended == "injected"
+    board.post("release")
+    assert [event["event"] for event in events].count("worker.callback_blocked") == 1
 
 
 async def test_a_callback_without_a_decent_repr_harms_nobody(kind, board, events):
