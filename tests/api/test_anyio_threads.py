@@ -418,7 +418,9 @@ def test_calls_during_the_shutdown_run_under_a_supervisor_of_their_own_which_end
         await until(sup.stacks)
         closing = await begin_shutdown(sup)
         assert await to_thread.run_sync(thread) == "app-late/anyio-1"
-        late = asyncio.ensure_future(to_thread.run_sync(stuck))
+        entered = threading.Event()
+        late = asyncio.ensure_future(to_thread.run_sync(lambda: entered.set() or stuck()))
+        await until(entered.is_set)
         await sup.shutdown(0.1)
         await closing
         with pytest.raises(WorkerStopped):
@@ -441,7 +443,7 @@ def test_calls_that_wait_for_their_limiter_when_the_shutdown_begins_are_refused_
             sup.install_as_anyio_threads()
             limiter = CapacityLimiter(2)
             calls = [asyncio.ensure_future(to_thread.run_sync(blocks, n, limiter=limiter)) for n in range(20)]
-            await until(lambda: len(sup.stacks()) == 2)
+            await until(lambda: len(began) == 2)
         assert sorted(began) == [0, 1]
         return [type(error) for error in await asyncio.gather(*calls, return_exceptions=True)]
 

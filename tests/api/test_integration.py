@@ -68,11 +68,11 @@ async def test_what_is_there_now():
 
 
 async def test_a_shutdown_has_a_deadline_that_may_come_nearer():
-    hold = threading.Event()
+    entered, hold = threading.Event(), threading.Event()
     sup = Supervisor("app", shutdown_timeout=100)
-    call = asyncio.create_task(sup.run(hold.wait))
+    call = asyncio.create_task(sup.run(lambda: entered.set() or hold.wait()))
     port = integration_of(sup)
-    await until(lambda: port.unended)
+    await until(entered.is_set)
     sup.request_shutdown("deploy")
     await until(lambda: port.deadline is not None)
     assert port.reason == "deploy"

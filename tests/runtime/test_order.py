@@ -297,6 +297,7 @@ async def test_a_long_chain_of_workers_that_end_at_the_same_time():
     def last(ctx):
         ctx.stop.wait()
         loop.call_soon_threadsafe(busy)
+        enough.wait(LIMIT)  # or the loop could hear of this end before it is busy, and ask the next one
 
     def busy():
         enough.set()

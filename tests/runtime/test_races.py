@@ -14,21 +14,9 @@ from supervisor import Supervisor, SupervisorClosed
 from .. import inside
 from ..stepper import Halt, Stepper
 from ..waiting import LIMIT, turns, until
+from .files import wait_for, wait_for_file
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="with a tracer active, 3.11 injects nothing")
-
-
-def wait_for(condition):
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < LIMIT
-        time.sleep(0.001)
-
-
-def wait_for_file(entered, go):
-    entered.touch()
-    wait_for(go.exists)
-    return "ended by itself"
 
 
 async def test_a_call_that_ends_while_the_shutdown_looks_for_calls_holds_it_up_no_longer():
