@@ -118,6 +118,7 @@ from supervisor._runtime import (
     teardown,
     tree,
     wakeups,
+    watchdog,
     workers,
 )
 from supervisor._runtime import nodes as nodes_of_the_tree
@@ -238,6 +239,7 @@ CONSTANTS = {
     "LAST_RESORT_SLACK": (last_resort,),
     "TURN": (alarms, backlog, inbox, last_resort, pace),
     "NOTICE": (inbox,),
+    "WATCHDOG_SLACK": (watchdog,),
 }
 """The constants that tests change, and the modules that read each."""
 

@@ -112,7 +112,7 @@ async def main(scene):
             threading.Thread(target=threads_come_and_go, daemon=True).start()
         if scene == "stopping":
             closing = asyncio.create_task(sup.shutdown(timeout=600, reason="deploy"))
-            while not sup.statistics().stopping:
+            while not all(worker.step for worker in sup.workers()):  # each has been asked
                 await asyncio.sleep(0)
             say("up", pid)
             await closing

@@ -484,6 +484,7 @@ def test_a_shutdown_that_nobody_awaited_holds_nothing_up(script):
 @pytest.mark.parametrize("real_stderr", [True, False])
 async def test_on_abandoned_exit_step_by_step(monkeypatch, leftovers, events, real_stderr):
     ended = []
+    inside.patch(monkeypatch, WATCHDOG_SLACK=60)  # else the real one may end the tests on a slow machine
     monkeypatch.setattr("os._exit", ended.append)
     monkeypatch.setattr("logging.shutdown", lambda: ended.append("logs are flushed"))
     if not real_stderr:
