@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import functools
 import gc
 import subprocess
 import sys
@@ -65,15 +66,21 @@ def supervised(test):
 
 
 async def leaves(sup, function):
-    """Makes a call, and leaves it once it runs."""
-    scopes = []
+    """Makes a call, and leaves it once it has been entered; before, it would be withdrawn."""
+    scopes, entered = [], threading.Event()
+
+    @functools.wraps(function)
+    def enters():
+        entered.set()
+        return function()
 
     async def calls():
         with anyio.CancelScope() as scope:
             scopes.append(scope)
-            await to_thread.run_sync(function, abandon_on_cancel=True)
+            await to_thread.run_sync(enters, abandon_on_cancel=True)
 
     task = asyncio.ensure_future(calls())
+    await until(entered.is_set)
     await until(lambda: [worker.state for worker in sup.workers()] == ["running"])
     scopes[0].cancel()
     await task

@@ -128,8 +128,9 @@ async def test_what_needs_more_than_being_asked_is_one_whatever_the_cause():
 
 async def test_a_call_that_was_stopped_before_it_began_is_one_but_not_where_it_was_withdrawn():
     async with Supervisor("app", max_threads=1) as sup:
-        release = threading.Event()
-        first = asyncio.ensure_future(sup.run(release.wait))
+        entered, release = threading.Event(), threading.Event()
+        first = asyncio.ensure_future(sup.run(lambda: entered.set() or release.wait()))
+        await until(entered.is_set)
         withdrawn = asyncio.ensure_future(sup.run(int, name="withdrawn"))
         late = asyncio.ensure_future(sup.run(int, name="late", timeout=0.01))
         await asyncio.sleep(0)

@@ -68,10 +68,11 @@ async def test_a_shutdown_waits_no_longer_for_a_call_that_ends_as_it_begins(scop
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
 async def test_a_call_that_comes_too_late_is_taken_back_and_holds_nothing_up(kind):
-    go = threading.Event()
+    entered, go = threading.Event(), threading.Event()
     sup = Supervisor(max_processes=1)
     async with sup:
-        busy = asyncio.create_task(sup.run(go.wait))
+        busy = asyncio.create_task(sup.run(lambda: entered.set() or go.wait()))
+        await until(entered.is_set)
         executor = sup.executor(kind)
         late = await asyncio.to_thread(Stepper, lambda: executor.submit(int), inside.LISTS_A_CALL)
         await asyncio.to_thread(late.until, inside.LISTS_A_CALL)
