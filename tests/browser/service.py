@@ -25,6 +25,9 @@ LIMIT = 30.0
 QUICK = EscalationPolicy(Ask(0.3), Inject(15))
 """Gives an injection the time that it needs on a busy machine; where it strikes, the climb is over."""
 
+OBEYS = EscalationPolicy(Ask(15))
+"""Gives who obeys the time for it, on any machine."""
+
 GIVEN_UP = EscalationPolicy(Ask(0.3), Inject(0.3))
 """For those that nothing ends."""
 
@@ -136,6 +139,8 @@ class Service:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def start(self, function: Any, **options: Any) -> Any:
+        if function is obedient:
+            options.setdefault("policy", OBEYS)
         return self.do(self.sup.start, function, **options)
 
     def call_many(self, number: int) -> None:
@@ -151,7 +156,9 @@ class Service:
 
     def start_many(self, number: int) -> None:
         async def start_all() -> None:
-            await asyncio.gather(*(self.sup.start(obedient, name=f"worker-{each}") for each in range(number)))
+            await asyncio.gather(
+                *(self.sup.start(obedient, name=f"worker-{each}", policy=OBEYS) for each in range(number))
+            )
 
         self.do(start_all)
 
@@ -171,7 +178,7 @@ def main() -> None:
     sup = Supervisor("shop", policy=QUICK)
 
     async def begun(app):
-        await sup.start(obedient, name="obedient")
+        await sup.start(obedient, name="obedient", policy=OBEYS)
         await sup.start(spinner, name="spinner")
         await sup.start(deaf, name="deaf", policy=GIVEN_UP)
 

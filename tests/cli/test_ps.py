@@ -222,7 +222,7 @@ def test_wrong_arguments_are_refused(arguments, cli):
 
 def test_a_reader_that_has_had_enough_ends_it_quietly(fake):
     fake(answers(survey(*[row(f"worker-{number}") for number in range(20_000)])))
-    command = f"{sys.executable} -m supervisor ps | head -1; echo ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m supervisor ps {' '.join(PATIENCE)} | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.stdout.splitlines()[1] == str(128 + signal.SIGPIPE)
     assert done.stderr == ""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LIMIT = 30.0
+LIMIT = 100.0
 """Seconds that a step of a test may take: far more than any needs, so that a busy machine fails none."""
 
 

@@ -127,7 +127,7 @@ def test_a_signal_ends_the_service_and_the_report_names_each_worker(service: Ser
 
 @each_service(FASTAPI, FASTAPI_ON_UVLOOP, AIOHTTP, seldom=(LITESTAR, QUART))
 def test_a_request_that_ends_in_time_is_answered_before_the_workers_are_stopped(service: Service) -> None:
-    with serving(service) as server, in_flight(server, 2) as request:
+    with serving(service) as server, in_flight(server, 1) as request:
         server.send(SIGTERM)
         assert answer(request)[0] == 200
         assert server.end() == service.status(SIGTERM)

@@ -32,7 +32,11 @@ def client(server: Server, method: str, request: float | None) -> subprocess.Pop
 
 
 def answer(client: subprocess.Popen[bytes]) -> object:
-    written, _ = client.communicate(timeout=LIMIT)
+    with client:
+        try:
+            written, _ = client.communicate(timeout=LIMIT)
+        finally:
+            client.kill()
     return json.loads(written)
 
 
@@ -47,7 +51,7 @@ def serving() -> Iterator[Server]:
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT], ids=lambda number: number.name)
 def test_a_signal_ends_the_server_after_the_calls_in_flight(number: Signals) -> None:
     with serving() as server:
-        call = client(server, "Nap", 2)
+        call = client(server, "Nap", 1)
         server.until_written(CALL)
         server.send(number)
         assert answer(call) == {}

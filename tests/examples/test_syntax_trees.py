@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(180)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "syntax_trees.py"
 FILES = 12
-LIMIT = 30.0
+LIMIT = 100.0
 MARK = "STOPLADDER_TEST_OF_SYNTAX_TREES"
 
 
@@ -77,12 +77,12 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def busy(tree: Path, of: int) -> int:
-    """Returns how many processes of a run work on what explodes: nothing else takes so much of a processor."""
+    """Returns how many processes of a run work on what explodes: to come up takes less."""
     found = 0
     for pid in offspring(tree).keys() - {of}:
         with suppress(OSError):
             user_time = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
-            found += user_time / os.sysconf("SC_CLK_TCK") > 0.4
+            found += user_time / os.sysconf("SC_CLK_TCK") > 1.5
     return found
 
 
