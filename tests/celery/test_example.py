@@ -11,10 +11,10 @@ from tests.programs import ROOT, run_program
 pytest.importorskip("celery")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(not shutil.which("redis-server"), reason="needs redis-server")
 def test_the_example_ends_tasks_that_never_end(service):
-    done = run_program(sys.executable, ROOT / "examples" / "celery_app.py", BROKER=service["BROKER"])
+    done = run_program(sys.executable, ROOT / "examples" / "celery_app.py", timeout=280, BROKER=service["BROKER"])
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert lines[:2] == ["add: 3", "careful: cleaned up"]

@@ -7,7 +7,7 @@ import pytest
 from .workers import LADDER, redis_server
 
 pytest.importorskip("celery")
-pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(not redis_server(), reason="needs redis-server")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(not redis_server(), reason="needs redis-server")]
 
 
 @pytest.mark.parametrize("kind", ["process", pytest.param("thread", marks=pytest.mark.slow)])

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SOFT_SHUTDOWNS = celery.VERSION >= (5, 5)
 """Whether this Celery has soft shutdowns."""
 
-LIMIT = 60
+LIMIT = 120
 """Seconds after which whoever waits gives up."""
 
 QUICK = """

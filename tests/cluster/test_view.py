@@ -355,8 +355,7 @@ async def test_a_span_reaches_the_function_and_has_the_node(three, kind):
         instrument(sup, tracer_provider=provider)
         found = await sup.run(f.span_of_here, on="cluster", kind=kind, nodes="c")
         task = asyncio.ensure_future(sup.run(f.spin, on="cluster", kind=kind, policy=FAST, nodes="c", name="spin"))
-        await until(lambda: [worker.state for worker in sup.workers()] == ["running"])
-        await asyncio.sleep(0.1)
+        await until(lambda: [worker for worker in sup.workers() if worker.ident or worker.pid])  # its node has said so
         await sup.worker("spin").stop()
         with pytest.raises(WorkerStopped):
             await task
