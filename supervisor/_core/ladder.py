@@ -374,7 +374,9 @@ def _least(step: Step) -> float:
 
 
 def hurried(state: Stopping) -> Stopping:
-    """Returns the state once its next step has been performed before its time; no alarm is to ring for it."""
+    """Returns the state once its next step, if any, has been performed before its time; no alarm is to ring for it."""
+    if not state.later:  # who has heard of the step has acted on it
+        return state
     step, *later = state.later
     return replace(state, step=step, later=tuple(later), ends_at=math.inf, again_at=math.inf)
 

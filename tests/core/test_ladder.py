@@ -379,4 +379,5 @@ def test_a_step_that_is_performed_before_its_time_is_the_one_on_which_it_has_end
         assert state.step == step
         assert decide(state, TimePassed(), 1000, RULES) == (state, ())
     assert state.later == ()
+    assert hurried(state) == state
     assert decide(state, Exited(False), 1000, RULES)[1] == (Conclude("killed", "kill"),)
