@@ -38,6 +38,8 @@ class Work:
 
     def __call__(self, *args: Any) -> Any:
         """Calls it."""
+        if _raise_early is not None:
+            _raise_early()
         try:
             return self._target(*args)
         except SystemExit as error:
@@ -162,13 +164,33 @@ def _send_at_end(shutdown: Any, hostname: str) -> None:
 
 
 def _catch_soft_limit() -> None:
+    """Has a soft limit be raised in the task that it is for, once; in one that has not been entered, as that is."""
+    global _raise_early  # noqa: PLW0603
     limit_exceeded: type[BaseException] = _of("billiard.exceptions", "SoftTimeLimitExceeded")
-    gate: Gate = _process().gate
+    process = _process()
+    gate: Gate = process.gate
+
+    def is_for_this_task() -> bool:
+        backend = process.backend
+        return backend is not None and process.signalled == backend.number
 
     def on_signal(_: int, frame: FrameType | None) -> None:
+        if not gate.running or frame is None or frame.f_code is type(gate).run.__code__ or not is_for_this_task():
+            return
+        process.signalled = None
         gate.strike(frame, limit_exceeded)
 
+    def raise_early() -> None:
+        if is_for_this_task():
+            process.signalled = None
+            raise limit_exceeded
+
+    _raise_early = raise_early
     signal.signal(SOFT_LIMIT, on_signal)
+
+
+_raise_early: Callable[[], None] | None = None
+"""In a process: raises the soft limit of the task that is being entered, where that has passed already."""
 
 
 def _module(name: str) -> Any:

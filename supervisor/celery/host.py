@@ -202,8 +202,8 @@ class Host:
         run = job.future.run
         if isinstance(run.kind, Threads):
             run.kind.raise_in(run, SoftTimeLimitExceeded)
-        elif run.pid is not None and not run.over:
-            os.kill(run.pid, SOFT_LIMIT)  # not reaped yet, and its next task has not been sent
+        elif isinstance(run.kind, Processes):
+            run.kind.signal(run, SOFT_LIMIT)
 
     def _call_soon(self, function: Callable[..., object], *args: Any) -> None:
         try:

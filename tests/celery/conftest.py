@@ -6,7 +6,7 @@ import pytest
 
 from .workers import Client, Worker, redis
 
-QUICK = {"test_example.py", "test_without_loop.py"}
+QUICK = {"test_example.py", "test_soft_limits.py", "test_without_loop.py"}
 """All else is slow: each test starts a worker of Celery's."""
 
 

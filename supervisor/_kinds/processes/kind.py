@@ -198,6 +198,15 @@ class Processes:
                 assert_never(step)
         return None
 
+    def signal(self, run: Run, number: int) -> None:
+        """Sends a signal for a run, which is no step, to its process: what handles it there knows for which run it is.
+
+        So it meets no other run, and also one that has not been entered yet.
+        """
+        process = run.handle
+        if isinstance(process, Process) and process.run is run:
+            process.control.send(message("signal", run.number, number))
+
     def _ask(self, run: Run) -> None:
         if not self.pool.take_back(run) and run.climb is not None:
             _process_of(run).control.send(message("stop", run.number, run.climb.reason, _ends_at(run)))

@@ -16,7 +16,7 @@ call's end.
 | data | the first frame; calls, as `pickled_call` makes them | initializing, uninitialized, ready; entered, items, |
 | | | ended |
 | control | stop, step; granted, answered; taken; | readied, beat; call, extend; callback_failed, callback_blocked; |
-| | until | log, logs_dropped; ask |
+| | until; signal | log, logs_dropped; ask |
 
 A message names itself first. `Processes.heard` takes those of the child, `Child.listen` those of the owner.
 """

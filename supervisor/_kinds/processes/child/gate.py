@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Any
 
-__all__ = ["Gate", "NoShield", "Shield", "UserShield"]
+__all__ = ["MAIN_THREAD", "Gate", "NoShield", "Shield", "UserShield"]
 
 
 class Gate:

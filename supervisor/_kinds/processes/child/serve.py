@@ -14,7 +14,7 @@ from ...._worker.remote_errors import opened, provable, traced, unsendable
 from ..wire import Receiver, framed, laid_aside, message, write
 from . import FOLDER
 from .backend import ChildBackend, name_of
-from .gate import Gate
+from .gate import MAIN_THREAD, Gate
 from .lookout import Lookout
 
 TYPE_CHECKING = False
@@ -56,6 +56,7 @@ class Child:
         logs: What forwards log events, once a function has imported structlog.
         rename: Gives the process a name, once multiprocessing has been imported, which has names for processes.
         forked: This is a copy that a function has forked: the sockets and the other thread have stayed behind.
+        signalled: The number of the call that the last signal was for which the owner has sent by a message.
     """
 
     def __init__(self, data: int, control: int, life: int) -> None:
@@ -72,6 +73,7 @@ class Child:
         self.owners_main: dict[str, Any] = {}
         self.logs: Forwarder | None = None
         self.forked = False
+        self.signalled: int | None = None
         self._until: float | None = None  # when its owner must be taken for dead if it has said nothing new
         self._misfit: OSError | None = None  # why it is not in the folder in which its owner is
         self.rename: Callable[[str], object] | None = None
@@ -238,6 +240,9 @@ class Child:
                 backend.taken(*rest)
             elif what == "until":
                 (self._until,) = rest
+            elif what == "signal":
+                self.signalled, number = rest  # first: its handler looks at it, and whoever is entered later
+                _signal.pthread_kill(MAIN_THREAD, number)
 
     def _hear(self, view: memoryview) -> int:
         """Reads what the owner says; kills this process and its group where it may not go on without that."""
