@@ -28,7 +28,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-@app.task(name="careful", soft_time_limit=1)  # type: ignore[untyped-decorator, unused-ignore]
+@app.task(name="careful", soft_time_limit=3)  # type: ignore[untyped-decorator, unused-ignore]
 def careful() -> str:
     try:
         while True:
@@ -55,19 +55,22 @@ def worker() -> subprocess.Popen[bytes]:
 
 def main() -> None:
     with worker() as process:
-        print("add:", add.delay(1, 2).get(timeout=60))
-        print("careful:", careful.delay().get(timeout=60))
         try:
-            stubborn.apply_async(time_limit=1).get(timeout=60)
-        except Exception as error:
-            print("stubborn:", repr(error))
-        stuck = stubborn.delay()
-        while stuck.state != "STARTED":
-            time.sleep(0.05)
-        began = time.monotonic()
-        process.terminate()  # a warm shutdown, while a task is stuck
-        process.wait()
-        print(f"the worker has ended after {time.monotonic() - began:.0f} s")
+            print("add:", add.delay(1, 2).get(timeout=60))
+            print("careful:", careful.delay().get(timeout=60))
+            try:
+                stubborn.apply_async(time_limit=1).get(timeout=60)
+            except Exception as error:
+                print("stubborn:", repr(error))
+            stuck = stubborn.delay()
+            while stuck.state != "STARTED":
+                time.sleep(0.05)
+            began = time.monotonic()
+            process.terminate()  # a warm shutdown, while a task is stuck
+            process.wait()
+            print(f"the worker has ended after {time.monotonic() - began:.0f} s")
+        finally:
+            process.terminate()  # whatever has gone wrong
 
 
 if __name__ == "__main__":
