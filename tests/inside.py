@@ -709,6 +709,19 @@ def told_of_a_loop_that_never_answers(monkeypatch, *, after, late, held):
     return told
 
 
+def hold_looks_of_watches(monkeypatch, looks, go_on):
+    """Has whoever watches a loop stand still at the end of a look, which it says, until it may go on."""
+    look = stalls.Watch._look
+
+    def held(*args, **kwargs):
+        pause = look(*args, **kwargs)
+        looks.set()
+        go_on.wait(20)
+        return pause
+
+    monkeypatch.setattr(stalls.Watch, "_look", held)
+
+
 def patch_starts_of_watches(monkeypatch, start):
     monkeypatch.setattr(stalls.Watch, "start", start)
 

@@ -214,6 +214,7 @@ class Watch:
 
     def _run(self) -> None:
         pause, passed, held = 0.0, 0.0, False
+        began, evidence = monotonic(), _waits()
         while True:
             watched, loop = self._living(), self._loop()
             if not watched or loop is None or loop.is_closed():
@@ -224,11 +225,12 @@ class Watch:
                 continue
             pause = self._look(loop, watched, passed, held=held)
             del watched, loop  # nobody is held while this waits
-            began, evidence = monotonic(), _waits()
             self._wake.acquire(timeout=pause)
-            passed = monotonic() - began
+            ended = monotonic()
+            passed = ended - began  # with the look itself, as C code may have the interpreter in the midst of it
             late = passed - pause
             held = late > LATE and _held(late, evidence)
+            began, evidence = ended, _waits()
             if late > LATE and not held:
                 passed = pause + LATE  # it was not there either
 

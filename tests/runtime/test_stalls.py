@@ -313,6 +313,24 @@ def test_c_code_that_holds_the_interpreter_is_named_as_soon_as_anybody_can(event
     assert held[0]["elapsed"] > 0.3
 
 
+def test_it_is_named_also_where_it_begins_in_the_midst_of_a_look(events, run, monkeypatch):
+    holds = ctypes.PyDLL(None).usleep
+    looks, go_on = threading.Event(), threading.Event()
+
+    async def main():
+        async with Supervisor(stall_after=AFTER):
+            await asyncio.sleep(0.2)
+            inside.hold_looks_of_watches(monkeypatch, looks, go_on)
+            await until(looks.is_set)
+            go_on.set()
+            holds(1_000_000)
+            await until(lambda: named(events, "loop.recovered"))
+
+    run(main())
+    held = [event for event in stalls(events) if "interpreter" in event.get("reason", "")]
+    assert held[0]["elapsed"] > 0.3
+
+
 def test_what_a_debugger_has_stopped_is_not_blocked(events, run):
     there = {"__name__": "pdb", "sleep": time.sleep}
     exec("def interaction():\n    sleep(0.5)", there)
