@@ -191,6 +191,6 @@ class GivesWay:
         return self
 
     def __exit__(self, *_):
-        sys.setswitchinterval(self._interval)
         sys.monitoring.set_local_events(self._tool, self._code, 0)
         sys.monitoring.free_tool_id(self._tool)
+        sys.setswitchinterval(self._interval)  # last: no other call changes it any more
