@@ -66,7 +66,7 @@ from supervisor._kinds.processes.wire import (
     message,
     write,
 )
-from supervisor._kinds.threads import Threads, gate, managed
+from supervisor._kinds.threads import Threads, gate, managed, wake_signal
 from supervisor._kinds.threads import launcher as thread_launcher
 from supervisor._kinds.threads import pool as pool_of_threads
 from supervisor._kinds.threads import queue as thread_queue
@@ -720,6 +720,15 @@ def hold_looks_of_watches(monkeypatch, looks, go_on):
         return pause
 
     monkeypatch.setattr(stalls.Watch, "_look", held)
+
+
+def take_wake_signals_away():
+    """Takes away the handlers of supervisors that nobody has shut down, as other tests leave some on purpose."""
+    with wake_signal._lock:
+        for number, users in wake_signal._users.items():
+            users.clear()
+            if wake_signal._is_ours(number):
+                wake_signal._set(number, wake_signal._DEFAULT)
 
 
 def patch_starts_of_watches(monkeypatch, start):

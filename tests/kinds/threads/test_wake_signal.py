@@ -16,6 +16,7 @@ import uvloop
 
 from supervisor import Ask, EscalationPolicy, Inject, Supervisor
 
+from ... import inside
 from ...programs import found_by
 from ...waiting import until
 
@@ -25,6 +26,11 @@ POLICY = EscalationPolicy(Ask(0.01), Inject(20, every=1))
 SHORT = EscalationPolicy(Ask(0.01), Inject(0.1))
 
 ends_calls = pytest.mark.skipif(sys.version_info < (3, 15), reason="a blocked call goes on when it is interrupted")
+
+
+@pytest.fixture(autouse=True)
+def no_handler():
+    inside.take_wake_signals_away()
 
 
 def caught(number=signal.SIGURG):
