@@ -23,7 +23,10 @@ class Timer(Protocol):
 
 
 class Clock:
-    """A clock that does not belong to a loop, and keeps its own timers."""
+    """A clock that does not belong to a loop, and keeps its own timers.
+
+    No ABC: whether a clock is one is asked with each alarm, and that would take several times as long.
+    """
 
     def __call__(self) -> float:
         """Returns the seconds. Any thread."""

@@ -31,6 +31,8 @@ __all__ = ["NEVER", "GroupNode", "Node", "WorkerNode", "list_call", "scope_of", 
 class Node:
     """What a group consists of: workers, and groups of their own. Changed on the loop's thread.
 
+    No ABC: which of the two one is, is asked with each start, and that would take several times as long.
+
     Attributes:
         number: Nodes are started in the order of their numbers.
         name: Its name, with those of its groups before it: "feeds/reader".
